@@ -1,0 +1,131 @@
+"""What watches training from epoch to epoch; nothing here runs per batch."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from typing import Any
+
+import torch
+from skorch.callbacks import Callback
+from tqdm.auto import tqdm
+
+from skae.exceptions import DivergenceError
+
+# A loss this many times the one at the start is not coming back.
+EXPLOSION = 1e6
+
+
+class TrainingStopped(KeyboardInterrupt):
+    """A callback asked for the end of training (skorch's own do so by this type too)."""
+
+
+class BestWeights(Callback):
+    """Remember the weights with the lowest validation loss, epoch 0 included.
+
+    Parameters
+    ----------
+    patience : int or None
+        Training stops after this many epochs without a new best; None never stops.
+    """
+
+    def __init__(self, patience: int | None = None):
+        self.patience = patience
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        self.losses_: list[float] = []
+        self.best_epoch_: int | None = None
+
+    def on_epoch_begin(self, net: Any, dataset_valid: Any = None, **kwargs: Any) -> None:
+        if dataset_valid is not None and not self.losses_:
+            self._record(net, net.validation_loss(dataset_valid))
+
+    def on_epoch_end(self, net: Any, dataset_valid: Any = None, **kwargs: Any) -> None:
+        if dataset_valid is None:
+            return
+        improved = self._record(net, net.history[-1, "valid_loss"])
+        net.history.record("valid_loss_best", improved)
+        if self.patience is not None and len(self.losses_) - 1 - self.best_epoch_ >= self.patience:
+            raise TrainingStopped
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        if self.best_epoch_ is not None and self.best_epoch_ < len(self.losses_) - 1:
+            net.module_.load_state_dict(self.weights_)
+        self.weights_ = None  # a fitted net needs no second copy of itself
+
+    def _record(self, net: Any, loss: float) -> bool:
+        improved = not self.losses_ or loss < self.losses_[self.best_epoch_]
+        if improved:
+            self.best_epoch_ = len(self.losses_)
+            self.weights_ = {k: v.clone() for k, v in net.module_.state_dict().items()}
+        self.losses_.append(loss)
+        return improved
+
+
+class DivergenceGuard(Callback):
+    """Stop with an error that says what to lower when the loss explodes."""
+
+    def initialize(self) -> DivergenceGuard:
+        self.start_: float | None = None
+        return self
+
+    def on_epoch_begin(self, net: Any, dataset_train: Any = None, **kwargs: Any) -> None:
+        if self.start_ is None:
+            self.start_ = net.first_batch_loss(dataset_train)
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        loss = net.history[-1, "train_loss"]
+        assert self.start_ is not None
+        if math.isfinite(loss) and loss <= EXPLOSION * max(self.start_, 1.0):
+            return
+        raise DivergenceError(
+            f"The training loss became {loss:.3g} in epoch {len(net.history)} with "
+            f"learning_rate={net.learning_rate!r}. Lower learning_rate, or scale X "
+            "if some columns hold values far larger than the rest."
+        )
+
+
+class Progress(Callback):
+    """A progress bar (``verbose=1``) or a line an epoch (``verbose=2``)."""
+
+    def __init__(self, verbose: int):
+        self.verbose = verbose
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        self.bar_ = None
+        self.started_ = time.perf_counter()
+        if self.verbose == 1:
+            self.bar_ = tqdm(total=net.max_epochs, unit="epoch", file=sys.stdout)
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        losses = {
+            name: net.history[-1, key]
+            for name, key in (("loss", "train_loss"), ("validation", "valid_loss"))
+            if key in net.history[-1]
+        }
+        if self.bar_ is not None:
+            self.bar_.set_postfix({k: f"{v:.4g}" for k, v in losses.items()}, refresh=False)
+            self.bar_.update()
+        elif self.verbose > 1:
+            told = ", ".join(f"{name} {loss:.6g}" for name, loss in losses.items())
+            seconds = time.perf_counter() - self.started_
+            print(f"epoch {len(net.history)}/{net.max_epochs}: {told}, {seconds:.1f} s")
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        if self.bar_ is not None:
+            self.bar_.close()
+            self.bar_ = None
+
+
+def watches_batches(callback: Callback) -> bool:
+    """Whether a callback wants to be told of every batch."""
+    hooks = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+    return any(getattr(type(callback), hook) is not getattr(Callback, hook) for hook in hooks)
+
+
+def set_generators(module: torch.nn.Module, generator: torch.Generator) -> None:
+    """Hand the generator to the layers that draw from one."""
+    for layer in module.modules():
+        if hasattr(layer, "generator"):
+            layer.generator = generator

@@ -1,0 +1,336 @@
+"""Our ``skorch.NeuralNet``: held by an estimator, not inherited by it.
+
+Of skorch's training ladder only the lower rungs are replaced: an epoch without
+per-batch bookkeeping, a step without a closure, the noise in ``infer`` and the
+objective in ``get_loss``.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from skorch import NeuralNet
+from torch import Tensor, nn
+
+from skae._engine._batches import Batch, Batches, SourceRows, TensorRows
+from skae._engine._callbacks import (
+    BestWeights,
+    DivergenceGuard,
+    Progress,
+    TrainingStopped,
+    set_generators,
+    watches_batches,
+)
+from skae._engine._losses import Objective
+from skae._engine._noise import Corruption
+from skae._engine._runtime import autocast
+
+# Rows of an inference batch: large enough for full speed, small enough to stay in cache.
+INFERENCE_BYTES = 8 * 2**20
+WARM_UP = 0.15
+FINAL_LEARNING_RATE = 1e-3
+
+
+class AutoencoderNet(NeuralNet):
+    """Trains an autoencoder on batches of scaled rows.
+
+    Parameters
+    ----------
+    module : Autoencoder
+        Initialised already; it is trained in place.
+    criterion : Objective
+    corruption : Corruption
+    batch_generator : torch.Generator
+        Shuffles the rows.
+    learning_rate : float
+        Peak of the one-cycle schedule of ``train``.
+    partial_rate : float
+        Constant learning rate of ``train_on``.
+    alpha : float
+        Decoupled weight decay.
+    max_norm : float
+        Gradients are scaled down to this norm.
+    precision : {"float32", "bfloat16"}
+    patience : int or None
+        Epochs without a new best validation loss before training stops.
+    **kwargs : dict
+        skorch's own parameters.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        criterion: Objective,
+        *,
+        corruption: Corruption,
+        batch_generator: torch.Generator,
+        learning_rate: float = 3e-3,
+        partial_rate: float = 1e-3,
+        alpha: float = 0.0,
+        max_norm: float = 5.0,
+        precision: str = "float32",
+        patience: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(module, criterion, train_split=None, optimizer=torch.optim.AdamW, **kwargs)
+        self.corruption = corruption
+        self.batch_generator = batch_generator
+        self.learning_rate = learning_rate
+        self.partial_rate = partial_rate
+        self.alpha = alpha
+        self.max_norm = max_norm
+        self.precision = precision
+        self.patience = patience
+
+    def get_default_callbacks(self) -> list[tuple[str, Any]]:
+        return [
+            ("best_weights", BestWeights(self.patience)),
+            ("divergence_guard", DivergenceGuard()),
+            ("progress", Progress(self.verbose)),
+        ]
+
+    @property
+    def _default_callbacks(self) -> list[tuple[str, Any]]:
+        return self.get_default_callbacks()
+
+    def initialize_optimizer(self, *args: Any, **kwargs: Any) -> AutoencoderNet:
+        parameters = list(self.module_.parameters())
+        decayed = [p for p in parameters if p.ndim > 1]
+        plain = [p for p in parameters if p.ndim <= 1]
+        self.optimizer_ = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": self.alpha}, {"params": plain, "weight_decay": 0.0}],
+            lr=self.learning_rate,
+            fused=True,
+        )
+        return self
+
+    # Module and module_ are one object: it is stored once.
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"module": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.__dict__["module"] = self.module_
+
+    # Training: epochs and steps.
+
+    def train(self, rows: SourceRows | TensorRows, valid: SourceRows | TensorRows | None) -> None:
+        """Train for ``max_epochs`` on `rows`; the best epoch on `valid` is kept.
+
+        ``stop_`` says why training ended: "finished", "stopped" or "interrupted".
+        """
+        self.valid_rows_ = valid
+        self.initialized_ = False  # a fresh optimiser and history; the module stays
+        self.initialize()
+        n_steps = self.max_epochs * -(-len(rows) // self.batch_size)
+        self.schedule_ = iter(one_cycle(n_steps, self.learning_rate))
+        try:
+            self.partial_fit(rows)
+        finally:
+            self.schedule_ = self.valid_rows_ = None
+
+    def train_on(self, rows: SourceRows | TensorRows) -> None:
+        """Train one epoch on `rows` at a constant rate, without validation."""
+        if not self.initialized_:
+            self.initialize()
+        for group in self.optimizer_.param_groups:
+            group["lr"] = self.partial_rate
+        self.schedule_ = self.valid_rows_ = None
+        self.set_params(max_epochs=1).partial_fit(rows)
+
+    def copy(self) -> AutoencoderNet:
+        """A net that can be trained on while this one stays as it is."""
+        return copy.deepcopy(self)
+
+    @property
+    def best_epoch(self) -> int | None:
+        """Epoch whose weights are in the module; None where none was validated."""
+        return dict(self.callbacks_)["best_weights"].best_epoch_
+
+    @property
+    def training_losses(self) -> list[float]:
+        """One loss per complete epoch."""
+        return [epoch["train_loss"] for epoch in self.history if "train_loss" in epoch]
+
+    @property
+    def validation_losses(self) -> list[float] | None:
+        """The loss at the start and after each epoch, or None."""
+        return list(dict(self.callbacks_)["best_weights"].losses_) or None
+
+    @property
+    def n_epochs_done(self) -> int:
+        return len(self.training_losses)
+
+    def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> tuple[Any, Any]:
+        return X, self.valid_rows_
+
+    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
+        if not isinstance(dataset, SourceRows | TensorRows):
+            return super().get_iterator(dataset, training=training)
+        return Batches(dataset, self.batch_size, self.batch_generator if training else None)
+
+    def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **kwargs: Any) -> Any:
+        n_epochs = self.max_epochs if epochs is None else epochs
+        self.stop_ = "finished"
+        self.watched_ = any(watches_batches(callback) for _, callback in self.callbacks_)
+        set_generators(self.module_, self.corruption.generator)
+        self.parameters_ = list(self.module_.parameters())
+        try:
+            super().fit_loop(X, y, epochs=n_epochs, **kwargs)
+        except TrainingStopped:
+            self.stop_ = "stopped"
+        except KeyboardInterrupt:
+            self.stop_ = "interrupted"
+        finally:
+            self.parameters_ = None  # a second reference would not survive pickling
+        return self
+
+    def notify(self, method_name: str, **cb_kwargs: Any) -> None:
+        try:
+            super().notify(method_name, **cb_kwargs)
+        except KeyboardInterrupt as stop:  # how skorch's callbacks ask for the end
+            raise TrainingStopped from stop
+
+    def run_single_epoch(
+        self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
+    ) -> None:
+        if iterator is None:
+            return
+        if self.watched_:
+            super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+            losses = self.history[-1, "batches", :, f"{prefix}_loss"]
+            sizes = self.history[-1, "batches", :, f"{prefix}_batch_size"]
+            self.history.record(f"{prefix}_loss", float(np.average(losses, weights=sizes)))
+            return
+        if not training:
+            self.history.record(f"{prefix}_loss", self._mean_loss(iterator))
+            return
+        self._set_training(True)
+        total, n_rows = 0.0, 0
+        for batch in iterator:
+            # The sum stays on the device: reading it here would make a GPU wait.
+            total = total + self._step(batch).detach() * len(batch[0])
+            n_rows += len(batch[0])
+        self.history.record(f"{prefix}_loss", float(total) / n_rows)
+
+    def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
+        self._set_training(True)
+        return {"loss": self._step(batch).detach(), "y_pred": None}
+
+    def _step(self, batch: Batch) -> Tensor:
+        x, weight = batch
+        for parameter in self.parameters_:
+            parameter.grad = None
+        with autocast(self.precision, x.device):
+            loss = self.get_loss(self.infer(x), weight, X=x, training=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters_, self.max_norm)
+        if self.watched_:
+            self.notify(
+                "on_grad_computed",
+                named_parameters=self.module_.named_parameters(),
+                batch=batch,
+                training=True,
+            )
+        if self.schedule_ is not None:
+            rate = next(self.schedule_)
+            for group in self.optimizer_.param_groups:
+                group["lr"] = rate
+        self.optimizer_.step()
+        return loss
+
+    def infer(self, x: Any, **fit_params: Any) -> Any:
+        module = self.module_
+        if not module.training:
+            return module(x)
+        z = module.encode(self.corruption.inputs(x))
+        return module.decode_raw(self.corruption.latents(z)), z
+
+    def get_loss(
+        self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False
+    ) -> Tensor:
+        output, z = y_pred
+        loss = self.criterion_.reconstruction(self.module_.link, output.float(), X, y_true)
+        return loss + self.criterion_.penalty(self.module_, z.float()) if training else loss
+
+    def validation_loss(self, rows: SourceRows | TensorRows) -> float:
+        """Mean reconstruction loss per cell, without noise or penalties."""
+        return self._mean_loss(self.get_iterator(rows, training=False))
+
+    def first_batch_loss(self, rows: SourceRows | TensorRows) -> float:
+        """Training loss at the start, from one batch that is not stepped on."""
+        return self._mean_loss([next(iter(Batches(rows, self.batch_size)))])
+
+    @torch.no_grad()
+    def _mean_loss(self, batches: Any) -> float:
+        self._set_training(False)
+        total, total_weight = torch.zeros(()), 0.0
+        for x, weight in batches:
+            with autocast(self.precision, x.device):
+                loss = self.get_loss(self.infer(x), weight, X=x)
+            total = total.to(loss.device) + loss * len(x)
+            total_weight += len(x) if weight is None else float(weight.sum())
+        return float(total) / total_weight
+
+    # Inference: rows in, arrays out.
+
+    def keep_latents(self, n_kept: int) -> None:
+        """Keep the first latents only; the decoder reads zero for the others."""
+        self.module_.n_kept = n_kept
+
+    def encode_rows(self, rows: SourceRows) -> NDArray[np.float32]:
+        """Latents of all rows, of shape (n_samples, n_kept)."""
+        latents = np.empty((len(rows), self.module_.n_kept), dtype=np.float32)
+        for span, x in self._inference_batches(rows):
+            latents[span] = self._evaluate(self.module_.encode, x)
+        return latents
+
+    def decode_rows(self, Z: NDArray[Any]) -> Any:
+        """Yield slices and scaled rows for latents `Z`."""
+        for span in self._spans(len(Z)):
+            z = torch.from_numpy(np.array(Z[span], dtype=np.float32)).to(self.device)
+            yield span, self._evaluate(self.module_.decode, z)
+
+    def reconstruct_rows(self, rows: SourceRows, n_latents: int | None = None) -> Any:
+        """Yield slices and scaled reconstructions, from the first `n_latents` only if given."""
+        def reconstruct(x: Tensor) -> Tensor:
+            return self.module_.decode(self.module_.encode(x)[:, :n_latents])
+
+        for span, x in self._inference_batches(rows):
+            yield span, self._evaluate(reconstruct, x)
+
+    @torch.no_grad()
+    def _evaluate(self, function: Any, x: Tensor) -> NDArray[np.float32]:
+        self._set_training(False)
+        with autocast(self.precision, x.device):
+            return function(x).float().cpu().numpy()
+
+    def _inference_batches(self, rows: SourceRows) -> Any:
+        for span in self._spans(len(rows)):
+            yield span, rows.read(span)
+
+    def _spans(self, n_rows: int) -> Any:
+        widest = max(max(p.shape, default=1) for p in self.module_.parameters())
+        step = max(256, INFERENCE_BYTES // (4 * widest))
+        return (slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step))
+
+
+def one_cycle(n_steps: int, peak: float) -> list[float]:
+    """Learning rates that rise and fall along cosines (Smith & Topin, 2017)."""
+    n_warm = max(1, round(WARM_UP * n_steps))
+    rates = []
+    for step in range(n_steps):
+        if step < n_warm:
+            low, share = 0.04, (step + 1) / n_warm
+            factor = low + (1 - low) * (1 - math.cos(math.pi * share)) / 2
+        else:
+            share = (step - n_warm + 1) / max(1, n_steps - n_warm)
+            factor = FINAL_LEARNING_RATE + (1 - FINAL_LEARNING_RATE) * (1 + math.cos(math.pi * share)) / 2
+        rates.append(peak * factor)
+    return rates

@@ -1,0 +1,110 @@
+"""Scale the columns of a table, and scale them back."""
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.utils.stats import _weighted_percentile
+
+# Rows looked at for medians and quartiles: exact below, a spread sample above.
+MAX_ROWS_FOR_QUANTILES = 100_000
+CHUNK_BYTES = 8 * 2**20
+
+
+def as_dense(X):
+    """Return a chunk of rows as a plain dense array."""
+    return X.toarray() if issparse(X) else np.asarray(X)
+
+
+def row_slices(n_rows, n_features):
+    """Yield slices over the rows, each small enough to be densified."""
+    step = max(1, CHUNK_BYTES // (8 * max(1, n_features)))
+    for start in range(0, n_rows, step):
+        yield slice(start, min(start + step, n_rows))
+
+
+def value_range(X):
+    """Smallest and largest value of dense or CSR rows."""
+    ranges = [(chunk.min(), chunk.max()) for chunk in (as_dense(X[r]) for r in row_slices(*X.shape))]
+    return float(min(low for low, _ in ranges)), float(max(high for _, high in ranges))
+
+
+class Scaler:
+    """Shift and scale columns; statistics come from one streaming pass.
+
+    Parameters
+    ----------
+    method : {"global", "standard", "minmax", "robust"} or None
+        One common scale for all columns (the root mean variance), a standard
+        deviation per column, the range per column, the interquartile range per
+        column, or no scaling at all.
+
+    Attributes
+    ----------
+    mean_ : ndarray of shape (n_features,)
+        Weighted mean of each column, whatever the method.
+    center_, scale_ : ndarray of shape (n_features,)
+        What is subtracted from each column, and what it is then divided by.
+    """
+
+    def __init__(self, method):
+        self.method = method
+
+    def fit(self, X, sample_weight=None):
+        """Learn the statistics of dense or CSR rows `X`."""
+        n_rows, n_features = X.shape
+        weight = np.ones(n_rows) if sample_weight is None else sample_weight
+        total = weight.sum()
+        # Two passes: a one-pass variance loses all digits where the mean is large.
+        mean = np.zeros(n_features)
+        low, high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
+        for rows in row_slices(n_rows, n_features):
+            chunk = as_dense(X[rows]).astype(np.float64, copy=False)
+            mean += weight[rows] @ chunk
+            np.minimum(low, chunk.min(axis=0), out=low)
+            np.maximum(high, chunk.max(axis=0), out=high)
+        mean /= total
+        constant = low == high
+        mean[constant] = low[constant]
+        variance = np.zeros(n_features)
+        for rows in row_slices(n_rows, n_features):
+            chunk = as_dense(X[rows]).astype(np.float64, copy=False) - mean
+            variance += weight[rows] @ (chunk * chunk)
+        variance /= total
+        self.mean_ = mean
+        self.center_, self.scale_ = self._center_and_scale(X, weight, variance, low, high)
+        return self
+
+    def _center_and_scale(self, X, weight, variance, low, high):
+        if self.method is None:
+            return np.zeros_like(variance), np.ones_like(variance)
+        if self.method == "minmax":
+            return low, _one_where_zero(high - low)
+        if self.method == "standard":
+            return self.mean_, _one_where_zero(np.sqrt(variance))
+        if self.method == "robust":
+            step = -(-X.shape[0] // MAX_ROWS_FOR_QUANTILES)
+            sample = as_dense(X[::step]).astype(np.float64, copy=False)
+            lower, median, upper = (
+                _weighted_percentile(sample, weight[::step], 100 * q) for q in (0.25, 0.5, 0.75)
+            )
+            spread = np.where(upper > lower, upper - lower, np.sqrt(variance))
+            return np.asarray(median), _one_where_zero(spread)
+        return self.mean_, np.full_like(variance, _one_where_zero(np.sqrt(variance.mean())))
+
+    def transform(self, X):
+        """Scale a dense chunk of rows to float32."""
+        # float64 is shifted before it is rounded, so a large offset costs no digits.
+        dtype = np.float32 if X.dtype == np.float32 else np.float64
+        scaled = np.subtract(X, self.center_.astype(dtype), dtype=dtype)
+        scaled /= self.scale_.astype(dtype)
+        return scaled.astype(np.float32, copy=False)
+
+    def inverse_transform(self, X, dtype=np.float64):
+        """Bring scaled rows back to the units of the data."""
+        rows = X.astype(dtype)
+        rows *= self.scale_.astype(dtype)
+        rows += self.center_.astype(dtype)
+        return rows
+
+
+def _one_where_zero(scale):
+    return np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)

@@ -1,0 +1,17 @@
+"""The one door to scikit-learn's private helpers: an upgrade is one file."""
+
+from sklearn.base import _fit_context as fit_context
+from sklearn.utils._array_api import _convert_to_numpy as convert_to_numpy
+from sklearn.utils._array_api import get_namespace_and_device
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight as check_sample_weight
+
+__all__ = [
+    "HasMethods",
+    "Interval",
+    "StrOptions",
+    "check_sample_weight",
+    "convert_to_numpy",
+    "fit_context",
+    "get_namespace_and_device",
+]

@@ -1,0 +1,490 @@
+"""What all estimators share: data doors, the fit, and the verbs on latents."""
+
+import warnings
+from contextlib import contextmanager
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skae._engine._batches import SourceRows
+from skae._engine._build import build_autoencoder, make_link, mlp
+from skae._engine._losses import Objective
+from skae._engine._net import AutoencoderNet
+from skae._engine._noise import Corruption
+from skae._engine._runtime import generator, resolve_device
+from skae._linear import principal_directions
+from skae._scaling import Scaler, as_dense
+from skae._sklearn import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    check_sample_weight,
+    convert_to_numpy,
+    fit_context,
+    get_namespace_and_device,
+)
+from skae.exceptions import TrainingInterruptedWarning
+from skae.networks._layers import ACTIVATIONS
+
+# Rows that the PCA start is computed from: exact below, a random sample above.
+MAX_ROWS_FOR_PCA = 16_384
+# Latents trained at most where their number is to be found.
+MAX_LATENTS = 256
+# Held-out rows that the latent-size curve is read from.
+MAX_ROWS_FOR_CURVE = 2000
+# Share of the variance that n_components="auto" keeps.
+AUTO_SHARE = 0.95
+# partial_fit has no schedule to anneal, so it walks at a constant, lower rate.
+PARTIAL_FIT_RATE = 1 / 3
+
+
+class BaseAutoencoder(BaseEstimator):
+    """Shared machinery; each estimator brings its own ``__init__`` and public verbs."""
+
+    _parameter_constraints: dict = {
+        "n_components": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(Real, 0, 1, closed="neither"),
+            StrOptions({"auto"}),
+        ],
+        "hidden_layer_sizes": [
+            Interval(Integral, 1, None, closed="left"),
+            "array-like",
+            StrOptions({"auto"}),
+        ],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "network": [HasMethods(["build"]), None],
+        "init": [StrOptions({"pca", "random"})],
+        "alpha": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), None],
+        "warm_start": ["boolean"],
+        "device": [str],
+        "precision": [StrOptions({"float32", "bfloat16"})],
+        "callbacks": [list, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    # Fitting.
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, sample_weight=None):
+        """Learn the network from X.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Training rows; memory maps and CSR matrices are read batch by batch.
+        y : Ignored
+            Present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row in scaling, training and validation. Only ratios
+            count; a row of weight zero has no influence at all.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If X or a parameter is not what it must be.
+        DivergenceError
+            If the training loss explodes; the estimator stays as it was.
+        """
+        with unchanged_on_error(self):
+            X = self._check_rows(X, reset=not (self.warm_start and hasattr(self, "net_")))
+            self._fit(*self._check_weights(X, sample_weight))
+        return self
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None, sample_weight=None):
+        """Train one epoch on X, going on from where the network is.
+
+        The first call fixes the scaling and the starting weights from its rows, so
+        let it hold a fair sample. There is no validation and no schedule: the
+        learning rate is constant, a third of `learning_rate`.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to train on; at least two in the first call.
+        y : Ignored
+            Present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row; only ratios within one call count.
+
+        Returns
+        -------
+        self : object
+            The estimator, trained further.
+        """
+        first = not hasattr(self, "net_")
+        with unchanged_on_error(self):
+            X = self._check_rows(X, reset=first, min_rows=2 if first else 1)
+            X, weight = self._check_weights(X, sample_weight)
+            if first:
+                self._start(X, weight, check_random_state(self.random_state))
+            else:
+                self.net_ = self.net_.copy()
+            self._check_target_range(X)
+            rows = self._rows(X, sample_weight=weight)
+            self.net_.train_on(rows.in_memory())
+            self._record_training()
+        return self
+
+    def _fit(self, X, sample_weight):
+        rng = check_random_state(self.random_state)
+        if self.warm_start and hasattr(self, "net_"):
+            self._continue(X)
+        else:
+            self._start(X, sample_weight, rng)
+        self._check_target_range(X)
+        train, valid = self._split(X.shape[0], rng)
+        rows = self._rows(X, train, sample_weight)
+        valid_rows = None if valid is None else self._rows(X, valid, sample_weight).in_memory()
+        self.net_.set_params(max_epochs=self._n_epochs(len(rows), self.net_.batch_size))
+        self.net_.train(rows.in_memory(), valid_rows)
+        self._record_training()
+        held_out = (np.arange(X.shape[0]) if valid is None else valid)[:MAX_ROWS_FOR_CURVE]
+        self._finish_fit(X[held_out], None if sample_weight is None else sample_weight[held_out])
+
+    def _start(self, X, sample_weight, rng):
+        """Fix the scaling, choose the sizes and build a network at its starting point."""
+        self.scaler_ = Scaler(self.scaling).fit(X, sample_weight)
+        self.mean_ = self.scaler_.mean_
+        seeds = rng.randint(np.iinfo(np.int32).max, size=4)
+        device = resolve_device(self.device)
+        mean, directions, variances, total = self._principal_directions(X, sample_weight, seeds[0])
+        n_latents = self._choose_n_latents(variances, total)
+        self.n_components_ = n_latents
+        scale = float(np.sqrt(variances[0])) if variances[0] > 0 else 1.0
+        n_features = X.shape[1]
+        module = build_autoencoder(
+            self._network(n_features, n_latents),
+            n_features,
+            n_latents,
+            link=make_link(*self._link_parameters()),
+            pca=(mean, directions[:n_latents], scale) if self.init == "pca" else None,
+            tied=self._is_tied(),
+            seed=int(seeds[1]),
+        ).to(device)
+        self.net_ = AutoencoderNet(
+            module,
+            self._objective(),
+            corruption=self._corruption(generator(int(seeds[2]), device), X.shape[0]),
+            batch_generator=generator(int(seeds[3])),
+            learning_rate=self.learning_rate,
+            partial_rate=PARTIAL_FIT_RATE * self.learning_rate,
+            alpha=self.alpha,
+            precision=self.precision,
+            patience=self.n_iter_no_change,
+            batch_size=self._batch_size(X.shape[0]),
+            callbacks=self.callbacks,
+            device=device,
+            verbose=int(self.verbose),
+        )
+
+    def _continue(self, X):
+        """Prepare a copy of the fitted network for more training."""
+        wanted = self._network(X.shape[1], self.n_components_)
+        changed = isinstance(self.n_components, Integral) and self.n_components != self.n_components_
+        if changed or repr(wanted) != self._architecture:
+            raise ValueError(
+                f"warm_start=True goes on with a network of {self.n_components_} latents and "
+                f"{self._architecture}; n_components={self.n_components!r} and {wanted!r} do not fit "
+                "it. Keep these parameters, or set warm_start=False."
+            )
+        self.net_ = self.net_.copy()
+        self.net_.set_params(
+            learning_rate=self.learning_rate, callbacks=self.callbacks, verbose=int(self.verbose),
+            patience=self.n_iter_no_change, alpha=self.alpha,
+            batch_size=self._batch_size(X.shape[0]),
+        )
+
+    def _split(self, n_rows, rng):
+        """Row indices to train on and to validate on (None without early stopping)."""
+        if not self.early_stopping:
+            return None, None
+        n_valid = int(np.ceil(self.validation_fraction * n_rows))
+        if n_valid >= n_rows:
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction!r} leaves no rows to train on: "
+                f"X has {n_rows} rows. Lower it, or set early_stopping=False."
+            )
+        order = rng.permutation(n_rows)
+        return np.sort(order[n_valid:]), np.sort(order[:n_valid])
+
+    def _principal_directions(self, X, sample_weight, seed):
+        # All rows, validation rows included, so that the start is the PCA of X; the
+        # validation loss then favours the start a little, which is the safe side.
+        n_rows, n_features = X.shape
+        indices = None
+        if n_rows > MAX_ROWS_FOR_PCA:
+            indices = np.random.RandomState(seed).choice(n_rows, MAX_ROWS_FOR_PCA, replace=False)
+            indices.sort()
+            sample_weight = None if sample_weight is None else sample_weight[indices]
+        rows = SourceRows(X, self.scaler_, indices)
+        sample = rows.read(slice(0, len(rows))).numpy()
+        wanted = self.n_components if isinstance(self.n_components, Integral) else MAX_LATENTS
+        return principal_directions(sample, wanted, sample_weight, int(seed))
+
+    def _choose_n_latents(self, variances, total_variance):
+        if isinstance(self.n_components, Integral):
+            return int(self.n_components)
+        if total_variance == 0:
+            return 1
+        explained = np.cumsum(variances) / total_variance
+        return int(min(np.searchsorted(explained, self._wanted_share()) + 1, len(variances)))
+
+    def _wanted_share(self):
+        return AUTO_SHARE if self.n_components == "auto" else self.n_components
+
+    def _hidden_layer_sizes(self, n_features):
+        sizes = self.hidden_layer_sizes
+        if isinstance(sizes, str):
+            return (512, 128) if n_features >= 256 else (128, 64)
+        sizes = (int(sizes),) if isinstance(sizes, Integral) else tuple(sizes)
+        if not all(isinstance(size, Integral) and size >= 1 for size in sizes):
+            raise ValueError(
+                f"hidden_layer_sizes={self.hidden_layer_sizes!r} must hold positive integers only."
+            )
+        return tuple(int(size) for size in sizes)
+
+    def _network(self, n_features, n_components):
+        if self.network is None:
+            sizes = self._hidden_layer_sizes(n_features)
+            return mlp(sizes, self.activation, self._dropout(), self._is_tied())
+        return self.network
+
+    def _n_epochs(self, n_rows, batch_size):
+        if self.max_epochs != "auto":
+            return self.max_epochs
+        steps_per_epoch = -(-n_rows // batch_size)
+        return max(12, -(-1500 // steps_per_epoch))
+
+    def _batch_size(self, n_rows):
+        return 128 if self.batch_size == "auto" else self.batch_size
+
+    def _record_training(self):
+        net = self.net_
+        if net.stop_ == "interrupted":
+            best = net.best_epoch
+            kept = "the last weights are" if best is None else f"the best network (epoch {best}) is"
+            warnings.warn(
+                f"Training was interrupted after {net.n_epochs_done} of {net.max_epochs} epochs; "
+                f"{kept} kept.",
+                TrainingInterruptedWarning,
+                stacklevel=4,
+            )
+        self.n_iter_ = net.n_epochs_done
+        self.loss_curve_ = net.training_losses
+        self.validation_loss_curve_ = net.validation_losses
+        self.best_epoch_ = self.n_iter_ if net.best_epoch is None else net.best_epoch
+        self._architecture = repr(self._network(self.n_features_in_, self.n_components_))
+
+    # What estimators differ in; each has a default that a sibling may replace.
+
+    def _is_tied(self):
+        return False
+
+    def _dropout(self):
+        return 0.0
+
+    def _objective(self):
+        return Objective()
+
+    def _corruption(self, draws, n_rows):
+        return Corruption(draws)
+
+    def _link_parameters(self):
+        return "identity", self.scaler_.center_, self.scaler_.scale_
+
+    def _check_target_range(self, X):
+        """Raise if X can not be reproduced by the output activation."""
+
+    def _finish_fit(self, X, sample_weight):
+        """Whatever follows training, on rows that were held out if any were."""
+
+    # Verbs.
+
+    def encode(self, X):
+        """Map rows to latents.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_components_)
+            Latents.
+        """
+        check_is_fitted(self)
+        X, give_back = self._open(X)
+        return give_back(self._encode(X))
+
+    def decode(self, Z):
+        """Map latents to rows.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_components_)
+            Latents.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Rows, in the units of the training data.
+
+        Raises
+        ------
+        ValueError
+            If Z does not have `n_components_` columns.
+        """
+        check_is_fitted(self)
+        Z, give_back = as_numpy(Z)
+        Z = check_array(Z, input_name="Z", dtype=[np.float64, np.float32])
+        if Z.shape[1] != self.n_components_:
+            raise ValueError(
+                f"Z has {Z.shape[1]} columns, but {type(self).__name__} was fitted with "
+                f"{self.n_components_} latents."
+            )
+        return give_back(self._decode(Z))
+
+    def reconstruct(self, X):
+        """Encode rows and decode them again.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        X_reconstructed : ndarray of shape (n_samples, n_features)
+            Reconstructions, in the units of X.
+        """
+        check_is_fitted(self)
+        X, give_back = self._open(X)
+        dtype = output_dtype(X)
+        out = np.empty(X.shape, dtype=dtype)
+        for rows, scaled in self.net_.reconstruct_rows(self._rows(X)):
+            out[rows] = self.scaler_.inverse_transform(scaled, dtype)
+        return give_back(out)
+
+    def reconstruction_error(self, X):
+        """Mean squared error of each row's reconstruction.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        errors : ndarray of shape (n_samples,)
+            Mean over the columns of the squared difference, in squared units of X.
+        """
+        check_is_fitted(self)
+        X, give_back = self._open(X)
+        return give_back(self._row_errors(X).astype(output_dtype(X), copy=False))
+
+    def _encode(self, X):
+        return self.net_.encode_rows(self._rows(X)).astype(output_dtype(X), copy=False)
+
+    def _decode(self, Z):
+        out = np.empty((len(Z), self.n_features_in_), dtype=Z.dtype)
+        for rows, scaled in self.net_.decode_rows(Z):
+            out[rows] = self.scaler_.inverse_transform(scaled, Z.dtype)
+        return out
+
+    def _row_errors(self, X, n_latents=None):
+        errors = np.empty(X.shape[0])
+        for rows, scaled in self.net_.reconstruct_rows(self._rows(X), n_latents):
+            difference = self.scaler_.inverse_transform(scaled) - as_dense(X[rows])
+            errors[rows] = np.einsum("ij,ij->i", difference, difference) / X.shape[1]
+        return errors
+
+    # Doors for data.
+
+    def _check_rows(self, X, *, reset, min_rows=None):
+        """Validate X; integers and memory maps are not copied."""
+        X, _ = as_numpy(X)
+        if min_rows is None:
+            min_rows = 2 if reset else 1
+        return validate_data(
+            self,
+            X,
+            reset=reset,
+            dtype="numeric",
+            accept_sparse="csr",
+            ensure_min_samples=min_rows,
+        )
+
+    def _open(self, X):
+        """Validate X for inference; also return how to hand arrays back."""
+        _, give_back = as_numpy(X)
+        return self._check_rows(X, reset=False), give_back
+
+    def _check_weights(self, X, sample_weight):
+        """Drop rows of weight zero; weights come back with mean one, or None if all equal."""
+        if sample_weight is None:
+            return X, None
+        weight = check_sample_weight(
+            sample_weight, X, dtype=np.float64, ensure_non_negative=True
+        )
+        kept = weight > 0
+        if not kept.all():
+            X, weight = X[kept], weight[kept]
+            if X.shape[0] < 2:
+                raise ValueError(
+                    f"sample_weight leaves {X.shape[0]} rows with a positive weight; at least 2 "
+                    "are needed."
+                )
+        if (weight == weight[0]).all():
+            return X, None
+        return X, weight / weight.mean()
+
+    def _rows(self, X, indices=None, sample_weight=None):
+        return SourceRows(X, self.scaler_, indices, sample_weight, self.net_.device)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+@contextmanager
+def unchanged_on_error(estimator):
+    """Put an estimator's attributes back if the block raises."""
+    before = vars(estimator).copy()
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
+
+
+def as_numpy(X):
+    """NumPy version of an array-API array, and a function that leads back."""
+    xp, is_array_api, device = get_namespace_and_device(X)
+    if not is_array_api or xp.__name__.endswith("numpy"):
+        return X, lambda out: out
+    return convert_to_numpy(X, xp), lambda out: xp.asarray(out, device=device)
+
+
+def output_dtype(X):
+    """float32 stays float32; everything else comes back as float64."""
+    return np.float32 if X.dtype == np.float32 else np.float64

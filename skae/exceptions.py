@@ -1,0 +1,13 @@
+"""Errors and warnings of skae; each is also a standard type."""
+
+from sklearn.exceptions import ConvergenceWarning
+
+
+class DivergenceError(ValueError):
+    """The training loss became non-finite or exploded; the fit was abandoned."""
+
+
+class TrainingInterruptedWarning(ConvergenceWarning):
+    """Training was interrupted from the keyboard; the best network so far was kept."""
+
+

@@ -1,0 +1,59 @@
+"""Layers whose randomness comes from a generator that is handed in."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "identity": nn.Identity,
+    "leaky_relu": nn.LeakyReLU,
+    "logistic": nn.Sigmoid,
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+}
+
+
+class Dropout(nn.Module):
+    """Inverted dropout; `generator` is set by whoever trains the network."""
+
+    generator: torch.Generator | None = None
+
+    def __init__(self, p: float):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0.0:
+            return x
+        uniform = torch.rand(x.shape, generator=self.generator, device=x.device)
+        return x * (uniform >= self.p) / (1.0 - self.p)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+def initialize(module: nn.Module, generator: torch.Generator) -> None:
+    """Draw all weights anew: Kaiming-uniform, as torch's own layers are born."""
+    for layer in module.modules():
+        weight = getattr(layer, "weight", None)
+        if not isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            continue
+        fan_in = math.prod(weight.shape[1:]) if not isinstance(
+            layer, nn.ConvTranspose2d
+        ) else weight.shape[0] * math.prod(weight.shape[2:]) // math.prod(layer.stride)
+        bound = 1.0 / math.sqrt(max(1, fan_in))
+        with torch.no_grad():
+            layer.weight.uniform_(-bound, bound, generator=generator)
+            if layer.bias is not None:
+                layer.bias.uniform_(-bound, bound, generator=generator)
+
+
+def linear(in_features: int, out_features: int) -> nn.Linear:
+    """Make a linear layer without drawing from the global generator."""
+    return nn.utils.skip_init(nn.Linear, in_features, out_features)

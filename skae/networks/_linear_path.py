@@ -1,0 +1,80 @@
+"""The linear path beside a network: at the start, the sum of both is PCA."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from skae.networks._layers import linear
+
+
+class LinearPath(nn.Module):
+    """A linear map plus a network that starts at zero."""
+
+    def __init__(self, path: nn.Module, residual: nn.Module):
+        super().__init__()
+        self.path = path
+        self.residual = residual
+        self.gain: nn.Parameter | None = None
+        output_layer = getattr(residual, "output_layer", None)
+        if output_layer is None:  # a network we know nothing of starts behind a closed gate
+            self.gain = nn.Parameter(torch.zeros(()))
+        else:
+            nn.init.zeros_(output_layer.weight)
+            nn.init.zeros_(output_layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual = self.residual(x)
+        return self.path(x) + (residual if self.gain is None else self.gain * residual)
+
+
+class TiedLinear(nn.Module):
+    """The transpose of a linear map, times a fixed factor, with its own bias."""
+
+    def __init__(self, layer: nn.Linear, factor: float, bias: Tensor):
+        super().__init__()
+        self._layer = (layer,)
+        self.factor = factor
+        self.bias = nn.Parameter(bias)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return F.linear(z * self.factor, self._layer[0].weight.T, self.bias)
+
+
+def add_linear_path(
+    encoder: nn.Module,
+    decoder: nn.Module,
+    mean: np.ndarray,
+    directions: np.ndarray,
+    scale: float,
+    n_components: int,
+    generator: torch.Generator,
+    tied: bool,
+) -> tuple[LinearPath, LinearPath]:
+    """Put PCA's map beside an encoder and a decoder.
+
+    Latents are divided by `scale`, one number for all. Latents past the number of
+    `directions` read random directions and write nothing, so the sum is still PCA.
+    """
+    n_directions, n_features = directions.shape
+    axes = torch.zeros(n_components, n_features)
+    axes[:n_directions] = torch.from_numpy(directions.astype(np.float32))
+    surplus = torch.randn(n_components - n_directions, n_features, generator=generator)
+    read, write = axes.clone(), axes.clone()
+    read[n_directions:] = F.normalize(surplus)
+    center = torch.from_numpy(mean.astype(np.float32))
+    into = linear(n_features, n_components)
+    out: nn.Module
+    with torch.no_grad():
+        into.weight.copy_((axes if tied else read) / scale)
+        into.bias.copy_(-(into.weight @ center))
+    if tied:
+        out = TiedLinear(into, scale**2, center)
+    else:
+        out = linear(n_components, n_features)
+        with torch.no_grad():
+            out.weight.copy_(write.T * scale)
+            out.bias.copy_(center)
+    return LinearPath(into, encoder), LinearPath(out, decoder)
