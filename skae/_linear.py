@@ -1,5 +1,7 @@
 """The best linear answer: principal directions of scaled rows."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.linalg import eigh
 from sklearn.utils.extmath import randomized_svd
@@ -9,8 +11,38 @@ from sklearn.utils.extmath import randomized_svd
 MAX_EXACT_SIZE = 1500
 
 
-def principal_directions(X, n_components, sample_weight=None, random_state=None):
-    """Return mean, leading directions and their variances (PCA).
+@dataclass
+class FittedPCA:
+    """Mean, leading directions and their variances.
+
+    Attributes
+    ----------
+    mean : ndarray of shape (n_features,)
+    directions : ndarray of shape (n_directions, n_features)
+        Orthonormal rows, in order of falling variance; signs are fixed.
+    variances : ndarray of shape (n_directions,)
+    total_variance : float
+        Sum over all directions, those not computed included.
+    """
+
+    mean: np.ndarray
+    directions: np.ndarray
+    variances: np.ndarray
+    total_variance: float
+
+    @property
+    def scale(self):
+        """The largest standard deviation: the common scale of all latents."""
+        return float(np.sqrt(self.variances[0])) if self.variances[0] > 0 else 1.0
+
+    def n_directions_for(self, share):
+        """How many directions explain this share of the variance (all if too few do)."""
+        enough = np.flatnonzero(np.cumsum(self.variances) >= share * self.total_variance)
+        return int(enough[0]) + 1 if len(enough) else len(self.variances)
+
+
+def fit_pca(X, n_components, sample_weight=None, random_state=None):
+    """Find the leading principal directions of dense rows.
 
     Parameters
     ----------
@@ -23,11 +55,7 @@ def principal_directions(X, n_components, sample_weight=None, random_state=None)
 
     Returns
     -------
-    mean : ndarray of shape (n_features,)
-    directions : ndarray of shape (n_directions, n_features)
-        Orthonormal rows, in order of falling variance; signs are fixed.
-    variances : ndarray of shape (n_directions,)
-    total_variance : float
+    pca : FittedPCA
     """
     weight = np.ones(len(X)) if sample_weight is None else sample_weight
     weight = weight / weight.sum()
@@ -48,7 +76,9 @@ def principal_directions(X, n_components, sample_weight=None, random_state=None)
         _, singular, directions = np.linalg.svd(rows.astype(np.float64), full_matrices=False)
         variances, directions = singular[:n_directions] ** 2, directions[:n_directions]
     signs = np.sign(directions[np.arange(n_directions), np.abs(directions).argmax(axis=1)])
-    return mean, directions * signs[:, None], np.maximum(variances, 0.0), total_variance
+    return FittedPCA(
+        mean, directions * signs[:, None], np.maximum(variances, 0.0), total_variance
+    )
 
 
 def _leading_eigenpairs(matrix, n_pairs):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import mmap
 from collections.abc import Iterator
 from typing import Any
@@ -75,13 +76,21 @@ class SourceRows(Dataset):
         self._release_pages(chunk.nbytes)
         return rows.to(self.device)
 
+    def with_scaler(self, scaler: Any) -> SourceRows:
+        """The same rows, scaled otherwise."""
+        other = copy.copy(self)
+        other.scaler = scaler
+        return other
+
     def in_memory(self) -> SourceRows | TensorRows:
         """The same rows as one tensor, unless that would cost too much memory."""
-        if len(self) * self.n_features * 4 > MAX_COPY_BYTES:
-            return self
-        X = torch.empty(len(self), self.n_features, device=self.device)
         step = max(1, MAX_SHUFFLE_BYTES // (8 * self.n_features))
-        for start in range(0, len(self), step):
+        first = self.read(slice(0, step))
+        if len(self) * first.shape[1] * 4 > MAX_COPY_BYTES:
+            return self
+        X = first.new_empty(len(self), first.shape[1])
+        X[:step] = first
+        for start in range(step, len(self), step):
             X[start : start + step] = self.read(slice(start, start + step))
         return TensorRows(X, self.sample_weight)
 

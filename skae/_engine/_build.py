@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from skae._engine._runtime import borrowed_global_generator, generator
+from skae._linear import FittedPCA
 from skae.networks._autoencoder import Autoencoder, OutputLink
 from skae.networks._layers import initialize
 from skae.networks._linear_path import add_linear_path
@@ -21,7 +22,7 @@ def build_autoencoder(
     n_components: int,
     *,
     link: OutputLink,
-    pca: tuple[NDArray[Any], NDArray[Any], float] | None,
+    pca: FittedPCA | None,
     tied: bool,
     seed: int,
 ) -> Autoencoder:
@@ -32,7 +33,7 @@ def build_autoencoder(
     network : object with ``build(n_features, n_components)``
         Ours draw no random numbers; a user's own may, from torch's global generator,
         which is seeded for the occasion and restored.
-    pca : (mean, directions, scale) or None
+    pca : FittedPCA or None
         The linear path to start from.
     """
     ours = type(network).__module__.startswith("skae.")
@@ -46,9 +47,9 @@ def build_autoencoder(
             encoder, decoder = network.build(n_features, n_components)
         _check_shapes(network, encoder, decoder, n_features, n_components)
     if pca is not None:
-        mean, directions, scale = pca
+        directions = pca.directions[:n_components]
         encoder, decoder = add_linear_path(
-            encoder, decoder, mean, directions, scale, n_components, draws, tied
+            encoder, decoder, pca.mean, directions, pca.scale, n_components, draws, tied
         )
     return Autoencoder(encoder, decoder, link, n_components)
 

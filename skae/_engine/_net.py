@@ -8,7 +8,6 @@ objective in ``get_loss``.
 from __future__ import annotations
 
 import copy
-import math
 from typing import Any
 
 import numpy as np
@@ -32,8 +31,8 @@ from skae._engine._runtime import autocast
 
 # Rows of an inference batch: large enough for full speed, small enough to stay in cache.
 INFERENCE_BYTES = 8 * 2**20
-WARM_UP = 0.15
-FINAL_LEARNING_RATE = 1e-3
+# Shares of the steps in which the learning rate rises and falls.
+RISE, FALL = 0.1, 0.4
 
 
 class AutoencoderNet(NeuralNet):
@@ -48,7 +47,7 @@ class AutoencoderNet(NeuralNet):
     batch_generator : torch.Generator
         Shuffles the rows.
     learning_rate : float
-        Peak of the one-cycle schedule of ``train``.
+        Peak of the trapezoidal schedule of ``train``.
     partial_rate : float
         Constant learning rate of ``train_on``.
     alpha : float
@@ -129,7 +128,7 @@ class AutoencoderNet(NeuralNet):
         self.initialized_ = False  # a fresh optimiser and history; the module stays
         self.initialize()
         n_steps = self.max_epochs * -(-len(rows) // self.batch_size)
-        self.schedule_ = iter(one_cycle(n_steps, self.learning_rate))
+        self.schedule_ = iter(trapezoid(n_steps, self.learning_rate))
         try:
             self.partial_fit(rows)
         finally:
@@ -143,6 +142,12 @@ class AutoencoderNet(NeuralNet):
             group["lr"] = self.partial_rate
         self.schedule_ = self.valid_rows_ = None
         self.set_params(max_epochs=1).partial_fit(rows)
+
+    def replace_module(self, module: nn.Module) -> None:
+        """Go on with another module; the optimiser starts afresh."""
+        self.module = self.module_ = module
+        with self._current_init_context("optimizer"):
+            self.initialize_optimizer()
 
     def copy(self) -> AutoencoderNet:
         """A net that can be trained on while this one stays as it is."""
@@ -321,16 +326,10 @@ class AutoencoderNet(NeuralNet):
         return (slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step))
 
 
-def one_cycle(n_steps: int, peak: float) -> list[float]:
-    """Learning rates that rise and fall along cosines (Smith & Topin, 2017)."""
-    n_warm = max(1, round(WARM_UP * n_steps))
+def trapezoid(n_steps: int, peak: float) -> list[float]:
+    """Learning rates that rise, stay at their peak and fall to zero, all along lines."""
     rates = []
-    for step in range(n_steps):
-        if step < n_warm:
-            low, share = 0.04, (step + 1) / n_warm
-            factor = low + (1 - low) * (1 - math.cos(math.pi * share)) / 2
-        else:
-            share = (step - n_warm + 1) / max(1, n_steps - n_warm)
-            factor = FINAL_LEARNING_RATE + (1 - FINAL_LEARNING_RATE) * (1 + math.cos(math.pi * share)) / 2
-        rates.append(peak * factor)
+    for step in range(1, n_steps + 1):
+        share = step / (n_steps + 1)
+        rates.append(peak * min(share / RISE, 1.0, (1.0 - share) / FALL))
     return rates

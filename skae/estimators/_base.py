@@ -14,8 +14,9 @@ from skae._engine._build import build_autoencoder, make_link, mlp
 from skae._engine._losses import Objective
 from skae._engine._net import AutoencoderNet
 from skae._engine._noise import Corruption
+from skae._engine._rotation import COORDINATES_PER_LATENT, Rotation, refit_output
 from skae._engine._runtime import generator, resolve_device
-from skae._linear import principal_directions
+from skae._linear import fit_pca
 from skae._scaling import Scaler, as_dense
 from skae._sklearn import (
     HasMethods,
@@ -37,6 +38,9 @@ MAX_LATENTS = 256
 MAX_ROWS_FOR_CURVE = 2000
 # Share of the variance that n_components="auto" keeps.
 AUTO_SHARE = 0.95
+# The default length of training: so many epochs, and no fewer steps than this.
+DEFAULT_EPOCHS = 12
+MIN_DEFAULT_STEPS = 1500
 # partial_fit has no schedule to anneal, so it walks at a constant, lower rate.
 PARTIAL_FIT_RATE = 1 / 3
 
@@ -144,59 +148,96 @@ class BaseAutoencoder(BaseEstimator):
 
     def _fit(self, X, sample_weight):
         rng = check_random_state(self.random_state)
+        rotation = None
         if self.warm_start and hasattr(self, "net_"):
             self._continue(X)
         else:
-            self._start(X, sample_weight, rng)
+            rotation = self._start(X, sample_weight, rng, may_rotate=True)
         self._check_target_range(X)
         train, valid = self._split(X.shape[0], rng)
-        rows = self._rows(X, train, sample_weight)
-        valid_rows = None if valid is None else self._rows(X, valid, sample_weight).in_memory()
-        self.net_.set_params(max_epochs=self._n_epochs(len(rows), self.net_.batch_size))
-        self.net_.train(rows.in_memory(), valid_rows)
-        self._record_training()
+        self._train(X, train, valid, sample_weight, rotation)
         held_out = (np.arange(X.shape[0]) if valid is None else valid)[:MAX_ROWS_FOR_CURVE]
         self._finish_fit(X[held_out], None if sample_weight is None else sample_weight[held_out])
 
-    def _start(self, X, sample_weight, rng):
-        """Fix the scaling, choose the sizes and build a network at its starting point."""
+    def _start(self, X, sample_weight, rng, may_rotate=False):
+        """Fix the scaling, choose the sizes and build a network at its starting point.
+
+        Returns the rotation that training should use, or None.
+        """
         self.scaler_ = Scaler(self.scaling).fit(X, sample_weight)
         self.mean_ = self.scaler_.mean_
-        seeds = rng.randint(np.iinfo(np.int32).max, size=4)
+        seeds = [int(seed) for seed in rng.randint(np.iinfo(np.int32).max, size=4)]
+        pca = self._fit_pca(X, sample_weight, seeds[0])
+        self.n_components_ = self._choose_n_latents(pca)
+        rotation = None
+        if may_rotate and self._has_plain_output():
+            rotation = Rotation.choose(self.scaler_, pca, self.n_components_)
+        self._build_net(X.shape, pca, rotation, seeds[1:])
+        return rotation
+
+    def _build_net(self, shape, pca, rotation, seeds):
+        n_rows, n_features = shape
+        network = self._network(n_features)
+        link = make_link(*self._link_parameters())
+        if rotation is not None:
+            n_features, pca, link = rotation.n_coordinates, rotation.pca, rotation.link
         device = resolve_device(self.device)
-        mean, directions, variances, total = self._principal_directions(X, sample_weight, seeds[0])
-        n_latents = self._choose_n_latents(variances, total)
-        self.n_components_ = n_latents
-        scale = float(np.sqrt(variances[0])) if variances[0] > 0 else 1.0
-        n_features = X.shape[1]
         module = build_autoencoder(
-            self._network(n_features, n_latents),
+            network,
             n_features,
-            n_latents,
-            link=make_link(*self._link_parameters()),
-            pca=(mean, directions[:n_latents], scale) if self.init == "pca" else None,
+            self.n_components_,
+            link=link,
+            pca=pca if self.init == "pca" else None,
             tied=self._is_tied(),
-            seed=int(seeds[1]),
-        ).to(device)
+            seed=seeds[0],
+        )
         self.net_ = AutoencoderNet(
-            module,
+            module.to(device),
             self._objective(),
-            corruption=self._corruption(generator(int(seeds[2]), device), X.shape[0]),
-            batch_generator=generator(int(seeds[3])),
-            learning_rate=self.learning_rate,
+            corruption=self._corruption(generator(seeds[1], device), shape),
+            batch_generator=generator(seeds[2]),
             partial_rate=PARTIAL_FIT_RATE * self.learning_rate,
-            alpha=self.alpha,
             precision=self.precision,
-            patience=self.n_iter_no_change,
-            batch_size=self._batch_size(X.shape[0]),
-            callbacks=self.callbacks,
             device=device,
+        )
+        self._set_training_parameters(n_rows)
+
+    def _set_training_parameters(self, n_rows):
+        batch_size = self._batch_size(n_rows)
+        steps_per_epoch = -(-n_rows // batch_size)
+        max_epochs = self._max_epochs(steps_per_epoch)
+        self.net_.set_params(
+            learning_rate=self.learning_rate,
+            alpha=self._alpha(max_epochs * steps_per_epoch),
+            batch_size=batch_size,
+            max_epochs=max_epochs,
+            patience=self.n_iter_no_change,
+            callbacks=self.callbacks,
             verbose=int(self.verbose),
         )
 
+    def _train(self, X, train, valid, sample_weight, rotation):
+        net = self.net_
+        rows = self._rows(X, train, sample_weight, rotation)
+        valid_rows = None if valid is None else self._rows(X, valid, sample_weight, rotation)
+        net.train(rows.in_memory(), None if valid is None else valid_rows.in_memory())
+        self._record_training()
+        if rotation is not None:
+            net.replace_module(rotation.fold(net.module_, make_link(*self._link_parameters())))
+            rows, valid_rows = (
+                None if r is None else r.with_scaler(self.scaler_) for r in (rows, valid_rows)
+            )
+            self.loss_curve_ = rotation.in_columns(self.loss_curve_, rows)
+            if valid is not None:
+                self.validation_loss_curve_ = rotation.in_columns(
+                    self.validation_loss_curve_, valid_rows
+                )
+        if valid is not None and self._has_plain_output() and not self._is_ordered():
+            refit_output(net.module_, rows, valid_rows)
+
     def _continue(self, X):
         """Prepare a copy of the fitted network for more training."""
-        wanted = self._network(X.shape[1], self.n_components_)
+        wanted = self._network(X.shape[1])
         changed = isinstance(self.n_components, Integral) and self.n_components != self.n_components_
         if changed or repr(wanted) != self._architecture:
             raise ValueError(
@@ -205,11 +246,7 @@ class BaseAutoencoder(BaseEstimator):
                 "it. Keep these parameters, or set warm_start=False."
             )
         self.net_ = self.net_.copy()
-        self.net_.set_params(
-            learning_rate=self.learning_rate, callbacks=self.callbacks, verbose=int(self.verbose),
-            patience=self.n_iter_no_change, alpha=self.alpha,
-            batch_size=self._batch_size(X.shape[0]),
-        )
+        self._set_training_parameters(X.shape[0])
 
     def _split(self, n_rows, rng):
         """Row indices to train on and to validate on (None without early stopping)."""
@@ -224,27 +261,25 @@ class BaseAutoencoder(BaseEstimator):
         order = rng.permutation(n_rows)
         return np.sort(order[n_valid:]), np.sort(order[:n_valid])
 
-    def _principal_directions(self, X, sample_weight, seed):
+    def _fit_pca(self, X, sample_weight, seed):
         # All rows, validation rows included, so that the start is the PCA of X; the
         # validation loss then favours the start a little, which is the safe side.
-        n_rows, n_features = X.shape
         indices = None
-        if n_rows > MAX_ROWS_FOR_PCA:
-            indices = np.random.RandomState(seed).choice(n_rows, MAX_ROWS_FOR_PCA, replace=False)
-            indices.sort()
+        if X.shape[0] > MAX_ROWS_FOR_PCA:
+            draws = np.random.RandomState(seed)
+            indices = np.sort(draws.choice(X.shape[0], MAX_ROWS_FOR_PCA, replace=False))
             sample_weight = None if sample_weight is None else sample_weight[indices]
         rows = SourceRows(X, self.scaler_, indices)
+        n_directions = MAX_LATENTS
+        if isinstance(self.n_components, Integral):
+            n_directions = max(n_directions, COORDINATES_PER_LATENT * self.n_components)
         sample = rows.read(slice(0, len(rows))).numpy()
-        wanted = self.n_components if isinstance(self.n_components, Integral) else MAX_LATENTS
-        return principal_directions(sample, wanted, sample_weight, int(seed))
+        return fit_pca(sample, n_directions, sample_weight, seed)
 
-    def _choose_n_latents(self, variances, total_variance):
+    def _choose_n_latents(self, pca):
         if isinstance(self.n_components, Integral):
             return int(self.n_components)
-        if total_variance == 0:
-            return 1
-        explained = np.cumsum(variances) / total_variance
-        return int(min(np.searchsorted(explained, self._wanted_share()) + 1, len(variances)))
+        return min(pca.n_directions_for(self._wanted_share()), MAX_LATENTS)
 
     def _wanted_share(self):
         return AUTO_SHARE if self.n_components == "auto" else self.n_components
@@ -260,20 +295,23 @@ class BaseAutoencoder(BaseEstimator):
             )
         return tuple(int(size) for size in sizes)
 
-    def _network(self, n_features, n_components):
+    def _network(self, n_features):
         if self.network is None:
             sizes = self._hidden_layer_sizes(n_features)
             return mlp(sizes, self.activation, self._dropout(), self._is_tied())
         return self.network
 
-    def _n_epochs(self, n_rows, batch_size):
+    def _max_epochs(self, steps_per_epoch):
         if self.max_epochs != "auto":
             return self.max_epochs
-        steps_per_epoch = -(-n_rows // batch_size)
-        return max(12, -(-1500 // steps_per_epoch))
+        return max(DEFAULT_EPOCHS, -(-MIN_DEFAULT_STEPS // steps_per_epoch))
 
     def _batch_size(self, n_rows):
         return 128 if self.batch_size == "auto" else self.batch_size
+
+    def _alpha(self, n_steps):
+        # The product of rate, decay and steps is what matters, so longer fits decay less.
+        return min(0.3, 420 / n_steps) if self.alpha == "auto" else self.alpha
 
     def _record_training(self):
         net = self.net_
@@ -290,7 +328,7 @@ class BaseAutoencoder(BaseEstimator):
         self.loss_curve_ = net.training_losses
         self.validation_loss_curve_ = net.validation_losses
         self.best_epoch_ = self.n_iter_ if net.best_epoch is None else net.best_epoch
-        self._architecture = repr(self._network(self.n_features_in_, self.n_components_))
+        self._architecture = repr(self._network(self.n_features_in_))
 
     # What estimators differ in; each has a default that a sibling may replace.
 
@@ -303,8 +341,15 @@ class BaseAutoencoder(BaseEstimator):
     def _objective(self):
         return Objective()
 
-    def _corruption(self, draws, n_rows):
+    def _corruption(self, draws, shape):
         return Corruption(draws)
+
+    def _has_plain_output(self):
+        """Whether the default network is fitted by squared error without bounds."""
+        return False
+
+    def _is_ordered(self):
+        return False
 
     def _link_parameters(self):
         return "identity", self.scaler_.center_, self.scaler_.scale_
@@ -456,8 +501,8 @@ class BaseAutoencoder(BaseEstimator):
             return X, None
         return X, weight / weight.mean()
 
-    def _rows(self, X, indices=None, sample_weight=None):
-        return SourceRows(X, self.scaler_, indices, sample_weight, self.net_.device)
+    def _rows(self, X, indices=None, sample_weight=None, rotation=None):
+        return SourceRows(X, rotation or self.scaler_, indices, sample_weight, self.net_.device)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

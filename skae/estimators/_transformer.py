@@ -54,8 +54,8 @@ class AutoencoderTransformer(
         dropout=0.0,
         scaling="global",
         ordered=False,
-        alpha=0.0,
-        learning_rate=3e-3,
+        alpha="auto",
+        learning_rate=4e-3,
         batch_size="auto",
         max_epochs="auto",
         early_stopping=True,
@@ -117,12 +117,22 @@ class AutoencoderTransformer(
             self.loss, self.l1, self.sparsity, self.sparsity_penalty, self.sparsity_target
         )
 
-    def _corruption(self, draws, n_rows):
+    def _corruption(self, draws, shape):
         input_noise = 0.0 if self.input_noise == "auto" else self.input_noise
         return Corruption(draws, input_noise, self.latent_noise, ordered=self._is_ordered())
 
     def _is_ordered(self):
         return self.ordered or not isinstance(self.n_components, Integral)
+
+    def _has_plain_output(self):
+        return (
+            self.network is None
+            and self.init == "pca"
+            and self.loss == "squared_error"
+            and self._output_activation() == "identity"
+            and not self.tied_weights
+            and self.l1 == 0
+        )
 
     def _output_activation(self):
         bounded = self.loss == "binary_cross_entropy"

@@ -1,0 +1,159 @@
+"""Train in the leading principal coordinates, then fold them into the network.
+
+Images and other wide rows vary along far fewer directions than they have columns. An
+MLP that reads and writes those coordinates costs a fraction of one that reads and
+writes the columns; afterwards its first and last layers absorb the rotation, and the
+last layer is fitted once more, in closed form, in all columns.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from skae._engine._batches import SourceRows
+from skae._linear import FittedPCA
+from skae.networks._autoencoder import Autoencoder, OutputLink
+from skae.networks._linear_path import LinearPath
+
+# The coordinates hold this share of the variance, and this many per latent.
+KEPT_SHARE = 0.9
+COORDINATES_PER_LATENT = 5
+# Ridge penalties tried in the closing fit, relative to the features' mean square.
+RIDGES = (1e-4, 1e-2)
+REFIT_BATCH = 2048
+
+
+class Rotation:
+    """A scaler that goes on to project rows on principal directions.
+
+    Parameters
+    ----------
+    scaler : Scaler
+    mean : ndarray of shape (n_features,)
+        Mean of the scaled rows.
+    axes : ndarray of shape (n_coordinates, n_features)
+        Orthonormal directions.
+    variances : ndarray of shape (n_coordinates,)
+    """
+
+    def __init__(
+        self, scaler: Any, mean: NDArray[Any], axes: NDArray[Any], variances: NDArray[Any]
+    ):
+        self.scaler = scaler
+        self.mean = mean.astype(np.float32)
+        self.axes = np.ascontiguousarray(axes, dtype=np.float32)
+        self.variances = variances
+
+    @classmethod
+    def choose(cls, scaler: Any, pca: FittedPCA, n_latents: int) -> Rotation | None:
+        """A rotation, or None where the columns themselves are as good."""
+        n_features = len(pca.mean)
+        enough = pca.n_directions_for(KEPT_SHARE)
+        wanted = min(COORDINATES_PER_LATENT * n_latents, n_features // 2)
+        n_coordinates = max(enough, wanted, n_latents)
+        if n_coordinates > min(n_features // 2, len(pca.directions) - 1):
+            return None
+        return cls(scaler, pca.mean, pca.directions[:n_coordinates], pca.variances[:n_coordinates])
+
+    @property
+    def n_coordinates(self) -> int:
+        return len(self.axes)
+
+    @property
+    def pca(self) -> FittedPCA:
+        """PCA of the coordinates: the axes themselves."""
+        m = self.n_coordinates
+        return FittedPCA(np.zeros(m), np.eye(m), self.variances, float(self.variances.sum()))
+
+    @property
+    def link(self) -> OutputLink:
+        """Coordinates have no bounds."""
+        return OutputLink("identity", np.zeros(self.n_coordinates), np.ones(self.n_coordinates))
+
+    def transform(self, X: NDArray[Any]) -> NDArray[np.float32]:
+        """Coordinates of a dense chunk of rows."""
+        return (self.scaler.transform(X) - self.mean) @ self.axes.T
+
+    def in_columns(self, losses: list[float], rows: SourceRows) -> list[float]:
+        """Mean squared errors per column, from those per coordinate."""
+        dropped = 0.0
+        for start in range(0, len(rows), REFIT_BATCH):
+            x = rows.read(slice(start, start + REFIT_BATCH)).cpu().numpy() - self.mean
+            dropped += float(np.square(x).sum() - np.square(x @ self.axes.T).sum())
+        dropped /= len(rows) * rows.n_features
+        share = self.n_coordinates / rows.n_features
+        return [share * loss + dropped for loss in losses]
+
+    @torch.no_grad()
+    def fold(self, module: Autoencoder, link: OutputLink) -> Autoencoder:
+        """The same network, reading and writing columns instead of coordinates."""
+        encoder, decoder = module.encoder, module.decoder
+        assert isinstance(encoder, LinearPath) and isinstance(decoder, LinearPath)
+        device = next(module.parameters()).device
+        axes = torch.from_numpy(self.axes).to(device)
+        mean = torch.from_numpy(self.mean).to(device)
+        for layer in (encoder.path, encoder.residual.layers[0]):
+            _replace(layer, layer.weight @ axes, layer.bias - layer.weight @ (axes @ mean))
+        _replace(decoder.path, axes.T @ decoder.path.weight, axes.T @ decoder.path.bias + mean)
+        last = decoder.residual.output_layer
+        _replace(last, axes.T @ last.weight, axes.T @ last.bias)
+        folded = Autoencoder(encoder, decoder, link.to(device), module.n_latents)
+        folded.n_kept = module.n_kept
+        return folded
+
+
+def _replace(layer: nn.Linear, weight: Tensor, bias: Tensor) -> None:
+    layer.weight, layer.bias = nn.Parameter(weight.contiguous()), nn.Parameter(bias)
+    layer.out_features, layer.in_features = weight.shape
+
+
+@torch.no_grad()
+def refit_output(module: Autoencoder, train: SourceRows, valid: SourceRows) -> None:
+    """Fit the decoder's last layer by ridge regression on what it leaves unexplained.
+
+    The correction that serves the validation rows best is kept, or none.
+    """
+    module.eval()
+    decoder = module.decoder
+    assert isinstance(decoder, LinearPath)
+    gram: Any = 0.0
+    moment: Any = 0.0
+    for features, error, weight in _features_and_errors(module, train):
+        weighted = features if weight is None else features * weight[:, None]
+        gram = gram + (weighted.T @ features).double()
+        moment = moment + (weighted.T @ error).double()
+    identity = torch.eye(len(gram), device=gram.device, dtype=gram.dtype) * gram.diagonal().mean()
+    corrections = [torch.linalg.solve(gram + r * identity, moment).float() for r in RIDGES]
+    losses = torch.zeros(1 + len(corrections), device=gram.device)
+    for features, error, weight in _features_and_errors(module, valid):
+        for i, left in enumerate([error, *(error - features @ c for c in corrections)]):
+            losses[i] += left.square().sum() if weight is None else weight @ left.square().sum(1)
+    best = int(losses.argmin())
+    if best > 0:
+        _add_to_output(decoder, corrections[best - 1])
+
+
+def _features_and_errors(module: Autoencoder, rows: SourceRows) -> Any:
+    """Yield what the decoder's last layer reads (hidden units, latents, 1) and its errors."""
+    decoder: Any = module.decoder
+    for start in range(0, len(rows), REFIT_BATCH):
+        batch = slice(start, start + REFIT_BATCH)
+        x = rows.read(batch)
+        z = module.encode(x)
+        hidden = decoder.residual.layers[:-1](z)
+        features = torch.cat([hidden, z, torch.ones_like(z[:, :1])], dim=1)
+        weight = None if rows.sample_weight is None else rows.sample_weight[batch]
+        yield features, x - module.decode(z), weight
+
+
+def _add_to_output(decoder: Any, correction: Tensor) -> None:
+    last, path = decoder.residual.output_layer, decoder.path
+    n_hidden = last.in_features
+    last.weight += correction[:n_hidden].T
+    path.weight += correction[n_hidden:-1].T
+    last.bias += correction[-1]
