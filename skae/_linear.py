@@ -40,6 +40,11 @@ class FittedPCA:
         enough = np.flatnonzero(np.cumsum(self.variances) >= share * self.total_variance)
         return int(enough[0]) + 1 if len(enough) else len(self.variances)
 
+    def residual_deviation(self, n_components):
+        """Root mean square per cell of what the first directions leave unexplained."""
+        left = self.total_variance - self.variances[:n_components].sum()
+        return float(np.sqrt(max(left, 0.0) / len(self.mean)))
+
 
 def fit_pca(X, n_components, sample_weight=None, random_state=None):
     """Find the leading principal directions of dense rows.
@@ -73,12 +78,15 @@ def fit_pca(X, n_components, sample_weight=None, random_state=None):
         variances, vectors = _leading_eigenpairs(rows.T @ rows, n_directions)
         directions = vectors.T
     else:
-        _, singular, directions = np.linalg.svd(rows.astype(np.float64), full_matrices=False)
-        variances, directions = singular[:n_directions] ** 2, directions[:n_directions]
+        variances, vectors = _leading_eigenpairs(rows @ rows.T, n_directions)
+        # Centring costs one rank: what is left of that direction is rounding.
+        kept = variances > np.finfo(dtype).eps * n_rows * max(variances[0], 0.0)
+        kept[0] = True
+        variances = variances[kept]
+        directions = np.linalg.qr(rows.T @ vectors[:, kept])[0].T
+        n_directions = len(directions)
     signs = np.sign(directions[np.arange(n_directions), np.abs(directions).argmax(axis=1)])
-    return FittedPCA(
-        mean, directions * signs[:, None], np.maximum(variances, 0.0), total_variance
-    )
+    return FittedPCA(mean, directions * signs[:, None], np.maximum(variances, 0.0), total_variance)
 
 
 def _leading_eigenpairs(matrix, n_pairs):

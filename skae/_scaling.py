@@ -23,7 +23,9 @@ def row_slices(n_rows, n_features):
 
 def value_range(X):
     """Smallest and largest value of dense or CSR rows."""
-    ranges = [(chunk.min(), chunk.max()) for chunk in (as_dense(X[r]) for r in row_slices(*X.shape))]
+    ranges = [
+        (chunk.min(), chunk.max()) for chunk in (as_dense(X[r]) for r in row_slices(*X.shape))
+    ]
     return float(min(low for low, _ in ranges)), float(max(high for _, high in ranges))
 
 

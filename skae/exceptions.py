@@ -9,5 +9,3 @@ class DivergenceError(ValueError):
 
 class TrainingInterruptedWarning(ConvergenceWarning):
     """Training was interrupted from the keyboard; the best network so far was kept."""
-
-

@@ -49,7 +49,9 @@ class SourceRows(Dataset):
         self.scaler = scaler
         self.indices = indices
         self.device = device
-        weight = sample_weight if indices is None or sample_weight is None else sample_weight[indices]
+        weight = (
+            sample_weight if indices is None or sample_weight is None else sample_weight[indices]
+        )
         self.sample_weight = (
             None if weight is None else torch.from_numpy(weight.astype(np.float32)).to(device)
         )

@@ -22,45 +22,63 @@ class TrainingStopped(KeyboardInterrupt):
 
 
 class BestWeights(Callback):
-    """Remember the weights with the lowest validation loss, epoch 0 included.
+    """Keep the weights with the lowest validation loss, epoch 0 included.
 
     Parameters
     ----------
     patience : int or None
         Training stops after this many epochs without a new best; None never stops.
+
+    Attributes
+    ----------
+    keep_epoch_ : int or None
+        The epoch to keep instead, where it is known beforehand.
     """
 
     def __init__(self, patience: int | None = None):
         self.patience = patience
 
+    def initialize(self) -> BestWeights:
+        self.keep_epoch_: int | None = None
+        return self
+
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         self.losses_: list[float] = []
         self.best_epoch_: int | None = None
+        self.weights_: dict[str, torch.Tensor] | None = None
 
     def on_epoch_begin(self, net: Any, dataset_valid: Any = None, **kwargs: Any) -> None:
+        if self.keep_epoch_ == 0 and len(net.history) == 1:
+            self._keep(net, 0)
         if dataset_valid is not None and not self.losses_:
-            self._record(net, net.validation_loss(dataset_valid))
+            self._compare(net, net.validation_loss(dataset_valid))
 
     def on_epoch_end(self, net: Any, dataset_valid: Any = None, **kwargs: Any) -> None:
+        if self.keep_epoch_ == len(net.history):
+            self._keep(net, len(net.history))
         if dataset_valid is None:
             return
-        improved = self._record(net, net.history[-1, "valid_loss"])
+        improved = self._compare(net, net.history[-1, "valid_loss"])
         net.history.record("valid_loss_best", improved)
-        if self.patience is not None and len(self.losses_) - 1 - self.best_epoch_ >= self.patience:
+        n_epochs_since = len(self.losses_) - 1 - (self.best_epoch_ or 0)
+        if self.patience is not None and n_epochs_since >= self.patience:
             raise TrainingStopped
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
-        if self.best_epoch_ is not None and self.best_epoch_ < len(self.losses_) - 1:
+        if self.weights_ is not None:
             net.module_.load_state_dict(self.weights_)
         self.weights_ = None  # a fitted net needs no second copy of itself
 
-    def _record(self, net: Any, loss: float) -> bool:
-        improved = not self.losses_ or loss < self.losses_[self.best_epoch_]
-        if improved:
-            self.best_epoch_ = len(self.losses_)
-            self.weights_ = {k: v.clone() for k, v in net.module_.state_dict().items()}
+    def _compare(self, net: Any, loss: float) -> bool:
         self.losses_.append(loss)
+        improved = self.best_epoch_ is None or loss < self.losses_[self.best_epoch_]
+        if improved:
+            self._keep(net, len(self.losses_) - 1)
         return improved
+
+    def _keep(self, net: Any, epoch: int) -> None:
+        self.best_epoch_ = epoch
+        self.weights_ = {name: w.clone() for name, w in net.module_.state_dict().items()}
 
 
 class DivergenceGuard(Callback):
@@ -122,10 +140,3 @@ def watches_batches(callback: Callback) -> bool:
     """Whether a callback wants to be told of every batch."""
     hooks = ("on_batch_begin", "on_batch_end", "on_grad_computed")
     return any(getattr(type(callback), hook) is not getattr(Callback, hook) for hook in hooks)
-
-
-def set_generators(module: torch.nn.Module, generator: torch.Generator) -> None:
-    """Hand the generator to the layers that draw from one."""
-    for layer in module.modules():
-        if hasattr(layer, "generator"):
-            layer.generator = generator

@@ -76,8 +76,9 @@ class Objective(nn.Module):
         self.sparsity_penalty = sparsity_penalty
         self.sparsity_target = sparsity_target
 
-    def reconstruction(self, link: OutputLink, output: Tensor, x: Tensor,
-                       sample_weight: Tensor | None) -> Tensor:
+    def reconstruction(
+        self, link: OutputLink, output: Tensor, x: Tensor, sample_weight: Tensor | None
+    ) -> Tensor:
         """Loss of a batch without penalties; this is what validation compares."""
         return mean_over_rows(CELL_LOSSES[self.loss](link, output, x), sample_weight)
 

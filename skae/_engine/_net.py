@@ -8,6 +8,7 @@ objective in ``get_loss``.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,13 @@ from skae._engine._callbacks import (
     DivergenceGuard,
     Progress,
     TrainingStopped,
-    set_generators,
     watches_batches,
 )
 from skae._engine._losses import Objective
 from skae._engine._noise import Corruption
 from skae._engine._runtime import autocast
+from skae.networks._autoencoder import Autoencoder
+from skae.networks._layers import set_generators
 
 # Rows of an inference batch: large enough for full speed, small enough to stay in cache.
 INFERENCE_BYTES = 8 * 2**20
@@ -61,9 +63,15 @@ class AutoencoderNet(NeuralNet):
         skorch's own parameters.
     """
 
+    module_: Autoencoder
+    criterion_: Objective
+    schedule_: Iterator[float] | None
+    parameters_: list[nn.Parameter]
+    valid_rows_: SourceRows | TensorRows | None
+
     def __init__(
         self,
-        module: nn.Module,
+        module: Autoencoder,
         criterion: Objective,
         *,
         corruption: Corruption,
@@ -102,7 +110,10 @@ class AutoencoderNet(NeuralNet):
         decayed = [p for p in parameters if p.ndim > 1]
         plain = [p for p in parameters if p.ndim <= 1]
         self.optimizer_ = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": self.alpha}, {"params": plain, "weight_decay": 0.0}],
+            [
+                {"params": decayed, "weight_decay": self.alpha},
+                {"params": plain, "weight_decay": 0.0},
+            ],
             lr=self.learning_rate,
             fused=True,
         )
@@ -119,14 +130,21 @@ class AutoencoderNet(NeuralNet):
 
     # Training: epochs and steps.
 
-    def train(self, rows: SourceRows | TensorRows, valid: SourceRows | TensorRows | None) -> None:
+    def train(
+        self,
+        rows: SourceRows | TensorRows,
+        valid: SourceRows | TensorRows | None = None,
+        keep_epoch: int | None = None,
+    ) -> None:
         """Train for ``max_epochs`` on `rows`; the best epoch on `valid` is kept.
 
+        Without `valid`, the weights after `keep_epoch` are kept, or the last ones.
         ``stop_`` says why training ended: "finished", "stopped" or "interrupted".
         """
         self.valid_rows_ = valid
         self.initialized_ = False  # a fresh optimiser and history; the module stays
         self.initialize()
+        self._best_weights.keep_epoch_ = keep_epoch
         n_steps = self.max_epochs * -(-len(rows) // self.batch_size)
         self.schedule_ = iter(trapezoid(n_steps, self.learning_rate))
         try:
@@ -140,10 +158,10 @@ class AutoencoderNet(NeuralNet):
             self.initialize()
         for group in self.optimizer_.param_groups:
             group["lr"] = self.partial_rate
-        self.schedule_ = self.valid_rows_ = None
+        self.schedule_ = self.valid_rows_ = self._best_weights.keep_epoch_ = None
         self.set_params(max_epochs=1).partial_fit(rows)
 
-    def replace_module(self, module: nn.Module) -> None:
+    def replace_module(self, module: Autoencoder) -> None:
         """Go on with another module; the optimiser starts afresh."""
         self.module = self.module_ = module
         with self._current_init_context("optimizer"):
@@ -156,7 +174,7 @@ class AutoencoderNet(NeuralNet):
     @property
     def best_epoch(self) -> int | None:
         """Epoch whose weights are in the module; None where none was validated."""
-        return dict(self.callbacks_)["best_weights"].best_epoch_
+        return self._best_weights.best_epoch_
 
     @property
     def training_losses(self) -> list[float]:
@@ -166,7 +184,11 @@ class AutoencoderNet(NeuralNet):
     @property
     def validation_losses(self) -> list[float] | None:
         """The loss at the start and after each epoch, or None."""
-        return list(dict(self.callbacks_)["best_weights"].losses_) or None
+        return list(self._best_weights.losses_) or None
+
+    @property
+    def _best_weights(self) -> BestWeights:
+        return dict(self.callbacks_)["best_weights"]
 
     @property
     def n_epochs_done(self) -> int:
@@ -193,7 +215,7 @@ class AutoencoderNet(NeuralNet):
         except KeyboardInterrupt:
             self.stop_ = "interrupted"
         finally:
-            self.parameters_ = None  # a second reference would not survive pickling
+            self.parameters_ = []  # a second reference would not survive pickling
         return self
 
     def notify(self, method_name: str, **cb_kwargs: Any) -> None:
@@ -217,7 +239,8 @@ class AutoencoderNet(NeuralNet):
             self.history.record(f"{prefix}_loss", self._mean_loss(iterator))
             return
         self._set_training(True)
-        total, n_rows = 0.0, 0
+        total: Any = 0.0
+        n_rows = 0
         for batch in iterator:
             # The sum stays on the device: reading it here would make a GPU wait.
             total = total + self._step(batch).detach() * len(batch[0])
@@ -257,9 +280,7 @@ class AutoencoderNet(NeuralNet):
         z = module.encode(self.corruption.inputs(x))
         return module.decode_raw(self.corruption.latents(z)), z
 
-    def get_loss(
-        self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False
-    ) -> Tensor:
+    def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
         output, z = y_pred
         loss = self.criterion_.reconstruction(self.module_.link, output.float(), X, y_true)
         return loss + self.criterion_.penalty(self.module_, z.float()) if training else loss
@@ -304,6 +325,7 @@ class AutoencoderNet(NeuralNet):
 
     def reconstruct_rows(self, rows: SourceRows, n_latents: int | None = None) -> Any:
         """Yield slices and scaled reconstructions, from the first `n_latents` only if given."""
+
         def reconstruct(x: Tensor) -> Tensor:
             return self.module_.decode(self.module_.encode(x)[:, :n_latents])
 

@@ -38,9 +38,11 @@ MAX_LATENTS = 256
 MAX_ROWS_FOR_CURVE = 2000
 # Share of the variance that n_components="auto" keeps.
 AUTO_SHARE = 0.95
-# The default length of training: so many epochs, and no fewer steps than this.
-DEFAULT_EPOCHS = 12
-MIN_DEFAULT_STEPS = 1500
+# From this many columns on, networks are wider and walk in smaller steps.
+MIN_WIDE_COLUMNS = 256
+# Below this many rows cross-validation stands in for one split.
+MIN_ROWS_FOR_SPLIT = 1000
+MAX_FOLDS = 5
 # partial_fit has no schedule to anneal, so it walks at a constant, lower rate.
 PARTIAL_FIT_RATE = 1 / 3
 
@@ -63,7 +65,7 @@ class BaseAutoencoder(BaseEstimator):
         "network": [HasMethods(["build"]), None],
         "init": [StrOptions({"pca", "random"})],
         "alpha": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "early_stopping": ["boolean"],
@@ -137,7 +139,8 @@ class BaseAutoencoder(BaseEstimator):
             X = self._check_rows(X, reset=first, min_rows=2 if first else 1)
             X, weight = self._check_weights(X, sample_weight)
             if first:
-                self._start(X, weight, check_random_state(self.random_state))
+                _, pca, seeds = self._start(X, weight, check_random_state(self.random_state))
+                self._build_net(X.shape, pca, None, seeds)
             else:
                 self.net_ = self.net_.copy()
             self._check_target_range(X)
@@ -148,32 +151,33 @@ class BaseAutoencoder(BaseEstimator):
 
     def _fit(self, X, sample_weight):
         rng = check_random_state(self.random_state)
-        rotation = None
+        n_rows = X.shape[0]
         if self.warm_start and hasattr(self, "net_"):
-            self._continue(X)
+            self._continue(n_rows)
+            self._check_target_range(X)
+            held_out = self._train_with_split(X, sample_weight, rng, rotation=None)
         else:
-            rotation = self._start(X, sample_weight, rng, may_rotate=True)
-        self._check_target_range(X)
-        train, valid = self._split(X.shape[0], rng)
-        self._train(X, train, valid, sample_weight, rotation)
-        held_out = (np.arange(X.shape[0]) if valid is None else valid)[:MAX_ROWS_FOR_CURVE]
+            rotation, pca, seeds = self._start(X, sample_weight, rng)
+            self._check_target_range(X)
+            if self.early_stopping and n_rows < MIN_ROWS_FOR_SPLIT:
+                held_out = self._train_with_folds(X, sample_weight, rng, pca, seeds)
+            else:
+                self._build_net(X.shape, pca, rotation, seeds)
+                held_out = self._train_with_split(X, sample_weight, rng, rotation)
+        held_out = held_out[:MAX_ROWS_FOR_CURVE]
         self._finish_fit(X[held_out], None if sample_weight is None else sample_weight[held_out])
 
-    def _start(self, X, sample_weight, rng, may_rotate=False):
-        """Fix the scaling, choose the sizes and build a network at its starting point.
-
-        Returns the rotation that training should use, or None.
-        """
+    def _start(self, X, sample_weight, rng):
+        """Fix the scaling and the sizes; return the way in: rotation, PCA and seeds."""
         self.scaler_ = Scaler(self.scaling).fit(X, sample_weight)
         self.mean_ = self.scaler_.mean_
         seeds = [int(seed) for seed in rng.randint(np.iinfo(np.int32).max, size=4)]
         pca = self._fit_pca(X, sample_weight, seeds[0])
         self.n_components_ = self._choose_n_latents(pca)
         rotation = None
-        if may_rotate and self._has_plain_output():
+        if self._has_plain_output():
             rotation = Rotation.choose(self.scaler_, pca, self.n_components_)
-        self._build_net(X.shape, pca, rotation, seeds[1:])
-        return rotation
+        return rotation, pca, seeds[1:]
 
     def _build_net(self, shape, pca, rotation, seeds):
         n_rows, n_features = shape
@@ -194,9 +198,9 @@ class BaseAutoencoder(BaseEstimator):
         self.net_ = AutoencoderNet(
             module.to(device),
             self._objective(),
-            corruption=self._corruption(generator(seeds[1], device), shape),
+            corruption=self._corruption(generator(seeds[1], device), pca),
             batch_generator=generator(seeds[2]),
-            partial_rate=PARTIAL_FIT_RATE * self.learning_rate,
+            partial_rate=PARTIAL_FIT_RATE * self._learning_rate(),
             precision=self.precision,
             device=device,
         )
@@ -205,9 +209,9 @@ class BaseAutoencoder(BaseEstimator):
     def _set_training_parameters(self, n_rows):
         batch_size = self._batch_size(n_rows)
         steps_per_epoch = -(-n_rows // batch_size)
-        max_epochs = self._max_epochs(steps_per_epoch)
+        max_epochs = self._max_epochs(n_rows, batch_size)
         self.net_.set_params(
-            learning_rate=self.learning_rate,
+            learning_rate=self._learning_rate(),
             alpha=self._alpha(max_epochs * steps_per_epoch),
             batch_size=batch_size,
             max_epochs=max_epochs,
@@ -216,37 +220,70 @@ class BaseAutoencoder(BaseEstimator):
             verbose=int(self.verbose),
         )
 
-    def _train(self, X, train, valid, sample_weight, rotation):
+    def _train_with_folds(self, X, sample_weight, rng, pca, seeds):
+        """Choose the epoch by cross-validation, then train on all rows up to it.
+
+        On few rows one split is mostly noise, and its rows are missed in training.
+        """
+        n_folds = int(np.clip(round(1 / self.validation_fraction), 2, min(MAX_FOLDS, X.shape[0])))
+        losses = []
+        for fold in np.array_split(rng.permutation(X.shape[0]), n_folds):
+            train = np.setdiff1d(np.arange(X.shape[0]), fold)
+            self._build_net(X.shape, pca, None, seeds)
+            valid = self._rows(X, fold, sample_weight).in_memory()
+            self.net_.train(self._rows(X, train, sample_weight).in_memory(), valid)
+            losses.append(self.net_.validation_losses)
+        n_epochs = min(map(len, losses))
+        curve = np.mean([fold_losses[:n_epochs] for fold_losses in losses], axis=0)
+        self._build_net(X.shape, pca, None, seeds)
+        rows = self._rows(X, None, sample_weight)
+        self.net_.train(rows.in_memory(), keep_epoch=int(curve.argmin()))
+        self._record_training()
+        self.validation_loss_curve_ = curve.tolist()
+        return np.arange(X.shape[0])
+
+    def _train_with_split(self, X, sample_weight, rng, rotation):
+        """Train on a part of the rows and keep the best epoch on the rest."""
         net = self.net_
+        train, valid = self._split(X.shape[0], rng)
         rows = self._rows(X, train, sample_weight, rotation)
         valid_rows = None if valid is None else self._rows(X, valid, sample_weight, rotation)
         net.train(rows.in_memory(), None if valid is None else valid_rows.in_memory())
         self._record_training()
         if rotation is not None:
-            net.replace_module(rotation.fold(net.module_, make_link(*self._link_parameters())))
-            rows, valid_rows = (
-                None if r is None else r.with_scaler(self.scaler_) for r in (rows, valid_rows)
-            )
-            self.loss_curve_ = rotation.in_columns(self.loss_curve_, rows)
-            if valid is not None:
-                self.validation_loss_curve_ = rotation.in_columns(
-                    self.validation_loss_curve_, valid_rows
-                )
-        if valid is not None and self._has_plain_output() and not self._is_ordered():
+            rows, valid_rows = self._leave_rotation(rotation, rows, valid_rows)
+        if valid is None:
+            return np.arange(X.shape[0])
+        if self._has_plain_output() and not self._is_ordered():
             refit_output(net.module_, rows, valid_rows)
+        return valid
 
-    def _continue(self, X):
+    def _leave_rotation(self, rotation, rows, valid_rows):
+        """Fold the rotation into the network; return the rows as it reads them now."""
+        folded = rotation.fold(self.net_.module_, make_link(*self._link_parameters()))
+        self.net_.replace_module(folded)
+        rows = rows.with_scaler(self.scaler_)
+        self.loss_curve_ = rotation.in_columns(self.loss_curve_, rows)
+        if valid_rows is not None:
+            valid_rows = valid_rows.with_scaler(self.scaler_)
+            curve = rotation.in_columns(self.validation_loss_curve_, valid_rows)
+            self.validation_loss_curve_ = curve
+        return rows, valid_rows
+
+    def _continue(self, n_rows):
         """Prepare a copy of the fitted network for more training."""
-        wanted = self._network(X.shape[1])
-        changed = isinstance(self.n_components, Integral) and self.n_components != self.n_components_
+        wanted = self._network(self.n_features_in_)
+        changed = (
+            isinstance(self.n_components, Integral) and self.n_components != self.n_components_
+        )
         if changed or repr(wanted) != self._architecture:
             raise ValueError(
                 f"warm_start=True goes on with a network of {self.n_components_} latents and "
-                f"{self._architecture}; n_components={self.n_components!r} and {wanted!r} do not fit "
-                "it. Keep these parameters, or set warm_start=False."
+                f"{self._architecture}; n_components={self.n_components!r} and {wanted!r} do not "
+                "fit it. Keep these parameters, or set warm_start=False."
             )
         self.net_ = self.net_.copy()
-        self._set_training_parameters(X.shape[0])
+        self._set_training_parameters(n_rows)
 
     def _split(self, n_rows, rng):
         """Row indices to train on and to validate on (None without early stopping)."""
@@ -287,7 +324,7 @@ class BaseAutoencoder(BaseEstimator):
     def _hidden_layer_sizes(self, n_features):
         sizes = self.hidden_layer_sizes
         if isinstance(sizes, str):
-            return (512, 128) if n_features >= 256 else (128, 64)
+            return (512, 128) if n_features >= MIN_WIDE_COLUMNS else (128, 64)
         sizes = (int(sizes),) if isinstance(sizes, Integral) else tuple(sizes)
         if not all(isinstance(size, Integral) and size >= 1 for size in sizes):
             raise ValueError(
@@ -301,17 +338,28 @@ class BaseAutoencoder(BaseEstimator):
             return mlp(sizes, self.activation, self._dropout(), self._is_tied())
         return self.network
 
-    def _max_epochs(self, steps_per_epoch):
+    def _max_epochs(self, n_rows, batch_size):
         if self.max_epochs != "auto":
             return self.max_epochs
-        return max(DEFAULT_EPOCHS, -(-MIN_DEFAULT_STEPS // steps_per_epoch))
+        if n_rows < MIN_ROWS_FOR_SPLIT:
+            return -(-min(600, max(100, 10 * n_rows)) // -(-n_rows // batch_size))
+        return max(12, -(-1500 // -(-n_rows // batch_size)))
 
     def _batch_size(self, n_rows):
-        return 128 if self.batch_size == "auto" else self.batch_size
+        if self.batch_size != "auto":
+            return self.batch_size
+        return 64 if n_rows < MIN_ROWS_FOR_SPLIT else 128
+
+    def _learning_rate(self):
+        if self.learning_rate != "auto":
+            return self.learning_rate
+        return 4e-3 if self.n_features_in_ >= MIN_WIDE_COLUMNS else 1e-2
 
     def _alpha(self, n_steps):
+        if self.alpha != "auto":
+            return self.alpha
         # The product of rate, decay and steps is what matters, so longer fits decay less.
-        return min(0.3, 420 / n_steps) if self.alpha == "auto" else self.alpha
+        return min(0.3, 420 / n_steps) if self.n_features_in_ >= MIN_WIDE_COLUMNS else 0.0
 
     def _record_training(self):
         net = self.net_
@@ -341,7 +389,7 @@ class BaseAutoencoder(BaseEstimator):
     def _objective(self):
         return Objective()
 
-    def _corruption(self, draws, shape):
+    def _corruption(self, draws, pca):
         return Corruption(draws)
 
     def _has_plain_output(self):
@@ -486,9 +534,7 @@ class BaseAutoencoder(BaseEstimator):
         """Drop rows of weight zero; weights come back with mean one, or None if all equal."""
         if sample_weight is None:
             return X, None
-        weight = check_sample_weight(
-            sample_weight, X, dtype=np.float64, ensure_non_negative=True
-        )
+        weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         kept = weight > 0
         if not kept.all():
             X, weight = X[kept], weight[kept]

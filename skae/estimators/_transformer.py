@@ -13,10 +13,189 @@ from skae._sklearn import Interval, StrOptions, check_sample_weight
 from skae.estimators._base import BaseAutoencoder
 
 
-class AutoencoderTransformer(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseAutoencoder
-):
-    """TODO"""
+class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseAutoencoder):
+    """Autoencoder that stands in for PCA.
+
+    Rows are mapped to a few latents and back by a network that starts as principal
+    component analysis and then learns what a linear map can not say. The best epoch by
+    validation loss is kept, the start included, so that where data are too few to
+    improve on PCA the result is PCA.
+
+    Rows are centred and divided by one common scale, so the default objective is
+    PCA's: the total squared error in the units of X. Put a
+    :class:`~sklearn.preprocessing.StandardScaler` before it where columns differ in
+    units, as you would for PCA.
+
+    Parameters
+    ----------
+    n_components : int, float or "auto", default="auto"
+        Number of latents. An int may exceed the number of columns; then let a penalty
+        or noise keep the network from copying. A float f in (0, 1) trains ordered
+        latents, as many as PCA would need for the share f of the variance (256 at
+        most), and keeps the smallest prefix that explains f on held-out rows.
+        ``"auto"`` is 0.95.
+    hidden_layer_sizes : int, array-like of int or "auto", default="auto"
+        Widths of the encoder's hidden layers; the decoder has them in reverse.
+        ``"auto"`` is (128, 64) below 256 columns and (512, 128) from there on.
+    activation : str, default="silu"
+        Activation of the hidden layers: ``"elu"``, ``"gelu"``, ``"identity"``,
+        ``"leaky_relu"``, ``"logistic"``, ``"relu"``, ``"silu"`` or ``"tanh"``.
+    network : object, default=None
+        None is the network described by the two parameters above. Anything with a
+        method ``build(n_features, n_components)`` that returns an encoder and a decoder
+        (``torch.nn.Module``, mapping (n, n_features) to (n, n_components) and back)
+        replaces it, such as :class:`skae.networks.ConvNetwork`. See the last example.
+    init : {"pca", "random"}, default="pca"
+        ``"pca"`` adds a linear path, started at PCA, to encoder and decoder, and starts
+        the networks beside it at zero. ``"random"`` is a plain autoencoder.
+    loss : str, default="squared_error"
+        What is minimised, per cell of the scaled rows: ``"squared_error"``,
+        ``"absolute_error"``, ``"huber"`` (which bends at 1), or
+        ``"binary_cross_entropy"``, which needs X in [0, 1].
+    output_activation : {"auto", "identity", "logistic", "relu"}, default="auto"
+        Bounds on reconstructions: X itself must lie in [0, 1] for ``"logistic"`` and be
+        non-negative for ``"relu"``, unless ``scaling="minmax"`` makes it so. ``"auto"``
+        is ``"logistic"`` for binary cross-entropy and else ``"identity"``.
+    tied_weights : bool, default=False
+        Whether the decoder uses the encoder's weight matrices, transposed.
+    l1 : float, default=0.0
+        Factor of the sum of absolute weights, added to the loss.
+    sparsity : float, default=0.0
+        Factor of the penalty that keeps latents near zero.
+    sparsity_penalty : {"l1", "kl"}, default="l1"
+        ``"l1"`` is the mean absolute latent. ``"kl"`` is the Kullback-Leibler divergence
+        between Bernoulli distributions with means `sparsity_target` and the batch mean
+        of ``|tanh z|``, summed over latents.
+    sparsity_target : float, default=0.05
+        Mean activity that ``"kl"`` aims at.
+    input_noise : float or "auto", default="auto"
+        Standard deviation of Gaussian noise added to the scaled rows in training.
+        ``"auto"`` is half the root mean square error of PCA with as many latents.
+    latent_noise : float, default=0.1
+        Standard deviation of Gaussian noise added to the latents in training, where the
+        first latent of PCA has standard deviation 1.
+    dropout : float, default=0.0
+        Share of hidden units dropped in training (default network only).
+    scaling : {"global", "standard", "minmax", "robust"} or None, default="global"
+        How rows are scaled inside: one scale for all columns, standard deviations,
+        ranges, interquartile ranges about the median, or not at all.
+    ordered : bool, default=False
+        Whether latents come ordered by importance, by nested dropout [2]_. Implied by
+        a float or "auto" `n_components`.
+    alpha : float or "auto", default="auto"
+        Decoupled L2 weight penalty [3]_. ``"auto"`` is 0 below 256 columns and, from
+        there on, the smaller of 0.3 and 420 divided by the number of steps.
+    learning_rate : float or "auto", default="auto"
+        Peak of the schedule, which rises over 10 % of the steps and falls to zero over
+        the last 40 %. ``"auto"`` is 0.01 below 256 columns and 0.004 from there on.
+    batch_size : int or "auto", default="auto"
+        Rows per step. ``"auto"`` is 64 below 1000 rows and else 128.
+    max_epochs : int or "auto", default="auto"
+        Passes over the rows. ``"auto"`` is 12, or what 1500 steps take; below 1000
+        rows it is what 600 steps take.
+    early_stopping : bool, default=True
+        Whether rows are held out to choose the epoch whose weights are kept. Below
+        1000 rows the choice is made by cross-validation, with ``1 / validation_fraction``
+        folds and five at most; the kept network is then trained on all rows.
+    validation_fraction : float, default=0.1
+        Share of the rows that is held out.
+    n_iter_no_change : int or None, default=None
+        Stop after this many epochs without a new best validation loss. None runs the
+        schedule to its end, which is where most fits are best.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the fitted network and its scaling.
+    device : str, default="auto"
+        Where to compute: ``"cpu"``, ``"cuda"``, ...; ``"auto"`` is CUDA where there is one.
+    precision : {"float32", "bfloat16"}, default="float32"
+        Arithmetic of matrix products; weights are float32 always.
+    callbacks : list of skorch.callbacks.Callback, default=None
+        Told of training as skorch does; per-batch hooks make it slower.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the split, the weights, the batches and the noise; an int gives the same
+        bits again.
+    verbose : int, default=0
+        1 shows a progress bar, 2 prints a line an epoch.
+
+    Attributes
+    ----------
+    n_components_ : int
+        Number of latents.
+    explained_variance_ratio_ : ndarray of shape (n_components_,)
+        Share of the variance that each latent adds to those before it, on held-out
+        rows. Only with ordered latents.
+    latent_size_curve_ : ndarray of shape (n_trained_latents,)
+        Share of the variance explained by the first 1, 2, ... latents, on held-out
+        rows. Only with ordered latents.
+    mean_ : ndarray of shape (n_features,)
+        Mean of the training rows.
+    n_iter_ : int
+        Epochs run.
+    best_epoch_ : int
+        Epoch whose weights were kept; 0 is the start.
+    loss_curve_ : list of float
+        Training loss of each epoch, noise and penalties included.
+    validation_loss_curve_ : list of float or None
+        Loss on held-out rows at the start and after each epoch, without noise and
+        penalties; None without early stopping.
+    net_ : skorch.NeuralNet
+        The trained net; it reads scaled rows.
+    n_features_in_ : int
+        Number of columns seen in ``fit``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, where X had string names.
+
+    See Also
+    --------
+    sklearn.decomposition.PCA : The linear answer, which this estimator starts from.
+
+    Notes
+    -----
+    The encoder is ``z = W x + b + f(x)`` and the decoder ``x = V z + c + g(z)``, with
+    networks f and g whose last layers start at zero and linear maps that start at PCA's,
+    divided by one common scale. Wide rows are trained in their leading principal
+    coordinates, and the rotation is folded into the network afterwards. Where the loss is
+    the squared error, the decoder's last layer is finally refitted by ridge regression if
+    that serves the validation rows.
+
+    References
+    ----------
+    .. [1] Hinton & Salakhutdinov, "Reducing the dimensionality of data with neural
+       networks", Science 313, 2006.
+    .. [2] Rippel, Gelbart & Adams, "Learning ordered representations with nested
+       dropout", ICML 2014.
+    .. [3] Loshchilov & Hutter, "Decoupled weight decay regularization", ICLR 2019.
+
+    Examples
+    --------
+    In the place of PCA:
+
+    >>> from sklearn.datasets import load_digits
+    >>> from skae import AutoencoderTransformer
+    >>> X, y = load_digits(return_X_y=True)
+    >>> autoencoder = AutoencoderTransformer(8, max_epochs=10, random_state=0)
+    >>> Z = autoencoder.fit_transform(X)
+    >>> Z.shape
+    (1797, 8)
+    >>> autoencoder.score(X) > 0.75  # PCA(8) explains 0.67
+    True
+
+    Choosing the number of latents from one fit:
+
+    >>> ordered = AutoencoderTransformer(0.8, max_epochs=10, random_state=0).fit(X)
+    >>> ordered.latent_size_curve_.shape[0] >= ordered.n_components_
+    True
+
+    A network of one's own:
+
+    >>> from torch import nn
+    >>> class Shallow:
+    ...     def build(self, n_features, n_components):
+    ...         encoder = nn.Sequential(nn.Linear(n_features, n_components), nn.Tanh())
+    ...         return encoder, nn.Linear(n_components, n_features)
+    >>> shallow = AutoencoderTransformer(4, network=Shallow(), max_epochs=2, random_state=0)
+    >>> shallow.fit(X).reconstruct(X).shape
+    (1797, 64)
+    """
 
     _parameter_constraints: dict = {
         **BaseAutoencoder._parameter_constraints,
@@ -55,7 +234,7 @@ class AutoencoderTransformer(
         scaling="global",
         ordered=False,
         alpha="auto",
-        learning_rate=4e-3,
+        learning_rate="auto",
         batch_size="auto",
         max_epochs="auto",
         early_stopping=True,
@@ -117,8 +296,10 @@ class AutoencoderTransformer(
             self.loss, self.l1, self.sparsity, self.sparsity_penalty, self.sparsity_target
         )
 
-    def _corruption(self, draws, shape):
-        input_noise = 0.0 if self.input_noise == "auto" else self.input_noise
+    def _corruption(self, draws, pca):
+        input_noise = self.input_noise
+        if input_noise == "auto":
+            input_noise = 0.5 * pca.residual_deviation(self.n_components_)
         return Corruption(draws, input_noise, self.latent_noise, ordered=self._is_ordered())
 
     def _is_ordered(self):

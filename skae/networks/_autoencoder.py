@@ -15,6 +15,9 @@ class OutputLink(nn.Module):
     lead from one to the other.
     """
 
+    center: Tensor
+    scale: Tensor
+
     def __init__(self, activation: str, center: np.ndarray, scale: np.ndarray):
         super().__init__()
         self.activation = activation

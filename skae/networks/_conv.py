@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 from torch import nn
 from torch.nn.utils import skip_init
@@ -106,11 +107,15 @@ class ConvEncoder(nn.Sequential):
 
     def __init__(self, network: ConvNetwork, maps: list[int], output_layer: nn.Module):
         layers: list[nn.Module] = [nn.Unflatten(1, network.image_shape)]
-        for n_in, n_out in zip(maps[:-1], maps[1:], strict=True):
+        for n_in, n_out in pairwise(maps):
             layers += [
                 skip_init(
-                    nn.Conv2d, n_in, n_out, network.kernel_size,
-                    stride=2, padding=network.kernel_size // 2,
+                    nn.Conv2d,
+                    n_in,
+                    n_out,
+                    network.kernel_size,
+                    stride=2,
+                    padding=network.kernel_size // 2,
                 ),
                 ACTIVATIONS[network.activation](),
             ]
@@ -139,8 +144,13 @@ class ConvDecoder(nn.Sequential):
             layers += [
                 ACTIVATIONS[network.activation](),
                 skip_init(
-                    nn.ConvTranspose2d, maps[step], maps[step - 1], network.kernel_size,
-                    stride=2, padding=network.kernel_size // 2, output_padding=output_padding,
+                    nn.ConvTranspose2d,
+                    maps[step],
+                    maps[step - 1],
+                    network.kernel_size,
+                    stride=2,
+                    padding=network.kernel_size // 2,
+                    output_padding=output_padding,
                 ),
             ]
         super().__init__(*layers, nn.Flatten())

@@ -41,17 +41,25 @@ class Dropout(nn.Module):
 def initialize(module: nn.Module, generator: torch.Generator) -> None:
     """Draw all weights anew: Kaiming-uniform, as torch's own layers are born."""
     for layer in module.modules():
-        weight = getattr(layer, "weight", None)
-        if not isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            fan_in = math.prod(layer.weight.shape[1:])
+        elif isinstance(layer, nn.ConvTranspose2d):
+            # Each output pixel is reached by one kernel cell in stride-squared.
+            fan_in = layer.weight[:, 0].numel() // math.prod(layer.stride)
+        else:
             continue
-        fan_in = math.prod(weight.shape[1:]) if not isinstance(
-            layer, nn.ConvTranspose2d
-        ) else weight.shape[0] * math.prod(weight.shape[2:]) // math.prod(layer.stride)
         bound = 1.0 / math.sqrt(max(1, fan_in))
         with torch.no_grad():
             layer.weight.uniform_(-bound, bound, generator=generator)
             if layer.bias is not None:
                 layer.bias.uniform_(-bound, bound, generator=generator)
+
+
+def set_generators(module: nn.Module, generator: torch.Generator) -> None:
+    """Hand the generator to the layers that draw from one."""
+    for layer in module.modules():
+        if isinstance(layer, Dropout):
+            layer.generator = generator
 
 
 def linear(in_features: int, out_features: int) -> nn.Linear:

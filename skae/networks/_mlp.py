@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +69,7 @@ class MLP(nn.Module):
         super().__init__()
         self.sizes = sizes
         layers: list[nn.Module] = []
-        for n_in, n_out in zip(sizes[:-2], sizes[1:-1], strict=True):
+        for n_in, n_out in pairwise(sizes[:-1]):
             layers += [linear(n_in, n_out), ACTIVATIONS[activation]()]
             if dropout:
                 layers.append(Dropout(dropout))
@@ -94,6 +96,7 @@ class TiedMLP(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         h, bias = z, iter(self.biases)
+        layer: Any
         for layer in reversed(self._layers[0]):
             is_linear = isinstance(layer, nn.Linear)
             h = F.linear(h, layer.weight.T, next(bias)) if is_linear else layer(h)
