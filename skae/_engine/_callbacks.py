@@ -15,6 +15,10 @@ from skae.exceptions import DivergenceError
 
 # A loss this many times the one at the start is not coming back.
 EXPLOSION = 1e6
+# After this share of the epochs, a validation loss this many times the one at the
+# start means that there are too few rows for the network: more epochs only cost time.
+HOPELESS_AFTER = 0.2
+HOPELESS_LOSS = 1.5
 
 
 class TrainingStopped(KeyboardInterrupt):
@@ -63,11 +67,16 @@ class BestWeights(Callback):
         n_epochs_since = len(self.losses_) - 1 - (self.best_epoch_ or 0)
         if self.patience is not None and n_epochs_since >= self.patience:
             raise TrainingStopped
+        if len(net.history) >= HOPELESS_AFTER * net.max_epochs and self._is_hopeless():
+            raise TrainingStopped
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         if self.weights_ is not None:
             net.module_.load_state_dict(self.weights_)
         self.weights_ = None  # a fitted net needs no second copy of itself
+
+    def _is_hopeless(self) -> bool:
+        return self.best_epoch_ == 0 and self.losses_[-1] > HOPELESS_LOSS * self.losses_[0]
 
     def _compare(self, net: Any, loss: float) -> bool:
         self.losses_.append(loss)
