@@ -54,23 +54,27 @@ class Scaler:
         """Learn the statistics of dense or CSR rows `X`."""
         n_rows, n_features = X.shape
         weight = np.ones(n_rows) if sample_weight is None else sample_weight
-        total = weight.sum()
-        # Two passes: a one-pass variance loses all digits where the mean is large.
-        mean = np.zeros(n_features)
+        total = 0.0
+        mean, squares = np.zeros(n_features), np.zeros(n_features)
         low, high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
         for rows in row_slices(n_rows, n_features):
-            chunk = as_dense(X[rows]).astype(np.float64, copy=False)
-            mean += weight[rows] @ chunk
+            chunk = as_dense(X[rows]).astype(np.float64)
             np.minimum(low, chunk.min(axis=0), out=low)
             np.maximum(high, chunk.max(axis=0), out=high)
-        mean /= total
+            # Chunks are centred before they are squared and merged (Chan et al., 1979): a
+            # plain sum of squares loses all digits where the mean is large.
+            chunk_total = weight[rows].sum()
+            chunk_mean = weight[rows] @ chunk / chunk_total
+            chunk -= chunk_mean
+            np.square(chunk, out=chunk)
+            shift = chunk_mean - mean
+            squares += weight[rows] @ chunk
+            squares += shift**2 * (total * chunk_total / (total + chunk_total))
+            total += chunk_total
+            mean += shift * (chunk_total / total)
         constant = low == high
-        mean[constant] = low[constant]
-        variance = np.zeros(n_features)
-        for rows in row_slices(n_rows, n_features):
-            chunk = as_dense(X[rows]).astype(np.float64, copy=False) - mean
-            variance += weight[rows] @ (chunk * chunk)
-        variance /= total
+        mean[constant], squares[constant] = low[constant], 0.0
+        variance = squares / total
         self.mean_ = mean
         self.center_, self.scale_ = self._center_and_scale(X, weight, variance, low, high)
         return self

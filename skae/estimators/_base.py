@@ -1,7 +1,6 @@
 """What all estimators share: data doors, the fit, and the verbs on latents."""
 
 import warnings
-from contextlib import contextmanager
 from numbers import Integral, Real
 
 import numpy as np
@@ -9,6 +8,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+import skae._defaults as _defaults
 from skae._engine._batches import SourceRows
 from skae._engine._build import build_autoencoder, make_link, mlp
 from skae._engine._losses import Objective
@@ -23,10 +23,9 @@ from skae._sklearn import (
     Interval,
     StrOptions,
     check_sample_weight,
-    convert_to_numpy,
     fit_context,
-    get_namespace_and_device,
 )
+from skae.estimators._doors import as_numpy, output_dtype, unchanged_on_error
 from skae.exceptions import TrainingInterruptedWarning
 from skae.networks._layers import ACTIVATIONS
 
@@ -38,10 +37,6 @@ MAX_LATENTS = 256
 MAX_ROWS_FOR_CURVE = 2000
 # Share of the variance that n_components="auto" keeps.
 AUTO_SHARE = 0.95
-# From this many columns on, networks are wider and walk in smaller steps.
-MIN_WIDE_COLUMNS = 256
-# Below this many rows cross-validation stands in for one split.
-MIN_ROWS_FOR_SPLIT = 1000
 MAX_FOLDS = 5
 # partial_fit has no schedule to anneal, so it walks at a constant, lower rate.
 PARTIAL_FIT_RATE = 1 / 3
@@ -159,7 +154,7 @@ class BaseAutoencoder(BaseEstimator):
         else:
             rotation, pca, seeds = self._start(X, sample_weight, rng)
             self._check_target_range(X)
-            if self.early_stopping and n_rows < MIN_ROWS_FOR_SPLIT:
+            if self.early_stopping and n_rows < _defaults.MIN_ROWS_FOR_SPLIT:
                 held_out = self._train_with_folds(X, sample_weight, rng, pca, seeds)
             else:
                 self._build_net(X.shape, pca, rotation, seeds)
@@ -175,7 +170,7 @@ class BaseAutoencoder(BaseEstimator):
         pca = self._fit_pca(X, sample_weight, seeds[0])
         self.n_components_ = self._choose_n_latents(pca)
         rotation = None
-        if self._has_plain_output():
+        if self._has_plain_output() and X.shape[1] >= _defaults.MIN_WIDE_COLUMNS:
             rotation = Rotation.choose(self.scaler_, pca, self.n_components_)
         return rotation, pca, seeds[1:]
 
@@ -200,19 +195,23 @@ class BaseAutoencoder(BaseEstimator):
             self._objective(),
             corruption=self._corruption(generator(seeds[1], device), pca),
             batch_generator=generator(seeds[2]),
-            partial_rate=PARTIAL_FIT_RATE * self._learning_rate(),
             precision=self.precision,
             device=device,
         )
         self._set_training_parameters(n_rows)
 
     def _set_training_parameters(self, n_rows):
-        batch_size = self._batch_size(n_rows)
-        steps_per_epoch = -(-n_rows // batch_size)
-        max_epochs = self._max_epochs(n_rows, batch_size)
+        n_features = self.n_features_in_
+        batch_size = _given(self.batch_size) or _defaults.batch_size(n_rows)
+        max_epochs = _given(self.max_epochs) or _defaults.max_epochs(n_rows, batch_size)
+        rate = _given(self.learning_rate) or _defaults.learning_rate(n_features)
+        alpha = _given(self.alpha)
+        if alpha is None:
+            alpha = _defaults.alpha(n_features, max_epochs * -(-n_rows // batch_size))
         self.net_.set_params(
-            learning_rate=self._learning_rate(),
-            alpha=self._alpha(max_epochs * steps_per_epoch),
+            learning_rate=rate,
+            partial_rate=PARTIAL_FIT_RATE * rate,
+            alpha=alpha,
             batch_size=batch_size,
             max_epochs=max_epochs,
             patience=self.n_iter_no_change,
@@ -232,6 +231,9 @@ class BaseAutoencoder(BaseEstimator):
             self._build_net(X.shape, pca, None, seeds)
             valid = self._rows(X, fold, sample_weight).in_memory()
             self.net_.train(self._rows(X, train, sample_weight).in_memory(), valid)
+            if self.net_.stop_ == "interrupted":
+                self._record_training()
+                return fold
             losses.append(self.net_.validation_losses)
         n_epochs = min(map(len, losses))
         curve = np.mean([fold_losses[:n_epochs] for fold_losses in losses], axis=0)
@@ -298,7 +300,12 @@ class BaseAutoencoder(BaseEstimator):
         order = rng.permutation(n_rows)
         return np.sort(order[n_valid:]), np.sort(order[:n_valid])
 
+    def _needs_pca(self):
+        return self.init == "pca" or not isinstance(self.n_components, Integral)
+
     def _fit_pca(self, X, sample_weight, seed):
+        if not self._needs_pca():
+            return None
         # All rows, validation rows included, so that the start is the PCA of X; the
         # validation loss then favours the start a little, which is the safe side.
         indices = None
@@ -324,8 +331,8 @@ class BaseAutoencoder(BaseEstimator):
     def _hidden_layer_sizes(self, n_features):
         sizes = self.hidden_layer_sizes
         if isinstance(sizes, str):
-            return (512, 128) if n_features >= MIN_WIDE_COLUMNS else (128, 64)
-        sizes = (int(sizes),) if isinstance(sizes, Integral) else tuple(sizes)
+            return _defaults.hidden_layer_sizes(n_features)
+        sizes = (sizes,) if isinstance(sizes, Integral) else tuple(sizes)
         if not all(isinstance(size, Integral) and size >= 1 for size in sizes):
             raise ValueError(
                 f"hidden_layer_sizes={self.hidden_layer_sizes!r} must hold positive integers only."
@@ -337,29 +344,6 @@ class BaseAutoencoder(BaseEstimator):
             sizes = self._hidden_layer_sizes(n_features)
             return mlp(sizes, self.activation, self._dropout(), self._is_tied())
         return self.network
-
-    def _max_epochs(self, n_rows, batch_size):
-        if self.max_epochs != "auto":
-            return self.max_epochs
-        if n_rows < MIN_ROWS_FOR_SPLIT:
-            return -(-min(600, max(100, 10 * n_rows)) // -(-n_rows // batch_size))
-        return max(12, -(-1500 // -(-n_rows // batch_size)))
-
-    def _batch_size(self, n_rows):
-        if self.batch_size != "auto":
-            return self.batch_size
-        return 64 if n_rows < MIN_ROWS_FOR_SPLIT else 128
-
-    def _learning_rate(self):
-        if self.learning_rate != "auto":
-            return self.learning_rate
-        return 4e-3 if self.n_features_in_ >= MIN_WIDE_COLUMNS else 1e-2
-
-    def _alpha(self, n_steps):
-        if self.alpha != "auto":
-            return self.alpha
-        # The product of rate, decay and steps is what matters, so longer fits decay less.
-        return min(0.3, 420 / n_steps) if self.n_features_in_ >= MIN_WIDE_COLUMNS else 0.0
 
     def _record_training(self):
         net = self.net_
@@ -556,26 +540,6 @@ class BaseAutoencoder(BaseEstimator):
         return tags
 
 
-@contextmanager
-def unchanged_on_error(estimator):
-    """Put an estimator's attributes back if the block raises."""
-    before = vars(estimator).copy()
-    try:
-        yield
-    except BaseException:
-        vars(estimator).clear()
-        vars(estimator).update(before)
-        raise
-
-
-def as_numpy(X):
-    """NumPy version of an array-API array, and a function that leads back."""
-    xp, is_array_api, device = get_namespace_and_device(X)
-    if not is_array_api or xp.__name__.endswith("numpy"):
-        return X, lambda out: out
-    return convert_to_numpy(X, xp), lambda out: xp.asarray(out, device=device)
-
-
-def output_dtype(X):
-    """float32 stays float32; everything else comes back as float64."""
-    return np.float32 if X.dtype == np.float32 else np.float64
+def _given(parameter):
+    """The parameter, or None where it is "auto"."""
+    return None if isinstance(parameter, str) else parameter

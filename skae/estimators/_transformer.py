@@ -296,6 +296,9 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             self.loss, self.l1, self.sparsity, self.sparsity_penalty, self.sparsity_target
         )
 
+    def _needs_pca(self):
+        return super()._needs_pca() or self.input_noise == "auto"
+
     def _corruption(self, draws, pca):
         input_noise = self.input_noise
         if input_noise == "auto":

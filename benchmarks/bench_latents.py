@@ -1,0 +1,348 @@
+"""What latents are worth: reconstruction and nearest neighbours, beside PCA's.
+
+Each section keeps its numbers in a part of its own, `results/latents_<section>.json`; the
+page `results/latents.md` is put together from all parts there are.
+
+    python benchmarks/bench_latents.py --data DIR
+    python benchmarks/bench_latents.py --data DIR --only classic speed
+"""
+
+import argparse
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+from _common import (
+    add_data_argument,
+    load_images,
+    load_part,
+    machine_line,
+    markdown_table,
+    outlier_tables,
+    report,
+    save_part,
+    write_markdown,
+)
+from sklearn.decomposition import PCA
+from sklearn.model_selection import train_test_split
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from skae import AutoencoderTransformer
+
+SIZES = (8, 16, 32, 64)
+CLASSIC_SIZES = (8, 16, 64)
+SMALL_ROWS, SMALL_LATENTS, SMALL_SEEDS = 500, 32, (0, 1, 2)
+MAX_TABLE_ROWS, MIN_TABLE_COLUMNS, TABLE_SEEDS = 5000, 5, (0, 1)
+SPEED_ROWS, SPEED_LATENTS, SPEED_RUNS = 20000, 16, 3
+QUICK_ROWS = 1000
+
+# What we aim at: kNN accuracy and test MSE over PCA's, by data set and latents.
+AIMS = {
+    ("mnist", 8): (0.96, 0.50),
+    ("mnist", 16): (0.973, 0.50),
+    ("mnist", 32): (0.977, 0.55),
+    ("fashion_mnist", 8): (0.843, None),
+    ("fashion_mnist", 16): (0.865, None),
+    ("fashion_mnist", 32): (0.872, None),
+}
+PUBLISHED_FASHION_MSE = 0.0088
+
+
+def autoencoder(k, **params):
+    """The estimator with its defaults and a seed."""
+    return AutoencoderTransformer(k, random_state=0, **params)
+
+
+def fit_and_measure(model, X_train, X_test):
+    """Fit a transformer: seconds, test errors, and the latents of both parts."""
+    start = perf_counter()
+    model.fit(X_train)
+    seconds = perf_counter() - start
+    Z_test = model.transform(X_test)
+    difference = model.inverse_transform(Z_test) - X_test
+    return {
+        "seconds": seconds,
+        "mse": float(np.mean(difference**2, dtype=np.float64)),
+        "mae": float(np.mean(np.abs(difference), dtype=np.float64)),
+        "Z_train": model.transform(X_train),
+        "Z_test": Z_test,
+    }
+
+
+# images: MNIST and Fashion-MNIST, all training rows, default settings.
+
+
+def measure_images(args):
+    rows = []
+    for name in ("mnist", "fashion_mnist"):
+        X_train, y_train, X_test, y_test = shrunk(load_images(name, args.data), args.quick)
+        raw = knn(X_train, y_train, X_test, y_test)
+        rows.append({"data": name, "method": "raw pixels", "latents": X_train.shape[1], **raw})
+        for k in SIZES:
+            for method, model in (("PCA", PCA(k, random_state=0)), ("autoencoder", autoencoder(k))):
+                got = fit_and_measure(model, X_train, X_test)
+                rows.append(
+                    {"data": name, "method": method, "latents": k}
+                    | knn(got["Z_train"], y_train, got["Z_test"], y_test)
+                    | {"mse": got["mse"], "fit": got["seconds"]}
+                )
+                report(rows[-1])
+    return rows
+
+
+def knn(Z_train, y_train, Z_test, y_test):
+    """Accuracy of 7 nearest neighbours and the seconds they take."""
+    start = perf_counter()
+    accuracy = KNeighborsClassifier(7).fit(Z_train, y_train).score(Z_test, y_test)
+    return {"accuracy": float(accuracy), "knn": perf_counter() - start}
+
+
+def shrunk(arrays, quick):
+    """A thousand shuffled rows of each array, if quick."""
+    X_train, y_train, X_test, y_test = arrays
+    if not quick:
+        return arrays
+    train = np.random.default_rng(0).permutation(len(X_train))[:QUICK_ROWS]
+    test = np.random.default_rng(0).permutation(len(X_test))[:QUICK_ROWS]
+    return X_train[train], y_train[train], X_test[test], y_test[test]
+
+
+def write_images(rows):
+    lines = []
+    pca_mse = {(r["data"], r["latents"]): r["mse"] for r in rows if r["method"] == "PCA"}
+    for row in rows:
+        key = row["data"], row["latents"]
+        is_ours = row["method"] == "autoencoder"
+        accuracy, ratio = AIMS.get(key, (None, None)) if is_ours else (None, None)
+        lines.append(
+            {
+                "data": row["data"],
+                "method": row["method"],
+                "latents": row["latents"],
+                "kNN(7) accuracy": f"{row['accuracy']:.4f}",
+                "aim, at least": accuracy,
+                "kNN seconds": f"{row['knn']:.1f}",
+                "test MSE": row.get("mse"),
+                "over PCA's": f"{row['mse'] / pca_mse[key]:.2f}" if "mse" in row else None,
+                "aim, at most": ratio,
+                "fit seconds": f"{row['fit']:.1f}" if "fit" in row else None,
+            }
+        )
+    return "## Images, all 60000 training rows, default settings", markdown_table(lines)
+
+
+# classic: 784-k-784, one layer on each side.
+
+
+@dataclass
+class ClassicNetwork:
+    """The textbook's autoencoder: a linear layer and ReLU, and a linear layer back."""
+
+    def build(self, n_features, n_components):
+        encoder = nn.Sequential(nn.Linear(n_features, n_components), nn.ReLU())
+        return encoder, nn.Linear(n_components, n_features)
+
+
+CLASSIC_PARAMS = {"init": "random", "latent_noise": 0.0, "output_activation": "logistic"}
+CLASSIC_CODES = {
+    "ReLU (`network=`)": {"network": ClassicNetwork()},
+    "linear (`hidden_layer_sizes=()`)": {"hidden_layer_sizes": ()},
+}
+
+
+def measure_classic(args):
+    return {
+        "mnist": measure_classic_mnist(*shrunk(load_images("mnist", args.data), args.quick)[::2]),
+        "fashion": measure_fashion_64(
+            *shrunk(load_images("fashion_mnist", args.data), args.quick)[::2]
+        ),
+    }
+
+
+def measure_classic_mnist(X_train, X_test):
+    rows = []
+    for k in CLASSIC_SIZES:
+        pca_mse = fit_and_measure(PCA(k, random_state=0), X_train, X_test)["mse"]
+        for code, params in CLASSIC_CODES.items():
+            for loss in ("squared_error", "binary_cross_entropy"):
+                model = autoencoder(k, loss=loss, **params, **CLASSIC_PARAMS)
+                got = fit_and_measure(model, X_train, X_test)
+                row = {"latents": k, "code": code, "loss": loss, "test MSE": got["mse"]}
+                row |= {"PCA's": pca_mse, "fit seconds": got["seconds"]}
+                rows.append(row)
+                report(row)
+    return rows
+
+
+def measure_fashion_64(X_train, X_test):
+    classic = {"network": ClassicNetwork(), **CLASSIC_PARAMS}
+    models = {
+        "PCA": PCA(64, random_state=0),
+        "classic, ReLU code, squared error, 10 epochs": autoencoder(64, max_epochs=10, **classic),
+        "autoencoder, 10 epochs": autoencoder(64, max_epochs=10),
+        "autoencoder, default settings": autoencoder(64),
+    }
+    rows = []
+    for name, model in models.items():
+        got = fit_and_measure(model, X_train, X_test)
+        row = {"method": name, "test MSE": got["mse"], "published": PUBLISHED_FASHION_MSE}
+        rows.append(row | {"fit seconds": got["seconds"]})
+        report(rows[-1])
+    return rows
+
+
+def write_classic(part):
+    return (
+        "## The classic 784-k-784 network on MNIST",
+        "One layer on each side, logistic output, weights from random numbers, no latent noise; "
+        "training (batch, epochs, schedule, restored best epoch) is the default's. With a ReLU "
+        "code it is the textbook's network, which `network=` expresses; `hidden_layer_sizes=()` "
+        "gives the same with a linear code.",
+        markdown_table(part["mnist"]),
+        "## Fashion-MNIST, 64 latents",
+        f"Published for a single-layer network after 10 epochs: {PUBLISHED_FASHION_MSE}.",
+        markdown_table(part["fashion"]),
+    )
+
+
+# small: MNIST, 500 training rows.
+
+
+def measure_small(args):
+    X_train, _, X_test, _ = shrunk(load_images("mnist", args.data), args.quick)
+    rows = []
+    for seed in SMALL_SEEDS:
+        drawn = np.random.default_rng(seed).choice(len(X_train), SMALL_ROWS, replace=False)
+        pca = fit_and_measure(PCA(SMALL_LATENTS, random_state=0), X_train[drawn], X_test)
+        for loss in ("squared_error", "absolute_error"):
+            got = fit_and_measure(autoencoder(SMALL_LATENTS, loss=loss), X_train[drawn], X_test)
+            row = {"rows drawn with seed": seed, "loss": loss, "test MAE": got["mae"]}
+            row |= {"PCA's MAE": pca["mae"], "test MSE": got["mse"], "PCA's MSE": pca["mse"]}
+            rows.append(row | {"fit seconds": got["seconds"]})
+            report(rows[-1])
+    return rows
+
+
+def write_small(rows):
+    title = f"## MNIST from {SMALL_ROWS} training rows, {SMALL_LATENTS} latents"
+    return title, "Errors on all 10000 test rows; aim: below PCA's.", markdown_table(rows)
+
+
+# tables: every outlier-detection table with enough columns, standardised.
+
+
+def measure_tables(args):
+    rows = []
+    paths = outlier_tables(args.data)
+    for path in paths[:: len(paths) // 3] if args.quick else paths:
+        with np.load(path, allow_pickle=False) as file:
+            X = file["X"]
+        if X.shape[1] < MIN_TABLE_COLUMNS:
+            continue
+        rows += [measure_table(path.stem, X, seed) for seed in TABLE_SEEDS]
+    return rows
+
+
+def measure_table(name, X, seed):
+    if len(X) > MAX_TABLE_ROWS:
+        X = X[np.random.default_rng(0).choice(len(X), MAX_TABLE_ROWS, replace=False)]
+    X_train, X_test = train_test_split(X, test_size=0.3, random_state=seed)
+    scaler = StandardScaler().fit(X_train)
+    X_train, X_test = scaler.transform(X_train), scaler.transform(X_test)
+    k = max(1, X.shape[1] // 4)
+    pca = fit_and_measure(PCA(k, random_state=0), X_train, X_test)
+    ours = fit_and_measure(autoencoder(k), X_train, X_test)
+    row = {"table": name, "rows": len(X), "columns": X.shape[1], "latents": k, "seed": seed}
+    row |= {"pca": pca["mse"], "ours": ours["mse"], "ratio": ours["mse"] / pca["mse"]}
+    report(row)
+    return row | {"fit": ours["seconds"]}
+
+
+def write_tables(rows):
+    ratios = [row["ratio"] for row in rows]
+    by_table = {}
+    for row in rows:
+        by_table.setdefault(row["table"], []).append(row)
+    lines = []
+    for name, runs in by_table.items():
+        line = {"table": name} | {key: runs[0][key] for key in ("rows", "columns", "latents")}
+        line |= {f"over PCA's, seed {run['seed']}": f"{run['ratio']:.3f}" for run in runs}
+        lines.append(line | {"fit seconds": f"{np.mean([run['fit'] for run in runs]):.1f}"})
+    worst = max(rows, key=lambda row: row["ratio"])
+    return (
+        "## Tables, standardised, a quarter as many latents as columns",
+        f"Test error over PCA's: median **{np.median(ratios):.3f}** (aim: at most 0.50), worst "
+        f"**{worst['ratio']:.3f}** ({worst['table']}, seed {worst['seed']}; aim: at most 1.02), "
+        f"{sum(ratio > 1 for ratio in ratios)} of {len(ratios)} above 1.",
+        markdown_table(lines),
+    )
+
+
+# speed: the default fit of 20000 MNIST rows.
+
+
+def measure_speed(args):
+    X, *_ = load_images("mnist", args.data)
+    n_rows = QUICK_ROWS if args.quick else SPEED_ROWS
+    rows = np.random.default_rng(0).permutation(len(X))[:n_rows]
+    seconds = []
+    for _ in range(SPEED_RUNS):
+        start = perf_counter()
+        autoencoder(SPEED_LATENTS).fit(X[rows])
+        seconds.append(perf_counter() - start)
+        print(f"{seconds[-1]:.1f} s", flush=True)
+    return {"machine": machine_line(), "rows": n_rows, "seconds": seconds}
+
+
+def write_speed(part):
+    seconds = ", ".join(f"{s:.1f}" for s in part["seconds"])
+    return (
+        f"## Default fit of {part['rows']} MNIST rows, {SPEED_LATENTS} latents",
+        f"Median **{np.median(part['seconds']):.1f} s** of {seconds} (aim: under 10 s on 2 cores). "
+        f"{part['machine']}",
+    )
+
+
+# All sections.
+
+SECTIONS = {
+    "images": (measure_images, write_images),
+    "classic": (measure_classic, write_classic),
+    "small": (measure_small, write_small),
+    "tables": (measure_tables, write_tables),
+    "speed": (measure_speed, write_speed),
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_data_argument(parser)
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument("--quick", action="store_true", help="few rows; writes no file")
+    args = parser.parse_args()
+    for section in args.only:
+        measure, write = SECTIONS[section]
+        part = measure(args)
+        if args.quick:
+            print("\n\n".join(write(part)))
+        else:
+            save_part(f"latents_{section}", part)
+            write_page()
+
+
+def write_page():
+    """Put the page together from every part that was measured."""
+    blocks = ["# Latents", machine_line()]
+    for section, (_, write) in SECTIONS.items():
+        part = load_part(f"latents_{section}")
+        if part is not None:
+            blocks += write(part)
+    write_markdown("latents", *blocks)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""Peak memory of fit and transform above what was there before.
+
+Each measurement runs in a process of its own. Two numbers are read there, both from
+`/proc/self/status` and both as the difference to their value just before the call:
+
+- *resident*: VmHWM, the kernel's own high-water mark (what ru_maxrss reports, but it is
+  set back before the call), pages of mapped files included;
+- *anonymous*: RssAnon, sampled every 5 ms, without pages of mapped files, which the system
+  can take back at any time.
+
+    python benchmarks/bench_memory.py
+"""
+
+import argparse
+import ctypes
+import gc
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from _common import machine_line, markdown_table, write_markdown
+
+GIB = 2**30
+N_FEATURES = 1024
+CHUNK_ROWS = 4096
+SAMPLING_SECONDS = 0.005
+# Kind of input: its size and the limit of fit, both in GiB.
+INPUTS = {"float32 array": (1.0, 1.3), "numpy.memmap, float32": (4.0, 1.0)}
+NOTES = """\
+Every line is `AutoencoderTransformer(n_components=8, max_epochs=1)` and its defaults, in a
+process of its own. Numbers are GiB above the process just before the call (the array is
+there already, the memory map is open). *Resident* is the kernel's high-water mark (VmHWM,
+reset before the call; pages of mapped files count), *anonymous* is RssAnon sampled every 5 ms.
+The limit is held against the larger one."""
+
+
+# In the child.
+
+
+def status(field):
+    """A memory field of this process, in GiB."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024 / GIB
+    raise KeyError(field)
+
+
+def hand_back_freed_memory():
+    """Or memory that an earlier call freed would hide what the next one takes."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+
+
+class PeakAbove:
+    """Peak memory of the block above what was there at its start."""
+
+    def __enter__(self):
+        hand_back_freed_memory()
+        Path("/proc/self/clear_refs").write_text("5")  # set VmHWM back to VmRSS
+        self.resident_before, self.anonymous_before = status("VmRSS"), status("RssAnon")
+        self.highest = self.anonymous_before
+        self.done = threading.Event()
+        self.sampler = threading.Thread(target=self.sample)
+        self.sampler.start()
+        self.start = perf_counter()
+        return self
+
+    def sample(self):
+        while not self.done.wait(SAMPLING_SECONDS):
+            self.highest = max(self.highest, status("RssAnon"))
+
+    def __exit__(self, *exception):
+        seconds = perf_counter() - self.start
+        self.done.set()
+        self.sampler.join()
+        self.peak = {
+            "resident": status("VmHWM") - self.resident_before,
+            "anonymous": self.highest - self.anonymous_before,
+            "seconds": seconds,
+        }
+
+
+def run_child(path, gib):
+    """Fit and transform; print the peaks."""
+    from skae import AutoencoderTransformer
+
+    warm_up = np.random.default_rng(0).standard_normal((300, N_FEATURES), dtype=np.float32)
+    AutoencoderTransformer(8, max_epochs=1).fit(warm_up).transform(warm_up)
+    X = np.memmap(path, np.float32, "r", shape=shape(gib)) if path else make_array(gib)
+    model = AutoencoderTransformer(n_components=8, max_epochs=1, random_state=0)
+    with PeakAbove() as fit:
+        model.fit(X)
+    with PeakAbove() as transform:
+        model.transform(X)
+    print(json.dumps({"fit": fit.peak, "transform": transform.peak}))
+
+
+def shape(gib):
+    return int(gib * GIB) // (4 * N_FEATURES), N_FEATURES
+
+
+def chunks(gib):
+    """Slices and rows with a few strong directions, never all rows at once."""
+    rng = np.random.default_rng(0)
+    directions = rng.standard_normal((16, N_FEATURES), dtype=np.float32)
+    for start in range(0, shape(gib)[0], CHUNK_ROWS):
+        n_rows = min(CHUNK_ROWS, shape(gib)[0] - start)
+        rows = rng.standard_normal((n_rows, 16), dtype=np.float32) @ directions
+        rows += rng.standard_normal(rows.shape, dtype=np.float32)
+        yield slice(start, start + n_rows), rows
+
+
+def make_array(gib):
+    X = np.empty(shape(gib), np.float32)
+    for rows, chunk in chunks(gib):
+        X[rows] = chunk
+    return X
+
+
+# In the parent.
+
+
+def measure(kind, gib, folder):
+    """Peaks of one kind of input, from a child process."""
+    path = Path(folder) / "rows.float32" if "memmap" in kind else None
+    if path:
+        with path.open("wb") as file:
+            for _, chunk in chunks(gib):
+                chunk.tofile(file)
+    command = [sys.executable, __file__, "--child", str(path or ""), "--gib", str(gib)]
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return json.loads(answer)
+
+
+def rows_of_table(kind, gib, limit, peaks):
+    for verb, peak in peaks.items():
+        limit_of_verb = limit if verb == "fit" else None
+        highest = max(peak["resident"], peak["anonymous"])
+        yield {
+            "input": kind,
+            "rows x columns": "{}x{}".format(*shape(gib)),
+            "size, GiB": gib,
+            "call": verb,
+            "resident, GiB above": f"{peak['resident']:.2f}",
+            "anonymous, GiB above": f"{peak['anonymous']:.2f}",
+            "limit": limit_of_verb,
+            "kept": limit_of_verb and ("yes" if highest <= limit_of_verb else "no"),
+            "seconds": f"{peak['seconds']:.0f}",
+        }
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tmp", help="folder for the 4 GiB file (default: the system's)")
+    parser.add_argument("--quick", action="store_true", help="a 16th of the size; writes no file")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--gib", type=float, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child is not None:
+        run_child(args.child, args.gib)
+        return
+    table = []
+    for kind, (gib, limit) in INPUTS.items():
+        gib = gib / 16 if args.quick else gib
+        with tempfile.TemporaryDirectory(dir=args.tmp) as folder:
+            table += rows_of_table(kind, gib, limit, measure(kind, gib, folder))
+        print(markdown_table(table[-2:]), flush=True)
+    if not args.quick:
+        write_markdown("memory", "# Peak memory", machine_line(), markdown_table(table), NOTES)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+import os
+
+os.environ.setdefault("SCIPY_ARRAY_API", "1")  # scipy reads it once, on import
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.datasets import load_wine as _load_wine
+from sklearn.preprocessing import scale
+
+
+def _frozen(X):
+    X.flags.writeable = False  # nobody may write into a user's array
+    return X
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """1797 images of 8 x 8 pixels as float32 rows in [0, 1]."""
+    return _frozen((load_digits().data / 16).astype(np.float32))
+
+
+@pytest.fixture(scope="session")
+def wine():
+    """178 standardised rows of 13 columns: too few for an unchecked autoencoder."""
+    return _frozen(scale(_load_wine().data))
+
+
+@pytest.fixture(scope="session")
+def table():
+    """120 rows of 10 columns: three factors, one of them bent, and a little noise."""
+    rng = np.random.default_rng(0)
+    Z = rng.normal(size=(120, 3))
+    Z = np.column_stack([Z, np.sin(2 * Z[:, 0]), Z[:, 1] ** 2])
+    X = Z @ rng.normal(size=(5, 10)) + 0.05 * rng.normal(size=(120, 10)) + 3.0
+    return _frozen(X)
+
+
+@pytest.fixture
+def fast():
+    """Settings for tests that do not ask how good the network is."""
+    return {"hidden_layer_sizes": (8,), "max_epochs": 3, "random_state": 0}
+
+
+@pytest.fixture(scope="session")
+def skae_data():
+    """Folder of the evaluation data."""
+    folder = Path(os.environ.get("SKAE_DATA", "/nonexistent"))
+    if not (folder / "mnist.npz").exists():
+        pytest.skip("SKAE_DATA does not name the folder of the evaluation data")
+    return folder

@@ -1,0 +1,90 @@
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
+from sklearn.model_selection import KFold, StratifiedKFold, cross_val_score
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skae import AutoencoderTransformer
+from skae.comparison import compare_knn
+
+COLUMNS = ["n_components", "accuracy", "accuracy_std", "reconstruction_error", "fit_seconds",
+           "predict_seconds"]
+
+
+@pytest.fixture(scope="module")
+def Xy():
+    X, y = load_digits(return_X_y=True)
+    return X[:300] / 16, y[:300]
+
+
+def test_table(Xy):
+    model = AutoencoderTransformer(3, hidden_layer_sizes=4, max_epochs=1, random_state=0)
+    table = compare_knn(["passthrough", ("linear", PCA(4)), model, None], *Xy, cv=3)
+    assert isinstance(table, pd.DataFrame)
+    assert list(table.columns) == COLUMNS
+    assert list(table.index)[:2] == ["passthrough", "linear"]
+    assert "AutoencoderTransformer" in table.index[2]
+    assert list(table["n_components"]) == [64, 4, 3, 64]
+    assert table["accuracy"].between(0, 1).all()
+    assert (table[["fit_seconds", "predict_seconds"]] > 0).all(axis=None)
+    assert not hasattr(model, "net_")  # it was cloned
+
+
+def test_accuracy_is_cross_validated(Xy):
+    cv = StratifiedKFold(4)
+    table = compare_knn([PCA(5, random_state=0)], *Xy, n_neighbors=3, cv=cv)
+    pipe = make_pipeline(PCA(5, random_state=0), KNeighborsClassifier(3))
+    scores = cross_val_score(pipe, *Xy, cv=cv)
+    assert_allclose(table["accuracy"].iloc[0], scores.mean())
+    assert_allclose(table["accuracy_std"].iloc[0], scores.std())
+
+
+def test_reconstruction_error_is_of_held_out_rows(Xy):
+    X, y = Xy
+    expected = []
+    for train, test in KFold(3).split(X):
+        pca = PCA(5, random_state=0).fit(X[train])
+        expected.append(np.mean((X[test] - pca.inverse_transform(pca.transform(X[test]))) ** 2))
+    table = compare_knn([PCA(5, random_state=0), "passthrough"], X, y, cv=KFold(3))
+    assert_allclose(table["reconstruction_error"], [np.mean(expected), 0.0], atol=1e-12)
+
+
+def test_no_way_back_is_nan(Xy):
+    class OneWay(StandardScaler):
+        inverse_transform = property()
+
+    table = compare_knn([OneWay()], *Xy, cv=2)
+    assert np.isnan(table["reconstruction_error"].iloc[0])
+
+
+def test_cv_may_be_a_list_of_splits(Xy):
+    splits = KFold(2).split(*Xy)  # a generator is used up after one transformer
+    table = compare_knn([PCA(2, random_state=0)] * 2, *Xy, cv=splits)
+    assert table["accuracy"].nunique() == 1
+
+
+@pytest.mark.parametrize(
+    ("transformers", "params", "error", "message"),
+    [
+        ([], {}, TypeError, "transformers="),
+        (PCA(2), {}, TypeError, "transformers="),
+        ([PCA], {}, TypeError, r"transformers\[0\]"),
+        (["scale"], {}, TypeError, r"transformers\[0\]='scale'"),
+        ([PCA(2)], {"n_neighbors": 0}, ValueError, "n_neighbors=0"),
+        ([PCA(2)], {"n_neighbors": 2.5}, TypeError, "n_neighbors=2.5"),
+        ([PCA(2)], {"cv": 1}, ValueError, "cv=1"),
+    ],
+)
+def test_bad_input(transformers, params, error, message, Xy):
+    with pytest.raises(error, match=message):
+        compare_knn(transformers, *Xy, **params)
+
+
+def test_labels_are_needed(Xy):
+    with pytest.raises(ValueError, match="y=None"):
+        compare_knn([PCA(2)], Xy[0], None)

@@ -1,0 +1,82 @@
+"""Docstrings are a contract: they must say what the signatures say."""
+
+import inspect
+import re
+
+import pytest
+
+import skae
+import skae.comparison
+import skae.networks
+
+CLASSES = [
+    *(getattr(skae, n) for n in skae.__all__ if inspect.isclass(getattr(skae, n))),
+    *(getattr(skae.networks, n) for n in skae.networks.__all__),
+]
+FUNCTIONS = [skae.comparison.compare_knn]
+
+
+def parameters_section(doc):
+    """Names and types of the Parameters section, in order."""
+    match = re.search(r"^Parameters\n-+\n(.*?)(?=^\w[\w ]*\n-{3,}|\Z)", doc or "", re.M | re.S)
+    entries = re.findall(r"^([*\w][\w, *]*?)(?: : (.*))?$", match[1] if match else "", re.M)
+    return [(n.lstrip("*"), kind) for names, kind in entries for n in names.split(", ")]
+
+
+def documented(obj):
+    return parameters_section(inspect.getdoc(obj))
+
+
+def signature(obj):
+    parameters = inspect.signature(obj).parameters.values()
+    return {p.name: p.default for p in parameters if p.name != "self"}
+
+
+def public_methods():
+    for cls in CLASSES:
+        for name, method in inspect.getmembers(cls, inspect.isfunction):
+            if not name.startswith("_") and method.__module__.startswith("skae"):
+                yield pytest.param(method, id=f"{cls.__name__}.{name}")
+
+
+@pytest.mark.parametrize("method", [*public_methods(), *FUNCTIONS])
+def test_method(method):
+    doc = inspect.getdoc(method)
+    assert doc, "no docstring"
+    assert [name for name, _ in documented(method)] == list(signature(method))
+    assert re.search(r"^(Returns|Yields)\n-+$", doc, re.M)
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_class_parameters(cls):
+    entries = documented(cls)
+    defaults = signature(cls.__init__)
+    assert [name for name, _ in entries] == list(defaults)
+    for name, kind in entries:
+        if defaults[name] is inspect.Parameter.empty:
+            assert "default" not in kind
+            continue
+        match = re.search(r"default=(.+)$", kind)
+        assert match, f"{name}: the docstring names no default"
+        told = eval(match[1], {"__builtins__": {}})
+        assert told == defaults[name], name
+        assert type(told) is type(defaults[name]), name
+
+
+@pytest.mark.parametrize("obj", [*CLASSES, *FUNCTIONS])
+def test_has_an_example(obj):
+    assert ">>> " in inspect.getdoc(obj)
+
+
+@pytest.mark.parametrize("cls", CLASSES[:1])
+def test_fitted_attributes(cls, table):
+    """Every fitted attribute is documented and every documented one exists."""
+    doc = inspect.getdoc(cls)
+    match = re.search(r"^Attributes\n-+\n(.*?)(?=^\w[\w ]*\n-{3,}|\Z)", doc, re.M | re.S)
+    assert match, "no Attributes section"
+    told = set(re.findall(r"^(\w+_)\b.* : ", match[1], re.M))
+    estimator = cls(0.9, hidden_layer_sizes=4, max_epochs=2, random_state=0).fit(table)
+    public = {name for name in vars(estimator) if name.endswith("_") and name[0] != "_"}
+    assert public <= told | {"n_features_in_", "feature_names_in_"}
+    assert told <= public | {"n_features_in_", "feature_names_in_"}
+    assert {"n_features_in_", "feature_names_in_"} <= told

@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.decomposition import PCA
+
+from skae import _linear
+from skae._linear import fit_pca
+
+
+@pytest.mark.parametrize("shape", [(120, 10), (8, 10), (10, 10), (2, 3), (5, 1)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_agrees_with_sklearn(shape, dtype):
+    rng = np.random.default_rng(0)
+    X = (rng.normal(size=shape) * np.arange(1, shape[1] + 1) + 2).astype(dtype)
+    k = min(3, *shape)
+    ours, theirs = fit_pca(X, k), PCA(k).fit(X.astype(float))
+    n = len(X)
+    assert_allclose(ours.mean, theirs.mean_, rtol=1e-5)
+    expected = theirs.explained_variance_
+    found = np.pad(ours.variances * n / (n - 1), (0, k - len(ours.variances)))
+    assert_allclose(found, expected, atol=1e-4)  # directions without variance may be left out
+    assert_allclose(ours.total_variance * n / (n - 1), X.astype(float).var(0, ddof=1).sum(),
+                    rtol=1e-5)
+    rank = np.sum(expected > 1e-6)
+    cosines = np.abs(np.einsum("ij,ij->i", ours.directions[:rank], theirs.components_[:rank]))
+    assert_allclose(cosines, 1, atol=1e-4)
+
+
+@pytest.mark.parametrize("n_rows", [120, 6])
+def test_directions_are_orthonormal_and_their_signs_are_fixed(n_rows, table):
+    X = table[:n_rows]
+    pca, flipped = fit_pca(X, 5), fit_pca(X[::-1], 5)
+    assert_allclose(pca.directions @ pca.directions.T, np.eye(len(pca.directions)), atol=1e-8)
+    assert_allclose(pca.directions, flipped.directions, atol=1e-6)
+    assert (np.diff(pca.variances) <= 1e-12).all()
+
+
+@pytest.mark.parametrize("shape", [(120, 10), (9, 10)])
+def test_integer_weights_equal_repeated_rows(shape, table):
+    X = table[: shape[0]]
+    weight = np.random.default_rng(0).integers(1, 4, size=len(X))
+    weighted, repeated = fit_pca(X, 3, weight.astype(float)), fit_pca(np.repeat(X, weight, 0), 3)
+    assert_allclose(weighted.mean, repeated.mean)
+    assert_allclose(weighted.variances, repeated.variances)
+    assert_allclose(weighted.directions, repeated.directions, atol=1e-8)
+    assert_allclose(weighted.total_variance, repeated.total_variance)
+
+
+def test_zero_weight_is_absence(table):
+    weight = np.r_[np.zeros(20), np.ones(100)]
+    assert_allclose(
+        fit_pca(table, 3, weight).directions, fit_pca(table[20:], 3).directions, atol=1e-8
+    )
+
+
+def test_randomized_solver_finds_the_same(monkeypatch):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 5)) @ rng.normal(size=(5, 100)) + 0.01 * rng.normal(size=(200, 100))
+    exact = fit_pca(X, 5)
+    monkeypatch.setattr(_linear, "MAX_EXACT_SIZE", 50)
+    quick, again = fit_pca(X, 5, random_state=0), fit_pca(X, 5, random_state=0)
+    assert_allclose(quick.variances, exact.variances, rtol=1e-4)
+    assert_allclose(quick.directions, exact.directions, atol=1e-3)
+    assert_array_equal(quick.directions, again.directions)
+    assert np.any(quick.directions != exact.directions)
+
+
+def test_constant_rows():
+    pca = fit_pca(np.ones((5, 3)), 2)
+    assert_array_equal(pca.variances, 0)
+    assert pca.scale == 1.0
+    assert pca.total_variance == 0
+    assert_allclose(pca.directions @ pca.directions.T, np.eye(len(pca.directions)), atol=1e-12)
+
+
+def test_n_directions_for():
+    pca = _linear.FittedPCA(np.zeros(3), np.eye(3), np.array([6.0, 3.0, 1.0]), 10.0)
+    assert [pca.n_directions_for(share) for share in (0.1, 0.6, 0.61, 0.9, 1.0)] == [1, 1, 2, 2, 3]
+    short = _linear.FittedPCA(np.zeros(3), np.eye(3)[:2], np.array([6.0, 1.0]), 10.0)
+    assert short.n_directions_for(0.99) == 2

@@ -1,0 +1,196 @@
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from skorch import NeuralNet
+from skorch.callbacks import Callback
+
+from skae import AutoencoderTransformer
+from skae._engine._batches import SourceRows
+from skae._engine._build import build_autoencoder, make_link
+from skae._engine._losses import Objective
+from skae._engine._net import AutoencoderNet, trapezoid
+from skae._engine._noise import Corruption
+from skae._engine._runtime import generator
+from skae._linear import fit_pca
+from skae._scaling import Scaler
+from skae.networks import MLPNetwork
+
+
+class SeesBatches(Callback):
+    def on_batch_end(self, net, **kwargs):
+        pass
+
+
+@pytest.fixture
+def data(table):
+    scaler = Scaler("global").fit(table)
+
+    def rows(indices, weight=None):
+        return SourceRows(table, scaler, indices, weight).in_memory()
+
+    return rows
+
+
+@pytest.fixture
+def make_net(table):
+    def make(**params):
+        scaled = Scaler("global").fit(table).transform(table)
+        link = make_link("identity", np.zeros(10), np.ones(10))
+        module = build_autoencoder(
+            MLPNetwork((8,), dropout=0.1), 10, 3, link=link, pca=fit_pca(scaled, 3), tied=False,
+            seed=0,
+        )
+        params = {"max_epochs": 4, "batch_size": 16, "verbose": 0, **params}
+        return AutoencoderNet(
+            module, Objective(), corruption=Corruption(generator(1), latent_noise=0.1),
+            batch_generator=generator(2), **params,
+        )
+
+    return make
+
+
+TRAIN, VALID = np.arange(100), np.arange(100, 120)
+
+
+def weights(net):
+    return torch.cat([p.detach().flatten() for p in net.module_.parameters()]).numpy().copy()
+
+
+def test_history(make_net, data):
+    net = make_net()
+    net.train(data(TRAIN), data(VALID))
+    assert isinstance(net, NeuralNet)
+    assert len(net.history) == net.n_epochs_done == 4
+    for epoch in net.history:
+        assert {"epoch", "train_loss", "valid_loss", "valid_loss_best"} <= epoch.keys()
+        assert not epoch["batches"]  # nothing is kept per batch unless somebody asks
+    assert net.training_losses == list(net.history[:, "train_loss"])
+    assert net.validation_losses[1:] == list(net.history[:, "valid_loss"])
+    assert net.stop_ == "finished"
+    assert all(isinstance(loss, float) for loss in net.training_losses)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_fast_epoch_is_the_watched_one(make_net, data, weighted):
+    weight = np.linspace(0.5, 1.5, 120) if weighted else None
+    fast, slow = make_net(), make_net(callbacks=[SeesBatches()])
+    for net in (fast, slow):
+        net.train(data(TRAIN, weight), data(VALID, weight))
+    assert_array_equal(weights(fast), weights(slow))
+    assert_allclose(fast.training_losses, slow.training_losses, rtol=1e-5)
+    assert_allclose(fast.validation_losses, slow.validation_losses, rtol=1e-5)
+    assert len(slow.history[-1, "batches"]) > 0
+
+
+def test_the_best_epoch_is_in_the_module(make_net, data):
+    net = make_net(max_epochs=12, learning_rate=0.05)
+    net.train(data(TRAIN), data(VALID))
+    assert net.best_epoch == np.argmin(net.validation_losses)
+    assert_allclose(net.validation_loss(data(VALID)), min(net.validation_losses), rtol=1e-5)
+
+
+def test_epoch_zero_counts(make_net, data):
+    start = make_net()
+    start.initialize()
+    at_start = weights(start)
+    net = make_net(max_epochs=3, learning_rate=0.3)
+    net.train(data(TRAIN), data(VALID))
+    assert net.best_epoch == 0
+    assert_array_equal(weights(net), at_start)
+
+
+def test_validation_loss_is_the_mean_over_rows(make_net, data, table):
+    net = make_net()
+    net.initialize()
+    rows = data(VALID)
+    with torch.no_grad():
+        module = net.module_.eval()
+        cells = (module.decode(module.encode(rows.X)) - rows.X) ** 2
+    assert_allclose(net.validation_loss(rows), cells.mean(), rtol=1e-5)
+    weight = np.zeros(120)
+    weight[100:] = np.arange(20) + 1.0
+    weighted = np.average(cells.mean(dim=1), weights=weight[100:])
+    assert_allclose(net.validation_loss(data(VALID, weight)), weighted, rtol=1e-4)
+    net.set_params(batch_size=7)  # 20 rows: the last batch is short
+    assert_allclose(net.validation_loss(rows), cells.mean(), rtol=1e-5)
+    assert_allclose(net.validation_loss(data(VALID, weight)), weighted, rtol=1e-4)
+
+
+def test_schedule_is_a_trapezoid():
+    rates = np.array(trapezoid(1000, 2.0))
+    assert len(rates) == 1000
+    assert rates.max() == 2.0
+    assert (rates > 0).all()
+    assert rates[0] < 0.05
+    assert rates[-1] < 0.05
+    top = np.flatnonzero(rates == 2.0)
+    assert_array_equal(top, np.arange(top[0], top[-1] + 1))
+    assert (np.diff(rates[: top[0]]) > 0).all()
+    assert (np.diff(rates[top[-1] :]) < 0).all()
+    assert len(trapezoid(1, 2.0)) == 1
+
+
+def test_weight_decay_spares_biases(make_net, data):
+    net = make_net(alpha=0.5)
+    net.initialize()
+    for group in net.optimizer_.param_groups:
+        dims = {p.ndim > 1 for p in group["params"]}
+        assert dims == {group["weight_decay"] > 0}
+    n = sum(len(group["params"]) for group in net.optimizer_.param_groups)
+    assert n == len(list(net.module_.parameters()))
+
+
+def test_gradients_are_clipped(make_net, data):
+    net = make_net(max_norm=1e-3)
+    norms = []
+
+    class Norm(Callback):
+        def on_grad_computed(self, net, named_parameters=None, **kwargs):
+            grads = [p.grad.flatten() for _, p in named_parameters if p.grad is not None]
+            norms.append(torch.cat(grads).norm().item())
+
+    net.set_params(callbacks=[Norm()])
+    net.train(data(TRAIN))
+    assert norms
+    assert max(norms) < 1.01e-3
+
+
+@pytest.mark.parametrize(
+    "round_trip", [copy.deepcopy, lambda n: pickle.loads(pickle.dumps(n)), AutoencoderNet.copy]
+)
+def test_copies_go_on_alike_and_apart(round_trip, make_net, data):
+    net = make_net()
+    net.train(data(TRAIN), data(VALID))
+    other = round_trip(net)
+    before = weights(net)
+    assert_array_equal(weights(other), before)
+    other.train_on(data(TRAIN))
+    assert_array_equal(weights(net), before)
+    net.train_on(data(TRAIN))
+    assert_array_equal(weights(net), weights(other))
+    assert not np.array_equal(weights(net), before)
+    assert other.module is other.module_
+
+
+def test_training_without_validation_keeps_the_last_or_the_epoch_asked_for(make_net, data):
+    last, third, all_of_it = make_net(), make_net(), make_net(max_epochs=4)
+    last.train(data(TRAIN))
+    assert last.validation_losses is None
+    third.train(data(TRAIN), keep_epoch=3)
+    all_of_it.train(data(TRAIN), keep_epoch=4)
+    assert_array_equal(weights(last), weights(all_of_it))
+    assert not np.array_equal(weights(third), weights(last))
+
+
+def test_no_reference_to_the_data_is_kept(digits):
+    """A fitted estimator pickles small, however many rows it saw."""
+    params = {"hidden_layer_sizes": 4, "max_epochs": 1, "random_state": 0}
+    sizes = [
+        len(pickle.dumps(AutoencoderTransformer(2, **params).fit(digits[:n])))
+        for n in (1000, 1797)
+    ]
+    assert abs(sizes[0] - sizes[1]) < 2000

@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.sparse import csr_array
+from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
+
+from skae import _scaling
+from skae._scaling import Scaler, row_slices, value_range
+
+METHODS = ["global", "standard", "minmax", "robust", None]
+
+
+@pytest.mark.parametrize(
+    ("method", "reference"),
+    [("standard", StandardScaler()), ("minmax", MinMaxScaler()), ("robust", RobustScaler())],
+)
+def test_agrees_with_sklearn(method, reference, wine):
+    X = 3 * wine[:101] + 5  # an odd number of rows has one median
+    scaled = Scaler(method).fit(X).transform(X)
+    assert scaled.dtype == np.float32
+    assert_allclose(scaled, reference.fit_transform(X), atol=2e-5)
+
+
+def test_global_is_one_number(table):
+    scaler = Scaler("global").fit(table)
+    assert len(set(scaler.scale_)) == 1
+    scaled = scaler.transform(table)
+    assert_allclose(scaled.var(axis=0).mean(), 1, rtol=1e-5)
+    assert_allclose(scaled.mean(axis=0), 0, atol=1e-5)
+
+
+def test_none_changes_nothing(table):
+    assert_array_equal(Scaler(None).fit(table).transform(table), table.astype(np.float32))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_there_and_back(method, table):
+    scaler = Scaler(method).fit(table)
+    back = scaler.inverse_transform(scaler.transform(table))
+    assert back.dtype == np.float64
+    assert_allclose(back, table, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_constant_columns_stay_finite_and_come_back_exactly(method, dtype):
+    X = np.column_stack([np.full(7, 0.1), np.arange(7), np.zeros(7)]).astype(dtype)
+    scaler = Scaler(method).fit(X)
+    scaled = scaler.transform(X)
+    assert np.isfinite(scaled).all()
+    if method is not None:
+        assert_array_equal(scaled[:, [0, 2]], 0)
+    assert_allclose(scaler.inverse_transform(scaled), X, rtol=1e-6, atol=1e-6)
+
+
+def test_a_large_offset_costs_no_digits():
+    X = 1e9 + np.arange(50.0)[:, None]
+    scaler = Scaler("standard").fit(X)
+    assert_allclose(scaler.scale_, np.arange(50).std(), rtol=1e-12)
+    assert_allclose(scaler.transform(X), StandardScaler().fit_transform(X), rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["global", "standard"])
+def test_integer_weights_equal_repeated_rows(method, table):
+    weight = np.random.default_rng(0).integers(1, 4, size=len(table))
+    weighted = Scaler(method).fit(table, weight.astype(float))
+    repeated = Scaler(method).fit(np.repeat(table, weight, axis=0))
+    assert_allclose(weighted.mean_, repeated.mean_)
+    assert_allclose(weighted.scale_, repeated.scale_)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_sparse_is_dense(method, table):
+    X = table * (table > 4)
+    dense, sparse = Scaler(method).fit(X), Scaler(method).fit(csr_array(X))
+    assert_array_equal(dense.center_, sparse.center_)
+    assert_array_equal(dense.scale_, sparse.scale_)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_chunks_do_not_matter(method, table, monkeypatch):
+    whole = Scaler(method).fit(table)
+    monkeypatch.setattr(_scaling, "CHUNK_BYTES", 8 * 10 * 7)
+    assert len(list(row_slices(*table.shape))) == 18
+    pieces = Scaler(method).fit(table)
+    assert_allclose(whole.center_, pieces.center_)
+    assert_allclose(whole.scale_, pieces.scale_)
+
+
+def test_robust_samples_many_rows(monkeypatch):
+    X = np.random.default_rng(0).normal(size=(1000, 2))
+    monkeypatch.setattr(_scaling, "MAX_ROWS_FOR_QUANTILES", 500)
+    sampled = Scaler("robust").fit(X)
+    assert_allclose(sampled.center_, np.median(X[::2], axis=0), atol=0.02)
+
+
+def test_robust_ignores_outliers(table):
+    spoiled = table.copy()
+    spoiled[0] = 1e6
+    assert_allclose(
+        Scaler("robust").fit(spoiled).scale_, Scaler("robust").fit(table).scale_, rtol=0.1
+    )
+
+
+def test_robust_falls_back_on_the_deviation():
+    """More than half of the values are equal: the interquartile range is zero."""
+    X = np.zeros((20, 1))
+    X[:3, 0] = 5.0
+    assert_allclose(Scaler("robust").fit(X).scale_, X.std())
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float16])
+def test_other_types_are_read_as_numbers(dtype):
+    X = np.array([[0, 1], [1, 1], [1, 0]], dtype=dtype)
+    scaled = Scaler("standard").fit(X).transform(X)
+    assert_allclose(scaled, StandardScaler().fit_transform(X.astype(float)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("convert", [np.asarray, csr_array])
+def test_value_range(convert, table):
+    assert value_range(convert(table)) == (table.min(), table.max())
+    assert value_range(convert(np.array([[0.0, 3.0]]))) == (0.0, 3.0)
