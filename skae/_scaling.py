@@ -2,7 +2,8 @@
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.utils.stats import _weighted_percentile
+
+from skae._sklearn import weighted_percentile
 
 # Rows looked at for medians and quartiles: exact below, a spread sample above.
 MAX_ROWS_FOR_QUANTILES = 100_000
@@ -90,7 +91,7 @@ class Scaler:
             step = -(-X.shape[0] // MAX_ROWS_FOR_QUANTILES)
             sample = as_dense(X[::step]).astype(np.float64, copy=False)
             lower, median, upper = (
-                _weighted_percentile(sample, weight[::step], 100 * q) for q in (0.25, 0.5, 0.75)
+                weighted_percentile(sample, weight[::step], 100 * q) for q in (0.25, 0.5, 0.75)
             )
             spread = np.where(upper > lower, upper - lower, np.sqrt(variance))
             return np.asarray(median), _one_where_zero(spread)

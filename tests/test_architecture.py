@@ -16,12 +16,20 @@ FLOORS = [
     ["skae.persistence", "skae.comparison"],
     ["skae.estimators"],
     ["skae.estimators._base"],
+    ["skae.estimators._training"],
     ["skae.estimators._doors"],
     ["skae._engine._build", "skae._engine._rotation"],
     ["skae._engine._net"],
     ["skae._engine"],
-    ["skae.networks", "skae._scaling", "skae._scoring", "skae._gaussian", "skae._ranks",
-     "skae._linear", "skae._defaults"],
+    [
+        "skae.networks",
+        "skae._scaling",
+        "skae._scoring",
+        "skae._gaussian",
+        "skae._ranks",
+        "skae._linear",
+        "skae._defaults",
+    ],
     ["skae._sklearn", "skae.exceptions"],
 ]
 TORCH_ROOMS = ("skae._engine", "skae.networks", "skae.persistence")
@@ -52,8 +60,12 @@ def in_room(module, room):
 
 def floor_of(module):
     """Floor of the longest entry that holds the module."""
-    known = [(len(room), i) for i, floor in enumerate(FLOORS) for room in floor
-             if module == room or (room != "skae" and in_room(module, room))]
+    known = [
+        (len(room), i)
+        for i, floor in enumerate(FLOORS)
+        for room in floor
+        if module == room or (room != "skae" and in_room(module, room))
+    ]
     assert known, f"{module} stands in no room of FLOORS"
     return max(known)[1]
 
@@ -81,7 +93,8 @@ def test_siblings_do_not_import_each_other(path):
     siblings = {
         module for module, _ in imports_in(tree_of(path)) if in_room(module, "skae.estimators")
     }
-    assert siblings <= {"skae.estimators._base", "skae.estimators._doors"}
+    shared = {f"skae.estimators.{name}" for name in ("_base", "_doors", "_training")}
+    assert siblings <= shared
 
 
 def test_no_import_cycles():
@@ -178,8 +191,10 @@ def test_init_only_stores():
         for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.FunctionDef) and node.name == "__init__":
                 stored = [ast.unparse(statement) for statement in node.body]
-                wanted = [f"self.{arg.arg} = {arg.arg}"
-                          for arg in (*node.args.args[1:], *node.args.kwonlyargs)]
+                wanted = [
+                    f"self.{arg.arg} = {arg.arg}"
+                    for arg in (*node.args.args[1:], *node.args.kwonlyargs)
+                ]
                 assert stored == wanted
 
 

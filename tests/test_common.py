@@ -19,8 +19,14 @@ ESTIMATORS = [
     AutoencoderTransformer(max_epochs=2),
     AutoencoderTransformer(n_components=2, hidden_layer_sizes=8, max_epochs=3),
     AutoencoderTransformer(
-        n_components=3, hidden_layer_sizes=(4,), max_epochs=2, init="random",
-        early_stopping=False, dropout=0.1, scaling="robust", tied_weights=True,
+        n_components=3,
+        hidden_layer_sizes=(4,),
+        max_epochs=2,
+        init="random",
+        early_stopping=False,
+        dropout=0.1,
+        scaling="robust",
+        tied_weights=True,
     ),
 ]
 # Checks that check_estimator does not run by itself.
@@ -50,6 +56,7 @@ def test_sklearn_compatible(estimator, check):
 
 # The checks themselves mix frames and arrays; PCA warns in them, too.
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning")
+@pytest.mark.filterwarnings("ignore:X has feature names, but:UserWarning")
 @pytest.mark.parametrize("check", FURTHER_CHECKS)
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=["default", "small", "random"])
 def test_further_sklearn_checks(estimator, check):

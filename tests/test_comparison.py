@@ -12,12 +12,18 @@ from sklearn.preprocessing import StandardScaler
 from skae import AutoencoderTransformer
 from skae.comparison import compare_knn
 
-COLUMNS = ["n_components", "accuracy", "accuracy_std", "reconstruction_error", "fit_seconds",
-           "predict_seconds"]
+COLUMNS = [
+    "n_components",
+    "accuracy",
+    "accuracy_std",
+    "reconstruction_error",
+    "fit_seconds",
+    "predict_seconds",
+]
 
 
-@pytest.fixture(scope="module")
-def Xy():
+@pytest.fixture(scope="module", name="Xy")
+def images_and_classes():
     X, y = load_digits(return_X_y=True)
     return X[:300] / 16, y[:300]
 

@@ -16,7 +16,6 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
-from skorch.callbacks import Callback, EpochScoring
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
@@ -28,11 +27,13 @@ from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_val
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from skorch.callbacks import Callback, EpochScoring
 from torch import nn
 
 from skae import AutoencoderTransformer
 from skae._engine import _batches
 from skae._engine._net import AutoencoderNet
+from skae._scaling import Scaler
 from skae.exceptions import DivergenceError, TrainingInterruptedWarning
 
 SMALL = {"hidden_layer_sizes": (8,), "max_epochs": 3, "random_state": 0}
@@ -49,9 +50,15 @@ class LinearNetwork:
         self.dropout = dropout
         self.n_out = n_out
 
+    def __repr__(self):
+        return f"LinearNetwork(dropout={self.dropout})"
+
     def build(self, n_features, n_components):
         encoder = nn.Sequential(
-            nn.Linear(n_features, 6), nn.Tanh(), nn.Dropout(self.dropout), nn.Linear(6, n_components)
+            nn.Linear(n_features, 6),
+            nn.Tanh(),
+            nn.Dropout(self.dropout),
+            nn.Linear(6, n_components),
         )
         return encoder, nn.Linear(n_components, self.n_out or n_features)
 
@@ -118,14 +125,25 @@ def test_streamed_rows_train_as_well_as_rows_in_memory(n_rows, digits, monkeypat
 
 @pytest.mark.parametrize(
     ("dtype", "out"),
-    [(np.float32, np.float32), (np.float64, np.float64), (np.float16, np.float64),
-     (np.int64, np.float64), (np.uint8, np.float64), (bool, np.float64), (object, np.float64)],
+    [
+        (np.float32, np.float32),
+        (np.float64, np.float64),
+        (np.float16, np.float64),
+        (np.int64, np.float64),
+        (np.uint8, np.float64),
+        (bool, np.float64),
+        (object, np.float64),
+    ],
 )
 def test_dtypes(dtype, out, digits):
     X = (digits[:60] > 0.5).astype(dtype)
     model = make().fit(X)
-    for result in (model.transform(X), model.reconstruct(X), model.reconstruction_error(X),
-                   model.inverse_transform(model.transform(X))):
+    for result in (
+        model.transform(X),
+        model.reconstruct(X),
+        model.reconstruction_error(X),
+        model.inverse_transform(model.transform(X)),
+    ):
         assert result.dtype == out
         assert np.isfinite(result).all()
     assert 0 < model.score(X) <= 1
@@ -135,8 +153,13 @@ def test_dtypes(dtype, out, digits):
 
 @pytest.mark.parametrize(
     "view",
-    [np.asfortranarray, lambda X: np.repeat(X, 2, 1)[:, ::2], lambda X: X[::-1][::-1],
-     lambda X: X.tolist(), lambda X: X.astype(">f8")],
+    [
+        np.asfortranarray,
+        lambda X: np.repeat(X, 2, 1)[:, ::2],
+        lambda X: X[::-1][::-1],
+        lambda X: X.tolist(),
+        lambda X: X.astype(">f8"),
+    ],
     ids=["fortran", "strided", "reversed", "list", "big-endian"],
 )
 def test_memory_layout_does_not_matter(view, table):
@@ -170,8 +193,13 @@ def test_torch_tensors_come_back_as_torch_tensors(dtype, table):
     with config_context(array_api_dispatch=True):
         model = make().fit(X)
         Z = model.transform(X)
-        results = [Z, model.reconstruct(X), model.inverse_transform(Z), model.encode(X),
-                   model.reconstruction_error(X)]
+        results = [
+            Z,
+            model.reconstruct(X),
+            model.inverse_transform(Z),
+            model.encode(X),
+            model.reconstruction_error(X),
+        ]
         score = model.score(X)
     for result in results:
         assert isinstance(result, torch.Tensor)
@@ -240,7 +268,7 @@ def test_around_the_end_of_a_batch(n_rows, digits):
 
 
 def test_one_row_is_not_enough(table):
-    with pytest.raises(ValueError, match="1 sample.*minimum of 2"):
+    with pytest.raises(ValueError, match=r"1 sample.*minimum of 2"):
         make().fit(table[:1])
 
 
@@ -347,8 +375,13 @@ def test_weights_lead_attention():
         found = []
         for seed in range(6):
             model = AutoencoderTransformer(
-                1, hidden_layer_sizes=(16,), max_epochs=40, batch_size=50, early_stopping=False,
-                learning_rate=5e-3, random_state=seed,
+                1,
+                hidden_layer_sizes=(16,),
+                max_epochs=40,
+                batch_size=50,
+                early_stopping=False,
+                learning_rate=5e-3,
+                random_state=seed,
             )
             if repeated:
                 model.set_params(max_epochs=16)  # as many steps
@@ -375,8 +408,13 @@ def test_weights_lead_attention():
 
 @pytest.mark.parametrize(
     ("weight", "message"),
-    [(-np.ones(120), "Negative"), (np.ones(119), "shape"), (np.full(120, np.nan), "NaN"),
-     (np.zeros(120), "zero|positive"), (np.eye(120)[0], "positive weight")],
+    [
+        (-np.ones(120), "Negative"),
+        (np.ones(119), "shape"),
+        (np.full(120, np.nan), "NaN"),
+        (np.zeros(120), "zero|positive"),
+        (np.eye(120)[0], "positive weight"),
+    ],
 )
 def test_bad_weights(weight, message, table):
     with pytest.raises(ValueError, match=message):
@@ -423,6 +461,18 @@ def test_partial_fit_after_fit_goes_on(table):
     assert_allclose(before, after, atol=0.5)
 
 
+@pytest.mark.parametrize("n_components", [2, 0.8])
+def test_partial_fit_after_fit_adds_to_the_curves(n_components):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1100, 6)) @ rng.normal(size=(6, 60)) + 0.1 * rng.normal(size=(1100, 60))
+    model = make(n_components).fit(X)
+    curve = list(model.loss_curve_)
+    model.partial_fit(X)
+    assert_allclose(model.loss_curve_[:3], curve)
+    assert len(model.loss_curve_) == model.n_iter_ == 4
+    assert model.loss_curve_[3] < 2 * curve[-1]
+
+
 def test_partial_fit_calls_are_one_network(table):
     """Two calls are not one call, and a fit starts anew."""
     once = make().partial_fit(table)
@@ -434,7 +484,7 @@ def test_partial_fit_calls_are_one_network(table):
 @pytest.mark.parametrize("method", ["transform", "partial_fit", "reconstruct", "score"])
 def test_number_of_features_must_agree(method, table):
     model = make().fit(table)
-    with pytest.raises(ValueError, match="9 features.*10 features"):
+    with pytest.raises(ValueError, match=r"9 features.*10 features"):
         getattr(model, method)(table[:, :9])
 
 
@@ -521,7 +571,9 @@ def test_column_transformer_and_feature_union(table):
     )
     assert columns.fit_transform(frame).shape == (120, 4)
     assert list(columns.get_feature_names_out())[:2] == [
-        "latents__autoencodertransformer0", "latents__autoencodertransformer1"]
+        "latents__autoencodertransformer0",
+        "latents__autoencodertransformer1",
+    ]
     union = FeatureUnion([("pca", PCA(2)), ("latents", make(3))])
     assert union.fit_transform(table).shape == (120, 5)
 
@@ -531,7 +583,8 @@ def test_clone_leaves_parameters_and_takes_no_fit(table):
     model = make(network=network, callbacks=[]).fit(table)
     other = clone(model)
     assert {k: repr(v) for k, v in other.get_params().items() if k != "network"} == {
-        k: repr(v) for k, v in model.get_params().items() if k != "network"}
+        k: repr(v) for k, v in model.get_params().items() if k != "network"
+    }
     with pytest.raises(NotFittedError):
         other.transform(table)
 
@@ -545,12 +598,19 @@ def joblib_round_trip(model):
 
 @pytest.mark.parametrize(
     "params",
-    [{}, {"tied_weights": True}, {"n_components": 0.7}, {"network": LinearNetwork()},
-     {"dropout": 0.2}, {"early_stopping": False}],
+    [
+        {},
+        {"tied_weights": True},
+        {"n_components": 0.7},
+        {"network": LinearNetwork()},
+        {"dropout": 0.2},
+        {"early_stopping": False},
+    ],
     ids=repr,
 )
 @pytest.mark.parametrize(
-    "round_trip", [lambda m: pickle.loads(pickle.dumps(m)), copy.deepcopy, joblib_round_trip],
+    "round_trip",
+    [lambda m: pickle.loads(pickle.dumps(m)), copy.deepcopy, joblib_round_trip],
     ids=["pickle", "deepcopy", "joblib"],
 )
 def test_copies_transform_alike(round_trip, params, table):
@@ -582,14 +642,28 @@ def test_pickle_is_small(table):
 
 
 def test_surface_is_small():
-    """skorch's names stay inside ``net_``."""
+    """Skorch's names stay inside ``net_``."""
     public = {n for n in dir(AutoencoderTransformer()) if not n.startswith("_")}
     attributes = public - set(AutoencoderTransformer().get_params())
     assert attributes == {
-        "fit", "partial_fit", "fit_transform", "transform", "inverse_transform", "encode", "decode",
-        "reconstruct", "reconstruction_error", "score", "get_feature_names_out", "set_output",
-        "get_params", "set_params", "get_metadata_routing", "set_fit_request",
-        "set_partial_fit_request", "set_score_request",
+        "fit",
+        "partial_fit",
+        "fit_transform",
+        "transform",
+        "inverse_transform",
+        "encode",
+        "decode",
+        "reconstruct",
+        "reconstruction_error",
+        "score",
+        "get_feature_names_out",
+        "set_output",
+        "get_params",
+        "set_params",
+        "get_metadata_routing",
+        "set_fit_request",
+        "set_partial_fit_request",
+        "set_score_request",
     }
 
 
@@ -606,11 +680,12 @@ NETWORKS = {
 
 @pytest.mark.parametrize("params", NETWORKS.values(), ids=NETWORKS)
 def test_global_generators_are_left_alone(params, table):
-    np_state, torch_state = np.random.get_state()[1].copy(), torch.random.get_rng_state()
+    np_state = np.random.get_state()[1].copy()  # noqa: NPY002
+    torch_state = torch.random.get_rng_state()
     model = make(**params).fit(table)
     model.partial_fit(table)
     model.transform(table)
-    assert_array_equal(np.random.get_state()[1], np_state)
+    assert_array_equal(np.random.get_state()[1], np_state)  # noqa: NPY002
     assert torch.equal(torch.random.get_rng_state(), torch_state)
 
 
@@ -675,8 +750,8 @@ def test_scores_are_not_random(table):
 # Failing.
 
 BAD_X = {
-    "NaN": (lambda X: np.where(X > X.max() - 1e-9, np.nan, X), "NaN"),
-    "infinity": (lambda X: np.where(X > X.max() - 1e-9, np.inf, X), "infinity"),
+    "NaN": (lambda X: np.where(X.max() - 1e-9 < X, np.nan, X), "NaN"),
+    "infinity": (lambda X: np.where(X.max() - 1e-9 < X, np.inf, X), "infinity"),
     "1-D": (lambda X: X[:, 0], "2D array"),
     "3-D": (lambda X: X[None], "3"),
     "strings": (lambda X: X.astype(str).astype(object) + "a", "string|convert|numeric"),
@@ -693,7 +768,7 @@ def test_bad_rows(spoil, message, table):
             getattr(make(), method)(spoil(table))
     model = make().fit(table)
     for method in ("transform", "score", "reconstruct", "reconstruction_error"):
-        with pytest.raises(ValueError, match=message + "|features"):
+        with pytest.raises(ValueError, match=rf"{message}|features"):
             getattr(model, method)(spoil(table))
 
 
@@ -705,17 +780,48 @@ def test_bad_latents(value, table):
 
 
 BAD_PARAMETERS = [
-    ("n_components", 0), ("n_components", -3), ("n_components", 1.0), ("n_components", 1.5),
-    ("n_components", 0.0), ("n_components", "all"), ("n_components", None),
-    ("hidden_layer_sizes", 0), ("hidden_layer_sizes", "wide"), ("activation", "sin"),
-    ("network", "mlp"), ("init", "zeros"), ("loss", "mse"), ("output_activation", "softmax"),
-    ("tied_weights", "yes"), ("l1", -1), ("sparsity", -0.1), ("sparsity_penalty", "l2"),
-    ("sparsity_target", 0.0), ("sparsity_target", 1.0), ("input_noise", -1), ("latent_noise", -1),
-    ("dropout", 1.0), ("dropout", -0.1), ("scaling", "unit"), ("ordered", "yes"), ("alpha", -1),
-    ("learning_rate", 0), ("learning_rate", np.nan), ("batch_size", 0), ("max_epochs", 0),
-    ("max_epochs", 2.5), ("early_stopping", 3), ("validation_fraction", 0.0),
-    ("validation_fraction", 1.0), ("n_iter_no_change", 0), ("warm_start", "no"), ("device", 3),
-    ("device", "abacus"), ("precision", "float8"), ("callbacks", "print"), ("random_state", "x"),
+    ("n_components", 0),
+    ("n_components", -3),
+    ("n_components", 1.0),
+    ("n_components", 1.5),
+    ("n_components", 0.0),
+    ("n_components", "all"),
+    ("n_components", None),
+    ("hidden_layer_sizes", 0),
+    ("hidden_layer_sizes", "wide"),
+    ("activation", "sin"),
+    ("network", "mlp"),
+    ("init", "zeros"),
+    ("loss", "mse"),
+    ("output_activation", "softmax"),
+    ("tied_weights", "yes"),
+    ("l1", -1),
+    ("sparsity", -0.1),
+    ("sparsity_penalty", "l2"),
+    ("sparsity_target", 0.0),
+    ("sparsity_target", 1.0),
+    ("input_noise", -1),
+    ("latent_noise", -1),
+    ("dropout", 1.0),
+    ("dropout", -0.1),
+    ("scaling", "unit"),
+    ("ordered", "yes"),
+    ("alpha", -1),
+    ("learning_rate", 0),
+    ("learning_rate", np.nan),
+    ("batch_size", 0),
+    ("max_epochs", 0),
+    ("max_epochs", 2.5),
+    ("early_stopping", 3),
+    ("validation_fraction", 0.0),
+    ("validation_fraction", 1.0),
+    ("n_iter_no_change", 0),
+    ("warm_start", "no"),
+    ("device", 3),
+    ("device", "abacus"),
+    ("precision", "float8"),
+    ("callbacks", "print"),
+    ("random_state", "x"),
     ("verbose", -1),
 ]
 
@@ -752,13 +858,13 @@ def test_divergence_in_the_last_step_is_seen(rate, table):
     model = make(learning_rate=rate, max_epochs=1, batch_size=200, early_stopping=False)
     with pytest.raises(DivergenceError, match="learning_rate"):
         model.fit(table)
+    assert not hasattr(model, "net_")
 
 
 def test_divergence_in_partial_fit(table):
-    model = make(learning_rate=1e12)
+    model = make(learning_rate=1e12, batch_size=16)
     with pytest.raises(DivergenceError, match="learning_rate"):
-        for _ in range(3):
-            model.partial_fit(table)
+        model.partial_fit(table)
 
 
 def test_values_too_large_for_float32_never_give_nan(table):
@@ -776,7 +882,7 @@ def test_a_first_fit_that_fails_leaves_nothing(table):
     model = make(learning_rate=1e6)
     before = vars(model).copy()
     for X in (table, table * np.nan, table[:1]):
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=r"."):
             model.fit(X)
         assert vars(model) == before
 
@@ -802,20 +908,29 @@ def test_a_later_fit_that_fails_leaves_the_earlier_one(method, warm_start, table
     assert_array_equal(model.transform(table), Z)
     with pytest.raises(ValueError, match="NaN"):
         getattr(model, method)(table * np.nan)
-    with pytest.raises(ValueError, match="features|minimum"):
+    with pytest.raises(ValueError, match=r"features|minimum"):
         model.partial_fit(table[:, :3])
     assert_array_equal(model.transform(table), Z)
 
 
 def test_y_is_ignored(table):
+    plain = make().fit(table)
     for y in (np.arange(120), ["a", "b"] * 60, "anything", np.full(3, np.nan)):
-        assert_array_equal(make().fit(table, y).transform(table), make().fit(table).transform(table))
-        assert make().fit(table).score(table, y) == make().fit(table).score(table)
+        model = make().fit(table, y)
+        assert_array_equal(model.transform(table), plain.transform(table))
+        assert model.score(table, y) == plain.score(table)
 
 
 def test_unfitted(table):
-    for method in ("transform", "inverse_transform", "encode", "decode", "reconstruct", "score",
-                   "reconstruction_error"):
+    for method in (
+        "transform",
+        "inverse_transform",
+        "encode",
+        "decode",
+        "reconstruct",
+        "score",
+        "reconstruction_error",
+    ):
         with pytest.raises(NotFittedError, match="AutoencoderTransformer"):
             getattr(AutoencoderTransformer(), method)(table)
 
@@ -854,9 +969,27 @@ def test_ctrl_c_keeps_the_best_network_and_stops(at, early_stopping, n_rows, dig
     model.partial_fit(X)
 
 
+@pytest.mark.parametrize("n_rows", [120, 1200])
+def test_ctrl_c_while_validating_is_told_too(n_rows, digits, monkeypatch):
+    validation_loss, calls = AutoencoderNet.validation_loss, []
+
+    def interrupted(self, rows):
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return validation_loss(self, rows)
+
+    monkeypatch.setattr(AutoencoderNet, "validation_loss", interrupted)
+    with pytest.warns(TrainingInterruptedWarning):
+        model = make().fit(digits[:n_rows])
+    assert model.score(digits) > 0.2
+
+
 def test_ctrl_c_before_training_is_a_plain_one(table, monkeypatch):
-    monkeypatch.setattr("skae.estimators._base.fit_pca", lambda *a, **k: (_ for _ in ()).throw(
-        KeyboardInterrupt))
+    def interrupted(self, *args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Scaler, "fit", interrupted)
     model = make()
     with pytest.raises(KeyboardInterrupt):
         model.fit(table)
@@ -900,7 +1033,7 @@ def history_of(table):
     def fit(callback, **params):
         model = make(callbacks=[callback], early_stopping=False, batch_size=50, **params)
         model.fit(table)
-        recorder = [c for _, c in model.net_.callbacks_ if isinstance(c, Recorder)][0]
+        recorder = next(c for _, c in model.net_.callbacks_ if isinstance(c, Recorder))
         return model, recorder.calls_
 
     return fit

@@ -7,7 +7,8 @@ from skae import exceptions
 from skae.exceptions import DivergenceError, TrainingInterruptedWarning
 
 OURS = [
-    cls for _, cls in inspect.getmembers(exceptions, inspect.isclass)
+    cls
+    for _, cls in inspect.getmembers(exceptions, inspect.isclass)
     if cls.__module__ == exceptions.__name__
 ]
 

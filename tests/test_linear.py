@@ -19,8 +19,9 @@ def test_agrees_with_sklearn(shape, dtype):
     expected = theirs.explained_variance_
     found = np.pad(ours.variances * n / (n - 1), (0, k - len(ours.variances)))
     assert_allclose(found, expected, atol=1e-4)  # directions without variance may be left out
-    assert_allclose(ours.total_variance * n / (n - 1), X.astype(float).var(0, ddof=1).sum(),
-                    rtol=1e-5)
+    assert_allclose(
+        ours.total_variance * n / (n - 1), X.astype(float).var(0, ddof=1).sum(), rtol=1e-5
+    )
     rank = np.sum(expected > 1e-6)
     cosines = np.abs(np.einsum("ij,ij->i", ours.directions[:rank], theirs.components_[:rank]))
     assert_allclose(cosines, 1, atol=1e-4)

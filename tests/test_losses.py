@@ -13,8 +13,10 @@ IDENTITY = OutputLink("identity", np.zeros(3), np.ones(3))
 @pytest.fixture
 def x_and_output():
     rng = np.random.default_rng(0)
-    return (torch.from_numpy(rng.uniform(size=(6, 3)).astype("f")),
-            torch.from_numpy(2 * rng.normal(size=(6, 3)).astype("f")))
+    return (
+        torch.from_numpy(rng.uniform(size=(6, 3)).astype("f")),
+        torch.from_numpy(2 * rng.normal(size=(6, 3)).astype("f")),
+    )
 
 
 def test_losses_are_their_formulas(x_and_output):
@@ -90,8 +92,11 @@ def test_sparsity_l1_is_the_mean_absolute_latent(x_and_output):
 def test_sparsity_kl_is_zero_at_its_target_only():
     def penalty(activity):
         z = torch.full((4, 3), float(np.arctanh(activity)))
-        return float(Objective(sparsity=1.0, sparsity_penalty="kl",
-                               sparsity_target=0.2).penalty(torch.nn.Identity(), z))
+        return float(
+            Objective(sparsity=1.0, sparsity_penalty="kl", sparsity_target=0.2).penalty(
+                torch.nn.Identity(), z
+            )
+        )
 
     assert_allclose(penalty(0.2), 0, atol=1e-6)
     expected = 3 * (0.2 * np.log(0.2 / 0.6) + 0.8 * np.log(0.8 / 0.4))

@@ -173,10 +173,12 @@ class Own:
     def build(self, n_features, n_components):
         d_in, d_latent, d_z, d_out = self.wrong
         return (
-            nn.Sequential(nn.Linear(n_features + d_in, 5), nn.Tanh(),
-                          nn.Linear(5, n_components + d_latent)),
-            nn.Sequential(nn.Linear(n_components + d_z, 5), nn.Tanh(),
-                          nn.Linear(5, n_features + d_out)),
+            nn.Sequential(
+                nn.Linear(n_features + d_in, 5), nn.Tanh(), nn.Linear(5, n_components + d_latent)
+            ),
+            nn.Sequential(
+                nn.Linear(n_components + d_z, 5), nn.Tanh(), nn.Linear(5, n_features + d_out)
+            ),
         )
 
 
@@ -201,8 +203,10 @@ def test_own_network_starts_as_pca(table):
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"d_latent": 1}, r"encoder maps \(2, 10\) to \(2, 4\).*must map to \(2, 3\)"),
-     ({"d_out": 2}, r"decoder maps \(2, 3\) to \(2, 12\).*must map to \(2, 10\)")],
+    [
+        ({"d_latent": 1}, r"encoder maps \(2, 10\) to \(2, 4\).*must map to \(2, 3\)"),
+        ({"d_out": 2}, r"decoder maps \(2, 3\) to \(2, 12\).*must map to \(2, 10\)"),
+    ],
 )
 def test_own_network_of_the_wrong_shape(wrong, message, table):
     with pytest.raises(ValueError, match=message):
@@ -211,7 +215,7 @@ def test_own_network_of_the_wrong_shape(wrong, message, table):
 
 @pytest.mark.parametrize("wrong", [{"d_in": 1}, {"d_z": 1}])
 def test_own_network_that_can_not_read_its_input(wrong, table):
-    with pytest.raises((ValueError, RuntimeError), match="network=|shapes"):
+    with pytest.raises((ValueError, RuntimeError), match=r"network=|shapes"):
         AutoencoderTransformer(3, network=Own(**wrong), max_epochs=1).fit(table)
 
 
@@ -239,10 +243,15 @@ def test_own_network_is_trained_on_its_own_copy(table):
 def test_linear_path_is_pca(n_components, tied, table):
     pca = fit_pca(table, n_components)
     module = build_autoencoder(
-        MLPNetwork((6,), tied_weights=tied), 10, n_components, link=plain_link(10), pca=pca,
-        tied=tied, seed=0,
+        MLPNetwork((6,), tied_weights=tied),
+        10,
+        n_components,
+        link=plain_link(10),
+        pca=pca,
+        tied=tied,
+        seed=0,
     ).eval()
-    x = torch.from_numpy(table).float()
+    x = torch.tensor(table).float()
     with torch.no_grad():
         back = module.decode(module.encode(x)).numpy()
     centred = table - pca.mean
@@ -255,7 +264,7 @@ def test_surplus_latents_read_but_do_not_write(table):
     module = build_autoencoder(
         MLPNetwork((6,)), 10, 14, link=plain_link(10), pca=pca, tied=False, seed=0
     )
-    x = torch.from_numpy(table).float()
+    x = torch.tensor(table).float()
     z = module.encode(x).detach()
     assert (z[:, 10:].std(dim=0) > 0).all()
     silenced = z.clone()

@@ -99,9 +99,9 @@ def test_latents_serve_neighbours_better_than_pca(digits):
 
 def test_no_worse_than_pca_on_few_rows(wine):
     ratios = []
-    for seed in range(3):
+    for seed in range(2):
         train, test = train_test_split(wine, random_state=seed)
-        model = AutoencoderTransformer(3, max_epochs=80, random_state=seed).fit(train)
+        model = AutoencoderTransformer(3, max_epochs=50, random_state=seed).fit(train)
         ratios.append(model.reconstruction_error(test).mean() / pca_error(train, 3, test))
     assert np.mean(ratios) < 1.01
     assert max(ratios) < 1.05
@@ -150,7 +150,7 @@ def test_constant_data_are_explained_and_come_back(value, fast):
     assert model.score(X + 1) < 1
 
 
-def test_reconstruction_error_is_per_row_in_units_of_X(table, fast):
+def test_reconstruction_error_is_per_row_in_units_of_the_data(table, fast):
     X = 100 * table
     model = AutoencoderTransformer(2, **fast).fit(X)
     errors = model.reconstruction_error(X)
@@ -169,7 +169,7 @@ def test_doors_lead_to_the_same_rooms(table, fast):
 
 def test_wrong_number_of_latents(table, fast):
     model = AutoencoderTransformer(2, **fast).fit(table)
-    with pytest.raises(ValueError, match="Z has 3 columns.*2 latents"):
+    with pytest.raises(ValueError, match=r"Z has 3 columns.*2 latents"):
         model.inverse_transform(np.zeros((4, 3)))
 
 
@@ -192,7 +192,11 @@ def test_curves_and_counts(table, early_stopping):
 @pytest.mark.parametrize("n_rows", [120, 1200])
 def test_patience_ends_training(n_rows, digits):
     model = AutoencoderTransformer(
-        4, hidden_layer_sizes=4, n_iter_no_change=2, max_epochs=40, learning_rate=1e-12,
+        4,
+        hidden_layer_sizes=4,
+        n_iter_no_change=2,
+        max_epochs=40,
+        learning_rate=1e-12,
         random_state=0,
     )
     model.fit(digits[:n_rows])
@@ -232,7 +236,8 @@ def test_n_components_as_share_of_variance(share, at_most, table):
 def test_a_larger_share_keeps_more(digits):
     sizes = [
         AutoencoderTransformer(f, hidden_layer_sizes=8, max_epochs=2, random_state=0)
-        .fit(digits[:300]).n_components_
+        .fit(digits[:300])
+        .n_components_
         for f in (0.2, 0.5, 0.8)
     ]
     assert sizes[0] < sizes[1] < sizes[2]
@@ -249,7 +254,8 @@ def test_latent_size_curve(digits):
     Z = model.transform(X)
     for k in (1, 3):  # a prefix is an autoencoder, too
         prefix = Z * (np.arange(6) < k)
-        share = 1 - np.sum((X - model.inverse_transform(prefix)) ** 2) / np.sum((X - X.mean(0)) ** 2)
+        left = np.sum((X - model.inverse_transform(prefix)) ** 2)
+        share = 1 - left / np.sum((X - X.mean(axis=0)) ** 2)
         assert_allclose(share, curve[k - 1], atol=0.06)
     assert curve[1] > PCA(2).fit(X).explained_variance_ratio_.sum()
 
@@ -293,8 +299,13 @@ LOSSES = ["squared_error", "absolute_error", "huber", "binary_cross_entropy"]
 def test_losses_and_output_activations(loss, output_activation, digits):
     X = digits[:200]
     model = AutoencoderTransformer(
-        4, loss=loss, output_activation=output_activation, hidden_layer_sizes=16,
-        max_epochs=40, learning_rate=5e-3, random_state=0,
+        4,
+        loss=loss,
+        output_activation=output_activation,
+        hidden_layer_sizes=16,
+        max_epochs=40,
+        learning_rate=5e-3,
+        random_state=0,
     )
     if loss == "binary_cross_entropy" and output_activation not in ("auto", "logistic"):
         with pytest.raises(ValueError, match=f"output_activation='{output_activation}'"):
@@ -303,8 +314,11 @@ def test_losses_and_output_activations(loss, output_activation, digits):
     model.fit(X)
     back = model.reconstruct(X)
     assert model.score(X) > 0.35
-    bounded = output_activation if output_activation != "auto" else (
-        "logistic" if loss == "binary_cross_entropy" else "identity")
+    bounded = (
+        output_activation
+        if output_activation != "auto"
+        else ("logistic" if loss == "binary_cross_entropy" else "identity")
+    )
     if bounded in ("logistic", "relu"):
         assert back.min() >= -1e-6
     if bounded == "logistic":
@@ -326,10 +340,10 @@ def test_cross_entropy_outside_its_range(scaling, low_high, digits):
 
 
 def test_cross_entropy_of_scaled_columns(table, fast):
-    """minmax brings any range into [0, 1]."""
-    model = AutoencoderTransformer(
-        2, loss="binary_cross_entropy", scaling="minmax", **fast
-    ).fit(table)
+    """Scaling brings any range into [0, 1]."""
+    model = AutoencoderTransformer(2, loss="binary_cross_entropy", scaling="minmax", **fast).fit(
+        table
+    )
     back = model.reconstruct(table)
     low, high = table.min(axis=0), table.max(axis=0)
     assert (back >= low - 1e-4).all()
@@ -355,7 +369,10 @@ def test_robust_losses_forgive_outliers(table):
     errors = {
         loss: AutoencoderTransformer(
             3, loss=loss, scaling="robust", max_epochs=60, early_stopping=False, random_state=0
-        ).fit(X).reconstruction_error(X)[clean].mean()
+        )
+        .fit(X)
+        .reconstruction_error(X)[clean]
+        .mean()
         for loss in ("squared_error", "absolute_error", "huber")
     }
     assert errors["absolute_error"] < errors["squared_error"]
@@ -378,7 +395,7 @@ def test_tied_weights_are_shared(digits):
 
 def test_tied_weights_learn(digits):
     """PCA is a saddle point of a tied network; training has to leave it."""
-    model = AutoencoderTransformer(8, tied_weights=True, max_epochs=20, random_state=0).fit(digits)
+    model = AutoencoderTransformer(8, tied_weights=True, max_epochs=60, random_state=0).fit(digits)
     assert model.best_epoch_ > 0
     assert model.reconstruction_error(digits).mean() < 0.9 * pca_error(digits, 8)
 
@@ -463,8 +480,9 @@ def test_scaling_decides_what_counts(table):
     assert shares["global"] < 1e-3 < shares["standard"]
 
 
-@pytest.mark.parametrize("activation", [
-    "elu", "gelu", "identity", "leaky_relu", "logistic", "relu", "silu", "tanh"])
+@pytest.mark.parametrize(
+    "activation", ["elu", "gelu", "identity", "leaky_relu", "logistic", "relu", "silu", "tanh"]
+)
 @pytest.mark.parametrize("tied_weights", [False, True])
 def test_activations(activation, tied_weights, table, fast):
     model = AutoencoderTransformer(3, activation=activation, tied_weights=tied_weights, **fast)
@@ -486,12 +504,15 @@ def test_bad_hidden_layer_sizes(sizes, table):
 def test_bfloat16_is_close(digits):
     X = digits[:300]
     full, half = (
-        AutoencoderTransformer(8, precision=p, max_epochs=10, random_state=0).fit(X)
+        AutoencoderTransformer(
+            8, precision=p, hidden_layer_sizes=32, max_epochs=10, random_state=0
+        ).fit(X)
         for p in ("float32", "bfloat16")
     )
     assert half.transform(X).dtype == np.float32
-    assert all(p.dtype.is_floating_point and p.dtype.itemsize == 4
-               for p in half.net_.module_.parameters())
+    assert all(
+        p.dtype.is_floating_point and p.dtype.itemsize == 4 for p in half.net_.module_.parameters()
+    )
     assert not np.array_equal(half.transform(X), full.transform(X))
     assert_allclose(half.score(X), full.score(X), atol=0.02)
 

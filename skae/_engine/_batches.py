@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -17,6 +18,8 @@ from torch.utils.data import Dataset
 MAX_COPY_BYTES = 512 * 2**20
 # An epoch's rows are shuffled at once where they are no larger than this.
 MAX_SHUFFLE_BYTES = 32 * 2**20
+# Rows are read and scaled in pieces of this size.
+CHUNK_BYTES = 8 * 2**20
 # Pages of a memory map are handed back to the system after this much reading.
 RELEASE_BYTES = 128 * 2**20
 
@@ -73,7 +76,7 @@ class SourceRows(Dataset):
         if self.indices is not None:
             selection = self.indices[selection]
         chunk = self.source[selection]
-        chunk = chunk.toarray() if hasattr(chunk, "toarray") else np.asarray(chunk)
+        chunk = chunk.toarray() if issparse(chunk) else np.asarray(chunk)
         rows = torch.from_numpy(self.scaler.transform(chunk))
         self._release_pages(chunk.nbytes)
         return rows.to(self.device)
@@ -86,15 +89,22 @@ class SourceRows(Dataset):
 
     def in_memory(self) -> SourceRows | TensorRows:
         """The same rows as one tensor, unless that would cost too much memory."""
-        step = max(1, MAX_SHUFFLE_BYTES // (8 * self.n_features))
-        first = self.read(slice(0, step))
-        if len(self) * first.shape[1] * 4 > MAX_COPY_BYTES:
+        width = self.read(slice(0, 1)).shape[1]
+        n_bytes = 4 * len(self) * width
+        # A sparse matrix stays one, unless its dense copy is small anyhow.
+        if n_bytes > (MAX_SHUFFLE_BYTES if issparse(self.source) else MAX_COPY_BYTES):
             return self
+        return TensorRows(self.read_all(), self.sample_weight)
+
+    def read_all(self) -> Tensor:
+        """All rows in one tensor, read piece by piece."""
+        step = max(1, CHUNK_BYTES // (8 * self.n_features))
+        first = self.read(slice(0, step))
         X = first.new_empty(len(self), first.shape[1])
         X[:step] = first
         for start in range(step, len(self), step):
             X[start : start + step] = self.read(slice(start, start + step))
-        return TensorRows(X, self.sample_weight)
+        return X
 
     def _release_pages(self, n_bytes: int) -> None:
         self._bytes_read += n_bytes

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from skae._engine._batches import SourceRows
 from skae._engine._runtime import borrowed_global_generator, generator
-from skae._linear import FittedPCA
+from skae._linear import FittedPCA, fit_pca
 from skae.networks._autoencoder import Autoencoder, OutputLink
 from skae.networks._layers import initialize
 from skae.networks._linear_path import add_linear_path
 from skae.networks._mlp import MLPNetwork
+
+# The PCA start is computed from all rows up to so many rows and cells (128 MiB), and
+# from a random sample of that size above.
+MIN_ROWS_FOR_PCA, MAX_ROWS_FOR_PCA = 1_000, 16_384
+MAX_CELLS_FOR_PCA = 2**25
 
 
 def build_autoencoder(
@@ -35,9 +42,8 @@ def build_autoencoder(
     pca : FittedPCA or None
         The linear path to start from.
     """
-    ours = type(network).__module__.startswith("skae.")
     draws = generator(seed)
-    if ours:
+    if is_ours(network):
         encoder, decoder = network.build(n_features, n_components)
         initialize(encoder, draws)
         initialize(decoder, draws)
@@ -51,6 +57,32 @@ def build_autoencoder(
             encoder, decoder, pca.mean, directions, pca.scale, n_components, draws, tied
         )
     return Autoencoder(encoder, decoder, link, n_components)
+
+
+def is_ours(network: Any) -> bool:
+    """Whether a network draws from our generators only."""
+    return type(network).__module__.startswith("skae.")
+
+
+def pca_of_rows(
+    X: Any,
+    scaler: Any,
+    n_directions: int,
+    sample_weight: NDArray[Any] | None,
+    seed: int,
+) -> FittedPCA:
+    """PCA of scaled rows, validation rows included.
+
+    The validation loss then favours the start a little, which is the safe side.
+    """
+    indices = None
+    n_rows = min(MAX_ROWS_FOR_PCA, max(MIN_ROWS_FOR_PCA, MAX_CELLS_FOR_PCA // X.shape[1]))
+    if X.shape[0] > n_rows:
+        draws = np.random.RandomState(seed)
+        indices = np.sort(draws.choice(X.shape[0], n_rows, replace=False))
+        sample_weight = None if sample_weight is None else sample_weight[indices]
+    rows = SourceRows(X, scaler, indices)
+    return fit_pca(rows.read_all().numpy(), n_directions, sample_weight, seed)
 
 
 def make_link(activation: str, center: NDArray[Any], scale: NDArray[Any]) -> OutputLink:

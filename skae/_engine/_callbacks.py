@@ -102,7 +102,10 @@ class DivergenceGuard(Callback):
             self.start_ = net.first_batch_loss(dataset_train)
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        loss = net.history[-1, "train_loss"]
+        self.check(net, net.history[-1, "train_loss"])
+
+    def check(self, net: Any, loss: float) -> None:
+        """Raise unless the loss is one that training can come back from."""
         assert self.start_ is not None
         if math.isfinite(loss) and loss <= EXPLOSION * max(self.start_, 1.0):
             return

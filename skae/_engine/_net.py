@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from skae._engine._callbacks import (
 )
 from skae._engine._losses import Objective
 from skae._engine._noise import Corruption
-from skae._engine._runtime import autocast
+from skae._engine._runtime import autocast, borrowed_global_generator
 from skae.networks._autoencoder import Autoencoder
 from skae.networks._layers import set_generators
 
@@ -59,6 +60,8 @@ class AutoencoderNet(NeuralNet):
     precision : {"float32", "bfloat16"}
     patience : int or None
         Epochs without a new best validation loss before training stops.
+    global_seed : int or None
+        Seeds torch's global generator while a network that may draw from it trains.
     **kwargs : dict
         skorch's own parameters.
     """
@@ -82,6 +85,7 @@ class AutoencoderNet(NeuralNet):
         max_norm: float = 5.0,
         precision: str = "float32",
         patience: int | None = None,
+        global_seed: int | None = None,
         **kwargs: Any,
     ):
         super().__init__(module, criterion, train_split=None, optimizer=torch.optim.AdamW, **kwargs)
@@ -93,11 +97,12 @@ class AutoencoderNet(NeuralNet):
         self.max_norm = max_norm
         self.precision = precision
         self.patience = patience
+        self.global_seed = global_seed
 
     def get_default_callbacks(self) -> list[tuple[str, Any]]:
         return [
-            ("best_weights", BestWeights(self.patience)),
             ("divergence_guard", DivergenceGuard()),
+            ("best_weights", BestWeights(self.patience)),
             ("progress", Progress(self.verbose)),
         ]
 
@@ -135,10 +140,12 @@ class AutoencoderNet(NeuralNet):
         rows: SourceRows | TensorRows,
         valid: SourceRows | TensorRows | None = None,
         keep_epoch: int | None = None,
+        n_epochs: int | None = None,
     ) -> None:
-        """Train for ``max_epochs`` on `rows`; the best epoch on `valid` is kept.
+        """Train on `rows`; the best epoch on `valid` is kept.
 
-        Without `valid`, the weights after `keep_epoch` are kept, or the last ones.
+        Without `valid`, the weights after `keep_epoch` are kept, or the last ones. The
+        schedule is laid out for ``max_epochs``; training ends after `n_epochs` of them.
         ``stop_`` says why training ended: "finished", "stopped" or "interrupted".
         """
         self.valid_rows_ = valid
@@ -148,9 +155,10 @@ class AutoencoderNet(NeuralNet):
         n_steps = self.max_epochs * -(-len(rows) // self.batch_size)
         self.schedule_ = iter(trapezoid(n_steps, self.learning_rate))
         try:
-            self.partial_fit(rows)
+            self.partial_fit(rows, epochs=n_epochs)
         finally:
             self.schedule_ = self.valid_rows_ = None
+        self._check_outcome(rows)
 
     def train_on(self, rows: SourceRows | TensorRows) -> None:
         """Train one epoch on `rows` at a constant rate, without validation."""
@@ -160,6 +168,12 @@ class AutoencoderNet(NeuralNet):
             group["lr"] = self.partial_rate
         self.schedule_ = self.valid_rows_ = self._best_weights.keep_epoch_ = None
         self.set_params(max_epochs=1).partial_fit(rows)
+        self._check_outcome(rows)
+
+    def _check_outcome(self, rows: SourceRows | TensorRows) -> None:
+        # The epoch's mean loss was taken before its last steps.
+        guard: DivergenceGuard = dict(self.callbacks_)["divergence_guard"]
+        guard.check(self, self.first_batch_loss(rows))
 
     def replace_module(self, module: Autoencoder) -> None:
         """Go on with another module; the optimiser starts afresh."""
@@ -209,7 +223,8 @@ class AutoencoderNet(NeuralNet):
         set_generators(self.module_, self.corruption.generator)
         self.parameters_ = list(self.module_.parameters())
         try:
-            super().fit_loop(X, y, epochs=n_epochs, **kwargs)
+            with self._global_generator():
+                super().fit_loop(X, y, epochs=n_epochs, **kwargs)
         except TrainingStopped:
             self.stop_ = "stopped"
         except KeyboardInterrupt:
@@ -218,11 +233,21 @@ class AutoencoderNet(NeuralNet):
             self.parameters_ = []  # a second reference would not survive pickling
         return self
 
+    def _global_generator(self) -> AbstractContextManager[None]:
+        """What a user's own layers draw from: torch's generator, seeded and given back."""
+        if self.global_seed is None:
+            return nullcontext()
+        return borrowed_global_generator(self.global_seed + len(self.history))
+
     def notify(self, method_name: str, **cb_kwargs: Any) -> None:
-        try:
-            super().notify(method_name, **cb_kwargs)
-        except KeyboardInterrupt as stop:  # how skorch's callbacks ask for the end
-            raise TrainingStopped from stop
+        getattr(self, method_name)(self, **cb_kwargs)
+        for name, callback in self.callbacks_:
+            try:
+                getattr(callback, method_name)(self, **cb_kwargs)
+            except KeyboardInterrupt as stop:
+                if name in dict(self.get_default_callbacks()):
+                    raise  # ours say TrainingStopped: this is a key that was pressed
+                raise TrainingStopped from stop  # how skorch's callbacks ask for the end
 
     def run_single_epoch(
         self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
@@ -231,6 +256,7 @@ class AutoencoderNet(NeuralNet):
             return
         if self.watched_:
             super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+        if self.watched_ and training:
             losses = self.history[-1, "batches", :, f"{prefix}_loss"]
             sizes = self.history[-1, "batches", :, f"{prefix}_batch_size"]
             self.history.record(f"{prefix}_loss", float(np.average(losses, weights=sizes)))

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
-_global_generator_lock = threading.Lock()
+_global_generator_lock = threading.RLock()
 
 
 def resolve_device(device: str) -> torch.device:

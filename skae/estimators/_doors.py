@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from skae._sklearn import convert_to_numpy, get_namespace_and_device
+from skae._sklearn import check_sample_weight, convert_to_numpy, get_namespace_and_device
 
 
 @contextmanager
@@ -30,3 +30,21 @@ def as_numpy(X):
 def output_dtype(X):
     """float32 stays float32; everything else comes back as float64."""
     return np.float32 if X.dtype == np.float32 else np.float64
+
+
+def drop_weightless(X, sample_weight):
+    """Drop rows of weight zero; weights come back with mean one, or None if all equal."""
+    if sample_weight is None:
+        return X, None
+    weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    kept = weight > 0
+    if not kept.all():
+        X, weight = X[kept], weight[kept]
+        if X.shape[0] < 2:
+            raise ValueError(
+                f"sample_weight leaves {X.shape[0]} rows with a positive weight; at least 2 are "
+                "needed."
+            )
+    if (weight == weight[0]).all():
+        return X, None
+    return X, weight / weight.mean()

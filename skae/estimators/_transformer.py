@@ -334,7 +334,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         if self.scaling == "minmax":  # scaled columns fill [0, 1]: bounds speak of them
             ones = np.ones_like(self.mean_)
             return activation, 0 * ones, ones
-        return activation, self.scaler_.center_, self.scaler_.scale_
+        return activation, self._scaler.center_, self._scaler.scale_
 
     def _check_target_range(self, X):
         activation = self._output_activation()
@@ -356,6 +356,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def _finish_fit(self, X, sample_weight):
         if not self._is_ordered():
+            vars(self).pop("latent_size_curve_", None)
+            vars(self).pop("explained_variance_ratio_", None)
             return
         curve = [
             self._share_explained(X, sample_weight, n_latents)

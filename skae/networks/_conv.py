@@ -9,7 +9,7 @@ from itertools import pairwise
 from torch import nn
 from torch.nn.utils import skip_init
 
-from skae.networks._layers import ACTIVATIONS, linear
+from skae.networks._layers import ACTIVATIONS, linear, zero
 
 
 @dataclass
@@ -82,7 +82,11 @@ class ConvNetwork:
         )
 
     def _check(self, n_features: int) -> None:
-        if len(self.image_shape) != 3 or math.prod(self.image_shape) != n_features:
+        if (
+            len(self.image_shape) != 3
+            or min(self.image_shape) < 1
+            or math.prod(self.image_shape) != n_features
+        ):
             raise ValueError(
                 f"ConvNetwork's image_shape={self.image_shape!r} must be (channels, height, "
                 f"width) with as many pixels as X has columns, which is {n_features}."
@@ -121,9 +125,8 @@ class ConvEncoder(nn.Sequential):
             ]
         super().__init__(*layers, nn.Flatten(), output_layer)
 
-    @property
-    def output_layer(self) -> nn.Module:
-        return self[-1]
+    def start_at_zero(self) -> None:
+        zero(self[-1])
 
 
 class ConvDecoder(nn.Sequential):
@@ -155,6 +158,5 @@ class ConvDecoder(nn.Sequential):
             ]
         super().__init__(*layers, nn.Flatten())
 
-    @property
-    def output_layer(self) -> nn.Module:
-        return self[-2]
+    def start_at_zero(self) -> None:
+        zero(self[-2])

@@ -55,6 +55,12 @@ def initialize(module: nn.Module, generator: torch.Generator) -> None:
                 layer.bias.uniform_(-bound, bound, generator=generator)
 
 
+def zero(layer: nn.Module) -> None:
+    """Make a layer's output zero."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
 def set_generators(module: nn.Module, generator: torch.Generator) -> None:
     """Hand the generator to the layers that draw from one."""
     for layer in module.modules():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -13,17 +15,18 @@ from skae.networks._layers import linear
 class LinearPath(nn.Module):
     """A linear map plus a network that starts at zero."""
 
-    def __init__(self, path: nn.Module, residual: nn.Module):
+    def __init__(self, path: nn.Module, residual: nn.Module, n_outputs: int, gated: bool = False):
         super().__init__()
         self.path = path
         self.residual = residual
         self.gain: nn.Parameter | None = None
-        output_layer = getattr(residual, "output_layer", None)
-        if output_layer is None:  # a network we know nothing of starts behind a closed gate
-            self.gain = nn.Parameter(torch.zeros(()))
+        start_at_zero: Any = getattr(residual, "start_at_zero", None)
+        # A network we know nothing of starts behind a closed gate; a tied one too: zeros
+        # in both its halves would be a saddle that takes hundreds of epochs to leave.
+        if gated or start_at_zero is None:
+            self.gain = nn.Parameter(torch.zeros(n_outputs))
         else:
-            nn.init.zeros_(output_layer.weight)
-            nn.init.zeros_(output_layer.bias)
+            start_at_zero()
 
     def forward(self, x: Tensor) -> Tensor:
         residual = self.residual(x)
@@ -77,4 +80,4 @@ def add_linear_path(
         with torch.no_grad():
             out.weight.copy_(write.T * scale)
             out.bias.copy_(center)
-    return LinearPath(into, encoder), LinearPath(out, decoder)
+    return LinearPath(into, encoder, n_components, tied), LinearPath(out, decoder, n_features, tied)

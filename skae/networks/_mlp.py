@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skae.networks._layers import ACTIVATIONS, Dropout, linear
+from skae.networks._layers import ACTIVATIONS, Dropout, linear, zero
 
 
 @dataclass
@@ -78,6 +78,9 @@ class MLP(nn.Module):
     @property
     def output_layer(self) -> nn.Module:
         return self.layers[-1]
+
+    def start_at_zero(self) -> None:
+        zero(self.output_layer)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)

@@ -1,0 +1,281 @@
+"""How a fit goes: sizes, starting point, training, and which epoch is kept."""
+
+import warnings
+from numbers import Integral
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+import skae._defaults as _defaults
+from skae._engine._build import build_autoencoder, is_ours, make_link, mlp, pca_of_rows
+from skae._engine._losses import Objective
+from skae._engine._net import AutoencoderNet
+from skae._engine._noise import Corruption
+from skae._engine._rotation import COORDINATES_PER_LATENT, Rotation, refit_output
+from skae._engine._runtime import generator, resolve_device
+from skae._scaling import Scaler
+from skae.exceptions import TrainingInterruptedWarning
+
+# Latents trained at most where their number is to be found.
+MAX_LATENTS = 256
+# Held-out rows that the latent-size curve is read from.
+MAX_ROWS_FOR_CURVE = 2000
+# Share of the variance that n_components="auto" keeps.
+AUTO_SHARE = 0.95
+MAX_FOLDS = 5
+# partial_fit has no schedule to anneal, so it walks at a constant, lower rate.
+PARTIAL_FIT_RATE = 1 / 3
+
+
+class TrainingMixin:
+    """The private half of every estimator's ``fit``; the last methods are its hooks."""
+
+    def _fit(self, X, sample_weight):
+        rng = check_random_state(self.random_state)
+        n_rows = X.shape[0]
+        if self.warm_start and hasattr(self, "net_"):
+            self._continue(n_rows)
+            self._check_target_range(X)
+            held_out = self._train_with_split(X, sample_weight, rng, rotation=None)
+        else:
+            self._check_validation_fraction(n_rows)
+            rotation, pca, seeds = self._start(X, sample_weight, rng)
+            self._check_target_range(X)
+            if self.early_stopping and n_rows < _defaults.MIN_ROWS_FOR_SPLIT:
+                held_out = self._train_with_folds(X, sample_weight, rng, pca, seeds)
+            else:
+                self._build_net(X.shape, pca, rotation, seeds)
+                held_out = self._train_with_split(X, sample_weight, rng, rotation)
+        held_out = held_out[:MAX_ROWS_FOR_CURVE]
+        self._finish_fit(X[held_out], None if sample_weight is None else sample_weight[held_out])
+
+    def _start(self, X, sample_weight, rng):
+        """Fix the scaling and the sizes; return the way in: rotation, PCA and seeds."""
+        self._scaler = Scaler(self.scaling).fit(X, sample_weight)
+        self.mean_ = self._scaler.mean_
+        seeds = [int(seed) for seed in rng.randint(np.iinfo(np.int32).max, size=4)]
+        pca = self._fit_pca(X, sample_weight, seeds[0])
+        self.n_components_ = self._choose_n_latents(pca)
+        rotation = None
+        if self._has_plain_output() and X.shape[1] >= _defaults.MIN_WIDE_COLUMNS:
+            rotation = Rotation.choose(self._scaler, pca, self.n_components_)
+        return rotation, pca, seeds[1:]
+
+    def _build_net(self, shape, pca, rotation, seeds):
+        n_rows, n_features = shape
+        network = self._network(n_features)
+        link = make_link(*self._link_parameters())
+        if rotation is not None:
+            n_features, pca, link = rotation.n_coordinates, rotation.pca, rotation.link
+        device = resolve_device(self.device)
+        module = build_autoencoder(
+            network,
+            n_features,
+            self.n_components_,
+            link=link,
+            pca=pca if self.init == "pca" else None,
+            tied=self._is_tied(),
+            seed=seeds[0],
+        )
+        self.net_ = AutoencoderNet(
+            module.to(device),
+            self._objective(),
+            corruption=self._corruption(generator(seeds[1], device), pca),
+            batch_generator=generator(seeds[2]),
+            precision=self.precision,
+            device=device,
+            global_seed=None if is_ours(network) else seeds[0],
+        )
+        self._set_training_parameters(n_rows)
+
+    def _set_training_parameters(self, n_rows):
+        n_features = self.n_features_in_
+        batch_size = _given(self.batch_size) or _defaults.batch_size(n_rows)
+        max_epochs = _given(self.max_epochs) or _defaults.max_epochs(n_rows, batch_size)
+        rate = _given(self.learning_rate) or _defaults.learning_rate(n_features)
+        alpha = _given(self.alpha)
+        if alpha is None:
+            alpha = _defaults.alpha(n_features, max_epochs * -(-n_rows // batch_size))
+        self.net_.set_params(
+            learning_rate=rate,
+            partial_rate=PARTIAL_FIT_RATE * rate,
+            alpha=alpha,
+            batch_size=batch_size,
+            max_epochs=max_epochs,
+            patience=self.n_iter_no_change,
+            callbacks=self.callbacks,
+            verbose=int(self.verbose),
+        )
+
+    def _train_with_folds(self, X, sample_weight, rng, pca, seeds):
+        """Choose the epoch by cross-validation, then train on all rows up to it.
+
+        On few rows one split is mostly noise, and its rows are missed in training.
+        """
+        n_folds = int(np.clip(round(1 / self.validation_fraction), 2, min(MAX_FOLDS, X.shape[0])))
+        losses = []
+        for fold in np.array_split(rng.permutation(X.shape[0]), n_folds):
+            train = np.setdiff1d(np.arange(X.shape[0]), fold)
+            self._build_net(X.shape, pca, None, seeds)
+            valid = self._rows(X, fold, sample_weight).in_memory()
+            self.net_.train(self._rows(X, train, sample_weight).in_memory(), valid)
+            if self.net_.stop_ == "interrupted":
+                self._record_training()
+                return fold
+            losses.append(self.net_.validation_losses)
+        n_epochs = min(map(len, losses)) - 1
+        curve = np.mean([fold_losses[: n_epochs + 1] for fold_losses in losses], axis=0)
+        self._build_net(X.shape, pca, None, seeds)
+        rows = self._rows(X, None, sample_weight)
+        self.net_.train(rows.in_memory(), keep_epoch=int(curve.argmin()), n_epochs=n_epochs)
+        self._record_training()
+        self.validation_loss_curve_ = curve.tolist()
+        return np.arange(X.shape[0])
+
+    def _train_with_split(self, X, sample_weight, rng, rotation):
+        """Train on a part of the rows and keep the best epoch on the rest."""
+        net = self.net_
+        train, valid = self._split(X.shape[0], rng)
+        rows = self._rows(X, train, sample_weight, rotation)
+        valid_rows = None if valid is None else self._rows(X, valid, sample_weight, rotation)
+        net.train(rows.in_memory(), None if valid is None else valid_rows.in_memory())
+        self._record_training()
+        if rotation is not None:
+            rows, valid_rows = self._leave_rotation(rotation, rows, valid_rows)
+        if valid is None:
+            return np.arange(X.shape[0])
+        if self._has_plain_output() and not self._is_ordered():
+            refit_output(net.module_, rows, valid_rows)
+        return valid
+
+    def _leave_rotation(self, rotation, rows, valid_rows):
+        """Fold the rotation into the network; return the rows as it reads them now."""
+        folded = rotation.fold(self.net_.module_, make_link(*self._link_parameters()))
+        self.net_.replace_module(folded)
+        rows = rows.with_scaler(self._scaler)
+        self.loss_curve_ = rotation.in_columns(self.loss_curve_, rows)
+        if valid_rows is not None:
+            valid_rows = valid_rows.with_scaler(self._scaler)
+            curve = rotation.in_columns(self.validation_loss_curve_, valid_rows)
+            self.validation_loss_curve_ = curve
+        return rows, valid_rows
+
+    def _continue(self, n_rows):
+        """Prepare a copy of the fitted network for more training."""
+        wanted = self._describe_network()
+        if wanted != self._fitted_network:
+            raise ValueError(
+                f"warm_start=True goes on with the fitted network, {self._fitted_network}; "
+                f"{wanted} does not fit it. Keep these parameters, or set warm_start=False."
+            )
+        self.net_ = self.net_.copy()
+        self._set_training_parameters(n_rows)
+
+    def _check_validation_fraction(self, n_rows):
+        """The number of rows held out; raise if none would be left."""
+        n_valid = int(np.ceil(self.validation_fraction * n_rows))
+        if self.early_stopping and n_valid >= n_rows:
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction!r} leaves no rows to train on: "
+                f"X has {n_rows} rows. Lower it, or set early_stopping=False."
+            )
+        return n_valid
+
+    def _split(self, n_rows, rng):
+        """Row indices to train on and to validate on (None without early stopping)."""
+        if not self.early_stopping:
+            return None, None
+        n_valid = self._check_validation_fraction(n_rows)
+        order = rng.permutation(n_rows)
+        return np.sort(order[n_valid:]), np.sort(order[:n_valid])
+
+    def _needs_pca(self):
+        return self.init == "pca" or not isinstance(self.n_components, Integral)
+
+    def _fit_pca(self, X, sample_weight, seed):
+        if not self._needs_pca():
+            return None
+        n_directions = MAX_LATENTS
+        if isinstance(self.n_components, Integral):
+            n_directions = max(n_directions, COORDINATES_PER_LATENT * self.n_components)
+        return pca_of_rows(X, self._scaler, n_directions, sample_weight, seed)
+
+    def _choose_n_latents(self, pca):
+        if isinstance(self.n_components, Integral):
+            return int(self.n_components)
+        return min(pca.n_directions_for(self._wanted_share()), MAX_LATENTS)
+
+    def _wanted_share(self):
+        return AUTO_SHARE if self.n_components == "auto" else self.n_components
+
+    def _hidden_layer_sizes(self, n_features):
+        sizes = self.hidden_layer_sizes
+        if isinstance(sizes, str):
+            return _defaults.hidden_layer_sizes(n_features)
+        sizes = (sizes,) if isinstance(sizes, Integral) else tuple(sizes)
+        if not all(isinstance(size, Integral) and size >= 1 for size in sizes):
+            raise ValueError(
+                f"hidden_layer_sizes={self.hidden_layer_sizes!r} must hold positive integers only."
+            )
+        return tuple(int(size) for size in sizes)
+
+    def _network(self, n_features):
+        if self.network is None:
+            sizes = self._hidden_layer_sizes(n_features)
+            return mlp(sizes, self.activation, self._dropout(), self._is_tied())
+        return self.network
+
+    def _record_training(self):
+        net = self.net_
+        if net.stop_ == "interrupted":
+            best = net.best_epoch
+            kept = "the last weights are" if best is None else f"the best network (epoch {best}) is"
+            warnings.warn(
+                f"Training was interrupted after {net.n_epochs_done} of {net.max_epochs} epochs; "
+                f"{kept} kept.",
+                TrainingInterruptedWarning,
+                stacklevel=4,
+            )
+        self.n_iter_ = net.n_epochs_done
+        self.loss_curve_ = net.training_losses
+        self.validation_loss_curve_ = net.validation_losses
+        self.best_epoch_ = self.n_iter_ if net.best_epoch is None else net.best_epoch
+        self._fitted_network = self._describe_network()
+
+    def _describe_network(self):
+        return f"n_components={self.n_components!r}, {self._network(self.n_features_in_)!r}"
+
+    # What estimators differ in; each has a default that a sibling may replace.
+
+    def _is_tied(self):
+        return False
+
+    def _dropout(self):
+        return 0.0
+
+    def _objective(self):
+        return Objective()
+
+    def _corruption(self, draws, pca):
+        return Corruption(draws)
+
+    def _has_plain_output(self):
+        """Whether the default network is fitted by squared error without bounds."""
+        return False
+
+    def _is_ordered(self):
+        return False
+
+    def _link_parameters(self):
+        return "identity", self._scaler.center_, self._scaler.scale_
+
+    def _check_target_range(self, X):
+        """Raise if X can not be reproduced by the output activation."""
+
+    def _finish_fit(self, X, sample_weight):
+        """Whatever follows training, on rows that were held out if any were."""
+
+
+def _given(parameter):
+    """The parameter, or None where it is "auto"."""
+    return None if isinstance(parameter, str) else parameter
