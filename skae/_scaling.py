@@ -1,33 +1,12 @@
 """Scale the columns of a table, and scale them back."""
 
 import numpy as np
-from scipy.sparse import issparse
 
+from skae._chunks import as_dense, row_chunks
 from skae._sklearn import weighted_percentile
 
 # Rows looked at for medians and quartiles: exact below, a spread sample above.
 MAX_ROWS_FOR_QUANTILES = 100_000
-CHUNK_BYTES = 8 * 2**20
-
-
-def as_dense(X):
-    """Return a chunk of rows as a plain dense array."""
-    return X.toarray() if issparse(X) else np.asarray(X)
-
-
-def row_slices(n_rows, n_features):
-    """Yield slices over the rows, each small enough to be densified."""
-    step = max(1, CHUNK_BYTES // (8 * max(1, n_features)))
-    for start in range(0, n_rows, step):
-        yield slice(start, min(start + step, n_rows))
-
-
-def value_range(X):
-    """Smallest and largest value of dense or CSR rows."""
-    ranges = [
-        (chunk.min(), chunk.max()) for chunk in (as_dense(X[r]) for r in row_slices(*X.shape))
-    ]
-    return float(min(low for low, _ in ranges)), float(max(high for _, high in ranges))
 
 
 class Scaler:
@@ -58,8 +37,8 @@ class Scaler:
         total = 0.0
         mean, squares = np.zeros(n_features), np.zeros(n_features)
         low, high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
-        for rows in row_slices(n_rows, n_features):
-            chunk = as_dense(X[rows]).astype(np.float64)
+        for rows, raw in row_chunks(X):
+            chunk = raw.astype(np.float64)
             np.minimum(low, chunk.min(axis=0), out=low)
             np.maximum(high, chunk.max(axis=0), out=high)
             # Chunks are centred before they are squared and merged (Chan et al., 1979): a

@@ -30,6 +30,7 @@ FLOORS = [
         "skae._linear",
         "skae._defaults",
     ],
+    ["skae._chunks"],
     ["skae._sklearn", "skae.exceptions"],
 ]
 TORCH_ROOMS = ("skae._engine", "skae.networks", "skae.persistence")

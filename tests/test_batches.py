@@ -4,6 +4,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_array
 
+from skae import _chunks
 from skae._engine import _batches
 from skae._engine._batches import Batches, SourceRows, TensorRows
 from skae._engine._runtime import generator
@@ -93,7 +94,7 @@ def test_rows_are_scaled_as_they_are_read(table):
 
 @pytest.mark.parametrize("step", [1, 3, 7])
 def test_in_memory_in_pieces(X, step, monkeypatch):
-    monkeypatch.setattr(_batches, "MAX_SHUFFLE_BYTES", 8 * 2 * step)
+    monkeypatch.setattr(_batches, "CHUNK_BYTES", 8 * 2 * step)
     rows = SourceRows(X, Scaler(None).fit(X))
     assert_array_equal(rows.in_memory().X, X)
 
@@ -113,19 +114,11 @@ def test_pages_of_a_memory_map_are_released_without_loss(mode, tmp_path, monkeyp
     if mode != "r":
         mapped[0] = 7.0  # not on the disk yet, or never
     expected = np.array(mapped)
-    monkeypatch.setattr(_batches, "RELEASE_BYTES", 100)
+    monkeypatch.setattr(_chunks, "RELEASE_BYTES", 100)
     rows = SourceRows(mapped, Scaler(None).fit(mapped))
     for _ in range(2):
         assert_array_equal(torch.cat([x for x, _ in Batches(rows, 64)]), expected)
     assert_array_equal(mapped, expected)
-
-
-def test_a_view_of_a_map_is_a_map(tmp_path):
-    np.save(tmp_path / "X.npy", np.zeros((10, 4)))
-    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
-    for view in (mapped, mapped[2:], np.asarray(mapped)[:, :2]):
-        assert _batches._readable_memory_map(view) is not None
-    assert _batches._readable_memory_map(np.array(mapped)) is None
 
 
 def test_skorch_can_ask_for_one_row(X):

@@ -30,7 +30,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from skorch.callbacks import Callback, EpochScoring
 from torch import nn
 
-from skae import AutoencoderTransformer
+from skae import AutoencoderTransformer, _chunks
 from skae._engine import _batches
 from skae._engine._net import AutoencoderNet
 from skae._scaling import Scaler
@@ -103,7 +103,7 @@ def test_sparse_is_never_densified_whole(init, monkeypatch):
 def test_memmap_gives_the_bits_of_the_array(n_rows, streamed, digits, tmp_path, monkeypatch):
     if streamed:
         monkeypatch.setattr(_batches, "MAX_COPY_BYTES", 0)
-        monkeypatch.setattr(_batches, "RELEASE_BYTES", 1000)
+        monkeypatch.setattr(_chunks, "RELEASE_BYTES", 1000)
     X = digits[:n_rows]
     np.save(tmp_path / "X.npy", X)
     mapped = np.load(tmp_path / "X.npy", mmap_mode="r")

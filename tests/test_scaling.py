@@ -4,8 +4,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_array
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 
-from skae import _scaling
-from skae._scaling import Scaler, row_slices, value_range
+from skae import _chunks, _scaling
+from skae._chunks import row_chunks
+from skae._scaling import Scaler
 
 METHODS = ["global", "standard", "minmax", "robust", None]
 
@@ -80,8 +81,8 @@ def test_sparse_is_dense(method, table):
 @pytest.mark.parametrize("method", METHODS)
 def test_chunks_do_not_matter(method, table, monkeypatch):
     whole = Scaler(method).fit(table)
-    monkeypatch.setattr(_scaling, "CHUNK_BYTES", 8 * 10 * 7)
-    assert len(list(row_slices(*table.shape))) == 18
+    monkeypatch.setattr(_chunks, "CHUNK_BYTES", 8 * 10 * 7)
+    assert len(list(row_chunks(table))) == 18
     pieces = Scaler(method).fit(table)
     assert_allclose(whole.center_, pieces.center_)
     assert_allclose(whole.scale_, pieces.scale_)
@@ -114,9 +115,3 @@ def test_other_types_are_read_as_numbers(dtype):
     X = np.array([[0, 1], [1, 1], [1, 0]], dtype=dtype)
     scaled = Scaler("standard").fit(X).transform(X)
     assert_allclose(scaled, StandardScaler().fit_transform(X.astype(float)), rtol=1e-6)
-
-
-@pytest.mark.parametrize("convert", [np.asarray, csr_array])
-def test_value_range(convert, table):
-    assert value_range(convert(table)) == (table.min(), table.max())
-    assert value_range(convert(np.array([[0.0, 3.0]]))) == (0.0, 3.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import mmap
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,14 +13,12 @@ from scipy.sparse import issparse
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from skae._chunks import CHUNK_BYTES, PageKeeper, as_dense
+
 # A scaled copy of the rows is kept where it is no larger than this.
 MAX_COPY_BYTES = 512 * 2**20
 # An epoch's rows are shuffled at once where they are no larger than this.
 MAX_SHUFFLE_BYTES = 32 * 2**20
-# Rows are read and scaled in pieces of this size.
-CHUNK_BYTES = 8 * 2**20
-# Pages of a memory map are handed back to the system after this much reading.
-RELEASE_BYTES = 128 * 2**20
 
 Batch = tuple[Tensor, Tensor | None]
 
@@ -58,8 +55,7 @@ class SourceRows(Dataset):
         self.sample_weight = (
             None if weight is None else torch.from_numpy(weight.astype(np.float32)).to(device)
         )
-        self._map = _readable_memory_map(source)
-        self._bytes_read = 0
+        self.pages = PageKeeper(source)
 
     def __len__(self) -> int:
         return self.source.shape[0] if self.indices is None else len(self.indices)
@@ -75,10 +71,9 @@ class SourceRows(Dataset):
         """Scaled float32 rows, on the device."""
         if self.indices is not None:
             selection = self.indices[selection]
-        chunk = self.source[selection]
-        chunk = chunk.toarray() if issparse(chunk) else np.asarray(chunk)
+        chunk = as_dense(self.source[selection])
         rows = torch.from_numpy(self.scaler.transform(chunk))
-        self._release_pages(chunk.nbytes)
+        self.pages.read(chunk.nbytes)
         return rows.to(self.device)
 
     def with_scaler(self, scaler: Any) -> SourceRows:
@@ -105,13 +100,6 @@ class SourceRows(Dataset):
         for start in range(step, len(self), step):
             X[start : start + step] = self.read(slice(start, start + step))
         return X
-
-    def _release_pages(self, n_bytes: int) -> None:
-        self._bytes_read += n_bytes
-        if self._map is not None and self._bytes_read > RELEASE_BYTES:
-            # Pages stay in the system's cache, they only stop counting as ours.
-            self._map.madvise(mmap.MADV_DONTNEED)
-            self._bytes_read = 0
 
 
 class TensorRows(Dataset):
@@ -181,12 +169,3 @@ class Batches:
                 # Sorted reads touch each page of a memory map once.
                 selection = order[span].sort().values.numpy()
             yield rows.read(selection), None if weight is None else weight[selection]
-
-
-def _readable_memory_map(source: Any) -> mmap.mmap | None:
-    """The map under an array, if forgetting its pages can lose nothing."""
-    while source is not None:
-        if isinstance(source, np.memmap) and source.mode in ("r", "r+"):
-            return getattr(source, "_mmap", None)
-        source = getattr(source, "base", None)
-    return None

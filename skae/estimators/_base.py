@@ -7,8 +7,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skae._chunks import as_dense, check_finite, is_memory_map
 from skae._engine._batches import SourceRows
-from skae._scaling import as_dense
 from skae._sklearn import HasMethods, Interval, RealNotInt, StrOptions, fit_context
 from skae.estimators._doors import (
     as_numpy,
@@ -230,14 +230,19 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
         X, _ = as_numpy(X)
         if min_rows is None:
             min_rows = 2 if reset else 1
-        return validate_data(
+        on_disk = is_memory_map(X)
+        X = validate_data(
             self,
             X,
             reset=reset,
             dtype="numeric",
             accept_sparse="csr",
             ensure_min_samples=min_rows,
+            ensure_all_finite=not on_disk,  # looking for NaN would bring in the whole file
         )
+        if on_disk:
+            check_finite(X)
+        return X
 
     def _open(self, X):
         """Validate X for inference; also return how to hand arrays back."""

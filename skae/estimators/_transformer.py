@@ -6,9 +6,9 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from skae._chunks import row_chunks, value_range
 from skae._engine._losses import CELL_LOSSES, Objective
 from skae._engine._noise import Corruption
-from skae._scaling import as_dense, row_slices, value_range
 from skae._sklearn import Interval, StrOptions, check_sample_weight
 from skae.estimators._base import BaseAutoencoder
 
@@ -457,8 +457,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def _row_distances_to_mean(self, X):
         distances = np.empty(X.shape[0])
-        for rows in row_slices(*X.shape):
-            difference = as_dense(X[rows]) - self.mean_
+        for rows, chunk in row_chunks(X):
+            difference = chunk - self.mean_
             distances[rows] = np.einsum("ij,ij->i", difference, difference) / X.shape[1]
         return distances
 

@@ -1,0 +1,73 @@
+"""Rows piece by piece, so that a large table is never in memory whole."""
+
+import mmap
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.utils import assert_all_finite
+
+# Size of a piece, as dense float64.
+CHUNK_BYTES = 8 * 2**20
+# A memory map's pages are given back after this much reading. The kernel maps up to
+# sixteen pages for each one touched, so what is held may be sixteen times this.
+RELEASE_BYTES = 32 * 2**20
+
+
+class PageKeeper:
+    """Gives the pages of a memory map back to the system as reading goes on.
+
+    They stay in the system's cache and only stop counting as ours. Arrays that are no
+    memory maps, or maps whose changes would be lost, are left alone.
+    """
+
+    def __init__(self, X):
+        self.map = _memory_map(X)
+        self.n_bytes = 0
+
+    def read(self, n_bytes):
+        """Take note of bytes that were read and are no longer needed."""
+        self.n_bytes += n_bytes
+        if self.map is not None and self.n_bytes > RELEASE_BYTES:
+            self.map.madvise(mmap.MADV_DONTNEED)
+            self.n_bytes = 0
+
+
+def as_dense(X):
+    """Return a chunk of rows as a plain dense array."""
+    return X.toarray() if issparse(X) else np.asarray(X)
+
+
+def row_chunks(X):
+    """Yield slices over the rows of X, and these rows as a dense array."""
+    keeper = PageKeeper(X)
+    step = max(1, CHUNK_BYTES // (8 * X.shape[1]))
+    for start in range(0, X.shape[0], step):
+        rows = slice(start, min(start + step, X.shape[0]))
+        chunk = as_dense(X[rows])
+        yield rows, chunk
+        keeper.read(chunk.nbytes)
+
+
+def value_range(X):
+    """Smallest and largest value of dense or CSR rows."""
+    ranges = [(chunk.min(), chunk.max()) for _, chunk in row_chunks(X)]
+    return float(min(low for low, _ in ranges)), float(max(high for _, high in ranges))
+
+
+def is_memory_map(X):
+    """Whether reading X means reading a file."""
+    return _memory_map(X) is not None
+
+
+def check_finite(X):
+    """Raise ValueError if X holds NaN or infinity, looking at a piece at a time."""
+    for _, chunk in row_chunks(X):
+        assert_all_finite(chunk, input_name="X")
+
+
+def _memory_map(X):
+    while X is not None and not issparse(X):
+        if isinstance(X, np.memmap):
+            return getattr(X, "_mmap", None) if X.mode in ("r", "r+") else None
+        X = getattr(X, "base", None)
+    return None
