@@ -21,7 +21,8 @@ class PageKeeper:
     """
 
     def __init__(self, X):
-        self.map = _memory_map(X)
+        can_release = hasattr(mmap, "MADV_DONTNEED")  # not on Windows
+        self.map = _memory_map(X) if can_release else None
         self.n_bytes = 0
 
     def read(self, n_bytes):
@@ -48,9 +49,9 @@ def row_chunks(X):
         keeper.read(chunk.nbytes)
 
 
-def value_range(X):
-    """Smallest and largest value of dense or CSR rows."""
-    ranges = [(chunk.min(), chunk.max()) for _, chunk in row_chunks(X)]
+def value_range(X, transform=lambda chunk: chunk):
+    """Smallest and largest value of dense or CSR rows, after a transformation."""
+    ranges = [(c.min(), c.max()) for c in (transform(chunk) for _, chunk in row_chunks(X))]
     return float(min(low for low, _ in ranges)), float(max(high for _, high in ranges))
 
 

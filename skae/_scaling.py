@@ -5,8 +5,8 @@ import numpy as np
 from skae._chunks import as_dense, row_chunks
 from skae._sklearn import weighted_percentile
 
-# Rows looked at for medians and quartiles: exact below, a spread sample above.
-MAX_ROWS_FOR_QUANTILES = 100_000
+# Cells looked at for medians and quartiles: exact below, a spread sample of rows above.
+MAX_CELLS_FOR_QUANTILES = 2**24
 
 
 class Scaler:
@@ -67,7 +67,7 @@ class Scaler:
         if self.method == "standard":
             return self.mean_, _one_where_zero(np.sqrt(variance))
         if self.method == "robust":
-            step = -(-X.shape[0] // MAX_ROWS_FOR_QUANTILES)
+            step = -(-X.shape[0] * X.shape[1] // MAX_CELLS_FOR_QUANTILES)
             sample = as_dense(X[::step]).astype(np.float64, copy=False)
             lower, median, upper = (
                 weighted_percentile(sample, weight[::step], 100 * q) for q in (0.25, 0.5, 0.75)

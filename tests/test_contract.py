@@ -27,7 +27,7 @@ from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_val
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from skorch.callbacks import Callback, EpochScoring
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 from torch import nn
 
 from skae import AutoencoderTransformer, _chunks
@@ -1053,12 +1053,40 @@ def test_batch_callbacks_and_the_same_bits(history_of, table):
     assert_allclose(model.loss_curve_, plain.loss_curve_, rtol=1e-5)
 
 
-@pytest.mark.parametrize("n_rows", [200, 1100])
-def test_batch_callbacks_with_validation(n_rows, digits):
-    X = digits[:n_rows]
+def test_batch_callbacks_with_validation(digits):
+    X = digits[:1100]
     watched, plain = make(callbacks=[BatchRecorder()]).fit(X), make().fit(X)
     assert_array_equal(watched.transform(X), plain.transform(X))
     assert_allclose(watched.validation_loss_curve_, plain.validation_loss_curve_, rtol=1e-5)
+
+
+def test_callbacks_watch_one_training_on_few_rows(digits):
+    """One split and no folds: the validation loss is there for skorch's EarlyStopping."""
+    recorder = Recorder()
+    model = make(callbacks=[recorder, EarlyStopping()], max_epochs=4).fit(digits[:100])
+    assert len(model.validation_loss_curve_) == model.n_iter_ + 1
+    assert len(model.loss_curve_) == model.n_iter_
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"init": "random"}, {"loss": "huber"}, {"latent_noise": 1.0}, {"n_components": 3}],
+)
+def test_training_goes_on_only_with_the_same_network(change, table):
+    name = next(iter(change))
+    model = make(2, warm_start=True).fit(table)
+    before = model.transform(table)
+    model.set_params(**change)
+    for method in (model.fit, model.partial_fit):
+        with pytest.raises(ValueError, match=f"^{name}="):
+            method(table)
+    assert_array_equal(model.set_params(warm_start=False).transform(table), before)
+
+
+def test_one_weighted_row_is_enough_later(table):
+    model = make(2).partial_fit(table)
+    model.partial_fit(table[:2], sample_weight=[1.0, 0.0])
+    assert model.n_iter_ == 2
 
 
 def test_a_callback_may_stop_training(history_of):

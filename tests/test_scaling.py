@@ -90,7 +90,7 @@ def test_chunks_do_not_matter(method, table, monkeypatch):
 
 def test_robust_samples_many_rows(monkeypatch):
     X = np.random.default_rng(0).normal(size=(1000, 2))
-    monkeypatch.setattr(_scaling, "MAX_ROWS_FOR_QUANTILES", 500)
+    monkeypatch.setattr(_scaling, "MAX_CELLS_FOR_QUANTILES", 1000)
     sampled = Scaler("robust").fit(X)
     assert_allclose(sampled.center_, np.median(X[::2], axis=0), atol=0.02)
 

@@ -12,7 +12,7 @@ from skae._engine._batches import SourceRows
 from skae._engine._runtime import borrowed_global_generator, generator
 from skae._linear import FittedPCA, fit_pca
 from skae.networks._autoencoder import Autoencoder, OutputLink
-from skae.networks._layers import initialize
+from skae.networks._conv import ConvNetwork
 from skae.networks._linear_path import add_linear_path
 from skae.networks._mlp import MLPNetwork
 
@@ -37,31 +37,25 @@ def build_autoencoder(
     Parameters
     ----------
     network : object with ``build(n_features, n_components)``
-        Ours draw no random numbers; a user's own may, from torch's global generator,
-        which is seeded for the occasion and restored.
+        It draws from torch's global generator, seeded for the occasion and restored.
     pca : FittedPCA or None
         The linear path to start from.
     """
-    draws = generator(seed)
-    if is_ours(network):
+    with borrowed_global_generator(seed):
         encoder, decoder = network.build(n_features, n_components)
-        initialize(encoder, draws)
-        initialize(decoder, draws)
-    else:
-        with borrowed_global_generator(seed):
-            encoder, decoder = network.build(n_features, n_components)
+    if not is_ours(network):
         _check_shapes(network, encoder, decoder, n_features, n_components)
     if pca is not None:
         directions = pca.directions[:n_components]
         encoder, decoder = add_linear_path(
-            encoder, decoder, pca.mean, directions, pca.scale, n_components, draws, tied
+            encoder, decoder, pca.mean, directions, pca.scale, n_components, generator(seed), tied
         )
     return Autoencoder(encoder, decoder, link, n_components)
 
 
 def is_ours(network: Any) -> bool:
-    """Whether a network draws from our generators only."""
-    return type(network).__module__.startswith("skae.")
+    """Whether a network is known to draw from our generators only when it trains."""
+    return type(network) in (ConvNetwork, MLPNetwork)
 
 
 def pca_of_rows(

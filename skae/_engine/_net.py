@@ -183,7 +183,13 @@ class AutoencoderNet(NeuralNet):
 
     def copy(self) -> AutoencoderNet:
         """A net that can be trained on while this one stays as it is."""
-        return copy.deepcopy(self)
+        callbacks = [c[1] if isinstance(c, tuple) else c for c in self.callbacks or []]
+        return copy.deepcopy(self, {id(callback): callback for callback in callbacks})
+
+    def rewrite_history(self, key: str, values: list[float]) -> None:
+        """Put values in the place of those recorded in each epoch."""
+        for epoch, value in zip(self.history, values, strict=False):
+            epoch[key] = value
 
     @property
     def best_epoch(self) -> int | None:

@@ -80,11 +80,17 @@ class Rotation:
 
     def in_columns(self, losses: list[float], rows: SourceRows) -> list[float]:
         """Mean squared errors per column, from those per coordinate."""
-        dropped = 0.0
+        dropped = total = 0.0
         for start in range(0, len(rows), REFIT_BATCH):
-            x = rows.read(slice(start, start + REFIT_BATCH)).cpu().numpy() - self.mean
-            dropped += float(np.square(x).sum() - np.square(x @ self.axes.T).sum())
-        dropped /= len(rows) * rows.n_features
+            batch = slice(start, start + REFIT_BATCH)
+            x = rows.read(batch).cpu().numpy() - self.mean
+            left = np.square(x).sum(axis=1) - np.square(x @ self.axes.T).sum(axis=1)
+            weight = np.ones(len(x))
+            if rows.sample_weight is not None:
+                weight = rows.sample_weight[batch].cpu().numpy()
+            dropped += float(weight @ left)
+            total += float(weight.sum())
+        dropped /= total * rows.n_features
         share = self.n_coordinates / rows.n_features
         return [share * loss + dropped for loss in losses]
 

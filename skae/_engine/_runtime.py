@@ -46,7 +46,11 @@ def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
 
 @contextmanager
 def borrowed_global_generator(seed: int) -> Iterator[None]:
-    """Seed torch's global generator for code we did not write, then give it back."""
-    with _global_generator_lock, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
+    """Seed torch's generator on the CPU for code that draws from it, then give it back."""
+    with _global_generator_lock:
+        state = torch.get_rng_state()
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach GPUs too
+        try:
+            yield
+        finally:
+            torch.set_rng_state(state)

@@ -109,8 +109,10 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
         """
         first = not hasattr(self, "net_")
         with unchanged_on_error(self):
-            X = self._check_rows(X, reset=first, min_rows=2 if first else 1)
-            X, weight = drop_weightless(X, sample_weight)
+            if not first:
+                self._check_same_network()
+            X = self._check_rows(X, reset=first)
+            X, weight = drop_weightless(X, sample_weight, min_rows=2 if first else 1)
             if first:
                 _, pca, seeds = self._start(X, weight, check_random_state(self.random_state))
                 self._build_net(X.shape, pca, None, seeds)
@@ -225,11 +227,9 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
 
     # Doors for data.
 
-    def _check_rows(self, X, *, reset, min_rows=None):
+    def _check_rows(self, X, *, reset):
         """Validate X; integers and memory maps are not copied."""
         X, _ = as_numpy(X)
-        if min_rows is None:
-            min_rows = 2 if reset else 1
         on_disk = is_memory_map(X)
         X = validate_data(
             self,
@@ -237,7 +237,7 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
             reset=reset,
             dtype="numeric",
             accept_sparse="csr",
-            ensure_min_samples=min_rows,
+            ensure_min_samples=2 if reset else 1,
             ensure_all_finite=not on_disk,  # looking for NaN would bring in the whole file
         )
         if on_disk:

@@ -32,7 +32,7 @@ def output_dtype(X):
     return np.float32 if X.dtype == np.float32 else np.float64
 
 
-def drop_weightless(X, sample_weight):
+def drop_weightless(X, sample_weight, min_rows=2):
     """Drop rows of weight zero; weights come back with mean one, or None if all equal."""
     if sample_weight is None:
         return X, None
@@ -40,10 +40,10 @@ def drop_weightless(X, sample_weight):
     kept = weight > 0
     if not kept.all():
         X, weight = X[kept], weight[kept]
-        if X.shape[0] < 2:
+        if X.shape[0] < min_rows:
             raise ValueError(
-                f"sample_weight leaves {X.shape[0]} rows with a positive weight; at least 2 are "
-                "needed."
+                f"sample_weight leaves {X.shape[0]} rows with a positive weight; at least "
+                f"{min_rows} are needed."
             )
     if (weight == weight[0]).all():
         return X, None

@@ -18,11 +18,23 @@ from skae.exceptions import TrainingInterruptedWarning
 
 # Latents trained at most where their number is to be found.
 MAX_LATENTS = 256
-# Held-out rows that the latent-size curve is read from.
-MAX_ROWS_FOR_CURVE = 2000
 # Share of the variance that n_components="auto" keeps.
 AUTO_SHARE = 0.95
 MAX_FOLDS = 5
+# Parameters that training may go on with when they change; all others shape the network.
+MAY_CHANGE = {
+    "alpha",
+    "batch_size",
+    "callbacks",
+    "early_stopping",
+    "learning_rate",
+    "max_epochs",
+    "n_iter_no_change",
+    "random_state",
+    "validation_fraction",
+    "verbose",
+    "warm_start",
+}
 # partial_fit has no schedule to anneal, so it walks at a constant, lower rate.
 PARTIAL_FIT_RATE = 1 / 3
 
@@ -36,18 +48,19 @@ class TrainingMixin:
         if self.warm_start and hasattr(self, "net_"):
             self._continue(n_rows)
             self._check_target_range(X)
-            held_out = self._train_with_split(X, sample_weight, rng, rotation=None)
+            measures = self._train_with_split(X, sample_weight, rng, rotation=None)
         else:
             self._check_validation_fraction(n_rows)
             rotation, pca, seeds = self._start(X, sample_weight, rng)
             self._check_target_range(X)
-            if self.early_stopping and n_rows < _defaults.MIN_ROWS_FOR_SPLIT:
-                held_out = self._train_with_folds(X, sample_weight, rng, pca, seeds)
+            # Callbacks watch one training, so they get one split.
+            few = n_rows < _defaults.MIN_ROWS_FOR_SPLIT
+            if self.early_stopping and few and not self.callbacks:
+                measures = self._train_with_folds(X, sample_weight, rng, pca, seeds)
             else:
                 self._build_net(X.shape, pca, rotation, seeds)
-                held_out = self._train_with_split(X, sample_weight, rng, rotation)
-        held_out = held_out[:MAX_ROWS_FOR_CURVE]
-        self._finish_fit(X[held_out], None if sample_weight is None else sample_weight[held_out])
+                measures = self._train_with_split(X, sample_weight, rng, rotation)
+        self._finish_fit(measures)
 
     def _start(self, X, sample_weight, rng):
         """Fix the scaling and the sizes; return the way in: rotation, PCA and seeds."""
@@ -86,6 +99,7 @@ class TrainingMixin:
             device=device,
             global_seed=None if is_ours(network) else seeds[0],
         )
+        self._description = self._describe()
         self._set_training_parameters(n_rows)
 
     def _set_training_parameters(self, n_rows):
@@ -113,15 +127,17 @@ class TrainingMixin:
         On few rows one split is mostly noise, and its rows are missed in training.
         """
         n_folds = int(np.clip(round(1 / self.validation_fraction), 2, min(MAX_FOLDS, X.shape[0])))
-        losses = []
+        losses, measures = [], []
         for fold in np.array_split(rng.permutation(X.shape[0]), n_folds):
             train = np.setdiff1d(np.arange(X.shape[0]), fold)
             self._build_net(X.shape, pca, None, seeds)
+            self.net_.set_params(verbose=0)
             valid = self._rows(X, fold, sample_weight).in_memory()
             self.net_.train(self._rows(X, train, sample_weight).in_memory(), valid)
+            measures.append(self._measure(X, fold, sample_weight))
             if self.net_.stop_ == "interrupted":
                 self._record_training()
-                return fold
+                return measures
             losses.append(self.net_.validation_losses)
         n_epochs = min(map(len, losses)) - 1
         curve = np.mean([fold_losses[: n_epochs + 1] for fold_losses in losses], axis=0)
@@ -130,7 +146,7 @@ class TrainingMixin:
         self.net_.train(rows.in_memory(), keep_epoch=int(curve.argmin()), n_epochs=n_epochs)
         self._record_training()
         self.validation_loss_curve_ = curve.tolist()
-        return np.arange(X.shape[0])
+        return measures
 
     def _train_with_split(self, X, sample_weight, rng, rotation):
         """Train on a part of the rows and keep the best epoch on the rest."""
@@ -142,11 +158,9 @@ class TrainingMixin:
         self._record_training()
         if rotation is not None:
             rows, valid_rows = self._leave_rotation(rotation, rows, valid_rows)
-        if valid is None:
-            return np.arange(X.shape[0])
-        if self._has_plain_output() and not self._is_ordered():
+        if valid is not None and self._has_plain_output() and not self._is_ordered():
             refit_output(net.module_, rows, valid_rows)
-        return valid
+        return [self._measure(X, valid, sample_weight)]
 
     def _leave_rotation(self, rotation, rows, valid_rows):
         """Fold the rotation into the network; return the rows as it reads them now."""
@@ -154,20 +168,17 @@ class TrainingMixin:
         self.net_.replace_module(folded)
         rows = rows.with_scaler(self._scaler)
         self.loss_curve_ = rotation.in_columns(self.loss_curve_, rows)
+        self.net_.rewrite_history("train_loss", self.loss_curve_)
         if valid_rows is not None:
             valid_rows = valid_rows.with_scaler(self._scaler)
             curve = rotation.in_columns(self.validation_loss_curve_, valid_rows)
             self.validation_loss_curve_ = curve
+            self.net_.rewrite_history("valid_loss", curve[1:])
         return rows, valid_rows
 
     def _continue(self, n_rows):
         """Prepare a copy of the fitted network for more training."""
-        wanted = self._describe_network()
-        if wanted != self._fitted_network:
-            raise ValueError(
-                f"warm_start=True goes on with the fitted network, {self._fitted_network}; "
-                f"{wanted} does not fit it. Keep these parameters, or set warm_start=False."
-            )
+        self._check_same_network()
         self.net_ = self.net_.copy()
         self._set_training_parameters(n_rows)
 
@@ -240,10 +251,24 @@ class TrainingMixin:
         self.loss_curve_ = net.training_losses
         self.validation_loss_curve_ = net.validation_losses
         self.best_epoch_ = self.n_iter_ if net.best_epoch is None else net.best_epoch
-        self._fitted_network = self._describe_network()
 
-    def _describe_network(self):
-        return f"n_components={self.n_components!r}, {self._network(self.n_features_in_)!r}"
+    def _describe(self):
+        """All parameters that a fitted network can not follow when they change."""
+        params = {k: v for k, v in self.get_params(deep=False).items() if k not in MAY_CHANGE}
+        if params["network"] is not None and not is_ours(params["network"]):
+            params["network"] = type(params["network"]).__qualname__
+        return {name: repr(value) for name, value in params.items()}
+
+    def _check_same_network(self):
+        now = self._describe()
+        changed = [name for name in now if now[name] != self._description.get(name)]
+        if changed:
+            name = changed[0]
+            raise ValueError(
+                f"{name}={now[name]} does not fit the network that training would go on with, "
+                f"which was built with {name}={self._description.get(name)}. Set it back, or "
+                "start afresh with fit and warm_start=False."
+            )
 
     # What estimators differ in; each has a default that a sibling may replace.
 
@@ -272,8 +297,11 @@ class TrainingMixin:
     def _check_target_range(self, X):
         """Raise if X can not be reproduced by the output activation."""
 
-    def _finish_fit(self, X, sample_weight):
-        """Whatever follows training, on rows that were held out if any were."""
+    def _measure(self, X, held_out, sample_weight):
+        """What a sibling wants to know of the trained net on rows it did not see."""
+
+    def _finish_fit(self, measures):
+        """Whatever follows training; there is one measure, or one per fold."""
 
 
 def _given(parameter):

@@ -12,6 +12,9 @@ from skae._engine._noise import Corruption
 from skae._sklearn import Interval, StrOptions, check_sample_weight
 from skae.estimators._base import BaseAutoencoder
 
+# Held-out rows that the latent-size curve is read from.
+MAX_ROWS_FOR_CURVE = 2000
+
 
 class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseAutoencoder):
     """Autoencoder that stands in for PCA.
@@ -32,8 +35,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Number of latents. An int may exceed the number of columns; then let a penalty
         or noise keep the network from copying. A float f in (0, 1) trains ordered
         latents, as many as PCA would need for the share f of the variance (256 at
-        most), and keeps the smallest prefix that explains f on held-out rows.
-        ``"auto"`` is 0.95.
+        most), and keeps the smallest prefix that explains f on held-out rows, or all
+        if none does. ``"auto"`` is 0.95.
     hidden_layer_sizes : int, array-like of int or "auto", default="auto"
         Widths of the encoder's hidden layers; the decoder has them in reverse.
         ``"auto"`` is (128, 64) below 256 columns and (512, 128) from there on.
@@ -70,7 +73,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Mean activity that ``"kl"`` aims at.
     input_noise : float or "auto", default="auto"
         Standard deviation of Gaussian noise added to the scaled rows in training.
-        ``"auto"`` is half the root mean square error of PCA with as many latents.
+        ``"auto"`` is half the root mean square error of PCA with as many latents (per
+        principal coordinate where training happens in these, see Notes).
     latent_noise : float, default=0.1
         Standard deviation of Gaussian noise added to the latents in training, where the
         first latent of PCA has standard deviation 1.
@@ -91,25 +95,30 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     batch_size : int or "auto", default="auto"
         Rows per step. ``"auto"`` is 64 below 1000 rows and else 128.
     max_epochs : int or "auto", default="auto"
-        Passes over the rows. ``"auto"`` is 12, or what 1500 steps take; below 1000
-        rows it is what 600 steps take.
+        Passes over the rows. ``"auto"`` is 12 or what 1500 steps take, whichever is
+        more; below 1000 rows it is what ``min(600, max(100, 10 * n_samples))`` steps take.
     early_stopping : bool, default=True
         Whether rows are held out to choose the epoch whose weights are kept. Below
         1000 rows the choice is made by cross-validation, with ``1 / validation_fraction``
-        folds and five at most; the kept network is then trained on all rows.
+        folds, but two at least and five at most; the kept network is then trained on all
+        rows. The start, PCA, has seen the held-out rows, so it is only left for a gain.
+        With `callbacks` or a warm start there is always one split.
     validation_fraction : float, default=0.1
         Share of the rows that is held out.
     n_iter_no_change : int or None, default=None
         Stop after this many epochs without a new best validation loss. None runs the
-        schedule to its end, which is where most fits are best.
+        schedule to its end, which is where most fits are best, unless a fifth of it made
+        the validation loss 1.5 times what it was at the start and nothing better.
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the fitted network and its scaling.
+        Whether ``fit`` goes on from the fitted network and its scaling. Parameters that
+        shape the network must then stay as they are.
     device : str, default="auto"
         Where to compute: ``"cpu"``, ``"cuda"``, ...; ``"auto"`` is CUDA where there is one.
     precision : {"float32", "bfloat16"}, default="float32"
         Arithmetic of matrix products; weights are float32 always.
     callbacks : list of skorch.callbacks.Callback, default=None
-        Told of training as skorch does; per-batch hooks make it slower.
+        Told of training as skorch does; per-batch hooks make it slower. They are used as
+        they are, not copied.
     random_state : int, RandomState instance or None, default=None
         Seeds the split, the weights, the batches and the noise; an int gives the same
         bits again.
@@ -136,7 +145,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Training loss of each epoch, noise and penalties included.
     validation_loss_curve_ : list of float or None
         Loss on held-out rows at the start and after each epoch, without noise and
-        penalties; None without early stopping.
+        penalties; None without early stopping and after ``partial_fit``.
     net_ : skorch.NeuralNet
         The trained net; it reads scaled rows.
     n_features_in_ : int
@@ -150,7 +159,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     Notes
     -----
-    The encoder is ``z = W x + b + f(x)`` and the decoder ``x = V z + c + g(z)``, with
+    An autoencoder is a network that reproduces its input through a bottleneck [1]_. Here
+    the encoder is ``z = W x + b + f(x)`` and the decoder ``x = V z + c + g(z)``, with
     networks f and g whose last layers start at zero and linear maps that start at PCA's,
     divided by one common scale. Wide rows are trained in their leading principal
     coordinates, and the rotation is folded into the network afterwards. Where the loss is
@@ -316,6 +326,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             and self._output_activation() == "identity"
             and not self.tied_weights
             and self.l1 == 0
+            and self.sparsity == 0
         )
 
     def _output_activation(self):
@@ -338,9 +349,13 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def _check_target_range(self, X):
         activation = self._output_activation()
-        if activation == "identity" or self.scaling == "minmax":
+        if activation == "identity":
             return
-        low, high = value_range(X)
+        if self.scaling == "minmax":
+            low, high = value_range(X, self._scaler.transform)
+            low, high = round(low, 6), round(high, 6)  # the scaling rounds to float32
+        else:
+            low, high = value_range(X)
         name = "loss" if self.loss == "binary_cross_entropy" else "output_activation"
         told = f"{name}={getattr(self, name)!r}"
         if activation == "logistic" and (low < 0 or high > 1):
@@ -354,21 +369,29 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
                 "Shift X, set scaling='minmax', or choose another value."
             )
 
-    def _finish_fit(self, X, sample_weight):
+    def _measure(self, X, held_out, sample_weight):
+        """Squared errors left by each number of latents, and the whole variance."""
+        if not self._is_ordered():
+            return None
+        rows = np.arange(X.shape[0]) if held_out is None else held_out
+        rows = rows[:: -(-len(rows) // MAX_ROWS_FOR_CURVE)]
+        weight = np.ones(len(rows)) if sample_weight is None else sample_weight[rows]
+        left = [weight @ self._row_errors(X[rows], k + 1) for k in range(self.n_components_)]
+        return np.array([*left, weight @ self._row_distances_to_mean(X[rows])])
+
+    def _finish_fit(self, measures):
         if not self._is_ordered():
             vars(self).pop("latent_size_curve_", None)
             vars(self).pop("explained_variance_ratio_", None)
             return
-        curve = [
-            self._share_explained(X, sample_weight, n_latents)
-            for n_latents in range(1, self.n_components_ + 1)
-        ]
-        self.latent_size_curve_ = np.array(curve)
+        *left, total = np.sum(measures, axis=0)
+        self.latent_size_curve_ = np.array([share_explained(part, total) for part in left])
         if not isinstance(self.n_components, Integral):
             enough = np.flatnonzero(self.latent_size_curve_ >= self._wanted_share())
-            self.n_components_ = int(enough[0]) + 1 if len(enough) else len(curve)
+            self.n_components_ = int(enough[0]) + 1 if len(enough) else len(left)
             self.net_.keep_latents(self.n_components_)
-        self.explained_variance_ratio_ = np.diff(curve, prepend=0.0)[: self.n_components_]
+        shares = np.diff(self.latent_size_curve_, prepend=0.0)
+        self.explained_variance_ratio_ = shares[: self.n_components_]
 
     # Public uses.
 
@@ -444,16 +467,13 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         check_is_fitted(self)
         X, _ = self._open(X)
         if sample_weight is not None:
-            sample_weight = check_sample_weight(sample_weight, X, dtype=np.float64)
-        return self._share_explained(X, sample_weight)
-
-    def _share_explained(self, X, sample_weight, n_latents=None):
+            sample_weight = check_sample_weight(
+                sample_weight, X, dtype=np.float64, ensure_non_negative=True
+            )
         weight = np.ones(X.shape[0]) if sample_weight is None else sample_weight
-        left = weight @ self._row_errors(X, n_latents)
-        total = weight @ self._row_distances_to_mean(X)
-        if total == 0:
-            return 1.0 if left == 0 else 0.0
-        return float(1 - left / total)
+        return share_explained(
+            weight @ self._row_errors(X), weight @ self._row_distances_to_mean(X)
+        )
 
     def _row_distances_to_mean(self, X):
         distances = np.empty(X.shape[0])
@@ -470,3 +490,10 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def share_explained(left, total):
+    """One minus a ratio of sums of squares; constant rows are explained or not."""
+    if total == 0:
+        return 1.0 if left == 0 else 0.0
+    return float(1 - left / total)

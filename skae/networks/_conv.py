@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from torch import nn
-from torch.nn.utils import skip_init
 
-from skae.networks._layers import ACTIVATIONS, linear, zero
+from skae.networks._layers import ACTIVATIONS, zero
 
 
 @dataclass
@@ -77,8 +76,8 @@ class ConvNetwork:
         bottleneck = (maps[-1], *sizes[-1])
         n_hidden = math.prod(bottleneck)
         return (
-            ConvEncoder(self, maps, linear(n_hidden, n_components)),
-            ConvDecoder(self, maps, sizes, linear(n_components, n_hidden), bottleneck),
+            ConvEncoder(self, maps, nn.Linear(n_hidden, n_components)),
+            ConvDecoder(self, maps, sizes, nn.Linear(n_components, n_hidden), bottleneck),
         )
 
     def _check(self, n_features: int) -> None:
@@ -113,8 +112,7 @@ class ConvEncoder(nn.Sequential):
         layers: list[nn.Module] = [nn.Unflatten(1, network.image_shape)]
         for n_in, n_out in pairwise(maps):
             layers += [
-                skip_init(
-                    nn.Conv2d,
+                nn.Conv2d(
                     n_in,
                     n_out,
                     network.kernel_size,
@@ -143,11 +141,11 @@ class ConvDecoder(nn.Sequential):
         layers: list[nn.Module] = [input_layer, nn.Unflatten(1, bottleneck)]
         for step in range(len(maps) - 1, 0, -1):
             # Halving 7 and 8 both give 4: the padding says which one to return to.
-            output_padding = tuple(1 - side % 2 for side in sizes[step - 1])
+            height, width = sizes[step - 1]
+            output_padding = (1 - height % 2, 1 - width % 2)
             layers += [
                 ACTIVATIONS[network.activation](),
-                skip_init(
-                    nn.ConvTranspose2d,
+                nn.ConvTranspose2d(
                     maps[step],
                     maps[step - 1],
                     network.kernel_size,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -38,23 +36,6 @@ class Dropout(nn.Module):
         return f"p={self.p}"
 
 
-def initialize(module: nn.Module, generator: torch.Generator) -> None:
-    """Draw all weights anew: Kaiming-uniform, as torch's own layers are born."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d):
-            fan_in = math.prod(layer.weight.shape[1:])
-        elif isinstance(layer, nn.ConvTranspose2d):
-            # Each output pixel is reached by one kernel cell in stride-squared.
-            fan_in = layer.weight[:, 0].numel() // math.prod(layer.stride)
-        else:
-            continue
-        bound = 1.0 / math.sqrt(max(1, fan_in))
-        with torch.no_grad():
-            layer.weight.uniform_(-bound, bound, generator=generator)
-            if layer.bias is not None:
-                layer.bias.uniform_(-bound, bound, generator=generator)
-
-
 def zero(layer: nn.Module) -> None:
     """Make a layer's output zero."""
     for parameter in layer.parameters():
@@ -66,8 +47,3 @@ def set_generators(module: nn.Module, generator: torch.Generator) -> None:
     for layer in module.modules():
         if isinstance(layer, Dropout):
             layer.generator = generator
-
-
-def linear(in_features: int, out_features: int) -> nn.Linear:
-    """Make a linear layer without drawing from the global generator."""
-    return nn.utils.skip_init(nn.Linear, in_features, out_features)

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skae.networks._layers import linear
+
+def _empty_linear(n_in: int, n_out: int) -> nn.Linear:
+    return nn.utils.skip_init(nn.Linear, n_in, n_out)
 
 
 class LinearPath(nn.Module):
@@ -68,7 +70,7 @@ def add_linear_path(
     read, write = axes.clone(), axes.clone()
     read[n_directions:] = F.normalize(surplus)
     center = torch.from_numpy(mean.astype(np.float32))
-    into = linear(n_features, n_components)
+    into = _empty_linear(n_features, n_components)
     out: nn.Module
     with torch.no_grad():
         into.weight.copy_((axes if tied else read) / scale)
@@ -76,7 +78,7 @@ def add_linear_path(
     if tied:
         out = TiedLinear(into, scale**2, center)
     else:
-        out = linear(n_components, n_features)
+        out = _empty_linear(n_components, n_features)
         with torch.no_grad():
             out.weight.copy_(write.T * scale)
             out.bias.copy_(center)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skae.networks._layers import ACTIVATIONS, Dropout, linear, zero
+from skae.networks._layers import ACTIVATIONS, Dropout, zero
 
 
 @dataclass
@@ -70,10 +70,10 @@ class MLP(nn.Module):
         self.sizes = sizes
         layers: list[nn.Module] = []
         for n_in, n_out in pairwise(sizes[:-1]):
-            layers += [linear(n_in, n_out), ACTIVATIONS[activation]()]
+            layers += [nn.Linear(n_in, n_out), ACTIVATIONS[activation]()]
             if dropout:
                 layers.append(Dropout(dropout))
-        self.layers = nn.Sequential(*layers, linear(sizes[-2], sizes[-1]))
+        self.layers = nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
 
     @property
     def output_layer(self) -> nn.Module:
