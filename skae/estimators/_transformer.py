@@ -395,25 +395,6 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     # Public uses.
 
-    def fit_transform(self, X, y=None, **fit_params):
-        """Fit to X and return its latents.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training rows.
-        y : Ignored
-            Present for API consistency.
-        **fit_params : dict
-            ``sample_weight``, as in :meth:`fit`.
-
-        Returns
-        -------
-        Z : ndarray of shape (n_samples, n_components_)
-            Latents; the same as ``fit(X).transform(X)``.
-        """
-        return self.fit(X, y, **fit_params).transform(X)
-
     def transform(self, X):
         """Map rows to latents.
 
