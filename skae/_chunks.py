@@ -10,7 +10,7 @@ from sklearn.utils import assert_all_finite
 CHUNK_BYTES = 8 * 2**20
 # A memory map's pages are given back after this much reading. The kernel maps up to
 # sixteen pages for each one touched, so what is held may be sixteen times this.
-RELEASE_BYTES = 32 * 2**20
+RELEASE_BYTES = 8 * 2**20
 
 
 class PageKeeper:
