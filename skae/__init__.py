@@ -1,8 +1,14 @@
 """Autoencoders behind scikit-learn's contract."""
 
 from skae.comparison import compare_knn
+from skae.estimators._outlier import AutoencoderOutlierDetector
 from skae.estimators._transformer import AutoencoderTransformer
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["AutoencoderTransformer", "__version__", "compare_knn"]
+__all__ = [
+    "AutoencoderOutlierDetector",
+    "AutoencoderTransformer",
+    "__version__",
+    "compare_knn",
+]

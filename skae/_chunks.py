@@ -60,10 +60,10 @@ def is_memory_map(X):
     return _memory_map(X) is not None
 
 
-def check_finite(X):
+def check_finite(X, allow_nan=False):
     """Raise ValueError if X holds NaN or infinity, looking at a piece at a time."""
     for _, chunk in row_chunks(X):
-        assert_all_finite(chunk, input_name="X")
+        assert_all_finite(chunk, allow_nan=allow_nan, input_name="X")
 
 
 def _memory_map(X):

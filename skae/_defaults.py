@@ -1,7 +1,9 @@
 """What "auto" means: rules in the numbers of rows and columns, found by measurement.
 
-`benchmarks/bench_latents.py` prints what they are worth.
+`benchmarks/bench_latents.py` and `benchmarks/bench_outliers.py` print what they are worth.
 """
+
+from math import ceil
 
 # From this many columns on, networks are wider and walk in smaller, decaying steps.
 MIN_WIDE_COLUMNS = 256
@@ -9,30 +11,68 @@ MIN_WIDE_COLUMNS = 256
 MIN_ROWS_FOR_SPLIT = 1000
 
 
-def hidden_layer_sizes(n_features):
-    """Widths of the encoder's hidden layers."""
-    return (512, 128) if n_features >= MIN_WIDE_COLUMNS else (128, 64)
+class Compression:
+    """Networks that are to reproduce rows as well as they can."""
+
+    @staticmethod
+    def hidden_layer_sizes(n_features):
+        """Widths of the encoder's hidden layers."""
+        return (512, 128) if n_features >= MIN_WIDE_COLUMNS else (128, 64)
+
+    @staticmethod
+    def batch_size(n_rows):
+        """Rows per step."""
+        return 64 if n_rows < MIN_ROWS_FOR_SPLIT else 128
+
+    @staticmethod
+    def max_epochs(n_rows, batch_size):
+        """Passes over the rows: enough steps to learn, few enough not to memorise."""
+        steps_per_epoch = ceil(n_rows / batch_size)
+        if n_rows < MIN_ROWS_FOR_SPLIT:
+            return ceil(min(600, max(100, 10 * n_rows)) / steps_per_epoch)
+        return max(12, ceil(1500 / steps_per_epoch))
+
+    @staticmethod
+    def learning_rate(n_features):
+        """Peak of the schedule."""
+        return 4e-3 if n_features >= MIN_WIDE_COLUMNS else 1e-2
+
+    @staticmethod
+    def alpha(n_features, n_steps):
+        """Decoupled weight penalty."""
+        # The product of rate, penalty and steps is what matters: longer fits decay less.
+        return min(0.3, 420 / n_steps) if n_features >= MIN_WIDE_COLUMNS else 0.0
 
 
-def batch_size(n_rows):
-    """Rows per step."""
-    return 64 if n_rows < MIN_ROWS_FOR_SPLIT else 128
+class Detection:
+    """Networks that are to reproduce what is common and to fail at what is not."""
 
+    @staticmethod
+    def n_components(n_features):
+        """Latents: so few that an outlier can not be copied."""
+        return min(48, ceil(n_features**0.5))
 
-def max_epochs(n_rows, batch_size):
-    """Passes over the rows: enough steps to learn, few enough not to memorise."""
-    steps_per_epoch = -(-n_rows // batch_size)
-    if n_rows < MIN_ROWS_FOR_SPLIT:
-        return -(-min(600, max(100, 10 * n_rows)) // steps_per_epoch)
-    return max(12, -(-1500 // steps_per_epoch))
+    @staticmethod
+    def hidden_layer_sizes(n_features):
+        """Widths of the encoder's hidden layers."""
+        return (min(64, max(16, n_features)),)
 
+    @staticmethod
+    def batch_size(n_rows):
+        """Rows per step."""
+        return 128
 
-def learning_rate(n_features):
-    """Peak of the schedule."""
-    return 4e-3 if n_features >= MIN_WIDE_COLUMNS else 1e-2
+    @staticmethod
+    def max_epochs(n_rows, batch_size):
+        """Passes over the core: longer training learns to copy the outliers in it."""
+        return ceil(300 / ceil(n_rows / batch_size))
 
+    @staticmethod
+    def learning_rate(n_features):
+        """Peak of the schedule."""
+        return 3e-3
 
-def alpha(n_features, n_steps):
-    """Decoupled weight penalty."""
-    # The product of rate, penalty and steps is what matters: longer fits decay less.
-    return min(0.3, 420 / n_steps) if n_features >= MIN_WIDE_COLUMNS else 0.0
+    @staticmethod
+    def alpha(n_features, n_steps):
+        """Decoupled weight penalty."""
+        return 0.0

@@ -1,5 +1,7 @@
 """Scale the columns of a table, and scale them back."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from skae._chunks import as_dense, row_chunks
@@ -7,6 +9,60 @@ from skae._sklearn import weighted_percentile
 
 # Cells looked at for medians and quartiles: exact below, a spread sample of rows above.
 MAX_CELLS_FOR_QUANTILES = 2**24
+
+
+@dataclass
+class Moments:
+    """What one streaming pass tells of each column; missing cells do not count.
+
+    Attributes
+    ----------
+    mean, variance, low, high : ndarray of shape (n_features,)
+        Zero in a column without a single value.
+    """
+
+    mean: np.ndarray
+    variance: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def column_moments(X, sample_weight=None, transform=lambda chunk: chunk):
+    """Weighted moments of dense or CSR rows `X`, each chunk of them transformed first."""
+    n_rows, n_features = X.shape
+    weight = np.ones(n_rows) if sample_weight is None else sample_weight
+    total = np.zeros(n_features)
+    mean, squares = np.zeros(n_features), np.zeros(n_features)
+    low, high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
+    for rows, raw in row_chunks(X):
+        chunk = transform(raw).astype(np.float64)
+        counted = chunk if (weight[rows] > 0).all() else chunk[weight[rows] > 0]
+        low = np.fmin(low, np.fmin.reduce(counted, axis=0, initial=np.inf))
+        high = np.fmax(high, np.fmax.reduce(counted, axis=0, initial=-np.inf))
+        missing = np.isnan(chunk)
+        has_missing = missing.any()
+        # Chunks are centred before they are squared and merged (Chan et al., 1979): a
+        # plain sum of squares loses all digits where the mean is large.
+        chunk_total = np.full(n_features, weight[rows].sum())
+        if has_missing:
+            chunk_total -= weight[rows] @ missing
+            chunk[missing] = 0.0
+        chunk_mean = weight[rows] @ chunk / np.where(chunk_total > 0, chunk_total, 1.0)
+        chunk -= chunk_mean
+        if has_missing:
+            chunk[missing] = 0.0
+        np.square(chunk, out=chunk)
+        shift = chunk_mean - mean
+        merged = np.where(total + chunk_total > 0, total + chunk_total, 1.0)
+        squares += weight[rows] @ chunk
+        squares += shift**2 * (total * chunk_total / merged)
+        mean += shift * (chunk_total / merged)
+        total += chunk_total
+    constant = low == high
+    mean[constant], squares[constant] = low[constant], 0.0
+    empty = low > high
+    low[empty] = high[empty] = 0.0
+    return Moments(mean, squares / np.where(total > 0, total, 1.0), low, high)
 
 
 class Scaler:
@@ -18,6 +74,8 @@ class Scaler:
         One common scale for all columns (the root mean variance), a standard
         deviation per column, the range per column, the interquartile range per
         column, or no scaling at all.
+    clip : float, default=None
+        Scaled values are cut off at this distance from zero.
 
     Attributes
     ----------
@@ -25,61 +83,56 @@ class Scaler:
         Weighted mean of each column, whatever the method.
     center_, scale_ : ndarray of shape (n_features,)
         What is subtracted from each column, and what it is then divided by.
+    low_, high_ : ndarray of shape (n_features,) or None
+        Where values are cut off, in the units of the data.
     """
 
-    def __init__(self, method):
+    def __init__(self, method, clip=None):
         self.method = method
+        self.clip = clip
 
     def fit(self, X, sample_weight=None):
-        """Learn the statistics of dense or CSR rows `X`."""
-        n_rows, n_features = X.shape
-        weight = np.ones(n_rows) if sample_weight is None else sample_weight
-        total = 0.0
-        mean, squares = np.zeros(n_features), np.zeros(n_features)
-        low, high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
-        for rows, raw in row_chunks(X):
-            chunk = raw.astype(np.float64)
-            np.minimum(low, chunk.min(axis=0), out=low)
-            np.maximum(high, chunk.max(axis=0), out=high)
-            # Chunks are centred before they are squared and merged (Chan et al., 1979): a
-            # plain sum of squares loses all digits where the mean is large.
-            chunk_total = weight[rows].sum()
-            chunk_mean = weight[rows] @ chunk / chunk_total
-            chunk -= chunk_mean
-            np.square(chunk, out=chunk)
-            shift = chunk_mean - mean
-            squares += weight[rows] @ chunk
-            squares += shift**2 * (total * chunk_total / (total + chunk_total))
-            total += chunk_total
-            mean += shift * (chunk_total / total)
-        constant = low == high
-        mean[constant], squares[constant] = low[constant], 0.0
-        variance = squares / total
-        self.mean_ = mean
-        self.center_, self.scale_ = self._center_and_scale(X, weight, variance, low, high)
+        """Learn the statistics of dense or CSR rows `X`; missing cells do not count."""
+        moments = column_moments(X, sample_weight)
+        self.mean_ = moments.mean
+        self.center_, self.scale_ = self._center_and_scale(X, sample_weight, moments)
+        self.low_ = self.high_ = None
+        if self.clip is not None:
+            # Where all training rows are equal, nothing tells how large a difference is.
+            reach = self.clip * self.scale_ * (moments.high > moments.low)
+            self.low_, self.high_ = self.center_ - reach, self.center_ + reach
         return self
 
-    def _center_and_scale(self, X, weight, variance, low, high):
+    def _center_and_scale(self, X, sample_weight, moments):
+        variance = moments.variance
         if self.method is None:
             return np.zeros_like(variance), np.ones_like(variance)
         if self.method == "minmax":
-            return low, _one_where_zero(high - low)
+            return moments.low, _one_where_zero(moments.high - moments.low)
         if self.method == "standard":
             return self.mean_, _one_where_zero(np.sqrt(variance))
         if self.method == "robust":
             step = -(-X.shape[0] * X.shape[1] // MAX_CELLS_FOR_QUANTILES)
             sample = as_dense(X[::step]).astype(np.float64, copy=False)
+            weight = np.ones(len(sample)) if sample_weight is None else sample_weight[::step]
             lower, median, upper = (
-                weighted_percentile(sample, weight[::step], 100 * q) for q in (0.25, 0.5, 0.75)
+                weighted_percentile(sample, weight, 100 * q) for q in (0.25, 0.5, 0.75)
             )
             spread = np.where(upper > lower, upper - lower, np.sqrt(variance))
-            return np.asarray(median), _one_where_zero(spread)
+            return np.nan_to_num(np.asarray(median)), _one_where_zero(spread)
         return self.mean_, np.full_like(variance, _one_where_zero(np.sqrt(variance.mean())))
+
+    def refine(self, mean, deviation):
+        """Shift and scale what is scaled already; where it is cut off stays."""
+        self.center_ = self.center_ + self.scale_ * mean
+        self.scale_ = self.scale_ * deviation
 
     def transform(self, X):
         """Scale a dense chunk of rows to float32."""
         # float64 is shifted before it is rounded, so a large offset costs no digits.
         dtype = np.float32 if X.dtype == np.float32 else np.float64
+        if self.low_ is not None:
+            X = np.clip(X, self.low_.astype(dtype), self.high_.astype(dtype))
         scaled = np.subtract(X, self.center_.astype(dtype), dtype=dtype)
         scaled /= self.scale_.astype(dtype)
         return scaled.astype(np.float32, copy=False)

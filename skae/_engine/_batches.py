@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,7 +24,20 @@ MAX_SHUFFLE_BYTES = 32 * 2**20
 Batch = tuple[Tensor, Tensor | None]
 
 
-class SourceRows(Dataset):
+class Rows(Dataset, ABC):
+    """Scaled rows that can be cut into batches."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def batches(
+        self, spans: Iterator[slice], generator: torch.Generator | None
+    ) -> Iterator[Batch]:
+        """Yield the rows of each span, in an order drawn from the generator if given."""
+
+
+class SourceRows(Rows):
     """Rows of an array, a memory map or a CSR matrix, scaled when they are read.
 
     Parameters
@@ -91,6 +105,23 @@ class SourceRows(Dataset):
             return self
         return TensorRows(self.read_all(), self.sample_weight)
 
+    def take(self, selection: Tensor) -> Tensor:
+        """Rows by number, in any order and shape; each is read once."""
+        numbers, places = selection.unique(return_inverse=True)
+        return self.read(numbers.cpu().numpy())[places]
+
+    def batches(
+        self, spans: Iterator[slice], generator: torch.Generator | None
+    ) -> Iterator[Batch]:
+        weight = self.sample_weight
+        order = None if generator is None else torch.randperm(len(self), generator=generator)
+        for span in spans:
+            selection: Any = span
+            if order is not None:
+                # Sorted reads touch each page of a memory map once.
+                selection = order[span].sort().values.numpy()
+            yield self.read(selection), None if weight is None else weight[selection]
+
     def read_all(self) -> Tensor:
         """All rows in one tensor, read piece by piece."""
         step = max(1, CHUNK_BYTES // (8 * self.n_features))
@@ -102,7 +133,7 @@ class SourceRows(Dataset):
         return X
 
 
-class TensorRows(Dataset):
+class TensorRows(Rows):
     """Scaled rows in one tensor."""
 
     def __init__(self, X: Tensor, sample_weight: Tensor | None = None):
@@ -115,6 +146,30 @@ class TensorRows(Dataset):
     def __getitem__(self, selection: Any) -> tuple[Tensor, int]:
         return self.X[selection], 0
 
+    def read(self, selection: slice) -> Tensor:
+        """Scaled rows, on the device."""
+        return self.X[selection]
+
+    def take(self, selection: Tensor) -> Tensor:
+        """Rows by number, in any order and shape."""
+        return self.X[selection]
+
+    def batches(
+        self, spans: Iterator[slice], generator: torch.Generator | None
+    ) -> Iterator[Batch]:
+        X, weight = self.X, self.sample_weight
+        if generator is not None:
+            order = torch.randperm(len(X), generator=generator).to(X.device)
+            if X.numel() * 4 > MAX_SHUFFLE_BYTES:
+                for span in spans:
+                    batch = order[span]
+                    yield X[batch], None if weight is None else weight[batch]
+                return
+            # One gather an epoch instead of one a batch.
+            X, weight = X[order], None if weight is None else weight[order]
+        for span in spans:
+            yield X[span], None if weight is None else weight[span]
+
 
 class Batches:
     """Iterate over batches of rows, shuffled where a generator is given.
@@ -122,12 +177,7 @@ class Batches:
     The last batch may be short; it is never dropped.
     """
 
-    def __init__(
-        self,
-        rows: SourceRows | TensorRows,
-        batch_size: int,
-        generator: torch.Generator | None = None,
-    ):
+    def __init__(self, rows: Rows, batch_size: int, generator: torch.Generator | None = None):
         self.rows = rows
         self.batch_size = batch_size
         self.generator = generator
@@ -136,36 +186,6 @@ class Batches:
         return -(-len(self.rows) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        order = None
-        if self.generator is not None:
-            order = torch.randperm(len(self.rows), generator=self.generator)
-        if isinstance(self.rows, TensorRows):
-            return self._from_tensor(self.rows, order)
-        return self._from_source(self.rows, order)
-
-    def _spans(self) -> Iterator[slice]:
-        for start in range(0, len(self.rows), self.batch_size):
-            yield slice(start, start + self.batch_size)
-
-    def _from_tensor(self, rows: TensorRows, order: Tensor | None) -> Iterator[Batch]:
-        X, weight = rows.X, rows.sample_weight
-        if order is not None:
-            order = order.to(X.device)
-            if X.numel() * 4 > MAX_SHUFFLE_BYTES:
-                for span in self._spans():
-                    batch = order[span]
-                    yield X[batch], None if weight is None else weight[batch]
-                return
-            # One gather an epoch instead of one a batch.
-            X, weight = X[order], None if weight is None else weight[order]
-        for span in self._spans():
-            yield X[span], None if weight is None else weight[span]
-
-    def _from_source(self, rows: SourceRows, order: Tensor | None) -> Iterator[Batch]:
-        weight = rows.sample_weight
-        for span in self._spans():
-            selection: Any = span
-            if order is not None:
-                # Sorted reads touch each page of a memory map once.
-                selection = order[span].sort().values.numpy()
-            yield rows.read(selection), None if weight is None else weight[selection]
+        starts = range(0, len(self.rows), self.batch_size)
+        spans = (slice(start, start + self.batch_size) for start in starts)
+        return self.rows.batches(spans, self.generator)

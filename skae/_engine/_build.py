@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from skae._engine._batches import SourceRows
 from skae._engine._runtime import borrowed_global_generator, generator
@@ -14,7 +15,9 @@ from skae._linear import FittedPCA, fit_pca
 from skae.networks._autoencoder import Autoencoder, OutputLink
 from skae.networks._conv import ConvNetwork
 from skae.networks._linear_path import add_linear_path
+from skae.networks._members import stack_members
 from skae.networks._mlp import MLPNetwork
+from skae.networks._variational import VariationalEncoder
 
 # The PCA start is computed from all rows up to so many rows and cells (128 MiB), and
 # from a random sample of that size above.
@@ -53,6 +56,39 @@ def build_autoencoder(
     return Autoencoder(encoder, decoder, link, n_components)
 
 
+def build_members(
+    network: Any,
+    n_features: int,
+    n_components: int,
+    *,
+    link: OutputLink,
+    pca: FittedPCA | None,
+    variational: bool,
+    seeds: list[int],
+) -> Autoencoder:
+    """Build an autoencoder for each seed and stack them, for rows that may miss cells.
+
+    Parameters
+    ----------
+    variational : bool
+        Whether encoders say a mean and a log-variance for each latent.
+    """
+    def build(seed: int) -> Autoencoder:
+        return build_autoencoder(
+            network, n_features, n_components, link=link, pca=pca, tied=False, seed=seed
+        )
+
+    members = [build(seed) for seed in seeds]
+    encoders: list[nn.Module] = [member.encoder for member in members]
+    if variational:
+        spreads = [build(seed + 1).encoder for seed in seeds]
+        encoders = list(map(VariationalEncoder, encoders, spreads))
+    decoders = [member.decoder for member in members]
+    return Autoencoder(
+        stack_members(encoders), stack_members(decoders), link, n_components, missing=True
+    )
+
+
 def is_ours(network: Any) -> bool:
     """Whether a network is known to draw from our generators only when it trains."""
     return type(network) in (ConvNetwork, MLPNetwork)
@@ -76,7 +112,8 @@ def pca_of_rows(
         indices = np.sort(draws.choice(X.shape[0], n_rows, replace=False))
         sample_weight = None if sample_weight is None else sample_weight[indices]
     rows = SourceRows(X, scaler, indices)
-    return fit_pca(rows.read_all().numpy(), n_directions, sample_weight, seed)
+    scaled = np.nan_to_num(rows.read_all().numpy(), copy=False)
+    return fit_pca(scaled, n_directions, sample_weight, seed)
 
 
 def make_link(activation: str, center: NDArray[Any], scale: NDArray[Any]) -> OutputLink:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skae.networks._autoencoder import OutputLink
+from skae.networks._autoencoder import Autoencoder, OutputLink
 
 
 def squared_error(link: OutputLink, output: Tensor, x: Tensor) -> Tensor:
@@ -29,9 +29,14 @@ def binary_cross_entropy(link: OutputLink, output: Tensor, x: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(link.logits(output), target, reduction="none")
 
 
+def cauchy(link: OutputLink, output: Tensor, x: Tensor) -> Tensor:
+    return torch.log1p(torch.square(link(output) - x))
+
+
 CELL_LOSSES: dict[str, Callable[[OutputLink, Tensor, Tensor], Tensor]] = {
     "absolute_error": absolute_error,
     "binary_cross_entropy": binary_cross_entropy,
+    "cauchy": cauchy,
     "huber": huber,
     "squared_error": squared_error,
 }
@@ -41,7 +46,16 @@ def mean_over_rows(losses: Tensor, sample_weight: Tensor | None) -> Tensor:
     """Weighted mean of cells or rows; weights have mean one over all rows."""
     if sample_weight is None:
         return losses.mean()
-    return (losses.mean(dim=1) * sample_weight).mean()
+    return (losses.mean(dim=-1) * sample_weight).mean()
+
+
+def kl_to_standard_normal(code: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of N(mean, variance) from N(0, 1), in nats per row.
+
+    `code` holds means and log-variances side by side.
+    """
+    mean, log_variance = code.chunk(2, dim=-1)
+    return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(dim=-1)
 
 
 class Objective(nn.Module):
@@ -59,6 +73,11 @@ class Objective(nn.Module):
         Mean absolute latent, or the Kullback-Leibler divergence between
         Bernoulli(`sparsity_target`) and Bernoulli(mean |tanh z|), summed over latents.
     sparsity_target : float
+    kl : float
+        Factor of the divergence of the posterior from the prior (codes are then means and
+        log-variances), in nats per cell as the reconstruction loss is.
+    missing : bool
+        Whether rows may hold NaN.
     """
 
     def __init__(
@@ -68,6 +87,8 @@ class Objective(nn.Module):
         sparsity: float = 0.0,
         sparsity_penalty: str = "l1",
         sparsity_target: float = 0.05,
+        kl: float = 0.0,
+        missing: bool = False,
     ):
         super().__init__()
         self.loss = loss
@@ -75,21 +96,33 @@ class Objective(nn.Module):
         self.sparsity = sparsity
         self.sparsity_penalty = sparsity_penalty
         self.sparsity_target = sparsity_target
+        self.kl = kl
+        self.missing = missing
 
     def reconstruction(
         self, link: OutputLink, output: Tensor, x: Tensor, sample_weight: Tensor | None
     ) -> Tensor:
         """Loss of a batch without penalties; this is what validation compares."""
-        return mean_over_rows(CELL_LOSSES[self.loss](link, output, x), sample_weight)
+        return mean_over_rows(self.cells(link, output, x), sample_weight)
 
-    def penalty(self, module: nn.Module, z: Tensor) -> Tensor | float:
-        """Penalties on weights and latents."""
+    def cells(self, link: OutputLink, output: Tensor, x: Tensor) -> Tensor:
+        """Loss of each cell; of missing ones, zero."""
+        if self.missing:
+            # Not a mask on the losses: the gradient of a NaN is NaN even times zero.
+            x = torch.where(x.isnan(), link(output).detach(), x)
+        return CELL_LOSSES[self.loss](link, output, x)
+
+    def penalty(self, module: Autoencoder, z: Tensor) -> Tensor | float:
+        """Penalties on weights and codes."""
         total: Tensor | float = 0.0
         if self.l1:
             weights = [p.abs().sum() for p in module.parameters() if p.ndim > 1]
             total = total + self.l1 * torch.stack(weights).sum()
         if self.sparsity:
             total = total + self.sparsity * self._latent_penalty(z)
+        if self.kl:
+            n_features = module.link.center.numel()
+            total = total + self.kl * kl_to_standard_normal(z).mean() / n_features
         return total
 
     def _latent_penalty(self, z: Tensor) -> Tensor:

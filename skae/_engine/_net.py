@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from skorch import NeuralNet
 from torch import Tensor, nn
 
-from skae._engine._batches import Batch, Batches, SourceRows, TensorRows
+from skae._engine._batches import Batch, Batches, Rows, SourceRows
 from skae._engine._callbacks import (
     BestWeights,
     DivergenceGuard,
@@ -70,7 +70,7 @@ class AutoencoderNet(NeuralNet):
     criterion_: Objective
     schedule_: Iterator[float] | None
     parameters_: list[nn.Parameter]
-    valid_rows_: SourceRows | TensorRows | None
+    valid_rows_: Rows | None
 
     def __init__(
         self,
@@ -137,8 +137,8 @@ class AutoencoderNet(NeuralNet):
 
     def train(
         self,
-        rows: SourceRows | TensorRows,
-        valid: SourceRows | TensorRows | None = None,
+        rows: Rows,
+        valid: Rows | None = None,
         keep_epoch: int | None = None,
         n_epochs: int | None = None,
     ) -> None:
@@ -160,7 +160,7 @@ class AutoencoderNet(NeuralNet):
             self.schedule_ = self.valid_rows_ = None
         self._check_outcome(rows)
 
-    def train_on(self, rows: SourceRows | TensorRows) -> None:
+    def train_on(self, rows: Rows) -> None:
         """Train one epoch on `rows` at a constant rate, without validation."""
         if not self.initialized_:
             self.initialize()
@@ -170,7 +170,7 @@ class AutoencoderNet(NeuralNet):
         self.set_params(max_epochs=1).partial_fit(rows)
         self._check_outcome(rows)
 
-    def _check_outcome(self, rows: SourceRows | TensorRows) -> None:
+    def _check_outcome(self, rows: Rows) -> None:
         # The epoch's mean loss was taken before its last steps.
         guard: DivergenceGuard = dict(self.callbacks_)["divergence_guard"]
         guard.check(self, self.first_batch_loss(rows))
@@ -218,7 +218,7 @@ class AutoencoderNet(NeuralNet):
         return X, self.valid_rows_
 
     def get_iterator(self, dataset: Any, training: bool = False) -> Any:
-        if not isinstance(dataset, SourceRows | TensorRows):
+        if not isinstance(dataset, Rows):
             return super().get_iterator(dataset, training=training)
         return Batches(dataset, self.batch_size, self.batch_generator if training else None)
 
@@ -309,19 +309,19 @@ class AutoencoderNet(NeuralNet):
         module = self.module_
         if not module.training:
             return module(x)
-        z = module.encode(self.corruption.inputs(x))
-        return module.decode_raw(self.corruption.latents(z)), z
+        code = module.code(self.corruption.inputs(x))
+        return module.decode_raw(self.corruption.latents(code)), code
 
     def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
-        output, z = y_pred
+        output, code = y_pred
         loss = self.criterion_.reconstruction(self.module_.link, output.float(), X, y_true)
-        return loss + self.criterion_.penalty(self.module_, z.float()) if training else loss
+        return loss + self.criterion_.penalty(self.module_, code.float()) if training else loss
 
-    def validation_loss(self, rows: SourceRows | TensorRows) -> float:
+    def validation_loss(self, rows: Rows) -> float:
         """Mean reconstruction loss per cell, without noise or penalties."""
         return self._mean_loss(self.get_iterator(rows, training=False))
 
-    def first_batch_loss(self, rows: SourceRows | TensorRows) -> float:
+    def first_batch_loss(self, rows: Rows) -> float:
         """Training loss at the start, from one batch that is not stepped on."""
         return self._mean_loss([next(iter(Batches(rows, self.batch_size)))])
 
@@ -375,9 +375,13 @@ class AutoencoderNet(NeuralNet):
             yield span, rows.read(span)
 
     def _spans(self, n_rows: int) -> Any:
-        widest = max(max(p.shape, default=1) for p in self.module_.parameters())
-        step = max(256, INFERENCE_BYTES // (4 * widest))
+        step = max(256, INFERENCE_BYTES // (4 * self._floats_per_row))
         return (slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step))
+
+    @property
+    def _floats_per_row(self) -> int:
+        """Width of the widest layer."""
+        return max(max(p.shape, default=1) for p in self.module_.parameters())
 
 
 def clip_gradients(parameters: list[nn.Parameter], max_norm: float) -> None:

@@ -18,6 +18,8 @@ class Corruption:
     ordered : bool
         Nested dropout (Rippel et al., 2014): in each row the latents past a random
         index are zeroed, so the first latents learn what matters most.
+    variational : bool
+        Codes are means and log-variances side by side, and the noise has these variances.
     """
 
     def __init__(
@@ -26,19 +28,25 @@ class Corruption:
         input_noise: float = 0.0,
         latent_noise: float = 0.0,
         ordered: bool = False,
+        variational: bool = False,
     ):
         self.generator = generator
         self.input_noise = input_noise
         self.latent_noise = latent_noise
         self.ordered = ordered
+        self.variational = variational
 
     def inputs(self, x: Tensor) -> Tensor:
         """Rows as the encoder sees them."""
         return self._add_gaussian(x, self.input_noise)
 
-    def latents(self, z: Tensor) -> Tensor:
+    def latents(self, code: Tensor) -> Tensor:
         """Latents as the decoder sees them."""
-        z = self._add_gaussian(z, self.latent_noise)
+        if self.variational:
+            mean, log_variance = code.chunk(2, dim=-1)
+            noise = torch.randn(mean.shape, generator=self.generator, device=mean.device)
+            return mean + noise * torch.exp(0.5 * log_variance)
+        z = self._add_gaussian(code, self.latent_noise)
         if self.ordered:
             n, k = z.shape
             kept = torch.randint(1, k + 1, (n, 1), generator=self.generator, device=z.device)

@@ -113,14 +113,14 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
                 self._check_same_network()
             X = self._check_rows(X, reset=first)
             X, weight = drop_weightless(X, sample_weight, min_rows=2 if first else 1)
+            rng = check_random_state(self.random_state)
             if first:
-                _, pca, seeds = self._start(X, weight, check_random_state(self.random_state))
-                self._build_net(X.shape, pca, None, seeds)
+                _, pca, seeds = self._start(X, weight, rng)
+                self._build_net(X.shape[0], pca, None, seeds)
             else:
                 self.net_ = self.net_.copy()
             self._check_target_range(X)
-            rows = self._rows(X, sample_weight=weight)
-            self.net_.train_on(rows.in_memory())
+            self._train_once(X, weight, rng)
             self._record_training()
         return self
 
@@ -164,10 +164,10 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
         check_is_fitted(self)
         Z, give_back = as_numpy(Z)
         Z = check_array(Z, input_name="Z", dtype=[np.float64, np.float32])
-        if Z.shape[1] != self.n_components_:
+        if Z.shape[1] != self._n_latents():
             raise ValueError(
                 f"Z has {Z.shape[1]} columns, but {type(self).__name__} was fitted with "
-                f"{self.n_components_} latents."
+                f"{self._n_latents()} latents."
             )
         return give_back(self._decode(Z))
 
@@ -222,7 +222,12 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
         errors = np.empty(X.shape[0])
         for rows, scaled in self.net_.reconstruct_rows(self._rows(X), n_latents):
             difference = self._scaler.inverse_transform(scaled) - as_dense(X[rows])
-            errors[rows] = np.einsum("ij,ij->i", difference, difference) / X.shape[1]
+            n_observed = X.shape[1]
+            if self._accepts_missing:
+                missing = np.isnan(difference)
+                difference[missing] = 0.0
+                n_observed = np.maximum(X.shape[1] - missing.sum(axis=1), 1)
+            errors[rows] = np.einsum("ij,ij->i", difference, difference) / n_observed
         return errors
 
     # Doors for data.
@@ -231,6 +236,7 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
         """Validate X; integers and memory maps are not copied."""
         X, _ = as_numpy(X)
         on_disk = is_memory_map(X)
+        finite = "allow-nan" if self._accepts_missing else True
         X = validate_data(
             self,
             X,
@@ -238,10 +244,11 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
             dtype="numeric",
             accept_sparse="csr",
             ensure_min_samples=2 if reset else 1,
-            ensure_all_finite=not on_disk,  # looking for NaN would bring in the whole file
+            # Looking for NaN would bring in the whole file.
+            ensure_all_finite=False if on_disk else finite,
         )
         if on_disk:
-            check_finite(X)
+            check_finite(X, allow_nan=self._accepts_missing)
         return X
 
     def _open(self, X):
@@ -255,4 +262,5 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = self._accepts_missing
         return tags

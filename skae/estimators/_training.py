@@ -6,7 +6,7 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils import check_random_state
 
-import skae._defaults as _defaults
+from skae._defaults import MIN_ROWS_FOR_SPLIT, MIN_WIDE_COLUMNS, Compression
 from skae._engine._build import build_autoencoder, is_ours, make_link, mlp, pca_of_rows
 from skae._engine._losses import Objective
 from skae._engine._net import AutoencoderNet
@@ -23,14 +23,20 @@ AUTO_SHARE = 0.95
 MAX_FOLDS = 5
 # Parameters that training may go on with when they change; all others shape the network.
 MAY_CHANGE = {
+    "aggregation",
     "alpha",
     "batch_size",
     "callbacks",
+    "contamination",
+    "core_fraction",
     "early_stopping",
     "learning_rate",
     "max_epochs",
     "n_iter_no_change",
+    "n_refits",
+    "n_std",
     "random_state",
+    "threshold",
     "validation_fraction",
     "verbose",
     "warm_start",
@@ -54,28 +60,32 @@ class TrainingMixin:
             rotation, pca, seeds = self._start(X, sample_weight, rng)
             self._check_target_range(X)
             # Callbacks watch one training, so they get one split.
-            few = n_rows < _defaults.MIN_ROWS_FOR_SPLIT
+            few = n_rows < MIN_ROWS_FOR_SPLIT
             if self.early_stopping and few and not self.callbacks:
                 measures = self._train_with_folds(X, sample_weight, rng, pca, seeds)
             else:
-                self._build_net(X.shape, pca, rotation, seeds)
+                self._build_net(X.shape[0], pca, rotation, seeds)
                 measures = self._train_with_split(X, sample_weight, rng, rotation)
         self._finish_fit(measures)
 
     def _start(self, X, sample_weight, rng):
         """Fix the scaling and the sizes; return the way in: rotation, PCA and seeds."""
-        self._scaler = Scaler(self.scaling).fit(X, sample_weight)
+        self._scaler = self._fit_scaler(X, sample_weight)
         self.mean_ = self._scaler.mean_
         seeds = [int(seed) for seed in rng.randint(np.iinfo(np.int32).max, size=4)]
         pca = self._fit_pca(X, sample_weight, seeds[0])
         self.n_components_ = self._choose_n_latents(pca)
         rotation = None
-        if self._has_plain_output() and X.shape[1] >= _defaults.MIN_WIDE_COLUMNS:
+        if self._has_plain_output() and X.shape[1] >= MIN_WIDE_COLUMNS:
             rotation = Rotation.choose(self._scaler, pca, self.n_components_)
         return rotation, pca, seeds[1:]
 
-    def _build_net(self, shape, pca, rotation, seeds):
-        n_rows, n_features = shape
+    def _build_net(self, n_rows, pca, rotation, seeds):
+        self.net_ = self._make_net(self.n_features_in_, pca, rotation, seeds)
+        self._description = self._describe()
+        self._set_training_parameters(n_rows)
+
+    def _make_net(self, n_features, pca, rotation, seeds):
         network = self._network(n_features)
         link = make_link(*self._link_parameters())
         if rotation is not None:
@@ -90,7 +100,7 @@ class TrainingMixin:
             tied=self._is_tied(),
             seed=seeds[0],
         )
-        self.net_ = AutoencoderNet(
+        return AutoencoderNet(
             module.to(device),
             self._objective(),
             corruption=self._corruption(generator(seeds[1], device), pca),
@@ -99,17 +109,15 @@ class TrainingMixin:
             device=device,
             global_seed=None if is_ours(network) else seeds[0],
         )
-        self._description = self._describe()
-        self._set_training_parameters(n_rows)
 
     def _set_training_parameters(self, n_rows):
         n_features = self.n_features_in_
-        batch_size = _given(self.batch_size) or _defaults.batch_size(n_rows)
-        max_epochs = _given(self.max_epochs) or _defaults.max_epochs(n_rows, batch_size)
-        rate = _given(self.learning_rate) or _defaults.learning_rate(n_features)
+        batch_size = _given(self.batch_size) or self._auto.batch_size(n_rows)
+        max_epochs = _given(self.max_epochs) or self._auto.max_epochs(n_rows, batch_size)
+        rate = _given(self.learning_rate) or self._auto.learning_rate(n_features)
         alpha = _given(self.alpha)
         if alpha is None:
-            alpha = _defaults.alpha(n_features, max_epochs * -(-n_rows // batch_size))
+            alpha = self._auto.alpha(n_features, max_epochs * -(-n_rows // batch_size))
         self.net_.set_params(
             learning_rate=rate,
             partial_rate=PARTIAL_FIT_RATE * rate,
@@ -121,6 +129,10 @@ class TrainingMixin:
             verbose=int(self.verbose),
         )
 
+    def _train_once(self, X, sample_weight, rng):
+        """One pass over the rows of ``partial_fit``."""
+        self.net_.train_on(self._rows(X, sample_weight=sample_weight).in_memory())
+
     def _train_with_folds(self, X, sample_weight, rng, pca, seeds):
         """Choose the epoch by cross-validation, then train on all rows up to it.
 
@@ -130,7 +142,7 @@ class TrainingMixin:
         losses, measures = [], []
         for fold in np.array_split(rng.permutation(X.shape[0]), n_folds):
             train = np.setdiff1d(np.arange(X.shape[0]), fold)
-            self._build_net(X.shape, pca, None, seeds)
+            self._build_net(X.shape[0], pca, None, seeds)
             self.net_.set_params(verbose=0)
             valid = self._rows(X, fold, sample_weight).in_memory()
             self.net_.train(self._rows(X, train, sample_weight).in_memory(), valid)
@@ -141,7 +153,7 @@ class TrainingMixin:
             losses.append(self.net_.validation_losses)
         n_epochs = min(map(len, losses)) - 1
         curve = np.mean([fold_losses[: n_epochs + 1] for fold_losses in losses], axis=0)
-        self._build_net(X.shape, pca, None, seeds)
+        self._build_net(X.shape[0], pca, None, seeds)
         rows = self._rows(X, None, sample_weight)
         self.net_.train(rows.in_memory(), keep_epoch=int(curve.argmin()), n_epochs=n_epochs)
         self._record_training()
@@ -222,7 +234,7 @@ class TrainingMixin:
     def _hidden_layer_sizes(self, n_features):
         sizes = self.hidden_layer_sizes
         if isinstance(sizes, str):
-            return _defaults.hidden_layer_sizes(n_features)
+            return self._auto.hidden_layer_sizes(n_features)
         sizes = (sizes,) if isinstance(sizes, Integral) else tuple(sizes)
         if not all(isinstance(size, Integral) and size >= 1 for size in sizes):
             raise ValueError(
@@ -271,6 +283,15 @@ class TrainingMixin:
             )
 
     # What estimators differ in; each has a default that a sibling may replace.
+
+    _auto = Compression
+    _accepts_missing = False
+
+    def _n_latents(self):
+        return self.n_components_
+
+    def _fit_scaler(self, X, sample_weight):
+        return Scaler(self.scaling).fit(X, sample_weight)
 
     def _is_tied(self):
         return False

@@ -42,19 +42,38 @@ class OutputLink(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """Encoder, decoder and output link; ``forward`` returns tensors, never a loss."""
+    """Encoder, decoder and output link; ``forward`` returns tensors, never a loss.
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, link: OutputLink, n_latents: int):
+    Rows stand in the last axis but one: members of an ensemble may come before it.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        link: OutputLink,
+        n_latents: int,
+        missing: bool = False,
+    ):
         super().__init__()
+        self.missing = missing
         self.encoder = encoder
         self.decoder = decoder
         self.link = link
         self.n_latents = n_latents
         self.n_kept = n_latents
 
+    def code(self, x: Tensor) -> Tensor:
+        """What the encoder says of scaled rows; a missing cell reads as the centre."""
+        return self.encoder(x.nan_to_num(0.0) if self.missing else x)
+
     def encode(self, x: Tensor) -> Tensor:
-        """Latents of scaled rows, of shape (n, n_kept)."""
-        return self.encoder(x)[:, : self.n_kept]
+        """Latents of scaled rows, of shape (..., n, n_kept).
+
+        They come first in the code: in that of a variational encoder, too, which is
+        means and log-variances side by side.
+        """
+        return self.code(x)[..., : self.n_kept]
 
     def decode(self, z: Tensor) -> Tensor:
         """Scaled rows of latents; latents that were not kept are zero."""
@@ -62,7 +81,7 @@ class Autoencoder(nn.Module):
 
     def decode_raw(self, z: Tensor) -> Tensor:
         """What the decoder says before the output link."""
-        missing = self.n_latents - z.shape[1]
+        missing = self.n_latents - z.shape[-1]
         return self.decoder(F.pad(z, (0, missing)) if missing else z)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,198 @@
+"""An ensemble trained as one network: what its members are fed, and what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skae._engine._batches import Batch, Rows, SourceRows, TensorRows
+from skae._engine._losses import kl_to_standard_normal
+from skae._engine._net import AutoencoderNet
+from skae._scoring import Location
+
+Losses = NDArray[np.float64]
+# Rounds in which replaced cells settle.
+REPAIR_ROUNDS = 5
+
+
+class MemberRows(Rows):
+    """Rows that each member draws with probabilities of its own.
+
+    An epoch has as many draws as the members have rows on average. Drawing with
+    replacement gives a row of weight two the influence of two rows, and lets members
+    with different numbers of rows walk in step.
+
+    Parameters
+    ----------
+    rows : SourceRows or TensorRows
+    weights : ndarray of shape (n_members, n_rows)
+        Proportional to the probabilities.
+    """
+
+    def __init__(self, rows: SourceRows | TensorRows, weights: NDArray[np.float64]):
+        self.rows = rows
+        self.sample_weight = None
+        self.n_draws = max(1, round(np.count_nonzero(weights) / len(weights)))
+        reached = torch.from_numpy(np.cumsum(weights, axis=1))
+        self.reached = reached / reached[:, -1:]
+
+    def __len__(self) -> int:
+        return self.n_draws
+
+    def batches(
+        self, spans: Iterator[slice], generator: torch.Generator | None
+    ) -> Iterator[Batch]:
+        places = (torch.arange(self.n_draws, dtype=torch.float64) + 0.5) / self.n_draws
+        places = places.expand(len(self.reached), -1)
+        if generator is not None:
+            places = torch.rand(places.shape, generator=generator, dtype=torch.float64)
+        drawn = torch.searchsorted(self.reached, places.contiguous())
+        # Rounding may leave the last sum below one.
+        drawn = drawn.clamp(max=self.reached.shape[1] - 1)
+        for span in spans:
+            yield self.rows.take(drawn[:, span]), None
+
+
+class MemberNet(AutoencoderNet):
+    """Trains and asks many autoencoders at once; rows go in as for one.
+
+    Parameters
+    ----------
+    n_members : int
+    score_method : {"reconstruction", "density", "mahalanobis"}
+        What a row's raw loss is: its mean loss per observed cell, this plus the
+        divergence from the prior, or the squared Mahalanobis distance of latents and
+        logarithm of the loss from those of `locate`.
+    **kwargs : dict
+        What AutoencoderNet takes.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        n_members: int = 1,
+        score_method: str = "reconstruction",
+        **kwargs: Any,
+    ):
+        super().__init__(*args, **kwargs)
+        self.n_members = n_members
+        self.score_method = score_method
+
+    def place_centre(self, centre: NDArray[Any]) -> None:
+        """Fix the scaled row by which the centre reproduces all rows."""
+        self.centre_ = torch.from_numpy(centre.astype(np.float32)).to(self.device)
+
+    # The verbs of AutoencoderNet: members' latents side by side, reconstructions averaged.
+
+    def encode_rows(self, rows: SourceRows) -> NDArray[np.float32]:
+        def encode(x: Tensor) -> Tensor:
+            return self.module_.encode(self._for_all(x)).movedim(0, 1).flatten(1)
+
+        parts = [self._evaluate(encode, x) for _, x in self._inference_batches(rows)]
+        return np.concatenate(parts)
+
+    def decode_rows(self, Z: NDArray[Any]) -> Any:
+        for span in self._spans(len(Z)):
+            z = torch.from_numpy(np.array(Z[span], dtype=np.float32)).to(self.device)
+            by_member = z.unflatten(1, (self.n_members, -1)).movedim(1, 0)
+            yield span, self._evaluate(self._mean_output, by_member)
+
+    def reconstruct_rows(self, rows: SourceRows, n_latents: int | None = None) -> Any:
+        for span, x in self._inference_batches(rows):
+            yield span, self._evaluate(self.reconstruct, x)
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Mean over the members of their reconstructions of scaled rows."""
+        return self._mean_output(self.module_.encode(self._for_all(x)))
+
+    def _mean_output(self, z: Tensor) -> Tensor:
+        return self.module_.decode(z).mean(dim=0)
+
+    def _for_all(self, x: Tensor) -> Tensor:
+        return x.expand(self.n_members, *x.shape)
+
+    # Losses, reduced on the device; the last of each is the centre's.
+
+    def raw_losses(self, rows: SourceRows | TensorRows) -> Losses:
+        """Raw losses of shape (n_members + 1, n_rows)."""
+        raw = np.empty((self.n_members + 1, len(rows)))
+        for span, x in self._inference_batches(rows):
+            raw[:, span] = self._raw(x)
+        return raw
+
+    def row_losses(self, rows: SourceRows | TensorRows) -> Losses:
+        """Mean loss per observed cell, of shape (n_members + 1, n_rows)."""
+        parts = [self._evaluate(self._row_losses, x) for _, x in self._inference_batches(rows)]
+        return np.concatenate(parts, axis=1).astype(np.float64)
+
+    def cell_losses(self, rows: SourceRows) -> Iterator[tuple[slice, Losses, Losses]]:
+        """Yield slices, raw losses, and what each cell contributes to them."""
+        for span, x in self._inference_batches(rows):
+            yield span, *self._shared_out(x)
+
+    def repaired_rows(
+        self, rows: SourceRows, find_guilty: Callable[[Losses, Losses], NDArray[np.bool_]]
+    ) -> Iterator[tuple[slice, NDArray[np.bool_], NDArray[np.float32]]]:
+        """Yield slices, masks of guilty cells, and scaled rows with these replaced.
+
+        Guilty cells are read as missing first, so that they do not speak for themselves,
+        and then as the members reproduce them, until they settle.
+        """
+        for span, x in self._inference_batches(rows):
+            guilty = find_guilty(*self._shared_out(x))
+            mask = torch.from_numpy(guilty).to(x.device)
+            repaired = x.masked_fill(mask, torch.nan)
+            for _ in range(REPAIR_ROUNDS):
+                told = torch.from_numpy(self._evaluate(self.reconstruct, repaired)).to(x.device)
+                repaired = torch.where(mask, told, x)
+            yield span, guilty, repaired.cpu().numpy()
+
+    def _shared_out(self, x: Tensor) -> tuple[Losses, Losses]:
+        """Raw losses, and the same shared out among the cells."""
+        raw = self._raw(x)
+        cells = self._evaluate(self._cells, x).astype(np.float64)
+        sums = cells.sum(axis=2)
+        # A row that is reproduced exactly, or has no cell at all, blames all alike.
+        cells[sums == 0], sums[sums == 0] = 1.0, cells.shape[2]
+        return raw, cells * (raw / sums)[:, :, None]
+
+    def locate(self, rows: SourceRows | TensorRows, inner: NDArray[np.bool_]) -> None:
+        """Learn where latents and log losses lie; `inner` is each member's mask of rows."""
+        points = [self._evaluate(self._points, x) for _, x in self._inference_batches(rows)]
+        pairs = zip(np.concatenate(points, axis=1), inner, strict=True)
+        self.locations_ = [Location.of(own[mask]) for own, mask in pairs]
+
+    def _raw(self, x: Tensor) -> Losses:
+        raw = self._evaluate(self._row_losses, x).astype(np.float64)
+        if self.score_method == "mahalanobis":
+            points = self._evaluate(self._points, x)
+            pairs = zip(self.locations_, points, strict=True)
+            raw[:-1] = [location.distances(own) for location, own in pairs]
+        return raw
+
+    def _cells(self, x: Tensor) -> Tensor:
+        output = self.module_.decode_raw(self.module_.encode(self._for_all(x))).float()
+        output = torch.cat([output, self.centre_.expand(1, *x.shape)])
+        return self.criterion_.cells(self.module_.link, output, x)
+
+    def _row_losses(self, x: Tensor) -> Tensor:
+        n_observed = x.shape[1] - x.isnan().sum(dim=1)
+        losses = self._cells(x).sum(dim=2) / n_observed.clamp(min=1)
+        if self.score_method == "density":
+            divergence = kl_to_standard_normal(self.module_.code(self._for_all(x)).float())
+            losses[:-1] += divergence / x.shape[1]
+        return losses
+
+    def _points(self, x: Tensor) -> Tensor:
+        latents = self.module_.encode(self._for_all(x)).float()
+        logs = self._row_losses(x)[:-1].clamp(min=1e-12).log()
+        return torch.cat([latents, logs[:, :, None]], dim=2)
+
+    @property
+    def _floats_per_row(self) -> int:
+        return self.n_members * super()._floats_per_row

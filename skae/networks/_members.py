@@ -1,0 +1,67 @@
+"""Many networks of one shape as one: layers with a leading member axis."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from skae.networks._layers import ACTIVATIONS, Dropout
+from skae.networks._linear_path import LinearPath
+from skae.networks._mlp import MLP
+from skae.networks._variational import VariationalEncoder
+
+
+class MemberLinear(nn.Module):
+    """A linear layer of every member: (n_members, n, n_in) to (n_members, n, n_out)."""
+
+    def __init__(self, layers: Sequence[nn.Linear]):
+        super().__init__()
+        self.weight = nn.Parameter(torch.stack([layer.weight.detach().T for layer in layers]))
+        self.bias = nn.Parameter(torch.stack([layer.bias.detach()[None] for layer in layers]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
+class OneByOne(nn.Module):
+    """Members of a kind that can not be stacked, each run by itself."""
+
+    def __init__(self, members: Sequence[nn.Module]):
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = zip(self.members, x, strict=True)
+        return torch.stack([member(own) for member, own in rows])
+
+
+def stack_members(members: Sequence[nn.Module]) -> nn.Module:
+    """One module that maps (n_members, n, n_in) as its members map (n, n_in).
+
+    Layers that are not ours are not known to treat rows alike with an axis before them:
+    a network that holds one runs member by member.
+    """
+    return _stacked(members) if _is_stackable(members[0]) else OneByOne(members)
+
+
+def _is_stackable(module: nn.Module) -> bool:
+    if isinstance(module, LinearPath) and module.gain is not None:
+        return False
+    if type(module) in (nn.Sequential, MLP, LinearPath, VariationalEncoder):
+        return all(_is_stackable(child) for child in module.children())
+    if type(module) is nn.Linear:
+        return module.bias is not None
+    return type(module) in (Dropout, *ACTIVATIONS.values())
+
+
+def _stacked(members: Sequence[nn.Module]) -> nn.Module:
+    if isinstance(members[0], nn.Linear):
+        return MemberLinear([member for member in members if isinstance(member, nn.Linear)])
+    stacked = copy.deepcopy(members[0])
+    for name, _ in members[0].named_children():
+        children = [member.get_submodule(name) for member in members]
+        setattr(stacked, name, _stacked(children))
+    return stacked
