@@ -1,6 +1,6 @@
 """Autoencoders behind scikit-learn's contract."""
 
-from skae.comparison import compare_knn
+from skae.comparison import compare_knn, compare_outlier_detectors
 from skae.estimators._outlier import AutoencoderOutlierDetector
 from skae.estimators._transformer import AutoencoderTransformer
 
@@ -11,4 +11,5 @@ __all__ = [
     "AutoencoderTransformer",
     "__version__",
     "compare_knn",
+    "compare_outlier_detectors",
 ]

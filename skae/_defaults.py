@@ -50,7 +50,7 @@ class Detection:
     @staticmethod
     def n_components(n_features):
         """Latents: so few that an outlier can not be copied."""
-        return min(48, ceil(n_features**0.5))
+        return min(48, max(1, round(n_features**0.4)))
 
     @staticmethod
     def hidden_layer_sizes(n_features):

@@ -11,8 +11,8 @@ from sklearn.covariance import ledoit_wolf
 
 # A normal distribution's standard deviation in units of its median absolute deviation.
 DEVIATIONS_PER_MAD = 1.4826
-# Tukey's fence for values far out: so many interquartile ranges above the upper quartile.
-FENCE = 3.0
+# Share of normal rows that the rule "level" takes for outliers.
+LEVEL = 0.05
 
 
 @dataclass
@@ -188,27 +188,28 @@ def held_out_threshold(held_out, rule, n_std):
 
     ``"std"`` is the mean plus `n_std` standard deviations, ``"mad"`` the median plus
     `n_std` of what a normal distribution's standard deviation would be with this median
-    absolute deviation, ``"fence"`` is Tukey's, for logarithms.
+    absolute deviation, ``"level"`` what 5 % of the rows exceed.
     """
     scores, weights = held_out.scores.ravel(), held_out.weights.ravel()
     if rule == "std":
         mean = np.average(scores, weights=weights)
         return mean + n_std * np.sqrt(np.average((scores - mean) ** 2, weights=weights))
     if rule == "mad":
-        median = quantile(scores, 0.5, weights)
-        return median + n_std * DEVIATIONS_PER_MAD * quantile(
-            np.abs(scores - median), 0.5, weights
-        )
-    logs = np.log(np.maximum(scores, np.finfo(np.float64).tiny))
-    lower, upper = (quantile(logs, q, weights) for q in (0.25, 0.75))
-    return np.exp(upper + FENCE * (upper - lower))
+        median = weighted_median(scores, weights)
+        deviation = weighted_median(np.abs(scores - median), weights)
+        return median + n_std * DEVIATIONS_PER_MAD * deviation
+    return limit_above(scores, LEVEL, weights)
 
 
-def quantile(values, share, weights=None):
-    """Weighted quantile; repeating a row is giving it a larger weight."""
-    if weights is None:
-        return float(np.quantile(values, share))
-    order = np.argsort(values, kind="stable")
-    reached = np.cumsum(weights[order])
-    place = np.searchsorted(reached, share * reached[-1])
-    return float(values[order[min(place, len(values) - 1)]])
+def limit_above(scores, share, weights):
+    """The limit that a share of the weight lies above, to within one row."""
+    order = np.argsort(-scores, kind="stable")
+    taken = np.append(0.0, np.cumsum(weights[order]))
+    n_above = int(np.abs(taken - share * taken[-1]).argmin())
+    neighbours = scores[order[max(n_above - 1, 0) : n_above + 1]]
+    return float(neighbours.mean())
+
+
+def weighted_median(values, weights):
+    """Median; giving a row a larger weight is repeating it."""
+    return limit_above(values, 0.5, weights)

@@ -1,11 +1,15 @@
-"""Tables that show what a transformer is worth."""
+"""Tables that show what a transformer or an outlier detector is worth."""
 
 import inspect
+from collections.abc import Callable
 from numbers import Integral
 from time import perf_counter
+from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.model_selection import cross_validate
+from sklearn.base import BaseEstimator, clone
+from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.model_selection import StratifiedKFold, cross_validate
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
 
@@ -17,6 +21,12 @@ COLUMNS = {
     "test_reconstruction_error": "reconstruction_error",
     "fit_time": "fit_seconds",
     "test_predict_seconds": "predict_seconds",
+}
+OUTLIER_COLUMNS = {
+    "test_auroc": "auroc",
+    "test_average_precision": "average_precision",
+    "fit_time": "fit_seconds",
+    "test_score_seconds": "score_seconds",
 }
 
 
@@ -75,7 +85,7 @@ def compare_knn(transformers, X, y, *, n_neighbors=7, cv=5):
     """
     import pandas as pd
 
-    named = _named(transformers)
+    named = _named(transformers, _TRANSFORMER)
     _check_positive("n_neighbors", n_neighbors, at_least=1)
     if isinstance(cv, Integral):
         _check_positive("cv", cv, at_least=2)
@@ -85,6 +95,115 @@ def compare_knn(transformers, X, y, *, n_neighbors=7, cv=5):
     rows = [_measure(transformer, X, y, n_neighbors, splits) for _, transformer in named]
     index = pd.Index([name for name, _ in named], name="transformer")
     return pd.DataFrame(rows, index=index)
+
+
+def compare_outlier_detectors(detectors, X, y, *, n_splits=3):
+    """Compare outlier detectors on rows whose outliers are known.
+
+    Each detector is cloned and fitted, without labels, on the training rows of every
+    split, and scores the rows left out. All columns are means over the splits.
+
+    Parameters
+    ----------
+    detectors : list of outlier detectors or of (str, detector) pairs
+        What to compare: estimators with ``fit`` and ``score_samples`` or
+        ``decision_function``, higher for more normal rows as in scikit-learn. A detector
+        without a name is called what it prints as.
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        Rows; all that the detectors accept.
+    y : array-like of shape (n_samples,)
+        1 for outliers and 0 for inliers, or -1 for outliers and 1 for inliers as
+        ``predict`` says it. Used for the splits and for measuring only.
+    n_splits : int, default=3
+        Number of stratified, shuffled folds (with a fixed seed).
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        One row per detector, in the order given, with the columns
+
+        - ``auroc``: area under the receiver operating characteristic; 0.5 is chance;
+        - ``average_precision``: the mean precision over all thresholds; the share of
+          outliers is chance;
+        - ``fit_seconds`` and ``score_seconds``: fitting on the training rows, scoring
+          the others.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not what it must be.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.ensemble import IsolationForest
+    >>> from skae import AutoencoderOutlierDetector
+    >>> from skae.comparison import compare_outlier_detectors
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(300, 1)) * [1.0, 1.0, 1.0, 1.0] + 0.1 * rng.normal(size=(300, 4))
+    >>> y = np.arange(300) < 15
+    >>> X[y] = rng.normal(size=(15, 4))  # each column as ever, but not together
+    >>> table = compare_outlier_detectors(
+    ...     [
+    ...         ("forest", IsolationForest(random_state=0)),
+    ...         ("autoencoder", AutoencoderOutlierDetector(random_state=0)),
+    ...     ],
+    ...     X,
+    ...     y,
+    ... )
+    >>> bool(table.loc["autoencoder", "auroc"] > table.loc["forest", "auroc"])
+    True
+    """
+    import pandas as pd
+
+    named = _named(detectors, _DETECTOR)
+    _check_positive("n_splits", n_splits, at_least=2)
+    folds = StratifiedKFold(n_splits, shuffle=True, random_state=0)
+    scoring = {"cv": folds, "scoring": _score_outliers, "error_score": "raise"}
+    outlying = _outlying(y)
+    rows = []
+    for _, detector in named:
+        measured = cross_validate(_Unsupervised(detector), X, outlying, **scoring)
+        rows.append({name: measured[key].mean() for key, name in OUTLIER_COLUMNS.items()})
+    index = pd.Index([name for name, _ in named], name="detector")
+    return pd.DataFrame(rows, index=index)
+
+
+class _Unsupervised(BaseEstimator):
+    """A detector that is not shown the labels."""
+
+    def __init__(self, detector):
+        self.detector = detector
+
+    def fit(self, X, y=None):
+        self.detector_ = clone(self.detector).fit(X)
+        return self
+
+
+def _score_outliers(fitted, X, outlying):
+    """Everything that is read from the held-out rows of one split."""
+    detector = fitted.detector_
+    start = perf_counter()
+    scores = getattr(detector, "score_samples", None) or detector.decision_function
+    abnormal = -np.asarray(scores(X))
+    seconds = perf_counter() - start
+    return {
+        "auroc": roc_auc_score(outlying, abnormal),
+        "average_precision": average_precision_score(outlying, abnormal),
+        "score_seconds": seconds,
+    }
+
+
+def _outlying(y):
+    """Mask of the outliers from either convention."""
+    labels = np.asarray(y)
+    values = set(np.unique(labels).tolist()) if labels.ndim == 1 else set()
+    if values not in ({0, 1}, {-1, 1}):
+        raise ValueError(
+            f"y must hold 1 for outliers and 0 for inliers, or -1 for outliers and 1 for inliers, "
+            f"and both of them; got shape {labels.shape} with values {sorted(values)[:10]}."
+        )
+    return labels == (-1 if -1 in values else 1)
 
 
 def _measure(transformer, X, y, n_neighbors, cv):
@@ -125,30 +244,57 @@ def _dense(rows):
     return rows if rows.dtype.kind == "f" else rows.astype(np.float64)
 
 
-def _named(transformers):
-    """(name, transformer) pairs, checked."""
-    if not isinstance(transformers, list | tuple) or not transformers:
+class _Kind(NamedTuple):
+    """What a list of contestants may hold."""
+
+    name: str
+    wanted: str
+    is_one: Callable[[Any], bool]
+
+
+def _is_transformer(entry):
+    has_both = hasattr(entry, "fit") and hasattr(entry, "transform")
+    return has_both or (isinstance(entry, str) and entry == PASSTHROUGH)
+
+
+def _is_detector(entry):
+    scores = hasattr(entry, "score_samples") or hasattr(entry, "decision_function")
+    return hasattr(entry, "fit") and scores
+
+
+_TRANSFORMER = _Kind(
+    "transformer",
+    "a transformer with fit and transform, 'passthrough', None",
+    _is_transformer,
+)
+_DETECTOR = _Kind(
+    "detector", "a detector with fit and score_samples or decision_function", _is_detector
+)
+
+
+def _named(entries, kind):
+    """(name, estimator) pairs, checked."""
+    if not isinstance(entries, list | tuple) or not entries:
         raise TypeError(
-            f"transformers={transformers!r} must be a list, not empty, of transformers or of "
-            "(name, transformer) pairs."
+            f"{kind.name}s={entries!r} must be a list, not empty, of {kind.name}s or of "
+            f"(name, {kind.name}) pairs."
         )
-    return [_name_and_check(position, entry) for position, entry in enumerate(transformers)]
+    return [_name_and_check(position, entry, kind) for position, entry in enumerate(entries)]
 
 
-def _name_and_check(position, entry):
+def _name_and_check(position, entry, kind):
     is_pair = isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str)
-    name, transformer = entry if is_pair else (None, entry)
-    if transformer is None:
-        transformer = PASSTHROUGH
-    is_transformer = hasattr(transformer, "fit") and hasattr(transformer, "transform")
-    if inspect.isclass(transformer) or not (is_transformer or transformer == PASSTHROUGH):
+    name, estimator = entry if is_pair else (None, entry)
+    if estimator is None and kind is _TRANSFORMER:
+        estimator = PASSTHROUGH
+    if inspect.isclass(estimator) or not kind.is_one(estimator):
         raise TypeError(
-            f"transformers[{position}]={entry!r} must be a transformer with fit and transform, "
-            "'passthrough', None, or a (name, transformer) pair of these."
+            f"{kind.name}s[{position}]={entry!r} must be {kind.wanted}, or a "
+            f"(name, {kind.name}) pair of these."
         )
     if name is None:
-        name = transformer if isinstance(transformer, str) else " ".join(repr(transformer).split())
-    return name, transformer
+        name = estimator if isinstance(estimator, str) else " ".join(repr(estimator).split())
+    return name, estimator
 
 
 def _check_positive(name, value, at_least):

@@ -1,29 +1,44 @@
 import pytest
 
-from skae import AutoencoderTransformer, _defaults
+from skae import AutoencoderOutlierDetector, AutoencoderTransformer
+from skae._defaults import Compression, Detection
 
 
+@pytest.mark.parametrize(("rules", "least"), [(Compression, 12), (Detection, 1)])
 @pytest.mark.parametrize("n_rows", [2, 30, 64, 65, 500, 999, 1000, 5000, 60_000, 10**7])
-def test_lengths_are_sane(n_rows):
-    batch_size = _defaults.batch_size(n_rows)
-    n_epochs = _defaults.max_epochs(n_rows, batch_size)
+def test_lengths_are_sane(rules, least, n_rows):
+    batch_size = rules.batch_size(n_rows)
+    n_epochs = rules.max_epochs(n_rows, batch_size)
     assert isinstance(n_epochs, int)
-    assert n_epochs >= 12
+    assert n_epochs >= least
     if n_rows <= 10_000:
         assert n_epochs * -(-n_rows // batch_size) <= 2000  # seconds, not minutes
 
 
+@pytest.mark.parametrize("rules", [Compression, Detection])
 @pytest.mark.parametrize("n_features", [1, 10, 255, 256, 10_000])
-def test_rates_are_sane(n_features):
-    assert 1e-4 < _defaults.learning_rate(n_features) < 0.05
+def test_rates_are_sane(rules, n_features):
+    assert 1e-4 < rules.learning_rate(n_features) < 0.05
     for n_steps in (1, 100, 10**6):
-        assert 0 <= _defaults.alpha(n_features, n_steps) <= 0.3
-    assert all(size > 0 for size in _defaults.hidden_layer_sizes(n_features))
+        assert 0 <= rules.alpha(n_features, n_steps) <= 0.3
+    assert all(size > 0 for size in rules.hidden_layer_sizes(n_features))
 
 
 def test_auto_means_the_defaults(table):
     model = AutoencoderTransformer(2, random_state=0, max_epochs=1).fit(table)
     net = model.net_
-    assert net.batch_size == _defaults.batch_size(120)
-    assert net.learning_rate == _defaults.learning_rate(10)
-    assert net.alpha == _defaults.alpha(10, -(-120 // net.batch_size))
+    assert net.batch_size == Compression.batch_size(120)
+    assert net.learning_rate == Compression.learning_rate(10)
+    assert net.alpha == Compression.alpha(10, -(-120 // net.batch_size))
+
+
+def test_auto_means_the_defaults_of_the_detector(table):
+    model = AutoencoderOutlierDetector(random_state=0).fit(table)
+    assert model.n_components_ == Detection.n_components(10) == 3
+    assert model.net_.learning_rate == Detection.learning_rate(10)
+    assert model.n_iter_ == model.net_.max_epochs == 300  # one step each: the core is 76 rows
+
+
+@pytest.mark.parametrize("n_features", [1, 2, 6, 20, 784, 10**6])
+def test_few_latents(n_features):
+    assert 1 <= Detection.n_components(n_features) <= max(1, n_features - 1)

@@ -4,16 +4,22 @@ import inspect
 import re
 
 import pytest
+from sklearn.base import clone
 
 import skae
 import skae.comparison
 import skae.networks
+from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 
 CLASSES = [
     *(getattr(skae, n) for n in skae.__all__ if inspect.isclass(getattr(skae, n))),
     *(getattr(skae.networks, n) for n in skae.networks.__all__),
 ]
-FUNCTIONS = [skae.comparison.compare_knn]
+FUNCTIONS = [skae.comparison.compare_knn, skae.comparison.compare_outlier_detectors]
+ESTIMATORS = [
+    AutoencoderTransformer(0.9, hidden_layer_sizes=4, max_epochs=2, random_state=0),
+    AutoencoderOutlierDetector(max_epochs=2, random_state=0),
+]
 
 
 def parameters_section(doc):
@@ -68,15 +74,15 @@ def test_has_an_example(obj):
     assert ">>> " in inspect.getdoc(obj)
 
 
-@pytest.mark.parametrize("cls", CLASSES[:1])
-def test_fitted_attributes(cls, table):
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: type(e).__name__)
+def test_fitted_attributes(estimator, table):
     """Every fitted attribute is documented and every documented one exists."""
-    doc = inspect.getdoc(cls)
+    doc = inspect.getdoc(type(estimator))
     match = re.search(r"^Attributes\n-+\n(.*?)(?=^\w[\w ]*\n-{3,}|\Z)", doc, re.M | re.S)
     assert match, "no Attributes section"
     told = set(re.findall(r"^(\w+_)\b.* : ", match[1], re.M))
-    estimator = cls(0.9, hidden_layer_sizes=4, max_epochs=2, random_state=0).fit(table)
-    public = {name for name in vars(estimator) if name.endswith("_") and name[0] != "_"}
+    fitted = vars(clone(estimator).fit(table))
+    public = {name for name in fitted if name.endswith("_") and name[0] != "_"}
     assert public <= told | {"n_features_in_", "feature_names_in_"}
     assert told <= public | {"n_features_in_", "feature_names_in_"}
     assert {"n_features_in_", "feature_names_in_"} <= told

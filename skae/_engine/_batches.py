@@ -31,9 +31,7 @@ class Rows(Dataset, ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def batches(
-        self, spans: Iterator[slice], generator: torch.Generator | None
-    ) -> Iterator[Batch]:
+    def batches(self, spans: Iterator[slice], generator: torch.Generator | None) -> Iterator[Batch]:
         """Yield the rows of each span, in an order drawn from the generator if given."""
 
 
@@ -110,9 +108,7 @@ class SourceRows(Rows):
         numbers, places = selection.unique(return_inverse=True)
         return self.read(numbers.cpu().numpy())[places]
 
-    def batches(
-        self, spans: Iterator[slice], generator: torch.Generator | None
-    ) -> Iterator[Batch]:
+    def batches(self, spans: Iterator[slice], generator: torch.Generator | None) -> Iterator[Batch]:
         weight = self.sample_weight
         order = None if generator is None else torch.randperm(len(self), generator=generator)
         for span in spans:
@@ -154,9 +150,7 @@ class TensorRows(Rows):
         """Rows by number, in any order and shape."""
         return self.X[selection]
 
-    def batches(
-        self, spans: Iterator[slice], generator: torch.Generator | None
-    ) -> Iterator[Batch]:
+    def batches(self, spans: Iterator[slice], generator: torch.Generator | None) -> Iterator[Batch]:
         X, weight = self.X, self.sample_weight
         if generator is not None:
             order = torch.randperm(len(X), generator=generator).to(X.device)

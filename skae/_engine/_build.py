@@ -73,6 +73,7 @@ def build_members(
     variational : bool
         Whether encoders say a mean and a log-variance for each latent.
     """
+
     def build(seed: int) -> Autoencoder:
         return build_autoencoder(
             network, n_features, n_components, link=link, pca=pca, tied=False, seed=seed

@@ -44,9 +44,7 @@ class MemberRows(Rows):
     def __len__(self) -> int:
         return self.n_draws
 
-    def batches(
-        self, spans: Iterator[slice], generator: torch.Generator | None
-    ) -> Iterator[Batch]:
+    def batches(self, spans: Iterator[slice], generator: torch.Generator | None) -> Iterator[Batch]:
         places = (torch.arange(self.n_draws, dtype=torch.float64) + 0.5) / self.n_draws
         places = places.expand(len(self.reached), -1)
         if generator is not None:

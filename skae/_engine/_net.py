@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from skorch import NeuralNet
 from torch import Tensor, nn
 
-from skae._engine._batches import Batch, Batches, Rows, SourceRows
+from skae._engine._batches import Batch, Batches, Rows, SourceRows, TensorRows
 from skae._engine._callbacks import (
     BestWeights,
     DivergenceGuard,
@@ -370,7 +370,7 @@ class AutoencoderNet(NeuralNet):
         with autocast(self.precision, x.device):
             return function(x).float().cpu().numpy()
 
-    def _inference_batches(self, rows: SourceRows) -> Any:
+    def _inference_batches(self, rows: SourceRows | TensorRows) -> Any:
         for span in self._spans(len(rows)):
             yield span, rows.read(span)
 

@@ -1,38 +1,186 @@
 """The autoencoder that stands in for IsolationForest."""
 
-from math import ceil
 from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import OutlierMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skae._chunks import as_dense
-from skae._core import inner_rows, scale_by_core
-from skae._defaults import Detection
-from skae._engine._build import build_members, is_ours, make_link
-from skae._engine._losses import Objective
-from skae._engine._members import MemberNet, MemberRows
-from skae._engine._noise import Corruption
-from skae._engine._runtime import generator, resolve_device
-from skae._scaling import Scaler, column_moments
-from skae._scoring import HeldOut, ScoreRule, SeenLosses, held_out_threshold, quantile
+from skae._scoring import HeldOut, ScoreRule, held_out_threshold, limit_above
 from skae._sklearn import Interval, StrOptions
 from skae.estimators._base import BaseAutoencoder
+from skae.estimators._core_training import CoreTrainingMixin
 from skae.estimators._doors import output_dtype
 
-# Robustly scaled values are cut off here, in interquartile ranges.
-CLIP = 8.0
-# Fits that only prepare the choice of the core take this share of the last one's epochs.
-SHARE_OF_REFIT = 1 / 3
-# Rows that partial_fit remembers the losses of.
-WINDOW = 10_000
-# Rows that each member leaves out at most.
-MAX_HELD_OUT = 10_000
 
+class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencoder):
+    """Autoencoder ensemble that stands in for IsolationForest, and says why and what instead.
 
-class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
+    A few small autoencoders learn to reproduce the rows that most rows are like; what
+    they can not reproduce is an outlier. ``fit`` expects rows that may hold outliers and
+    finds them by itself: it trains on the core of the table and chooses this core anew
+    as it learns. Columns need no scaling and cells may be missing. For rows that are known
+    to be clean (novelty detection), set ``core_fraction=1.0``.
+
+    Parameters
+    ----------
+    contamination : "auto" or float in (0, 0.5], default="auto"
+        Share of the training rows that are to be outliers. ``"auto"`` needs no guess: a row
+        is an outlier if it scores worse than 95 % of the held-out rows. Used with
+        ``threshold="contamination"`` only.
+    threshold : {"contamination", "std", "mad"}, default="contamination"
+        Where the line is drawn. ``"std"`` is the mean plus `n_std` standard deviations of the
+        held-out rows' scores, ``"mad"`` the median plus `n_std` times 1.4826 median absolute
+        deviations. Held-out rows are those that a member did not train on: on training
+        rows, errors are too small.
+    n_std : float, default=3.0
+        See `threshold`.
+    n_estimators : int, default=4
+        Number of autoencoders ("members"), trained at once as one batched network. Members
+        of a `network` of one's own, if it holds other layers than linear ones and
+        activations, are run one after the other.
+    aggregation : {"mean", "median", "max"}, default="mean"
+        How the members' scores become one.
+    core_fraction : float, default=0.7
+        Share of the training rows that members learn from, in (0, 1].
+    n_refits : int, default=2
+        How often members choose the core anew, as the rows they reproduce best; each
+        choice is prepared by a third of `max_epochs`. The first core are the rows nearest to
+        the middle.
+    score_method : {"reconstruction", "mahalanobis", "density"}, default="reconstruction"
+        ``"reconstruction"`` is the mean loss over the observed cells, relative to its mean
+        over the training rows. ``"mahalanobis"`` is the squared distance of latents and
+        logarithm of the loss from those of the core, in units of their (shrunk)
+        covariance. ``"density"`` needs ``variational=True`` and adds the divergence from the
+        prior to the loss.
+    variational : bool, default=False
+        Whether members are variational autoencoders. Scores are computed from the mean of
+        the posterior and never random.
+    loss : {"cauchy", "squared_error", "absolute_error", "huber"}, default="cauchy"
+        Loss of a cell, with a residual r in units of the scaled rows. ``"cauchy"`` is
+        ``log(1 + r**2)``, so that no single wild cell steers the fit or decides the score.
+    scaling : {"robust", "standard", "global", "minmax"} or None, default="robust"
+        ``"robust"`` subtracts medians, divides by interquartile ranges, cuts off at 8 of
+        them, and then centres and scales once more on the core. Columns that are constant in
+        training do not count. The others are those of :class:`AutoencoderTransformer`.
+    n_components : int, float or "auto", default="auto"
+        Number of latents of each member; a float f in (0, 1) is as many as PCA would need for
+        the share f of the variance. ``"auto"`` is ``n_features ** 0.4``, rounded, at most 48:
+        too few to copy an outlier.
+    hidden_layer_sizes : int, array-like of int or "auto", default="auto"
+        Widths of the encoder's hidden layers; the decoder has them in reverse. ``"auto"`` is
+        one layer as wide as the table, but 16 at least and 64 at most.
+    activation : str, default="tanh"
+        As in :class:`AutoencoderTransformer`; the default is bounded, so that nothing is
+        extrapolated.
+    network : object, default=None
+        As in :class:`AutoencoderTransformer`; it is built once for each member.
+    init : {"random", "pca"}, default="random"
+        ``"pca"`` adds a linear path that starts at PCA. On tables it copies outliers better
+        than ``"random"``, which is why it is not the default here.
+    alpha : float or "auto", default="auto"
+        Decoupled L2 weight penalty; ``"auto"`` is 0.
+    learning_rate : float or "auto", default="auto"
+        Peak of the schedule; ``"auto"`` is 0.003.
+    batch_size : int or "auto", default="auto"
+        Rows per step and member; ``"auto"`` is 128.
+    max_epochs : int or "auto", default="auto"
+        Passes over the core in the last fit; ``"auto"`` is what 300 steps take. Rows are
+        drawn with replacement, so a pass is as many draws as the core has rows.
+    early_stopping : bool, default=False
+        Whether the epoch with the lowest loss on held-out rows is kept.
+    validation_fraction : float, default=0.1
+        Share of the rows that each member leaves out (different rows where there are
+        enough, 10000 at most): thresholds and p-values come from them.
+    n_iter_no_change : int or None, default=None
+        With early stopping: stop after this many epochs without a new best loss.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the fitted network and its scaling.
+    device : str, default="auto"
+        Where to compute: ``"cpu"``, ``"cuda"``, ...; ``"auto"`` is CUDA where there is one.
+    precision : {"float32", "bfloat16"}, default="float32"
+        Arithmetic of matrix products; weights are float32 always.
+    callbacks : list of skorch.callbacks.Callback, default=None
+        Told of training as skorch does.
+    random_state : int, RandomState instance or None, default=None
+        Seeds weights, draws and held-out rows; an int gives the same bits again.
+    verbose : int, default=0
+        1 shows a progress bar per fit, 2 prints a line an epoch.
+
+    Attributes
+    ----------
+    offset_ : float
+        Rows with ``score_samples`` below it are outliers.
+    n_components_ : int
+        Number of latents of each member.
+    mean_ : ndarray of shape (n_features,)
+        Mean of the training rows.
+    n_iter_ : int
+        Epochs run in the last fit.
+    best_epoch_ : int
+        Epoch whose weights were kept.
+    loss_curve_ : list of float
+        Training loss of each epoch of the last fit.
+    validation_loss_curve_ : list of float or None
+        Loss on held-out rows at the start and after each epoch, with early stopping.
+    net_ : skorch.NeuralNet
+        The trained net of all members; it reads scaled rows.
+    n_features_in_ : int
+        Number of columns seen in ``fit``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, where X had string names.
+
+    See Also
+    --------
+    sklearn.ensemble.IsolationForest : Cuts instead of a network; the same methods.
+
+    Notes
+    -----
+    A member's loss on a row, divided by its mean over the training rows, is the member's
+    score. To it comes, with a weight between 0 and 1, the same for the distance from
+    the centre of the core: the weight is the square of the members' mean loss over the centre's,
+    in units of what k latents would leave of d independent columns, ``1 - k / d``. Where
+    members find no structure, distance decides.
+
+    Training on the core follows trimmed estimators such as the minimum covariance
+    determinant [1]_; the Cauchy loss is a redescending one of robust statistics [2]_.
+    Ensembles of autoencoders for outliers were proposed in [3]_, conformal p-values for
+    outliers are analysed in [4]_.
+
+    References
+    ----------
+    .. [1] Rousseeuw & Van Driessen, "A fast algorithm for the minimum covariance
+       determinant estimator", Technometrics 41, 1999.
+    .. [2] Black & Rangarajan, "On the unification of line processes, outlier rejection, and
+       robust statistics", International Journal of Computer Vision 19, 1996.
+    .. [3] Chen, Sathe, Aggarwal & Turaga, "Outlier detection with autoencoder ensembles",
+       SDM 2017.
+    .. [4] Bates, Candes, Lei, Romano & Sesia, "Testing for outliers with conformal
+       p-values", Annals of Statistics 51, 2023.
+
+    Examples
+    --------
+    In the place of IsolationForest:
+
+    >>> from sklearn.datasets import load_wine
+    >>> from skae import AutoencoderOutlierDetector
+    >>> X = load_wine(as_frame=True).data
+    >>> X.loc[3, "ash"] = 9.0  # an error of measurement
+    >>> detector = AutoencoderOutlierDetector(contamination=0.05, random_state=0).fit(X)
+    >>> int((detector.predict(X) == -1).sum())
+    9
+    >>> int(detector.score_samples(X).argmin())
+    3
+
+    Which column made it an outlier, and what the row should have been:
+
+    >>> detector.explain(X).loc[3].idxmax()
+    'ash'
+    >>> bool(2 < detector.correct(X).loc[3, "ash"] < 3)  # all others are between 1.36 and 3.23
+    True
+    """
+
     _parameter_constraints: dict = {
         **BaseAutoencoder._parameter_constraints,
         "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
@@ -111,142 +259,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         self.random_state = random_state
         self.verbose = verbose
 
-    # What this estimator brings to the shared fit.
-
-    _auto = Detection
-    _accepts_missing = True
-
-    def _n_latents(self):
-        return self.n_estimators * self.n_components_
-
-    def _fit_scaler(self, X, sample_weight):
-        if self.scaling != "robust":
-            return Scaler(self.scaling).fit(X, sample_weight)
-        scaler = Scaler("robust", clip=CLIP).fit(X, sample_weight)
-        scale_by_core(scaler, X, sample_weight, self.core_fraction)
-        return scaler
-
-    def _needs_pca(self):
-        return self.init == "pca" or isinstance(self.n_components, float)
-
-    def _choose_n_latents(self, pca):
-        if isinstance(self.n_components, str):
-            return Detection.n_components(self.n_features_in_)
-        return super()._choose_n_latents(pca)
-
-    def _objective(self):
-        return Objective(self.loss, kl=float(self.variational), missing=True)
-
-    def _make_net(self, n_features, pca, rotation, seeds):
-        network = self._network(n_features)
-        device = resolve_device(self.device)
-        draws = np.random.RandomState(seeds[0])
-        module = build_members(
-            network,
-            n_features,
-            self.n_components_,
-            link=make_link(*self._link_parameters()),
-            pca=pca if self.init == "pca" else None,
-            variational=self.variational,
-            seeds=draws.randint(np.iinfo(np.int32).max - 1, size=self.n_estimators).tolist(),
-        )
-        net = MemberNet(
-            module.to(device),
-            self._objective(),
-            n_members=self.n_estimators,
-            score_method=self.score_method,
-            corruption=Corruption(generator(seeds[1], device), variational=self.variational),
-            batch_generator=generator(seeds[2]),
-            precision=self.precision,
-            device=device,
-            global_seed=None if is_ours(network) else seeds[0],
-        )
-        return net.initialize()  # it is asked before it is trained
-
-    def _fit(self, X, sample_weight):
-        rng = check_random_state(self.random_state)
-        held_out = self._held_out(X.shape[0], rng)
-        n_core = self._check_core(X.shape[0] - held_out.shape[1])
-        going_on = self.warm_start and hasattr(self, "net_")
-        if going_on:
-            self._continue(n_core)
-        else:
-            _, pca, seeds = self._start(X, sample_weight, rng)
-            self._build_net(n_core, pca, None, seeds)
-            self._place_centre(X, sample_weight)
-        rows = self._rows(X).in_memory()
-        weights = np.ones(X.shape[0]) if sample_weight is None else sample_weight
-        inner = self._train_on_core(rows, weights, held_out, starts=not going_on)
-        if self.score_method == "mahalanobis":
-            self.net_.locate(rows, inner)
-        self._record_training()
-        seen = SeenLosses.of(self.net_.raw_losses(rows), weights, held_out)
-        self._learn_threshold(seen)
-        self._seen = seen.last(WINDOW)
-
-    def _train_once(self, X, sample_weight, rng):
-        if self.score_method == "mahalanobis":
-            raise ValueError(
-                "score_method='mahalanobis' needs all rows at once: use fit, or another "
-                "score_method with partial_fit."
-            )
-        starts = not hasattr(self, "_seen")
-        held_out = self._held_out(X.shape[0], rng)
-        if starts:
-            self._check_core(X.shape[0] - held_out.shape[1])
-            self._place_centre(X, sample_weight)
-        rows = self._rows(X).in_memory()
-        weights = np.ones(X.shape[0]) if sample_weight is None else sample_weight
-        own = own_weights(weights, held_out)
-        inner = self._choose_core(rows, own, starts)
-        self.net_.train_on(MemberRows(rows, own * inner))
-        seen = SeenLosses.of(self.net_.raw_losses(rows), weights, held_out)
-        self._seen = (seen if starts else self._seen.then(seen)).last(WINDOW)
-        self._learn_threshold(self._seen)
-
-    def _held_out(self, n_rows, rng):
-        """Numbers of the rows that each member does not train on, different ones if possible."""
-        n_held_out = min(int(self.validation_fraction * n_rows), MAX_HELD_OUT)
-        n_held_out = min(max(n_held_out, int(n_rows >= 4)), n_rows - 2) if n_rows > 2 else 0
-        places = np.arange(self.n_estimators * n_held_out) % n_rows
-        return rng.permutation(n_rows)[places].reshape(self.n_estimators, n_held_out)
-
-    def _check_core(self, n_rows):
-        """Number of rows in the core; raise if there are not two."""
-        n_core = int(np.ceil(self.core_fraction * n_rows - 1e-9))
-        if n_core < 2:
-            raise ValueError(
-                f"core_fraction={self.core_fraction!r} leaves {n_core} of {n_rows} rows to "
-                "train on; at least 2 are needed. Raise it, or fit on more rows."
-            )
-        return n_core
-
-    def _place_centre(self, X, sample_weight):
-        self.net_.place_centre(column_moments(X, sample_weight, self._scaler.transform).mean)
-
-    def _train_on_core(self, rows, weights, held_out, starts):
-        """Train on the rows with the lowest losses, which training then says anew."""
-        net = self.net_
-        own = own_weights(weights, held_out)
-        valid = None
-        if self.early_stopping and held_out.size:
-            valid = MemberRows(rows, np.tile(weights, (len(own), 1)) - own)
-        n_epochs = net.max_epochs
-        n_refits = 0 if self.core_fraction == 1 else self.n_refits
-        for left in range(n_refits, -1, -1):
-            net.set_params(max_epochs=n_epochs if left == 0 else ceil(n_epochs * SHARE_OF_REFIT))
-            inner = self._choose_core(rows, own, starts and left == n_refits)
-            net.train(MemberRows(rows, own * inner), valid)
-            if net.stop_ == "interrupted":
-                break
-        return inner
-
-    def _choose_core(self, rows, own_weights, starts):
-        """Masks of the rows that members reproduce best; before training, the centre says."""
-        *members, centre = self.net_.row_losses(rows)
-        losses = [centre] * len(members) if starts else members
-        pairs = zip(losses, own_weights, strict=True)
-        return np.stack([inner_rows(loss, own, self.core_fraction) for loss, own in pairs])
+    # What follows training.
 
     def _learn_threshold(self, seen):
         share_kept = None
@@ -256,9 +269,9 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         self._held_out_scores = HeldOut.of(seen, self._rule)
         if self.threshold == "contamination" and self.contamination != "auto":
             scores = self._rule.scores(seen.raw)
-            limit = quantile(scores, 1.0 - self.contamination, seen.weights)
+            limit = limit_above(scores, self.contamination, seen.weights)
         else:
-            rule = "fence" if self.threshold == "contamination" else self.threshold
+            rule = "level" if self.threshold == "contamination" else self.threshold
             limit = held_out_threshold(self._held_out_scores, rule, self.n_std)
         self.offset_ = -float(limit)
 
@@ -325,7 +338,30 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         Returns
         -------
         pvalues : ndarray of shape (n_samples,)
-            In (0, 1], uniform on rows like those of ``fit``.
+            In (0, 1]: uniform on fresh rows like those that were held out in ``fit``; with
+            outliers among these, rather too large.
+
+        Notes
+        -----
+        Each member compares a row with the rows that it did not train on itself; the
+        p-value is that of cross-conformal prediction (Vovk, 2015).
+
+        Examples
+        --------
+        Outliers among fresh rows with a false discovery rate of at most 10 % (Benjamini
+        and Hochberg):
+
+        >>> import numpy as np
+        >>> from scipy.stats import false_discovery_control
+        >>> from skae import AutoencoderOutlierDetector
+        >>> rng = np.random.default_rng(0)
+        >>> detector = AutoencoderOutlierDetector(core_fraction=1.0, random_state=0)
+        >>> detector = detector.fit(rng.normal(size=(1000, 5)))
+        >>> fresh = rng.normal(size=(100, 5))
+        >>> fresh[:10] += 8
+        >>> outliers = false_discovery_control(detector.pvalues(fresh)) < 0.1
+        >>> int(outliers[:10].sum())
+        10
         """
         check_is_fitted(self)
         X, give_back = self._open(X)
@@ -347,28 +383,55 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
             nothing. A DataFrame where the columns' names are known.
         """
         check_is_fitted(self)
-        rows, _ = self._open(X)
+        rows, give_back = self._open(X)
         contributions = np.empty(rows.shape)
         for span, raw, cells in self.net_.cell_losses(self._rows(rows)):
             contributions[span] = self._contributions(raw, cells)
-        return self._named(contributions, X)
+        return self._named(contributions, X, give_back)
 
     def correct(self, X, columns=None):
+        """Replace the cells that make rows outliers by what they should have been.
+
+        In an outlier, a cell is guilty if it contributes more than the threshold's even
+        share, ``-offset_ / n_features_in_``. Guilty cells are read as missing, then as the
+        members reproduce the row, until they settle.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows.
+        columns : int, str or list of these, default=None
+            Columns that are known to be wrong: their cells are replaced in every row,
+            and no others. None leaves it to the contributions; inliers then come back as
+            they are.
+
+        Returns
+        -------
+        X_corrected : ndarray or DataFrame of shape (n_samples, n_features)
+            Rows in the units of X; all other cells are what they were. A DataFrame where
+            the columns' names are known.
+
+        Raises
+        ------
+        ValueError
+            If a column is unknown.
+        """
         check_is_fitted(self)
-        allowed = self._column_mask(columns)
-        rows, _ = self._open(X)
-        dtype = output_dtype(rows)
+        told = None if columns is None else self._column_mask(columns)
+        rows, give_back = self._open(X)
         limit = -self.offset_ / self.n_features_in_
 
         def find_guilty(raw, cells):
+            if told is not None:
+                return np.tile(told, (raw.shape[1], 1))
             outlying = -self._rule.scores(raw) < self.offset_
-            return outlying[:, None] & allowed & (self._contributions(raw, cells) > limit)
+            return outlying[:, None] & (self._contributions(raw, cells) > limit)
 
-        corrected = np.array(as_dense(rows), dtype=dtype)
+        corrected = np.array(as_dense(rows), dtype=output_dtype(rows))
         for span, guilty, scaled in self.net_.repaired_rows(self._rows(rows), find_guilty):
-            told = self._scaler.inverse_transform(scaled, dtype)
-            corrected[span][guilty] = told[guilty]
-        return self._named(corrected, X)
+            values = self._scaler.inverse_transform(scaled, corrected.dtype)
+            corrected[span][guilty] = values[guilty]
+        return self._named(corrected, X, give_back)
 
     def _scores(self, X):
         return self._rule.scores(self.net_.raw_losses(self._rows(X)))
@@ -377,9 +440,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         return np.einsum("mn,mnd->nd", self._rule.factors(raw), cells)
 
     def _column_mask(self, columns):
-        """Mask of the columns that are named or numbered; all of them for None."""
-        if columns is None:
-            return np.ones(self.n_features_in_, dtype=bool)
+        """Mask of the columns that are named or numbered."""
         names = list(getattr(self, "feature_names_in_", ()))
         mask = np.zeros(self.n_features_in_, dtype=bool)
         for column in [columns] if isinstance(columns, str | Integral) else columns:
@@ -395,17 +456,11 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
                 )
         return mask
 
-    def _named(self, cells, X):
+    def _named(self, cells, X, give_back):
         """A DataFrame where the columns' names are known, indexed as X is."""
         if not hasattr(self, "feature_names_in_"):
-            return cells
+            return give_back(cells)
         import pandas as pd
 
-        return pd.DataFrame(cells, columns=self.feature_names_in_, index=getattr(X, "index", None))
-
-
-def own_weights(weights, held_out):
-    """Weights of the rows for each member, zero for those that it does not train on."""
-    own = np.tile(weights, (len(held_out), 1))
-    np.put_along_axis(own, held_out, 0.0, axis=1)
-    return own
+        index = X.index if isinstance(X, pd.DataFrame) else None
+        return pd.DataFrame(cells, columns=self.feature_names_in_, index=index)

@@ -1,0 +1,332 @@
+"""Outlier detectors on ADBench's tables, what they cost, and what members cost.
+
+    python benchmarks/bench_outliers.py --data DIR
+    python benchmarks/bench_outliers.py --only speed
+
+Protocol: at most 5000 rows of each table (stratified, seed 0), 70/30 stratified splits
+with seeds 0 and 1, fitted on the contaminated training part without labels, measured on
+the rest. All but IsolationForest and skae's detector, which scale for themselves, are given
+columns scaled to [0, 1] on the training part. PyOD's detectors are left out where PyOD is
+not installed (``pip install pyod``).
+"""
+
+import argparse
+import contextlib
+import io
+import logging
+import subprocess
+import sys
+import warnings
+from time import perf_counter
+
+import numpy as np
+import torch
+from _common import (
+    add_data_argument,
+    load_part,
+    machine_line,
+    markdown_table,
+    outlier_tables,
+    report,
+    save_part,
+    write_markdown,
+)
+from sklearn.ensemble import IsolationForest
+from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import MinMaxScaler
+from threadpoolctl import threadpool_limits
+
+from skae import AutoencoderOutlierDetector
+from skae._core import scale_by_core
+from skae._scaling import Scaler
+
+MAX_ROWS = 5000
+SPLIT_SEEDS = (0, 1)
+FOREST_SEEDS = range(5)
+SKAE, FOREST, CONTROL = "skae", "IsolationForest", "no network"
+PYOD = {
+    "ECOD": "ecod",
+    "COPOD": "copod",
+    "HBOS": "hbos",
+    "KNN": "knn",
+    "PCA": "pca",
+    "AutoEncoder": "auto_encoder",
+    "VAE": "vae",
+    "DeepSVDD": "deep_svdd",
+}
+N_RESAMPLES = 10_000
+
+
+class NoNetwork:
+    """skae's scaling, core and loss, with one and the same reconstruction for all rows."""
+
+    def fit(self, X):
+        self.scaler = Scaler("robust", clip=8.0).fit(X)
+        scale_by_core(self.scaler, X, None, 0.7)
+        return self
+
+    def score_samples(self, X):
+        return -np.log1p(self.scaler.transform(X) ** 2).mean(axis=1)
+
+
+class FromPyOD:
+    """A detector of PyOD as it comes, higher scores for normal rows."""
+
+    def __init__(self, name):
+        module = __import__(f"pyod.models.{PYOD[name]}", fromlist=[name])
+        self.build = getattr(module, name)
+        self.name = name
+
+    def fit(self, X):
+        self.scaler = MinMaxScaler().fit(X)
+        needs = {"n_features": X.shape[1]} if self.name == "DeepSVDD" else {}
+        with quiet():
+            self.detector = self.build(**needs).fit(self.scaler.transform(X))
+        return self
+
+    def score_samples(self, X):
+        with quiet():
+            return -self.detector.decision_function(self.scaler.transform(X))
+
+
+@contextlib.contextmanager
+def quiet():
+    """Without prints, progress bars, logs and warnings."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        logging.disable(logging.WARNING)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+        logging.disable(logging.NOTSET)
+
+
+def detectors(seed):
+    """Lists of detectors by name; what is reported is the mean over a list."""
+    found = {
+        SKAE: [AutoencoderOutlierDetector(random_state=seed)],
+        FOREST: [IsolationForest(random_state=s) for s in FOREST_SEEDS],
+        CONTROL: [NoNetwork()],
+    }
+    try:
+        import pyod  # noqa: F401
+    except ImportError:
+        print("PyOD is not installed: its detectors are left out.")
+        return found
+    return found | {f"PyOD {name}": [FromPyOD(name)] for name in PYOD}
+
+
+# Quality.
+
+
+def load_table(path):
+    with np.load(path, allow_pickle=False) as file:
+        X, y = file["X"].astype(np.float64), file["y"].astype(int)
+    if len(X) > MAX_ROWS:
+        X, _, y, _ = train_test_split(X, y, train_size=MAX_ROWS, stratify=y, random_state=0)
+    return X, y
+
+
+def measure_tables(data):
+    """AUROC, AP and seconds of every detector on every table, means over the splits."""
+    rows = []
+    for path in outlier_tables(data):
+        X, y = load_table(path)
+        measured = [measure_split(X, y, seed) for seed in SPLIT_SEEDS]
+        for name in measured[0]:
+            auroc, ap, fit, score = np.mean([split[name] for split in measured], axis=0)
+            row = {"table": path.stem, "detector": name, "auroc": auroc, "ap": ap}
+            rows.append(row | {"fit_s": fit, "score_s": score})
+            report(rows[-1])
+    return rows
+
+
+def measure_split(X, y, seed):
+    X_train, X_test, _, y_test = train_test_split(
+        X, y, test_size=0.3, stratify=y, random_state=seed
+    )
+    measured = {}
+    for name, contestants in detectors(seed).items():
+        runs = [measure(contestant, X_train, X_test, y_test) for contestant in contestants]
+        measured[name] = np.mean(runs, axis=0)
+    return measured
+
+
+def measure(detector, X_train, X_test, y_test):
+    start = perf_counter()
+    detector.fit(X_train)
+    fitted = perf_counter()
+    scores = -detector.score_samples(X_test)
+    seconds = fitted - start, perf_counter() - fitted
+    return roc_auc_score(y_test, scores), average_precision_score(y_test, scores), *seconds
+
+
+def by_detector(rows, key):
+    """{detector: values over the tables}, tables in one order."""
+    names = dict.fromkeys(row["detector"] for row in rows)
+    return {n: np.array([row[key] for row in rows if row["detector"] == n]) for n in names}
+
+
+def summary(rows):
+    """One line per detector, the best mean AUROC first."""
+    auroc, ap, fit, score = (by_detector(rows, key) for key in ("auroc", "ap", "fit_s", "score_s"))
+    ranks = (-np.array(list(auroc.values()))).argsort(axis=0).argsort(axis=0) + 1
+    lines = []
+    for name, rank in zip(auroc, ranks, strict=True):
+        line = {
+            "detector": name,
+            "AUROC": round(auroc[name].mean(), 3),
+            "AP": round(ap[name].mean(), 3),
+            "mean rank": round(float(rank.mean()), 1),
+        }
+        for key, values in (("AUROC", auroc), ("AP", ap)):
+            against = values[SKAE] - values[name]
+            line[f"skae better by, {key}"] = "" if name == SKAE else interval(against)
+            line[f"skae wins, {key}"] = (
+                "" if name == SKAE else f"{(against > 0).sum()} to " + str((against < 0).sum())
+            )
+        line["fit s"] = round(fit[name].mean(), 2)
+        line["score s"] = round(score[name].mean(), 3)
+        lines.append(line)
+    return sorted(lines, key=lambda line: -line["AUROC"])
+
+
+def interval(differences):
+    """Mean difference, and the 95 % interval of a bootstrap over tables."""
+    draws = np.random.default_rng(0).choice(differences, (N_RESAMPLES, len(differences)))
+    low, high = np.percentile(draws.mean(axis=1), [2.5, 97.5])
+    return f"{differences.mean():+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def per_table(rows):
+    auroc, ap = by_detector(rows, "auroc"), by_detector(rows, "ap")
+    shown = [name for name in (SKAE, FOREST, CONTROL) if name in auroc]
+    lines = []
+    for i, table in enumerate(dict.fromkeys(row["table"] for row in rows)):
+        line = {"table": table}
+        line |= {f"{name}, AUROC": round(auroc[name][i], 3) for name in shown}
+        line |= {f"{name}, AP": round(ap[name][i], 3) for name in shown}
+        lines.append(line)
+    return lines
+
+
+# Speed.
+
+
+def factors_table(n_rows, seed=0):
+    """Float32 rows of 20 columns that five factors make, with noise."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n_rows, 5)) @ rng.normal(size=(5, 20))
+    return (X + 0.3 * rng.normal(size=X.shape)).astype(np.float32)
+
+
+def seconds_of(function, *args):
+    start = perf_counter()
+    function(*args)
+    return perf_counter() - start
+
+
+def measure_speed(n_rounds=5):
+    X = factors_table(5000)
+    members = {m: AutoencoderOutlierDetector(n_estimators=m, random_state=0) for m in (1, 4, 8)}
+    members[1].fit(X)
+    rounds = [{m: seconds_of(d.fit, X) for m, d in members.items()} for _ in range(n_rounds)]
+    median = {m: float(np.median([r[m] for r in rounds])) for m in members}
+    ratio = float(np.median([r[8] / r[1] for r in rounds]))
+    large = factors_table(50_000)
+    fit_large = seconds_of(members[4].fit, large)
+    forest = IsolationForest(random_state=0).fit(large)
+    million = factors_table(10**6)
+    ratios = []
+    for _ in range(3):
+        ours = seconds_of(members[4].score_samples, million)
+        ratios.append(ours / seconds_of(forest.score_samples, million))
+    return [
+        line("fit 5000x20, default (4 members), one core, s", median[4], "3"),
+        line("fit 5000x20, 8 members over 1, ratio", ratio, "3"),
+        line("fit 50000x20, one core, s", fit_large, "15"),
+        line("score 1000000x20, one core, s", ours, ""),
+        line("score 1000000x20 over IsolationForest's, ratio", float(np.median(ratios)), "1"),
+        line("score 1000000x20, MiB above the data", memory_of_scoring(), "500"),
+    ]
+
+
+def line(what, measured, limit):
+    row = {"what": what, "measured": round(measured, 2), "at most": limit}
+    report(row)
+    return row
+
+
+def memory_of_scoring():
+    """Peak resident MiB above what is resident before, in a process of its own."""
+    command = [sys.executable, __file__, "--memory"]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def print_memory():
+    import psutil
+
+    detector = AutoencoderOutlierDetector(random_state=0, max_epochs=1).fit(factors_table(5000))
+    X = factors_table(10**6)
+    detector.score_samples(X[:100_000])
+    import threading
+
+    process, peak, done = psutil.Process(), [0], threading.Event()
+
+    def watch():
+        while not done.wait(0.002):
+            peak[0] = max(peak[0], process.memory_info().rss)
+
+    before = process.memory_info().rss
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    detector.score_samples(X)
+    done.set()
+    watcher.join()
+    print((peak[0] - before) / 2**20)
+
+
+# All of it.
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    add_data_argument(parser)
+    parser.add_argument("--only", choices=["tables", "speed"])
+    parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        if arguments.memory:
+            print_memory()
+            return
+        if arguments.only != "tables":
+            save_part("outliers_speed", {"machine": machine_line(), "rows": measure_speed()})
+        if arguments.only != "speed":
+            rows = measure_tables(arguments.data)
+            save_part("outliers_tables", {"machine": machine_line(), "rows": rows})
+    write_results()
+
+
+def write_results():
+    blocks = ["# Outlier detectors"]
+    tables, speed = load_part("outliers_tables"), load_part("outliers_speed")
+    if tables:
+        blocks += [
+            "## 22 tables of ADBench",
+            __doc__.split("Protocol: ")[1].strip() + " *skae better by* is the mean difference "
+            "with the 95 % interval of a bootstrap over tables; *no network* is skae's scaling, core "
+            "and loss without a network. Seconds are means per split.",
+            markdown_table(summary(tables["rows"])),
+            markdown_table(per_table(tables["rows"])),
+            tables["machine"],
+        ]
+    if speed:
+        blocks += ["## Cost", markdown_table(speed["rows"]), speed["machine"]]
+    write_markdown("outliers", *blocks)
+
+
+if __name__ == "__main__":
+    main()
