@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.covariance import ledoit_wolf
 
+from skae._sklearn import weighted_percentile
+
 # A normal distribution's standard deviation in units of its median absolute deviation.
 DEVIATIONS_PER_MAD = 1.4826
 # Share of normal rows that the rule "level" takes for outliers.
@@ -195,8 +197,8 @@ def held_out_threshold(held_out, rule, n_std):
         mean = np.average(scores, weights=weights)
         return mean + n_std * np.sqrt(np.average((scores - mean) ** 2, weights=weights))
     if rule == "mad":
-        median = weighted_median(scores, weights)
-        deviation = weighted_median(np.abs(scores - median), weights)
+        median = weighted_percentile(scores, weights)
+        deviation = weighted_percentile(np.abs(scores - median), weights)
         return median + n_std * DEVIATIONS_PER_MAD * deviation
     return limit_above(scores, LEVEL, weights)
 
@@ -208,8 +210,3 @@ def limit_above(scores, share, weights):
     n_above = int(np.abs(taken - share * taken[-1]).argmin())
     neighbours = scores[order[max(n_above - 1, 0) : n_above + 1]]
     return float(neighbours.mean())
-
-
-def weighted_median(values, weights):
-    """Median; giving a row a larger weight is repeating it."""
-    return limit_above(values, 0.5, weights)

@@ -5,7 +5,7 @@ from sklearn.base import clone
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
-from skae import AutoencoderTransformer
+from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 
 REASON = (
     "Training is stochastic: a repeated row falls into other batches than a heavy one. "
@@ -15,7 +15,7 @@ EXPECTED_FAILED_CHECKS = {
     "check_sample_weight_equivalence_on_dense_data": REASON,
     "check_sample_weight_equivalence_on_sparse_data": REASON,
 }
-ESTIMATORS = [
+TRANSFORMERS = [
     AutoencoderTransformer(max_epochs=2),
     AutoencoderTransformer(n_components=2, hidden_layer_sizes=8, max_epochs=3),
     AutoencoderTransformer(
@@ -29,13 +29,32 @@ ESTIMATORS = [
         tied_weights=True,
     ),
 ]
+DETECTORS = [
+    AutoencoderOutlierDetector(),
+    AutoencoderOutlierDetector(
+        n_estimators=2,
+        variational=True,
+        score_method="density",
+        aggregation="median",
+        max_epochs=3,
+        early_stopping=True,
+    ),
+    AutoencoderOutlierDetector(
+        n_estimators=1,
+        core_fraction=1.0,
+        init="pca",
+        scaling="standard",
+        loss="squared_error",
+        max_epochs=5,
+    ),
+    AutoencoderOutlierDetector(score_method="mahalanobis", aggregation="max", max_epochs=5),
+]
 # Checks that check_estimator does not run by itself.
-FURTHER_CHECKS = [
-    "check_dataframe_column_names_consistency",
+FURTHER_CHECKS = ["check_dataframe_column_names_consistency", "check_param_validation"]
+FURTHER_TRANSFORMER_CHECKS = [
     "check_get_feature_names_out_error",
     "check_global_output_transform_pandas",
     "check_global_set_output_transform_polars",
-    "check_param_validation",
     "check_set_output_transform",
     "check_set_output_transform_pandas",
     "check_set_output_transform_polars",
@@ -46,7 +65,7 @@ FURTHER_CHECKS = [
 
 # Not strict: a fit that keeps epoch 0 is PCA, and PCA passes them.
 @parametrize_with_checks(
-    ESTIMATORS,
+    [*TRANSFORMERS, *DETECTORS],
     expected_failed_checks=lambda estimator: EXPECTED_FAILED_CHECKS,
     xfail_strict=False,
 )
@@ -57,15 +76,30 @@ def test_sklearn_compatible(estimator, check):
 # The checks themselves mix frames and arrays; PCA warns in them, too.
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning")
 @pytest.mark.filterwarnings("ignore:X has feature names, but:UserWarning")
-@pytest.mark.parametrize("check", FURTHER_CHECKS)
-@pytest.mark.parametrize("estimator", ESTIMATORS, ids=["default", "small", "random"])
+@pytest.mark.parametrize("check", [*FURTHER_CHECKS, *FURTHER_TRANSFORMER_CHECKS])
+@pytest.mark.parametrize("estimator", TRANSFORMERS, ids=["default", "small", "random"])
 def test_further_sklearn_checks(estimator, check):
     getattr(estimator_checks, check)(type(estimator).__name__, clone(estimator))
 
 
-def test_only_the_expected_checks_fail():
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning")
+@pytest.mark.filterwarnings("ignore:X has feature names, but:UserWarning")
+@pytest.mark.parametrize("check", FURTHER_CHECKS)
+@pytest.mark.parametrize("estimator", DETECTORS, ids=["default", "density", "one", "mahalanobis"])
+def test_further_sklearn_checks_of_detectors(estimator, check):
+    getattr(estimator_checks, check)(type(estimator).__name__, clone(estimator))
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        AutoencoderTransformer(2, hidden_layer_sizes=4, max_epochs=1),
+        AutoencoderOutlierDetector(max_epochs=1),
+    ],
+    ids=lambda estimator: type(estimator).__name__,
+)
+def test_only_the_expected_checks_fail(estimator):
     """check_estimator itself, and no failure that we do not explain."""
-    estimator = AutoencoderTransformer(2, hidden_layer_sizes=4, max_epochs=1)
     results = check_estimator(
         estimator, expected_failed_checks=EXPECTED_FAILED_CHECKS, on_skip=None
     )

@@ -16,8 +16,11 @@ from skae._engine._net import AutoencoderNet
 from skae._scoring import Location
 
 Losses = NDArray[np.float64]
+Judge = Callable[[Losses, Losses], tuple[NDArray[np.bool_], NDArray[np.float64]]]
+# Cells that contribute this share of the row's largest contribution are guilty with it.
+TAKEN_AT_ONCE = 0.75
 # Rounds in which replaced cells settle.
-REPAIR_ROUNDS = 5
+REPAIR_ROUNDS = 20
 
 
 class MemberRows(Rows):
@@ -95,10 +98,12 @@ class MemberNet(AutoencoderNet):
         return np.concatenate(parts)
 
     def decode_rows(self, Z: NDArray[Any]) -> Any:
+        def decode(z: Tensor) -> Tensor:
+            return self._mean_output(z.unflatten(1, (self.n_members, -1)).movedim(1, 0))
+
         for span in self._spans(len(Z)):
             z = torch.from_numpy(np.array(Z[span], dtype=np.float32)).to(self.device)
-            by_member = z.unflatten(1, (self.n_members, -1)).movedim(1, 0)
-            yield span, self._evaluate(self._mean_output, by_member)
+            yield span, self._evaluate(decode, z)
 
     def reconstruct_rows(self, rows: SourceRows, n_latents: int | None = None) -> Any:
         for span, x in self._inference_batches(rows):
@@ -125,7 +130,10 @@ class MemberNet(AutoencoderNet):
 
     def row_losses(self, rows: SourceRows | TensorRows) -> Losses:
         """Mean loss per observed cell, of shape (n_members + 1, n_rows)."""
-        parts = [self._evaluate(self._row_losses, x) for _, x in self._inference_batches(rows)]
+        parts = [
+            self._evaluate(self._row_losses, x, row_axis=1)
+            for _, x in self._inference_batches(rows)
+        ]
         return np.concatenate(parts, axis=1).astype(np.float64)
 
     def cell_losses(self, rows: SourceRows) -> Iterator[tuple[slice, Losses, Losses]]:
@@ -133,27 +141,59 @@ class MemberNet(AutoencoderNet):
         for span, x in self._inference_batches(rows):
             yield span, *self._shared_out(x)
 
-    def repaired_rows(
-        self, rows: SourceRows, find_guilty: Callable[[Losses, Losses], NDArray[np.bool_]]
-    ) -> Iterator[tuple[slice, NDArray[np.bool_], NDArray[np.float32]]]:
-        """Yield slices, masks of guilty cells, and scaled rows with these replaced.
+    def find_guilty(self, rows: SourceRows, judge: Judge, limit: float) -> NDArray[np.bool_]:
+        """Mask of the cells without which outliers would be none.
 
-        Guilty cells are read as missing first, so that they do not speak for themselves,
-        and then as the members reproduce them, until they settle.
+        `judge` tells from raw losses and cells which rows are outliers and what their cells
+        contribute. Cells above `limit` are taken away, those first that contribute
+        `TAKEN_AT_ONCE` of the row's largest or more: one wrong cell spoils what the
+        members say of all others.
+        """
+        guilty = np.zeros((len(rows), rows.n_features), dtype=bool)
+        for span, x in self._inference_batches(rows):
+            outlying, contributions = judge(*self._shared_out(x))
+            suspect = outlying[:, None] & (contributions > limit)
+            own = guilty[span]
+            open_rows = np.flatnonzero(suspect.any(axis=1))
+            while len(open_rows):
+                left = np.where(suspect[open_rows] & ~own[open_rows], contributions[open_rows], 0)
+                worst = left.max(axis=1, keepdims=True)
+                own[open_rows] |= (left >= TAKEN_AT_ONCE * worst) & (left > 0)
+                open_rows = open_rows[worst[:, 0] > 0]
+                if len(open_rows):
+                    some = x[open_rows].masked_fill(_mask(own[open_rows], x), torch.nan)
+                    still, told = judge(*self._shared_out(some))
+                    contributions[open_rows] = told
+                    open_rows = open_rows[still]
+        return guilty
+
+    def repaired_rows(
+        self, rows: SourceRows, guilty: NDArray[np.bool_]
+    ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Yield slices, and scaled rows with guilty cells replaced.
+
+        They are read as missing first, so that they do not speak for themselves, and
+        then as the members reproduce them, until they settle.
         """
         for span, x in self._inference_batches(rows):
-            guilty = find_guilty(*self._shared_out(x))
-            mask = torch.from_numpy(guilty).to(x.device)
-            repaired = x.masked_fill(mask, torch.nan)
-            for _ in range(REPAIR_ROUNDS):
-                told = torch.from_numpy(self._evaluate(self.reconstruct, repaired)).to(x.device)
-                repaired = torch.where(mask, told, x)
-            yield span, guilty, repaired.cpu().numpy()
+            spoilt = guilty[span].any(axis=1)
+            repaired = x.cpu().numpy()
+            if spoilt.any():
+                repaired[spoilt] = self._repair(x[spoilt], guilty[span][spoilt])
+            yield span, repaired
+
+    def _repair(self, x: Tensor, guilty: NDArray[np.bool_]) -> NDArray[np.float32]:
+        mask = _mask(guilty, x)
+        repaired = x.masked_fill(mask, torch.nan)
+        for _ in range(REPAIR_ROUNDS):
+            told = torch.from_numpy(self._evaluate(self.reconstruct, repaired)).to(x.device)
+            repaired = torch.where(mask, told, x)
+        return repaired.cpu().numpy()
 
     def _shared_out(self, x: Tensor) -> tuple[Losses, Losses]:
         """Raw losses, and the same shared out among the cells."""
         raw = self._raw(x)
-        cells = self._evaluate(self._cells, x).astype(np.float64)
+        cells = self._evaluate(self._cells, x, row_axis=1).astype(np.float64)
         sums = cells.sum(axis=2)
         # A row that is reproduced exactly, or has no cell at all, blames all alike.
         cells[sums == 0], sums[sums == 0] = 1.0, cells.shape[2]
@@ -161,14 +201,16 @@ class MemberNet(AutoencoderNet):
 
     def locate(self, rows: SourceRows | TensorRows, inner: NDArray[np.bool_]) -> None:
         """Learn where latents and log losses lie; `inner` is each member's mask of rows."""
-        points = [self._evaluate(self._points, x) for _, x in self._inference_batches(rows)]
+        points = [
+            self._evaluate(self._points, x, row_axis=1) for _, x in self._inference_batches(rows)
+        ]
         pairs = zip(np.concatenate(points, axis=1), inner, strict=True)
         self.locations_ = [Location.of(own[mask]) for own, mask in pairs]
 
     def _raw(self, x: Tensor) -> Losses:
-        raw = self._evaluate(self._row_losses, x).astype(np.float64)
+        raw = self._evaluate(self._row_losses, x, row_axis=1).astype(np.float64)
         if self.score_method == "mahalanobis":
-            points = self._evaluate(self._points, x)
+            points = self._evaluate(self._points, x, row_axis=1)
             pairs = zip(self.locations_, points, strict=True)
             raw[:-1] = [location.distances(own) for location, own in pairs]
         return raw
@@ -194,3 +236,7 @@ class MemberNet(AutoencoderNet):
     @property
     def _floats_per_row(self) -> int:
         return self.n_members * super()._floats_per_row
+
+
+def _mask(mask: NDArray[np.bool_], like: Tensor) -> Tensor:
+    return torch.from_numpy(mask).to(like.device)

@@ -34,6 +34,9 @@ from skae.networks._layers import set_generators
 
 # Rows of an inference batch: large enough for full speed, small enough to stay in cache.
 INFERENCE_BYTES = 8 * 2**20
+# Shorter batches are filled up: matrix products of few rows round otherwise, and a row
+# alone is to be that row of a batch.
+MIN_INFERENCE_ROWS = 16
 # Shares of the steps in which the learning rate rises and falls.
 RISE, FALL = 0.1, 0.4
 
@@ -365,10 +368,14 @@ class AutoencoderNet(NeuralNet):
             yield span, self._evaluate(reconstruct, x)
 
     @torch.no_grad()
-    def _evaluate(self, function: Any, x: Tensor) -> NDArray[np.float32]:
+    def _evaluate(self, function: Any, x: Tensor, row_axis: int = 0) -> NDArray[np.float32]:
+        """What a function says of rows; they stand in `row_axis` of the result."""
         self._set_training(False)
+        n_rows, n_missing = len(x), MIN_INFERENCE_ROWS - len(x)
+        if n_missing > 0:
+            x = torch.cat([x, x[-1:].expand(n_missing, -1)])
         with autocast(self.precision, x.device):
-            return function(x).float().cpu().numpy()
+            return function(x).narrow(row_axis, 0, n_rows).float().cpu().numpy()
 
     def _inference_batches(self, rows: SourceRows | TensorRows) -> Any:
         for span in self._spans(len(rows)):

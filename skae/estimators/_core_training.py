@@ -50,6 +50,11 @@ class CoreTrainingMixin:
         return super()._choose_n_latents(pca)
 
     def _objective(self):
+        if self.score_method == "density" and not self.variational:
+            raise ValueError(
+                "score_method='density' needs variational=True: a plain autoencoder has no "
+                "prior to diverge from."
+            )
         return Objective(self.loss, kl=float(self.variational), missing=True)
 
     def _make_net(self, n_features, pca, rotation, seeds):
@@ -100,11 +105,6 @@ class CoreTrainingMixin:
         self._seen = seen.last(WINDOW)
 
     def _train_once(self, X, sample_weight, rng):
-        if self.score_method == "mahalanobis":
-            raise ValueError(
-                "score_method='mahalanobis' needs all rows at once: use fit, or another "
-                "score_method with partial_fit."
-            )
         starts = not hasattr(self, "_seen")
         held_out = self._held_out(X.shape[0], rng)
         if starts:
@@ -115,6 +115,9 @@ class CoreTrainingMixin:
         own = own_weights(weights, held_out)
         inner = self._choose_core(rows, own, starts)
         self.net_.train_on(MemberRows(rows, own * inner))
+        # A few rows say nothing of a covariance: what is known stays.
+        if self.score_method == "mahalanobis" and (starts or len(rows) > self.n_components_ + 1):
+            self.net_.locate(rows, inner)
         seen = SeenLosses.of(self.net_.raw_losses(rows), weights, held_out)
         self._seen = (seen if starts else self._seen.then(seen)).last(WINDOW)
         self._learn_threshold(self._seen)

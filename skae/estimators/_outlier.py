@@ -392,9 +392,10 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
     def correct(self, X, columns=None):
         """Replace the cells that make rows outliers by what they should have been.
 
-        In an outlier, a cell is guilty if it contributes more than the threshold's even
-        share, ``-offset_ / n_features_in_``. Guilty cells are read as missing, then as the
-        members reproduce the row, until they settle.
+        Cells that contribute more than the threshold's even share,
+        ``-offset_ / n_features_in_``, are suspect. They are taken away, the largest
+        contributions first, until the rest of the row is no outlier any more; these cells
+        are then replaced as the members reproduce them from the rest.
 
         Parameters
         ----------
@@ -417,21 +418,21 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
             If a column is unknown.
         """
         check_is_fitted(self)
-        told = None if columns is None else self._column_mask(columns)
         rows, give_back = self._open(X)
-        limit = -self.offset_ / self.n_features_in_
-
-        def find_guilty(raw, cells):
-            if told is not None:
-                return np.tile(told, (raw.shape[1], 1))
-            outlying = -self._rule.scores(raw) < self.offset_
-            return outlying[:, None] & (self._contributions(raw, cells) > limit)
-
+        if columns is None:
+            limit = -self.offset_ / self.n_features_in_
+            guilty = self.net_.find_guilty(self._rows(rows), self._judge, limit)
+        else:
+            guilty = np.tile(self._column_mask(columns), (rows.shape[0], 1))
         corrected = np.array(as_dense(rows), dtype=output_dtype(rows))
-        for span, guilty, scaled in self.net_.repaired_rows(self._rows(rows), find_guilty):
+        for span, scaled in self.net_.repaired_rows(self._rows(rows), guilty):
             values = self._scaler.inverse_transform(scaled, corrected.dtype)
-            corrected[span][guilty] = values[guilty]
+            corrected[span][guilty[span]] = values[guilty[span]]
         return self._named(corrected, X, give_back)
+
+    def _judge(self, raw, cells):
+        """Which rows are outliers, and what each cell contributes to the score."""
+        return -self._rule.scores(raw) < self.offset_, self._contributions(raw, cells)
 
     def _scores(self, X):
         return self._rule.scores(self.net_.raw_losses(self._rows(X)))
