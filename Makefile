@@ -8,6 +8,7 @@ STAMP := $(VENV)/.installed
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py --output demo
+	$(BIN)/python examples/demo_outliers.py --output demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
@@ -24,6 +25,8 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/bench_engine.py
 	$(BIN)/python benchmarks/bench_memory.py
 	$(BIN)/python benchmarks/bench_latents.py
+	$(BIN)/python benchmarks/bench_outliers.py
+	$(BIN)/python benchmarks/bench_known_outliers.py
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info
