@@ -73,7 +73,7 @@ class Scaler:
     method : {"global", "standard", "minmax", "robust"} or None
         One common scale for all columns (the root mean variance), a standard
         deviation per column, the range per column, the interquartile range per
-        column, or no scaling at all.
+        column (half the range where quartiles coincide), or no scaling at all.
     clip : float, default=None
         Scaled values are cut off at this distance from zero.
 
@@ -118,7 +118,10 @@ class Scaler:
             lower, median, upper = (
                 weighted_percentile(sample, weight, 100 * q) for q in (0.25, 0.5, 0.75)
             )
-            spread = np.where(upper > lower, upper - lower, np.sqrt(variance))
+            # A column that is mostly one value: with its (small) standard deviation, the few
+            # rows that differ there would stand out more than those far out elsewhere.
+            half_range = (moments.high - moments.low) / 2
+            spread = np.where(upper > lower, upper - lower, half_range)
             return np.nan_to_num(np.asarray(median)), _one_where_zero(spread)
         return self.mean_, np.full_like(variance, _one_where_zero(np.sqrt(variance.mean())))
 

@@ -4,13 +4,15 @@ import pytest
 from numpy.testing import assert_allclose
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
+from sklearn.ensemble import IsolationForest
 from sklearn.model_selection import KFold, StratifiedKFold, cross_val_score
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import KNeighborsClassifier, LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skae import AutoencoderTransformer
-from skae.comparison import compare_knn
+from skae import AutoencoderOutlierDetector, AutoencoderTransformer
+from skae.comparison import compare_knn, compare_outlier_detectors
 
 COLUMNS = [
     "n_components",
@@ -94,3 +96,83 @@ def test_bad_input(transformers, params, error, message, Xy):
 def test_labels_are_needed(Xy):
     with pytest.raises(ValueError, match="y=None"):
         compare_knn([PCA(2)], Xy[0], None)
+
+
+# Outlier detectors.
+
+
+@pytest.fixture(scope="module", name="outliers")
+def rows_and_outliers():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(150, 4))
+    X[:15] += 6
+    return X, np.arange(150) < 15
+
+
+def test_outlier_table(outliers):
+    X, outlying = outliers
+    detectors = [
+        ("forest", IsolationForest(random_state=0)),
+        LocalOutlierFactor(novelty=True),
+        ("ours", AutoencoderOutlierDetector(max_epochs=5, random_state=0)),
+    ]
+    table = compare_outlier_detectors(detectors, X, outlying)
+    assert list(table.columns) == ["auroc", "average_precision", "fit_seconds", "score_seconds"]
+    assert list(table.index) == ["forest", "LocalOutlierFactor(novelty=True)", "ours"]
+    assert (table.loc[["forest", "ours"], "auroc"] > 0.95).all()
+    assert (table[["fit_seconds", "score_seconds"]] > 0).all(axis=None)
+
+
+def test_outlier_table_is_measured_on_held_out_rows(outliers):
+    X, outlying = outliers
+    table = compare_outlier_detectors([IsolationForest(random_state=0)], X, outlying, n_splits=2)
+    folds = StratifiedKFold(2, shuffle=True, random_state=0)
+    expected = [
+        roc_auc_score(
+            outlying[test], -IsolationForest(random_state=0).fit(X[train]).score_samples(X[test])
+        )
+        for train, test in folds.split(X, outlying)
+    ]
+    assert_allclose(table["auroc"].iloc[0], np.mean(expected))
+
+
+def test_both_conventions_for_labels(outliers):
+    X, outlying = outliers
+    detectors = [IsolationForest(random_state=0)]
+    tables = [
+        compare_outlier_detectors(detectors, X, y)
+        for y in (outlying, outlying.astype(int), np.where(outlying, -1, 1), pd.Series(outlying))
+    ]
+    assert len({table["auroc"].iloc[0] for table in tables}) == 1
+
+
+class Nosy(IsolationForest):
+    def fit(self, X, y=None, sample_weight=None):
+        assert y is None
+        return super().fit(X)
+
+
+def test_detectors_see_no_labels_and_stay_unfitted(outliers):
+    detector = Nosy(n_estimators=5)
+    compare_outlier_detectors([detector], *outliers)
+    assert not hasattr(detector, "estimators_")
+
+
+@pytest.mark.parametrize("y", [np.zeros(150), np.arange(150), np.ones((150, 1)), ["a"] * 150])
+def test_labels_that_say_nothing(y, outliers):
+    with pytest.raises(ValueError, match="y must hold 1 for outliers and 0 for inliers"):
+        compare_outlier_detectors([IsolationForest()], outliers[0], y)
+
+
+@pytest.mark.parametrize("detectors", [[], "forest", [PCA()], [IsolationForest], [None], 3])
+def test_what_is_no_detector(detectors, outliers):
+    with pytest.raises(TypeError, match="detectors"):
+        compare_outlier_detectors(detectors, *outliers)
+
+
+@pytest.mark.parametrize(
+    ("n_splits", "error"), [(1, ValueError), (2.5, TypeError), (True, TypeError)]
+)
+def test_bad_number_of_splits(n_splits, error, outliers):
+    with pytest.raises(error, match="n_splits"):
+        compare_outlier_detectors([IsolationForest()], *outliers, n_splits=n_splits)

@@ -103,11 +103,37 @@ def test_robust_ignores_outliers(table):
     )
 
 
-def test_robust_falls_back_on_the_deviation():
+def test_robust_falls_back_on_half_the_range():
     """More than half of the values are equal: the interquartile range is zero."""
     X = np.zeros((20, 1))
     X[:3, 0] = 5.0
-    assert_allclose(Scaler("robust").fit(X).scale_, X.std())
+    assert_allclose(Scaler("robust").fit(X).scale_, 2.5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_missing_cells_do_not_count(method, table, monkeypatch):
+    monkeypatch.setattr("skae._chunks.CHUNK_BYTES", 8 * 10 * 7)  # seven rows at a time
+    holes = np.array(table)
+    holes[::3, 2] = holes[5:, 4] = holes[:, 6] = np.nan
+    scaler = Scaler(method).fit(holes)
+    for j in (2, 4):
+        alone = Scaler("standard").fit(table[~np.isnan(holes[:, j])][:, [j]])
+        assert_allclose(scaler.mean_[j], alone.mean_, rtol=1e-9)
+        if method == "standard":
+            assert_allclose(scaler.scale_[j], alone.scale_, rtol=1e-9)
+    assert np.isfinite(scaler.center_).all()
+    assert (scaler.scale_ > 0).all()
+    assert_array_equal(np.isnan(scaler.transform(holes)), np.isnan(holes))
+
+
+def test_clipping_is_in_units_of_the_scale():
+    X = np.column_stack([np.arange(101.0), np.full(101, 3.0)])
+    scaler = Scaler("robust", clip=2.0).fit(X)
+    far = np.array([[1e9, 7.0], [-1e9, 3.0], [75.0, 3.0]])
+    assert_allclose(scaler.transform(far), [[2, 0], [-2, 0], [0.5, 0]])
+    scaler.refine(np.array([0.5, 0.0]), np.array([2.0, 1.0]))
+    assert_allclose(scaler.transform(far), [[0.75, 0], [-1.25, 0], [0, 0]])
+    assert_allclose(scaler.inverse_transform(np.zeros((1, 2))), [[75, 3]])
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float16])

@@ -61,8 +61,9 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
         Loss of a cell, with a residual r in units of the scaled rows. ``"cauchy"`` is
         ``log(1 + r**2)``, so that no single wild cell steers the fit or decides the score.
     scaling : {"robust", "standard", "global", "minmax"} or None, default="robust"
-        ``"robust"`` subtracts medians, divides by interquartile ranges, cuts off at 8 of
-        them, and then centres and scales once more on the core. Columns that are constant in
+        ``"robust"`` subtracts medians, divides by interquartile ranges (half the range where
+        quartiles coincide), cuts off at 8 of them, and then centres and scales once more on
+        the core. Columns that are constant in
         training do not count. The others are those of :class:`AutoencoderTransformer`.
     n_components : int, float or "auto", default="auto"
         Number of latents of each member; a float f in (0, 1) is as many as PCA would need for

@@ -82,7 +82,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Share of hidden units dropped in training (default network only).
     scaling : {"global", "standard", "minmax", "robust"} or None, default="global"
         How rows are scaled inside: one scale for all columns, standard deviations,
-        ranges, interquartile ranges about the median, or not at all.
+        ranges, interquartile ranges about the median (half the range where quartiles
+        coincide), or not at all.
     ordered : bool, default=False
         Whether latents come ordered by importance, by nested dropout [2]_. Implied by
         a float or "auto" `n_components`.
