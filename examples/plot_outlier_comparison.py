@@ -72,7 +72,7 @@ def draw(path):
     figure, axes = plt.subplots(len(sets), len(DETECTORS), figsize=(12, 14), layout="constrained")
     for line, (set_name, inliers) in zip(axes, sets.items(), strict=True):
         X = np.concatenate([inliers, outliers])
-        for ax, (name, detector) in zip(line, DETECTORS.items(), strict=True):
+        for ax, detector in zip(line, DETECTORS.values(), strict=True):
             start = perf_counter()
             inlying = detector.fit(X).predict(X) == 1
             seconds = perf_counter() - start
