@@ -19,8 +19,8 @@ Losses = NDArray[np.float64]
 Judge = Callable[[Losses, Losses], tuple[NDArray[np.bool_], NDArray[np.float64]]]
 # Cells that contribute this share of the row's largest contribution are guilty with it.
 TAKEN_AT_ONCE = 0.75
-# Rounds in which replaced cells settle.
-REPAIR_ROUNDS = 20
+# Rounds in which replaced cells settle; more of them make images drift from the rest.
+REPAIR_ROUNDS = 2
 
 
 class MemberRows(Rows):
