@@ -140,7 +140,10 @@ class CoreTrainingMixin:
         return n_core
 
     def _place_centre(self, X, sample_weight):
-        self.net_.place_centre(column_moments(X, sample_weight, self._scaler.transform).mean)
+        centre = np.zeros(X.shape[1])  # of the core, which robust scaling has moved here
+        if self.scaling != "robust":
+            centre = column_moments(X, sample_weight, self._scaler.transform).mean
+        self.net_.place_centre(centre)
 
     def _train_on_core(self, rows, weights, held_out, starts):
         """Train on the rows with the lowest losses, which training then says anew."""
