@@ -161,7 +161,7 @@ def main():
     data = parser.parse_args().data
     if data is None:
         parser.error("give --data or $SKAE_DATA")
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     write_markdown(
         "known_outliers",
         "# Known cases of outlier detection",

@@ -61,7 +61,8 @@ def letter_image(letter):
     canvas = Image.new("L", (64, 64))
     font = ImageFont.load_default(60)
     ImageDraw.Draw(canvas).text((32, 32), letter, fill=255, font=font, anchor="mm")
-    return np.asarray(canvas.resize((8, 8), Image.Resampling.BOX)).ravel() * 16 / 255
+    small = canvas.resize((8, 8), Image.Resampling.BOX)
+    return np.asarray(small, dtype=float).ravel() * 16 / 255
 
 
 # %%
@@ -121,23 +122,24 @@ def draw_histogram(ax, model, X, kinds):
     bins = np.linspace(scores.min(), np.quantile(scores, 0.998), 50)
     # Scores beyond the last bin are counted in it.
     shown = [np.minimum(scores[rows], bins[-1]) for rows in (~outlying, outlying)]
+    ax.set_yscale("log")
     ax.hist(shown[0], bins, color=INLIER_COLOR, label="digits")
     ax.hist(shown[1], bins, color=OUTLIER_COLOR, alpha=0.8, label="letters, noise, spots")
-    ax.axvline(-model.offset_, color="black", linestyle="--", label="threshold")
+    ax.axvline(-model.offset_, ymax=0.88, color="black", linestyle="--", label="threshold")
     auroc = roc_auc_score(outlying, scores)
     ax.set(
-        yscale="log",
         xlabel="score: more abnormal to the right",
         ylabel="rows",
         title=f"{type(model).__name__}, AUROC {auroc:.3f}",
     )
-    ax.legend(frameon=False, fontsize=9)
+    ax.set_ylim(top=20 * ax.get_ylim()[1])
+    ax.legend(frameon=False, fontsize=9, ncols=3, loc="upper center")
 
 
 def draw_worst(figure, detector, X, kinds, n_rows=5):
     worst = np.argsort(detector.score_samples(X))[:n_rows]
-    spots = np.flatnonzero((kinds == "spot") & (detector.predict(X) == -1))[:3]
-    shown = [*worst, *spots]
+    spots = np.flatnonzero((kinds == "spot") & (detector.predict(X) == -1))
+    shown = [*worst, *np.setdiff1d(spots, worst)[:3]]
     lines = {
         "row": X[shown],
         "reconstruction": detector.reconstruct(X[shown]),
@@ -156,7 +158,7 @@ def draw_worst(figure, detector, X, kinds, n_rows=5):
             ax.spines[:].set_color("lightgray")
     for ax, kind in zip(axes[0], kinds[shown], strict=True):
         ax.set_title(kind, fontsize=11)
-    figure.suptitle(f"The {n_rows} rows with the highest scores, and the first spots found")
+    figure.suptitle(f"The {n_rows} rows with the highest scores, and the first other spots found")
 
 
 def main():

@@ -99,7 +99,8 @@ class Scaler:
         self.low_ = self.high_ = None
         if self.clip is not None:
             # Where all training rows are equal, nothing tells how large a difference is.
-            reach = self.clip * self.scale_ * (moments.high > moments.low)
+            counts = (moments.high > moments.low) | (self.method is None)
+            reach = self.clip * self.scale_ * counts
             self.low_, self.high_ = self.center_ - reach, self.center_ + reach
         return self
 
@@ -141,10 +142,12 @@ class Scaler:
         return scaled.astype(np.float32, copy=False)
 
     def inverse_transform(self, X, dtype=np.float64):
-        """Bring scaled rows back to the units of the data."""
+        """Bring scaled rows back to the units of the data, within the cut."""
         rows = X.astype(dtype)
         rows *= self.scale_.astype(dtype)
         rows += self.center_.astype(dtype)
+        if self.low_ is not None:
+            np.clip(rows, self.low_.astype(dtype), self.high_.astype(dtype), out=rows)
         return rows
 
 

@@ -19,7 +19,7 @@ LEVEL = 0.05
 
 @dataclass
 class Location:
-    """Where points lie, and how they spread.
+    """Where points lie, and how they spread; the last column is the logarithm of a loss.
 
     Attributes
     ----------
@@ -32,15 +32,19 @@ class Location:
     precision: np.ndarray
 
     @classmethod
-    def of(cls, points):
-        points = points.astype(np.float64)
+    def of(cls, points, weights):
+        # As many rows as there are, drawn evenly by weight: the estimator knows no weights.
+        reached = np.cumsum(weights) / np.sum(weights)
+        places = (np.arange(np.count_nonzero(weights)) + 0.5) / np.count_nonzero(weights)
+        points = points[np.searchsorted(reached, places)].astype(np.float64)
         covariance, _ = ledoit_wolf(points)
         covariance[np.diag_indices_from(covariance)] += 1e-9
         return cls(points.mean(axis=0), np.linalg.inv(covariance))
 
     def distances(self, points):
-        """Squared Mahalanobis distances."""
+        """Squared Mahalanobis distances; a loss below the mean is no distance."""
         difference = points.astype(np.float64) - self.mean
+        difference[:, -1] = np.maximum(difference[:, -1], 0.0)
         return np.einsum("ij,jk,ik->i", difference, self.precision, difference, optimize=True)
 
 
@@ -68,6 +72,12 @@ class SeenLosses:
         own = np.take_along_axis(raw[:-1], held_out, axis=1)
         return cls(raw, weights, own, raw[-1][held_out], weights[held_out])
 
+    @classmethod
+    def before_and_after(cls, before, raw, weights):
+        """All rows were held out, in `before` they were trained on."""
+        members, centre = before[:-1], np.tile(before[-1], (len(before) - 1, 1))
+        return cls(raw, weights, members, centre, np.tile(weights, (len(members), 1)))
+
     def then(self, later):
         """These rows and later ones."""
         pairs = zip(vars(self).values(), vars(later).values(), strict=True)
@@ -76,6 +86,12 @@ class SeenLosses:
     def last(self, n_rows):
         """The last rows only."""
         return SeenLosses(*(array[..., -n_rows:].copy() for array in vars(self).values()))
+
+    def shuffled(self, rng):
+        """The same rows in random order."""
+        order = rng.permutation(len(self.weights))
+        held_out = self.held_out, self.held_out_centre, self.held_out_weights
+        return SeenLosses(self.raw[:, order], self.weights[order], *held_out)
 
 
 @dataclass

@@ -160,7 +160,7 @@ def compare_outlier_detectors(detectors, X, y, *, n_splits=3):
     _check_positive("n_splits", n_splits, at_least=2)
     folds = StratifiedKFold(n_splits, shuffle=True, random_state=0)
     scoring = {"cv": folds, "scoring": _score_outliers, "error_score": "raise"}
-    outlying = _outlying(y)
+    outlying = _outlying(y, n_splits)
     rows = []
     for _, detector in named:
         measured = cross_validate(_Unsupervised(detector), X, outlying, **scoring)
@@ -194,8 +194,8 @@ def _score_outliers(fitted, X, outlying):
     }
 
 
-def _outlying(y):
-    """Mask of the outliers from either convention."""
+def _outlying(y, n_splits):
+    """Mask of the outliers from either convention, enough of them for the splits."""
     labels = np.asarray(y)
     values = set(np.unique(labels).tolist()) if labels.ndim == 1 else set()
     if values not in ({0, 1}, {-1, 1}):
@@ -203,7 +203,14 @@ def _outlying(y):
             f"y must hold 1 for outliers and 0 for inliers, or -1 for outliers and 1 for inliers, "
             f"and both of them; got shape {labels.shape} with values {sorted(values)[:10]}."
         )
-    return labels == (-1 if -1 in values else 1)
+    outlying = labels == (-1 if -1 in values else 1)
+    fewest = min(outlying.sum(), (~outlying).sum())
+    if fewest < n_splits:
+        raise ValueError(
+            f"n_splits={n_splits} is more than the {fewest} rows of the smaller kind in y: "
+            "every split needs outliers and inliers."
+        )
+    return outlying
 
 
 def _measure(transformer, X, y, n_neighbors, cv):

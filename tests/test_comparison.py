@@ -178,3 +178,9 @@ def test_what_is_no_detector(detectors, outliers):
 def test_bad_number_of_splits(n_splits, error, outliers):
     with pytest.raises(error, match="n_splits"):
         compare_outlier_detectors([IsolationForest()], *outliers, n_splits=n_splits)
+
+
+def test_too_few_outliers_for_the_splits(outliers):
+    X, _ = outliers
+    with pytest.raises(ValueError, match="n_splits=3 is more than the 2 rows"):
+        compare_outlier_detectors([IsolationForest()], X, np.arange(150) < 2)

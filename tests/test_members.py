@@ -60,7 +60,7 @@ def test_stacked_members_say_what_they_say_alone(network, pca, kind, variational
 
 
 def test_gradients_of_members_do_not_mix():
-    layer = stack_members([nn.Linear(4, 2), nn.Linear(4, 2)])
+    (layer,) = stack_members([nn.Linear(4, 2), nn.Linear(4, 2)])
     layer(torch.randn(2, 5, 4))[0].sum().backward()
     assert layer.weight.grad[0].abs().sum() > 0
     assert layer.weight.grad[1].abs().sum() == 0
@@ -128,3 +128,58 @@ def test_variational_training_feels_the_prior(table):
 
     # The variance of the means and the mean of the variances sum to the prior's, one.
     assert spread(True).max() < 1.1 < spread(False).max()
+
+
+def repeated():
+    layer = nn.Linear(4, 4)
+    return nn.Sequential(layer, nn.Tanh(), layer)
+
+
+def frozen():
+    return nn.Linear(4, 4).requires_grad_(False)
+
+
+def hooked():
+    layer = nn.Linear(4, 4)
+    layer.register_forward_hook(lambda module, args, out: 2 * out)
+    return layer
+
+
+@pytest.mark.parametrize("build", [repeated, frozen, hooked])
+def test_what_stacking_would_change_runs_one_by_one(build):
+    members = [build(), build()]
+    (stacked,) = stack_members(members)
+    x = torch.randn(2, 5, 4)
+    assert isinstance(stacked, OneByOne)
+    assert torch.equal(stacked(x), torch.stack([m(own) for m, own in zip(members, x, strict=True)]))
+
+
+def test_tied_networks_stay_tied():
+    encoders = [nn.Linear(4, 4), nn.Linear(4, 4)]
+    decoders = [nn.Sequential(encoder, nn.Tanh()) for encoder in encoders]
+    encoder, decoder = stack_members(encoders, decoders)
+    assert {id(p) for p in encoder.parameters()} == {id(p) for p in decoder.parameters()}
+
+
+def test_weight_decay_spares_the_members_biases(table):
+    detector = AutoencoderOutlierDetector(alpha=0.1, max_epochs=1, random_state=0).fit(table)
+    decayed, plain = detector.net_.optimizer_.param_groups
+    assert {p.shape[1] for p in plain["params"]} == {1}
+    assert len(decayed["params"]) == len(plain["params"]) == 4
+
+
+def test_short_batches_count_less(table):
+    rows = TensorRows(torch.from_numpy(np.r_[np.zeros((128, 10)), np.full((2, 10), 9)]).float())
+    net = AutoencoderOutlierDetector(max_epochs=1, random_state=0).fit(table).net_
+    member_rows = MemberRows(rows, np.ones((4, 130)))
+    assert net.validation_loss(member_rows) == pytest.approx(
+        net.row_losses(rows)[:-1].mean(), rel=1e-5
+    )
+
+
+def test_the_spread_of_posteriors_does_not_start_at_pca():
+    options = {"link": LINK, "pca": fit_pca(X, 3), "variational": True, "seeds": [0]}
+    module = build_members(MLPNetwork((8,)), 6, 3, **options)
+    with torch.no_grad():
+        mean, log_variance = module.code(torch.from_numpy(X)[None])[0].chunk(2, dim=1)
+    assert np.abs(np.corrcoef(mean[:, 0], log_variance[:, 0])[0, 1]) < 0.95

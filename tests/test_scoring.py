@@ -110,14 +110,15 @@ def test_seen_losses_slide(raw):
 def test_location_is_mahalanobis():
     rng = np.random.default_rng(0)
     points = rng.normal(size=(20_000, 3)) * [1, 10, 0.1] + 5
-    location = Location.of(points)
+    location = Location.of(points, np.ones(20_000))
+    points[:50, 2] = np.abs(points[:50, 2] - 5) + 5  # below the mean, the last column counts zero
     assert_allclose(
         location.distances(points[:50]),
         (((points[:50] - 5) / [1, 10, 0.1]) ** 2).sum(1),
         rtol=0.3,
         atol=0.2,
     )
-    assert np.isfinite(Location.of(np.ones((5, 3))).precision).all()
+    assert np.isfinite(Location.of(np.ones((5, 3)), np.ones(5)).precision).all()
 
 
 def test_inner_rows():
@@ -138,3 +139,13 @@ def test_the_core_leaves_outliers_outside():
     assert np.abs(inliers.mean(axis=0)).max() < 0.5
     assert (np.abs(np.log(inliers.std(axis=0))) < 0.6).all()
     assert scaler.transform(X[:20]).min() > 5
+
+
+def test_location_knows_weights():
+    points = np.random.default_rng(0).normal(size=(500, 2))
+    weights = np.where(np.arange(500) < 250, 1.0, 3.0)
+    repeated = np.repeat(points, weights.astype(int), axis=0)
+    weighted, plain = Location.of(points, weights), Location.of(repeated, np.ones(1000))
+    assert_allclose(weighted.mean, plain.mean, atol=0.05)
+    assert_allclose(weighted.precision, plain.precision, atol=0.15)
+    assert_allclose(Location.of(points, weights > 2).mean, points[250:].mean(axis=0))

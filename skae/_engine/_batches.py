@@ -179,6 +179,12 @@ class Batches:
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
 
+    @property
+    def sizes(self) -> list[int]:
+        """Rows in each batch."""
+        starts = range(0, len(self.rows), self.batch_size)
+        return [min(self.batch_size, len(self.rows) - start) for start in starts]
+
     def __iter__(self) -> Iterator[Batch]:
         starts = range(0, len(self.rows), self.batch_size)
         spans = (slice(start, start + self.batch_size) for start in starts)

@@ -74,7 +74,7 @@ def build_members(
         Whether encoders say a mean and a log-variance for each latent.
     """
 
-    def build(seed: int) -> Autoencoder:
+    def build(seed: int, pca: FittedPCA | None = pca) -> Autoencoder:
         return build_autoencoder(
             network, n_features, n_components, link=link, pca=pca, tied=False, seed=seed
         )
@@ -82,12 +82,10 @@ def build_members(
     members = [build(seed) for seed in seeds]
     encoders: list[nn.Module] = [member.encoder for member in members]
     if variational:
-        spreads = [build(seed + 1).encoder for seed in seeds]
+        spreads = [build(seed + 1, pca=None).encoder for seed in seeds]
         encoders = list(map(VariationalEncoder, encoders, spreads))
-    decoders = [member.decoder for member in members]
-    return Autoencoder(
-        stack_members(encoders), stack_members(decoders), link, n_components, missing=True
-    )
+    encoder, decoder = stack_members(encoders, [member.decoder for member in members])
+    return Autoencoder(encoder, decoder, link, n_components, missing=True)
 
 
 def is_ours(network: Any) -> bool:

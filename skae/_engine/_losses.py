@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skae.networks._autoencoder import Autoencoder, OutputLink
+from skae.networks._layers import weights_of
 
 
 def squared_error(link: OutputLink, output: Tensor, x: Tensor) -> Tensor:
@@ -116,7 +117,7 @@ class Objective(nn.Module):
         """Penalties on weights and codes."""
         total: Tensor | float = 0.0
         if self.l1:
-            weights = [p.abs().sum() for p in module.parameters() if p.ndim > 1]
+            weights = [weight.abs().sum() for weight in weights_of(module)]
             total = total + self.l1 * torch.stack(weights).sum()
         if self.sparsity:
             total = total + self.sparsity * self._latent_penalty(z)

@@ -86,7 +86,8 @@ class MemberNet(AutoencoderNet):
 
     def place_centre(self, centre: NDArray[Any]) -> None:
         """Fix the scaled row by which the centre reproduces all rows."""
-        self.centre_ = torch.from_numpy(centre.astype(np.float32)).to(self.device)
+        tensor = torch.from_numpy(centre.astype(np.float32)).to(self.device)
+        self.module_.register_buffer("centre", tensor)  # it goes where the module goes
 
     # The verbs of AutoencoderNet: members' latents side by side, reconstructions averaged.
 
@@ -124,9 +125,14 @@ class MemberNet(AutoencoderNet):
     def raw_losses(self, rows: SourceRows | TensorRows) -> Losses:
         """Raw losses of shape (n_members + 1, n_rows)."""
         raw = np.empty((self.n_members + 1, len(rows)))
-        for span, x in self._inference_batches(rows):
-            raw[:, span] = self._raw(x)
+        for span, told in self.raw_losses_in_pieces(rows):
+            raw[:, span] = told
         return raw
+
+    def raw_losses_in_pieces(self, rows: SourceRows | TensorRows) -> Iterator[tuple[slice, Losses]]:
+        """Yield slices and raw losses."""
+        for span, x in self._inference_batches(rows):
+            yield span, self._raw(x)
 
     def row_losses(self, rows: SourceRows | TensorRows) -> Losses:
         """Mean loss per observed cell, of shape (n_members + 1, n_rows)."""
@@ -199,13 +205,13 @@ class MemberNet(AutoencoderNet):
         cells[sums == 0], sums[sums == 0] = 1.0, cells.shape[2]
         return raw, cells * (raw / sums)[:, :, None]
 
-    def locate(self, rows: SourceRows | TensorRows, inner: NDArray[np.bool_]) -> None:
-        """Learn where latents and log losses lie; `inner` is each member's mask of rows."""
+    def locate(self, rows: SourceRows | TensorRows, weights: NDArray[np.float64]) -> None:
+        """Learn where latents and log losses lie; `weights` are each member's of the rows."""
         points = [
             self._evaluate(self._points, x, row_axis=1) for _, x in self._inference_batches(rows)
         ]
-        pairs = zip(np.concatenate(points, axis=1), inner, strict=True)
-        self.locations_ = [Location.of(own[mask]) for own, mask in pairs]
+        pairs = zip(np.concatenate(points, axis=1), weights, strict=True)
+        self.locations_ = [Location.of(*pair) for pair in pairs]
 
     def _raw(self, x: Tensor) -> Losses:
         raw = self._evaluate(self._row_losses, x, row_axis=1).astype(np.float64)
@@ -217,7 +223,8 @@ class MemberNet(AutoencoderNet):
 
     def _cells(self, x: Tensor) -> Tensor:
         output = self.module_.decode_raw(self.module_.encode(self._for_all(x))).float()
-        output = torch.cat([output, self.centre_.expand(1, *x.shape)])
+        centre: Any = self.module_.centre
+        output = torch.cat([output, centre.expand(1, *x.shape)])
         return self.criterion_.cells(self.module_.link, output, x)
 
     def _row_losses(self, x: Tensor) -> Tensor:

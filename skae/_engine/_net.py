@@ -30,7 +30,7 @@ from skae._engine._losses import Objective
 from skae._engine._noise import Corruption
 from skae._engine._runtime import autocast, borrowed_global_generator
 from skae.networks._autoencoder import Autoencoder
-from skae.networks._layers import set_generators
+from skae.networks._layers import set_generators, weights_of
 
 # Rows of an inference batch: large enough for full speed, small enough to stay in cache.
 INFERENCE_BYTES = 8 * 2**20
@@ -114,9 +114,8 @@ class AutoencoderNet(NeuralNet):
         return self.get_default_callbacks()
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> AutoencoderNet:
-        parameters = list(self.module_.parameters())
-        decayed = [p for p in parameters if p.ndim > 1]
-        plain = [p for p in parameters if p.ndim <= 1]
+        decayed = weights_of(self.module_)
+        plain = [p for p in self.module_.parameters() if not any(p is w for w in decayed)]
         self.optimizer_ = torch.optim.AdamW(
             [
                 {"params": decayed, "weight_decay": self.alpha},
@@ -267,8 +266,7 @@ class AutoencoderNet(NeuralNet):
             super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
         if self.watched_ and training:
             losses = self.history[-1, "batches", :, f"{prefix}_loss"]
-            sizes = self.history[-1, "batches", :, f"{prefix}_batch_size"]
-            self.history.record(f"{prefix}_loss", float(np.average(losses, weights=sizes)))
+            self.history.record(f"{prefix}_loss", float(np.average(losses, weights=iterator.sizes)))
             return
         if not training:
             self.history.record(f"{prefix}_loss", self._mean_loss(iterator))
@@ -278,8 +276,9 @@ class AutoencoderNet(NeuralNet):
         n_rows = 0
         for batch in iterator:
             # The sum stays on the device: reading it here would make a GPU wait.
-            total = total + self._step(batch).detach() * len(batch[0])
-            n_rows += len(batch[0])
+            n_in_batch = batch[0].shape[-2]
+            total = total + self._step(batch).detach() * n_in_batch
+            n_rows += n_in_batch
         self.history.record(f"{prefix}_loss", float(total) / n_rows)
 
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
@@ -335,8 +334,8 @@ class AutoencoderNet(NeuralNet):
         for x, weight in batches:
             with autocast(self.precision, x.device):
                 loss = self.get_loss(self.infer(x), weight, X=x)
-            total = total.to(loss.device) + loss * len(x)
-            total_weight += len(x) if weight is None else float(weight.sum())
+            total = total.to(loss.device) + loss * x.shape[-2]
+            total_weight += x.shape[-2] if weight is None else float(weight.sum())
         return float(total) / total_weight
 
     # Inference: rows in, arrays out.
@@ -382,7 +381,7 @@ class AutoencoderNet(NeuralNet):
             yield span, rows.read(span)
 
     def _spans(self, n_rows: int) -> Any:
-        step = max(256, INFERENCE_BYTES // (4 * self._floats_per_row))
+        step = max(MIN_INFERENCE_ROWS, INFERENCE_BYTES // (4 * self._floats_per_row))
         return (slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step))
 
     @property

@@ -136,8 +136,9 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
 
         Returns
         -------
-        Z : ndarray of shape (n_samples, n_components_)
-            Latents.
+        Z : ndarray of shape (n_samples, n_latents)
+            Latents: `n_components_`, or as many from each member of an ensemble, side by
+            side.
         """
         check_is_fitted(self)
         X, give_back = self._open(X)
@@ -148,8 +149,8 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
 
         Parameters
         ----------
-        Z : array-like of shape (n_samples, n_components_)
-            Latents.
+        Z : array-like of shape (n_samples, n_latents)
+            Latents, as many as ``encode`` gives.
 
         Returns
         -------
@@ -159,7 +160,7 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If Z does not have `n_components_` columns.
+            If Z has another number of columns.
         """
         check_is_fitted(self)
         Z, give_back = as_numpy(Z)
@@ -203,7 +204,8 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
         Returns
         -------
         errors : ndarray of shape (n_samples,)
-            Mean over the columns of the squared difference, in squared units of X.
+            Mean over the columns (but missing cells) of the squared difference, in squared
+            units of X.
         """
         check_is_fitted(self)
         X, give_back = self._open(X)

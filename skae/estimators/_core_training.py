@@ -17,6 +17,8 @@ from skae._scoring import SeenLosses
 
 # Robustly scaled values are cut off here, in interquartile ranges.
 CLIP = 8.0
+# Otherwise scaled ones only so far out that losses would overflow.
+CLIP_OTHERWISE = 1e9
 # Fits that only prepare the choice of the core take this share of the last one's epochs.
 SHARE_OF_REFIT = 1 / 3
 # Rows that partial_fit remembers the losses of.
@@ -36,7 +38,7 @@ class CoreTrainingMixin:
 
     def _fit_scaler(self, X, sample_weight):
         if self.scaling != "robust":
-            return Scaler(self.scaling).fit(X, sample_weight)
+            return Scaler(self.scaling, clip=CLIP_OTHERWISE).fit(X, sample_weight)
         scaler = Scaler("robust", clip=CLIP).fit(X, sample_weight)
         scale_by_core(scaler, X, sample_weight, self.core_fraction)
         return scaler
@@ -85,9 +87,11 @@ class CoreTrainingMixin:
 
     def _fit(self, X, sample_weight):
         rng = check_random_state(self.random_state)
-        held_out = self._held_out(X.shape[0], rng)
-        n_core = self._check_core(X.shape[0] - held_out.shape[1])
         going_on = self.warm_start and hasattr(self, "net_")
+        if not going_on:
+            self._split_seed = rng.randint(np.iinfo(np.int32).max)
+        held_out = self._held_out(X.shape[0])
+        n_core = self._check_core(X.shape[0] - held_out.shape[1])
         if going_on:
             self._continue(n_core)
         else:
@@ -98,34 +102,45 @@ class CoreTrainingMixin:
         weights = np.ones(X.shape[0]) if sample_weight is None else sample_weight
         inner = self._train_on_core(rows, weights, held_out, starts=not going_on)
         if self.score_method == "mahalanobis":
-            self.net_.locate(rows, inner)
+            self.net_.locate(rows, inner * weights)
         self._record_training()
         seen = SeenLosses.of(self.net_.raw_losses(rows), weights, held_out)
         self._learn_threshold(seen)
-        self._seen = seen.last(WINDOW)
+        self._seen = seen.shuffled(rng).last(WINDOW)
 
     def _train_once(self, X, sample_weight, rng):
-        starts = not hasattr(self, "_seen")
-        held_out = self._held_out(X.shape[0], rng)
-        if starts:
-            self._check_core(X.shape[0] - held_out.shape[1])
-            self._place_centre(X, sample_weight)
         rows = self._rows(X).in_memory()
         weights = np.ones(X.shape[0]) if sample_weight is None else sample_weight
-        own = own_weights(weights, held_out)
-        inner = self._choose_core(rows, own, starts)
-        self.net_.train_on(MemberRows(rows, own * inner))
-        # A few rows say nothing of a covariance: what is known stays.
-        if self.score_method == "mahalanobis" and (starts or len(rows) > self.n_components_ + 1):
-            self.net_.locate(rows, inner)
-        seen = SeenLosses.of(self.net_.raw_losses(rows), weights, held_out)
-        self._seen = (seen if starts else self._seen.then(seen)).last(WINDOW)
+        if hasattr(self, "_seen"):
+            before = self.net_.raw_losses(rows)
+            self._train_pass(rows, np.tile(weights, (self.n_estimators, 1)), starts=False)
+            later = SeenLosses.before_and_after(before, self.net_.raw_losses(rows), weights)
+            self._seen = self._seen.then(later).last(WINDOW)
+        else:
+            self._split_seed = rng.randint(np.iinfo(np.int32).max)
+            held_out = self._held_out(X.shape[0])
+            self._check_core(X.shape[0] - held_out.shape[1])
+            self._place_centre(X, sample_weight)
+            inner = self._train_pass(rows, own_weights(weights, held_out), starts=True)
+            if self.score_method == "mahalanobis":
+                self.net_.locate(rows, inner * weights)
+            self._seen = SeenLosses.of(self.net_.raw_losses(rows), weights, held_out).last(WINDOW)
         self._learn_threshold(self._seen)
 
-    def _held_out(self, n_rows, rng):
-        """Numbers of the rows that each member does not train on, different ones if possible."""
+    def _train_pass(self, rows, own, starts):
+        inner = self._choose_core(rows, own, starts)
+        self.net_.train_on(MemberRows(rows, own * inner))
+        return inner
+
+    def _held_out(self, n_rows):
+        """Numbers of the rows that each member does not train on, different ones if possible.
+
+        The same for as many rows again: training may go on with rows that were in an
+        earlier fit, and what was held out is to stay so.
+        """
         n_held_out = min(int(self.validation_fraction * n_rows), MAX_HELD_OUT)
         n_held_out = min(max(n_held_out, int(n_rows >= 4)), n_rows - 2) if n_rows > 2 else 0
+        rng = np.random.RandomState(self._split_seed)
         places = np.arange(self.n_estimators * n_held_out) % n_rows
         return rng.permutation(n_rows)[places].reshape(self.n_estimators, n_held_out)
 

@@ -27,13 +27,15 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
     ----------
     contamination : "auto" or float in (0, 0.5], default="auto"
         Share of the training rows that are to be outliers. ``"auto"`` needs no guess: a row
-        is an outlier if it scores worse than 95 % of the held-out rows. Used with
-        ``threshold="contamination"`` only.
+        is an outlier if it scores worse than 95 % of the held-out rows, which takes a little
+        less than 5 % of normal rows for outliers. Used with ``threshold="contamination"``
+        only.
     threshold : {"contamination", "std", "mad"}, default="contamination"
         Where the line is drawn. ``"std"`` is the mean plus `n_std` standard deviations of the
         held-out rows' scores, ``"mad"`` the median plus `n_std` times 1.4826 median absolute
-        deviations. Held-out rows are those that a member did not train on: on training
-        rows, errors are too small.
+        deviations: outliers among the held-out rows widen the first, but not the second,
+        which flags more. Held-out rows are those that a member did not train on: on
+        training rows, errors are too small.
     n_std : float, default=3.0
         See `threshold`.
     n_estimators : int, default=4
@@ -103,7 +105,7 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
     precision : {"float32", "bfloat16"}, default="float32"
         Arithmetic of matrix products; weights are float32 always.
     callbacks : list of skorch.callbacks.Callback, default=None
-        Told of training as skorch does.
+        Told of training as skorch does, of each of the ``n_refits + 1`` trainings.
     random_state : int, RandomState instance or None, default=None
         Seeds weights, draws and held-out rows; an int gives the same bits again.
     verbose : int, default=0
@@ -143,6 +145,16 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
     the centre of the core: the weight is the square of the members' mean loss over the centre's,
     in units of what k latents would leave of d independent columns, ``1 - k / d``. Where
     members find no structure, distance decides.
+
+    A score is a mean over cells, so one wild cell in a table of many columns need not make
+    its row an outlier; it shows in ``explain``. A row without any cell has nothing that
+    speaks against it and counts as normal.
+
+    ``partial_fit`` takes the threshold from the last 10000 rows: the share of outliers
+    from their losses after training, the rest from what they were before. So rows
+    should not have been in an earlier call; rows that ``fit`` or ``partial_fit`` has seen
+    already look better than fresh ones. With ``score_method="mahalanobis"``, mean and
+    covariance stay those of the first call.
 
     Training on the core follows trimmed estimators such as the minimum covariance
     determinant [1]_; the Cauchy loss is a redescending one of robust statistics [2]_.
@@ -339,8 +351,9 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
         Returns
         -------
         pvalues : ndarray of shape (n_samples,)
-            In (0, 1]: uniform on fresh rows like those that were held out in ``fit``; with
-            outliers among these, rather too large.
+            From ``1 / (n + 1)`` to 1, for n held-out rows of all members together: as many
+            as `n_estimators` times `validation_fraction` of the training rows. Uniform on
+            fresh rows like these; with outliers among them, rather too large.
 
         Notes
         -----
@@ -366,8 +379,11 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
         """
         check_is_fitted(self)
         X, give_back = self._open(X)
-        raw = self.net_.raw_losses(self._rows(X))
-        return give_back(self._held_out_scores.pvalues(self._rule.member_scores(raw[:-1], raw[-1])))
+        pvalues = np.empty(X.shape[0])
+        for span, raw in self.net_.raw_losses_in_pieces(self._rows(X)):
+            scores = self._rule.member_scores(raw[:-1], raw[-1])
+            pvalues[span] = self._held_out_scores.pvalues(scores)
+        return give_back(pvalues)
 
     def explain(self, X):
         """Contribution of each column to each row's score.
@@ -380,8 +396,8 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
         Returns
         -------
         contributions : ndarray or DataFrame of shape (n_samples, n_features)
-            They sum to ``-score_samples(X)`` in each row; a missing cell contributes
-            nothing. A DataFrame where the columns' names are known.
+            They sum to ``-score_samples(X)`` in each row. A missing cell contributes
+            nothing, unless there are no others. A DataFrame where the columns' names are known.
         """
         check_is_fitted(self)
         rows, give_back = self._open(X)
@@ -396,16 +412,17 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
         Cells that contribute more than the threshold's even share,
         ``-offset_ / n_features_in_``, are suspect. They are taken away, the largest
         contributions first, until the rest of the row is no outlier any more; these cells
-        are then replaced as the members reproduce them from the rest.
+        are then replaced as the members reproduce them from the rest. Missing cells stay
+        missing.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
         columns : int, str or list of these, default=None
-            Columns that are known to be wrong: their cells are replaced in every row,
-            and no others. None leaves it to the contributions; inliers then come back as
-            they are.
+            Numbers or names of columns that are known to be wrong (or a mask of all
+            columns): their cells are replaced in every row, missing ones too, and no
+            others. None leaves it to the contributions; inliers then come back as they are.
 
         Returns
         -------
@@ -436,7 +453,10 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
         return -self._rule.scores(raw) < self.offset_, self._contributions(raw, cells)
 
     def _scores(self, X):
-        return self._rule.scores(self.net_.raw_losses(self._rows(X)))
+        scores = np.empty(X.shape[0])
+        for span, raw in self.net_.raw_losses_in_pieces(self._rows(X)):
+            scores[span] = self._rule.scores(raw)
+        return scores
 
     def _contributions(self, raw, cells):
         return np.einsum("mn,mnd->nd", self._rule.factors(raw), cells)
@@ -445,10 +465,14 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
         """Mask of the columns that are named or numbered."""
         names = list(getattr(self, "feature_names_in_", ()))
         mask = np.zeros(self.n_features_in_, dtype=bool)
-        for column in [columns] if isinstance(columns, str | Integral) else columns:
+        as_array = np.asarray(columns)
+        if as_array.dtype == bool and as_array.shape == mask.shape:
+            return as_array
+        for column in [columns] if as_array.ndim == 0 else columns:
+            column = column.item() if isinstance(column, np.generic) else column
             if column in names:
                 mask[names.index(column)] = True
-            elif isinstance(column, Integral) and 0 <= column < self.n_features_in_:
+            elif type(column) is int and 0 <= column < self.n_features_in_:
                 mask[column] = True
             else:
                 known = f"one of {names}, or " if names else ""
@@ -464,5 +488,7 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
             return give_back(cells)
         import pandas as pd
 
+        if type(X).__module__.startswith("polars"):
+            return type(X)(cells, schema=self.feature_names_in_.tolist())
         index = X.index if isinstance(X, pd.DataFrame) else None
         return pd.DataFrame(cells, columns=self.feature_names_in_, index=index)

@@ -42,6 +42,12 @@ def zero(layer: nn.Module) -> None:
         nn.init.zeros_(parameter)
 
 
+def weights_of(module: nn.Module) -> list[nn.Parameter]:
+    """Weight matrices and kernels: all parameters but biases, gains and the like."""
+    named = module.named_parameters()
+    return [p for name, p in named if p.ndim > 1 and not name.endswith("bias")]
+
+
 def set_generators(module: nn.Module, generator: torch.Generator) -> None:
     """Hand the generator to the layers that draw from one."""
     for layer in module.modules():

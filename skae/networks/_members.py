@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,22 +39,32 @@ class OneByOne(nn.Module):
         return torch.stack([member(own) for member, own in rows])
 
 
-def stack_members(members: Sequence[nn.Module]) -> nn.Module:
-    """One module that maps (n_members, n, n_in) as its members map (n, n_in).
+def stack_members(*networks: Sequence[nn.Module]) -> list[nn.Module]:
+    """Modules that map (n_members, n, n_in) as their members map (n, n_in).
 
-    Layers that are not ours are not known to treat rows alike with an axis before them:
-    a network that holds one runs member by member.
+    Each of `networks` holds one module per member, such as all encoders. Layers that are
+    not ours are not known to treat rows alike with an axis before them: a network that
+    holds one runs member by member. So do networks that share parameters.
     """
-    return _stacked(members) if _is_stackable(members[0]) else OneByOne(members)
+    firsts = [members[0] for members in networks]
+    parameters = [id(p) for first in firsts for p in first.parameters()]
+    if len(set(parameters)) < len(parameters):
+        return [OneByOne(members) for members in networks]
+    pairs = zip(firsts, networks, strict=True)
+    return [_stacked(all_) if _is_stackable(first) else OneByOne(all_) for first, all_ in pairs]
 
 
 def _is_stackable(module: nn.Module) -> bool:
     if isinstance(module, LinearPath) and module.gain is not None:
         return False
+    if module._forward_hooks or module._forward_pre_hooks:
+        return False
     if type(module) in (nn.Sequential, MLP, LinearPath, VariationalEncoder):
-        return all(_is_stackable(child) for child in module.children())
+        children: list[Any] = list(module._modules.values())  # children() skips repetitions
+        is_repeated = len(set(map(id, children))) < len(children)
+        return not is_repeated and all(map(_is_stackable, children))
     if type(module) is nn.Linear:
-        return module.bias is not None
+        return module.bias is not None and all(p.requires_grad for p in module.parameters())
     return type(module) in (Dropout, *ACTIVATIONS.values())
 
 
