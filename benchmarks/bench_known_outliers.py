@@ -37,6 +37,7 @@ IMAGES = {
     "init": "pca",
     "activation": "silu",
     "loss": "squared_error",
+    "scaling": "standard",
     "learning_rate": 4e-3,
     "batch_size": 256,
     "max_epochs": 12,

@@ -15,7 +15,7 @@ from skae._engine._runtime import generator, resolve_device
 from skae._scaling import Scaler, column_moments
 from skae._scoring import SeenLosses
 
-# Robustly scaled values are cut off here, in interquartile ranges.
+# Columns with a scale of their own are cut off here, in units of this scale.
 CLIP = 8.0
 # Otherwise scaled ones only so far out that losses would overflow.
 CLIP_OTHERWISE = 1e9
@@ -37,10 +37,10 @@ class CoreTrainingMixin:
         return self.net_.n_members * self.n_components_
 
     def _fit_scaler(self, X, sample_weight):
-        if self.scaling != "robust":
-            return Scaler(self.scaling, clip=CLIP_OTHERWISE).fit(X, sample_weight)
-        scaler = Scaler("robust", clip=CLIP).fit(X, sample_weight)
-        scale_by_core(scaler, X, sample_weight, self.core_fraction)
+        clip = CLIP if self.scaling in ("robust", "standard") else CLIP_OTHERWISE
+        scaler = Scaler(self.scaling, clip).fit(X, sample_weight)
+        if self.scaling == "robust":
+            scale_by_core(scaler, X, sample_weight, self.core_fraction)
         return scaler
 
     def _needs_pca(self):

@@ -65,8 +65,9 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
     scaling : {"robust", "standard", "global", "minmax"} or None, default="robust"
         ``"robust"`` subtracts medians, divides by interquartile ranges (half the range where
         quartiles coincide), cuts off at 8 of them, and then centres and scales once more on
-        the core. Columns that are constant in
-        training do not count. The others are those of :class:`AutoencoderTransformer`.
+        the core. ``"standard"`` is cut off at 8 standard deviations; it suits images, where
+        pixels at the border are nearly constant. The others are those of
+        :class:`AutoencoderTransformer`. Columns that are constant in training do not count.
     n_components : int, float or "auto", default="auto"
         Number of latents of each member; a float f in (0, 1) is as many as PCA would need for
         the share f of the variance. ``"auto"`` is ``n_features ** 0.4``, rounded, at most 48:
