@@ -299,3 +299,13 @@ def test_output_link_bounds_in_units_of_the_data(activation):
     assert back.max() <= high + 1e-5
     inside = (torch.tensor([[0.5, 0.5]]) - link.center) / link.scale
     assert_allclose(link(inside), inside, atol=1e-6)  # the middle is not moved
+
+
+def test_a_class_is_no_network(digits):
+    with pytest.raises(ValueError, match=r"network=ConvNetwork is a class.*ConvNetwork\(\.\.\.\)"):
+        AutoencoderTransformer(2, network=ConvNetwork).fit(digits[:50])
+
+
+def test_channels_are_a_tuple(digits):
+    with pytest.raises(ValueError, match=r"channels=4 must be a tuple of positive ints"):
+        AutoencoderTransformer(2, network=ConvNetwork((1, 8, 8), 4)).fit(digits[:50])

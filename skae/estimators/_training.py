@@ -246,6 +246,11 @@ class TrainingMixin:
         if self.network is None:
             sizes = self._hidden_layer_sizes(n_features)
             return mlp(sizes, self.activation, self._dropout(), self._is_tied())
+        if isinstance(self.network, type):
+            raise ValueError(
+                f"network={self.network.__name__} is a class; it must be an object with a method "
+                f"build, such as {self.network.__name__}(...)."
+            )
         return self.network
 
     def _record_training(self):

@@ -90,7 +90,8 @@ class ConvNetwork:
                 f"ConvNetwork's image_shape={self.image_shape!r} must be (channels, height, "
                 f"width) with as many pixels as X has columns, which is {n_features}."
             )
-        if not self.channels or min(self.channels) < 1:
+        channels = self.channels if isinstance(self.channels, tuple | list) else ()
+        if not channels or min(channels) < 1:
             raise ValueError(
                 f"ConvNetwork's channels={self.channels!r} must be a tuple of positive ints."
             )
