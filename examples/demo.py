@@ -37,8 +37,8 @@ PCA_COLOR, AE_COLOR = "tab:gray", "tab:blue"
 # %%
 # One table
 # ---------
-# :func:`~skae.comparison.compare_knn` fits every transformer on four fifths of the
-# rows and measures on the fifth that is left, five times.
+# :func:`~skae.comparison.compare_knn` fits every transformer on two thirds of the
+# rows and measures on the third that is left, three times.
 
 
 def print_table(X, y):
@@ -48,8 +48,8 @@ def print_table(X, y):
         transformers.append(
             (f"AutoencoderTransformer({k})", AutoencoderTransformer(k, random_state=0))
         )
-    table = compare_knn(transformers, X, y)
-    print("kNN(7) on held-out digits, mean of 5 folds; times are for one fold.\n")
+    table = compare_knn(transformers, X, y, cv=3)
+    print("kNN(7) on held-out digits, mean of 3 folds; times are for one fold.\n")
     print(table.round(3).rename_axis(None).to_string())
 
 
