@@ -76,3 +76,43 @@ class Detection:
     def alpha(n_features, n_steps):
         """Decoupled weight penalty."""
         return 0.0
+
+
+class Cleaning(Compression):
+    """Networks that are to say what noisy and missing cells should have been."""
+
+    # Standard deviation in scaled units, else the mean share of the cells.
+    noise_levels = {"gaussian": 0.2, "masking": 0.3, "salt_and_pepper": 0.1, "swap": 0.15}
+
+    @staticmethod
+    def n_components(n_features):
+        """Latents: noise keeps the network from copying, so narrow rows need no bottleneck."""
+        return min(n_features, 128)
+
+    @staticmethod
+    def hidden_layer_sizes(n_features):
+        """Widths of the encoder's hidden layers."""
+        return (512,) if n_features >= MIN_WIDE_COLUMNS else (128,)
+
+    @staticmethod
+    def batch_size(n_rows):
+        """Rows per step."""
+        return 64 if n_rows < MIN_ROWS_FOR_SPLIT else 256
+
+    @staticmethod
+    def max_epochs(n_rows, batch_size):
+        """Passes over the rows."""
+        steps_per_epoch = ceil(n_rows / batch_size)
+        if n_rows < MIN_ROWS_FOR_SPLIT:
+            return ceil(min(600, max(100, 10 * n_rows)) / steps_per_epoch)
+        return max(12, ceil(1000 / steps_per_epoch))
+
+    @staticmethod
+    def learning_rate(n_features):
+        """Peak of the schedule."""
+        return 4e-3 if n_features >= MIN_WIDE_COLUMNS else 1e-2
+
+    @staticmethod
+    def alpha(n_features, n_steps):
+        """Decoupled weight penalty."""
+        return 0.1

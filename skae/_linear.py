@@ -1,14 +1,16 @@
 """The best linear answer: principal directions of scaled rows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.linalg import eigh
+from scipy.linalg import eigh, solve
 from sklearn.utils.extmath import randomized_svd
 
 # Above this size of the smaller of (rows, columns), an exact eigendecomposition
 # costs more than the network's own training.
 MAX_EXACT_SIZE = 1500
+# Penalty of the regression on noisy rows, relative to their mean variance.
+RIDGE = 1e-3
 
 
 @dataclass
@@ -23,12 +25,30 @@ class FittedPCA:
     variances : ndarray of shape (n_directions,)
     total_variance : float
         Sum over all directions, those not computed included.
+    input_mean : ndarray of shape (n_inputs,)
+    readers : ndarray of shape (n_directions, n_inputs)
+        What the coordinates are read with: the directions, or, where the rows that are
+        read differ from those that are written, the regression of one on the other.
     """
 
     mean: np.ndarray
     directions: np.ndarray
     variances: np.ndarray
     total_variance: float
+    input_mean: np.ndarray = None
+    readers: np.ndarray = None
+
+    def __post_init__(self):
+        if self.readers is None:
+            self.input_mean, self.readers = self.mean, self.directions
+
+    def with_more_inputs(self, n_more):
+        """The same, for rows followed by so many columns that are not read."""
+        return replace(
+            self,
+            input_mean=np.concatenate([self.input_mean, np.zeros(n_more)]),
+            readers=np.hstack([self.readers, np.zeros((len(self.readers), n_more))]),
+        )
 
     @property
     def scale(self):
@@ -87,6 +107,40 @@ def fit_pca(X, n_components, sample_weight=None, random_state=None):
         n_directions = len(directions)
     signs = np.sign(directions[np.arange(n_directions), np.abs(directions).argmax(axis=1)])
     return FittedPCA(mean, directions * signs[:, None], np.maximum(variances, 0.0), total_variance)
+
+
+def fit_reduced_rank(noisy, clean, n_components, sample_weight=None):
+    """Find the best linear map from noisy rows to clean ones through few coordinates.
+
+    Reduced-rank regression (Izenman, 1975): ridge regression, then the principal
+    directions of what it predicts.
+
+    Parameters
+    ----------
+    noisy : ndarray of shape (n_samples, n_inputs)
+    clean : ndarray of shape (n_samples, n_features)
+    n_components : int
+    sample_weight : ndarray of shape (n_samples,), default=None
+
+    Returns
+    -------
+    pca : FittedPCA
+    """
+    weight = np.ones(len(noisy)) if sample_weight is None else sample_weight
+    root = np.sqrt(weight / weight.sum())[:, None]
+    input_mean, mean = np.square(root[:, 0]) @ noisy, np.square(root[:, 0]) @ clean
+    rows, targets = (noisy - input_mean) * root, (clean - mean) * root
+    gram = (rows.T @ rows).astype(np.float64)
+    ridge = RIDGE * max(gram.trace() / len(gram), np.finfo(np.float64).tiny)
+    moment = (rows.T @ targets).astype(np.float64)
+    slopes = solve(gram + ridge * np.eye(len(gram)), moment, assume_a="pos")
+    n_directions = min(n_components, *gram.shape, targets.shape[1])
+    variances, vectors = _leading_eigenpairs(moment.T @ slopes, n_directions)
+    total_variance = float(np.square(targets).sum(dtype=np.float64))
+    readers = (slopes @ vectors).T
+    return FittedPCA(
+        mean, vectors.T, np.maximum(variances, 0.0), total_variance, input_mean, readers
+    )
 
 
 def _leading_eigenpairs(matrix, n_pairs):

@@ -81,6 +81,8 @@ class Scaler:
     ----------
     mean_ : ndarray of shape (n_features,)
         Weighted mean of each column, whatever the method.
+    least_, most_ : ndarray of shape (n_features,)
+        Smallest and largest value of each column.
     center_, scale_ : ndarray of shape (n_features,)
         What is subtracted from each column, and what it is then divided by.
     low_, high_ : ndarray of shape (n_features,) or None
@@ -94,7 +96,7 @@ class Scaler:
     def fit(self, X, sample_weight=None):
         """Learn the statistics of dense or CSR rows `X`; missing cells do not count."""
         moments = column_moments(X, sample_weight)
-        self.mean_ = moments.mean
+        self.mean_, self.least_, self.most_ = moments.mean, moments.low, moments.high
         self.center_, self.scale_ = self._center_and_scale(X, sample_weight, moments)
         self.low_ = self.high_ = None
         if self.clip is not None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from skae._engine._batches import SourceRows
 from skae._engine._runtime import borrowed_global_generator, generator
-from skae._linear import FittedPCA, fit_pca
+from skae._linear import FittedPCA, fit_pca, fit_reduced_rank
 from skae.networks._autoencoder import Autoencoder, OutputLink
 from skae.networks._conv import ConvNetwork
 from skae.networks._linear_path import add_linear_path
@@ -23,6 +24,8 @@ from skae.networks._variational import VariationalEncoder
 # from a random sample of that size above.
 MIN_ROWS_FOR_PCA, MAX_ROWS_FOR_PCA = 1_000, 16_384
 MAX_CELLS_FOR_PCA = 2**25
+# Noisy rows that the linear start of a denoiser is fitted to, per column.
+DRAWS_PER_COLUMN = 10
 
 
 def build_autoencoder(
@@ -34,6 +37,7 @@ def build_autoencoder(
     pca: FittedPCA | None,
     tied: bool,
     seed: int,
+    n_inputs: int | None = None,
 ) -> Autoencoder:
     """Build encoder and decoder, draw their weights, start them at PCA if given.
 
@@ -43,15 +47,18 @@ def build_autoencoder(
         It draws from torch's global generator, seeded for the occasion and restored.
     pca : FittedPCA or None
         The linear path to start from.
+    n_inputs : int, default=None
+        Columns that the encoder reads, where they are not those the decoder writes.
     """
     with borrowed_global_generator(seed):
         encoder, decoder = network.build(n_features, n_components)
+        if n_inputs is not None:
+            encoder, _ = network.build(n_inputs, n_components)
     if not is_ours(network):
         _check_shapes(network, encoder, decoder, n_features, n_components)
     if pca is not None:
-        directions = pca.directions[:n_components]
         encoder, decoder = add_linear_path(
-            encoder, decoder, pca.mean, directions, pca.scale, n_components, generator(seed), tied
+            encoder, decoder, pca, n_components, generator(seed), tied
         )
     return Autoencoder(encoder, decoder, link, n_components)
 
@@ -104,15 +111,44 @@ def pca_of_rows(
 
     The validation loss then favours the start a little, which is the safe side.
     """
+    rows, sample_weight = _sample_of_rows(X, scaler, sample_weight, seed)
+    return fit_pca(np.nan_to_num(rows.numpy(), copy=False), n_directions, sample_weight, seed)
+
+
+def linear_denoiser(
+    X: Any,
+    reader: Any,
+    noise: Callable[[Tensor], Tensor] | None,
+    n_features: int,
+    sample_weight: NDArray[Any] | None,
+    seed: int,
+) -> FittedPCA:
+    """The best linear map from noisy rows to clean ones.
+
+    Without `noise`, what is read of `X` already holds both, side by side.
+    """
+    pairs, weight = _sample_of_rows(X, reader, sample_weight, seed)
+    if noise is not None:
+        # Few rows get noise several times: one draw would be learned by heart.
+        times = max(1, DRAWS_PER_COLUMN * n_features // len(pairs))
+        pairs = pairs.repeat(times, 1)
+        pairs = torch.cat([noise(pairs), pairs], dim=1)
+        weight = None if weight is None else np.tile(weight, times)
+    rows = np.nan_to_num(pairs.numpy(), copy=False)
+    return fit_reduced_rank(rows[:, :-n_features], rows[:, -n_features:], n_features, weight)
+
+
+def _sample_of_rows(
+    X: Any, scaler: Any, sample_weight: NDArray[Any] | None, seed: int
+) -> tuple[Tensor, NDArray[Any] | None]:
+    """All scaled rows, or a random sample of them, and their weights."""
     indices = None
     n_rows = min(MAX_ROWS_FOR_PCA, max(MIN_ROWS_FOR_PCA, MAX_CELLS_FOR_PCA // X.shape[1]))
     if X.shape[0] > n_rows:
         draws = np.random.RandomState(seed)
         indices = np.sort(draws.choice(X.shape[0], n_rows, replace=False))
         sample_weight = None if sample_weight is None else sample_weight[indices]
-    rows = SourceRows(X, scaler, indices)
-    scaled = np.nan_to_num(rows.read_all().numpy(), copy=False)
-    return fit_pca(scaled, n_directions, sample_weight, seed)
+    return SourceRows(X, scaler, indices).read_all(), sample_weight
 
 
 def make_link(activation: str, center: NDArray[Any], scale: NDArray[Any]) -> OutputLink:

@@ -37,6 +37,8 @@ class BestWeights(Callback):
     ----------
     keep_epoch_ : int or None
         The epoch to keep instead, where it is known beforehand.
+    keep_last_ : bool
+        Whether the last epoch counts as the best.
     """
 
     def __init__(self, patience: int | None = None):
@@ -44,6 +46,7 @@ class BestWeights(Callback):
 
     def initialize(self) -> BestWeights:
         self.keep_epoch_: int | None = None
+        self.keep_last_ = False
         return self
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
@@ -80,7 +83,7 @@ class BestWeights(Callback):
 
     def _compare(self, net: Any, loss: float) -> bool:
         self.losses_.append(loss)
-        improved = self.best_epoch_ is None or loss < self.losses_[self.best_epoch_]
+        improved = self.keep_last_ or self.best_epoch_ is None or loss < self.losses_[self.best_epoch_]
         if improved:
             self._keep(net, len(self.losses_) - 1)
         return improved

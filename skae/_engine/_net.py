@@ -143,8 +143,9 @@ class AutoencoderNet(NeuralNet):
         valid: Rows | None = None,
         keep_epoch: int | None = None,
         n_epochs: int | None = None,
+        keep_last: bool = False,
     ) -> None:
-        """Train on `rows`; the best epoch on `valid` is kept.
+        """Train on `rows`; the best epoch on `valid` is kept, or the last with `keep_last`.
 
         Without `valid`, the weights after `keep_epoch` are kept, or the last ones. The
         schedule is laid out for ``max_epochs``; training ends after `n_epochs` of them.
@@ -154,6 +155,7 @@ class AutoencoderNet(NeuralNet):
         self.initialized_ = False  # a fresh optimiser and history; the module stays
         self.initialize()
         self._best_weights.keep_epoch_ = keep_epoch
+        self._best_weights.keep_last_ = keep_last
         n_steps = self.max_epochs * -(-len(rows) // self.batch_size)
         self.schedule_ = iter(trapezoid(n_steps, self.learning_rate))
         try:
@@ -361,7 +363,7 @@ class AutoencoderNet(NeuralNet):
         """Yield slices and scaled reconstructions, from the first `n_latents` only if given."""
 
         def reconstruct(x: Tensor) -> Tensor:
-            return self.module_.decode(self.module_.encode(x)[:, :n_latents])
+            return self.module_.reconstruct(x, n_latents)
 
         for span, x in self._inference_batches(rows):
             yield span, self._evaluate(reconstruct, x)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,3 +62,93 @@ class Corruption:
             return x
         noise = torch.randn(x.shape, generator=self.generator, device=x.device)
         return torch.add(x, noise, alpha=deviation)
+
+
+def gaussian(x: Tensor, level: Tensor, draws: torch.Generator) -> Tensor:
+    return x + level * torch.randn(x.shape, generator=draws, device=x.device)
+
+
+def masking(x: Tensor, level: Tensor, draws: torch.Generator) -> Tensor:
+    # A share of its own for each row, so that both few and many missing cells are met.
+    share = 2.0 * level * torch.rand((len(x), 1), generator=draws, device=x.device)
+    return x.masked_fill(torch.rand(x.shape, generator=draws, device=x.device) < share, torch.nan)
+
+
+def salt_and_pepper(x: Tensor, level: Tensor, draws: torch.Generator, low: Any, high: Any) -> Tensor:
+    uniform = torch.rand(x.shape, generator=draws, device=x.device)
+    x = torch.where(uniform < level / 2, low, x)
+    return torch.where((level / 2 <= uniform) & (uniform < level), high, x)
+
+
+def swap(x: Tensor, level: Tensor, draws: torch.Generator) -> Tensor:
+    hit = torch.rand(x.shape, generator=draws, device=x.device) < level
+    donors = torch.randint(len(x), x.shape, generator=draws, device=x.device)
+    return torch.where(hit, x.gather(0, donors), x)
+
+
+NOISES: dict[str, Callable[..., Tensor]] = {
+    "gaussian": gaussian,
+    "masking": masking,
+    "salt_and_pepper": salt_and_pepper,
+    "swap": swap,
+}
+
+
+class CellNoise:
+    """Makes scaled rows noisy; missing cells stay missing.
+
+    Parameters
+    ----------
+    kind : str or callable
+        A key of ``NOISES``, or a function of rows in the units of the data and a
+        ``numpy.random.Generator``.
+    level : float or ndarray of shape (n_features,)
+        Standard deviation of Gaussian noise, else the mean share of the cells.
+    masked : float
+        Mean share of the cells that are taken away besides.
+    scaler : Scaler
+        What the rows were scaled by; pepper and salt are the extremes that it met.
+    generator : torch.Generator
+    """
+
+    def __init__(
+        self,
+        kind: Any,
+        level: Any,
+        masked: float,
+        *,
+        scaler: Any,
+        generator: torch.Generator,
+    ):
+        device = generator.device
+        self.kind = kind
+        self.level = torch.as_tensor(level, dtype=torch.float32, device=device)
+        self.masked = torch.as_tensor(masked, dtype=torch.float32, device=device)
+        self.scaler = scaler
+        bounds = np.stack([scaler.least_, scaler.most_])
+        self.extremes = torch.from_numpy(scaler.transform(bounds)).to(device)
+        self.generator = generator
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Noisy copies of scaled rows."""
+        noisy = self._noisy(x)
+        if x.isnan().any():
+            noisy = torch.where(x.isnan(), x, noisy)
+        return masking(noisy, self.masked, self.generator) if self.masked > 0 else noisy
+
+    def _noisy(self, x: Tensor) -> Tensor:
+        if callable(self.kind):
+            return self._by_callable(x)
+        extremes = self.extremes if self.kind == "salt_and_pepper" else ()
+        return NOISES[self.kind](x, self.level, self.generator, *extremes)
+
+    def _by_callable(self, x: Tensor) -> Tensor:
+        seed = torch.randint(2**62, (), generator=self.generator, device=x.device)
+        rows = self.scaler.inverse_transform(x.cpu().numpy())
+        noisy = np.asarray(self.kind(rows.copy(), np.random.default_rng(int(seed))))
+        if noisy.shape != rows.shape:
+            raise ValueError(
+                f"noise={self.kind!r} turned rows of shape {rows.shape} into {noisy.shape}; the "
+                "shape must stay as it is."
+            )
+        return torch.from_numpy(self.scaler.transform(noisy.astype(np.float64))).to(x.device)

@@ -4,7 +4,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skae._chunks import as_dense, check_finite, is_memory_map
@@ -109,19 +109,9 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
         """
         first = not hasattr(self, "net_")
         with unchanged_on_error(self):
-            if not first:
-                self._check_same_network()
             X = self._check_rows(X, reset=first)
             X, weight = drop_weightless(X, sample_weight, min_rows=2 if first else 1)
-            rng = check_random_state(self.random_state)
-            if first:
-                _, pca, seeds = self._start(X, weight, rng)
-                self._build_net(X.shape[0], pca, None, seeds)
-            else:
-                self.net_ = self.net_.copy()
-            self._check_target_range(X)
-            self._train_once(X, weight, rng)
-            self._record_training()
+            self._partial_fit(X, weight, first)
         return self
 
     # Verbs.
@@ -258,8 +248,12 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
         _, give_back = as_numpy(X)
         return self._check_rows(X, reset=False), give_back
 
-    def _rows(self, X, indices=None, sample_weight=None, rotation=None):
-        return SourceRows(X, rotation or self._scaler, indices, sample_weight, self.net_.device)
+    def _rows(self, X, indices=None, sample_weight=None, reader=None):
+        return SourceRows(X, reader or self._reader(), indices, sample_weight, self.net_.device)
+
+    def _reader(self):
+        """What turns rows into what the encoder reads."""
+        return self._scaler
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

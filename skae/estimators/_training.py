@@ -23,6 +23,7 @@ AUTO_SHARE = 0.95
 MAX_FOLDS = 5
 # Parameters that training may go on with when they change; all others shape the network.
 MAY_CHANGE = {
+    "add_indicator",
     "aggregation",
     "alpha",
     "batch_size",
@@ -30,12 +31,17 @@ MAY_CHANGE = {
     "contamination",
     "core_fraction",
     "early_stopping",
+    "keep_empty_features",
+    "keep_observed",
     "learning_rate",
     "max_epochs",
     "n_iter_no_change",
     "n_refits",
     "n_std",
+    "noise_level",
+    "output",
     "random_state",
+    "sample_posterior",
     "threshold",
     "validation_fraction",
     "verbose",
@@ -68,6 +74,18 @@ class TrainingMixin:
                 measures = self._train_with_split(X, sample_weight, rng, rotation)
         self._finish_fit(measures)
 
+    def _partial_fit(self, X, sample_weight, first):
+        rng = check_random_state(self.random_state)
+        if first:
+            _, pca, seeds = self._start(X, sample_weight, rng)
+            self._build_net(X.shape[0], pca, None, seeds)
+        else:
+            self._check_same_network()
+            self.net_ = self.net_.copy()
+        self._check_target_range(X)
+        self._train_once(X, sample_weight, rng)
+        self._record_training()
+
     def _start(self, X, sample_weight, rng):
         """Fix the scaling and the sizes; return the way in: rotation, PCA and seeds."""
         self._scaler = self._fit_scaler(X, sample_weight)
@@ -99,8 +117,9 @@ class TrainingMixin:
             pca=pca if self.init == "pca" else None,
             tied=self._is_tied(),
             seed=seeds[0],
+            n_inputs=self._n_inputs(),
         )
-        return AutoencoderNet(
+        return self._net_class(
             module.to(device),
             self._objective(),
             corruption=self._corruption(generator(seeds[1], device), pca),
@@ -131,7 +150,7 @@ class TrainingMixin:
 
     def _train_once(self, X, sample_weight, rng):
         """One pass over the rows of ``partial_fit``."""
-        self.net_.train_on(self._rows(X, sample_weight=sample_weight).in_memory())
+        self.net_.train_on(self._to_train_on(self._fit_rows(X, None, sample_weight)))
 
     def _train_with_folds(self, X, sample_weight, rng, pca, seeds):
         """Choose the epoch by cross-validation, then train on all rows up to it.
@@ -142,10 +161,14 @@ class TrainingMixin:
         losses, measures = [], []
         for fold in np.array_split(rng.permutation(X.shape[0]), n_folds):
             train = np.setdiff1d(np.arange(X.shape[0]), fold)
+            self._before_training(X, train, sample_weight)
             self._build_net(X.shape[0], pca, None, seeds)
             self.net_.set_params(verbose=0)
-            valid = self._rows(X, fold, sample_weight).in_memory()
-            self.net_.train(self._rows(X, train, sample_weight).in_memory(), valid)
+            rows, valid = (self._fit_rows(X, part, sample_weight) for part in (train, fold))
+            keep_last = self._keeps_last_epoch()
+            self.net_.train(
+                self._to_train_on(rows), self._to_validate_on(valid), keep_last=keep_last
+            )
             measures.append(self._measure(X, fold, sample_weight))
             if self.net_.stop_ == "interrupted":
                 self._record_training()
@@ -153,20 +176,29 @@ class TrainingMixin:
             losses.append(self.net_.validation_losses)
         n_epochs = min(map(len, losses)) - 1
         curve = np.mean([fold_losses[: n_epochs + 1] for fold_losses in losses], axis=0)
+        self._before_training(X, None, sample_weight)
         self._build_net(X.shape[0], pca, None, seeds)
-        rows = self._rows(X, None, sample_weight)
-        self.net_.train(rows.in_memory(), keep_epoch=int(curve.argmin()), n_epochs=n_epochs)
+        rows = self._to_train_on(self._fit_rows(X, None, sample_weight))
+        best = n_epochs if self._keeps_last_epoch() else int(curve.argmin())
+        self.net_.train(rows, keep_epoch=best, n_epochs=n_epochs)
         self._record_training()
         self.validation_loss_curve_ = curve.tolist()
         return measures
 
     def _train_with_split(self, X, sample_weight, rng, rotation):
         """Train on a part of the rows and keep the best epoch on the rest."""
-        net = self.net_
         train, valid = self._split(X.shape[0], rng)
-        rows = self._rows(X, train, sample_weight, rotation)
-        valid_rows = None if valid is None else self._rows(X, valid, sample_weight, rotation)
-        net.train(rows.in_memory(), None if valid is None else valid_rows.in_memory())
+        self._before_training(X, train, sample_weight)
+        net = self.net_
+        rows = self._fit_rows(X, train, sample_weight, rotation)
+        valid_rows = None
+        if valid is not None:
+            valid_rows = self._fit_rows(X, valid, sample_weight, rotation)
+        net.train(
+            self._to_train_on(rows),
+            None if valid is None else self._to_validate_on(valid_rows),
+            keep_last=self._keeps_last_epoch(),
+        )
         self._record_training()
         if rotation is not None:
             rows, valid_rows = self._leave_rotation(rotation, rows, valid_rows)
@@ -291,9 +323,31 @@ class TrainingMixin:
 
     _auto = Compression
     _accepts_missing = False
+    _net_class = AutoencoderNet
+
+    def _n_inputs(self):
+        """Columns that the encoder reads, where they are not those of X."""
+        return None
 
     def _n_latents(self):
         return self.n_components_
+
+    def _keeps_last_epoch(self):
+        """Whether the last epoch is kept, and not the one that validation likes best."""
+        return False
+
+    def _before_training(self, X, train, sample_weight):
+        """Whatever is to be learned of the rows that training sees before it begins."""
+
+    def _fit_rows(self, X, indices, sample_weight, rotation=None):
+        """Scaled rows of the training data."""
+        return self._rows(X, indices, sample_weight, rotation)
+
+    def _to_train_on(self, rows):
+        return rows.in_memory()
+
+    def _to_validate_on(self, rows):
+        return rows.in_memory()
 
     def _fit_scaler(self, X, sample_weight):
         return Scaler(self.scaling).fit(X, sample_weight)

@@ -79,6 +79,10 @@ class Autoencoder(nn.Module):
         """Scaled rows of latents; latents that were not kept are zero."""
         return self.link(self.decode_raw(z))
 
+    def reconstruct(self, x: Tensor, n_latents: int | None = None) -> Tensor:
+        """Scaled rows there and back, through the first latents only if so many are given."""
+        return self.decode(self.encode(x)[..., :n_latents])
+
     def decode_raw(self, z: Tensor) -> Tensor:
         """What the decoder says before the output link."""
         missing = self.n_latents - z.shape[-1]

@@ -51,30 +51,36 @@ class TiedLinear(nn.Module):
 def add_linear_path(
     encoder: nn.Module,
     decoder: nn.Module,
-    mean: np.ndarray,
-    directions: np.ndarray,
-    scale: float,
+    pca: Any,
     n_components: int,
     generator: torch.Generator,
     tied: bool,
 ) -> tuple[LinearPath, LinearPath]:
     """Put PCA's map beside an encoder and a decoder.
 
-    Latents are divided by `scale`, one number for all. Latents past the number of
-    `directions` read random directions and write nothing, so the sum is still PCA.
+    Latents are divided by the scale of `pca` (a ``FittedPCA``), one number for all. Those
+    past the number of its directions read random directions and write nothing, so the sum
+    is still PCA.
     """
-    n_directions, n_features = directions.shape
-    axes = torch.zeros(n_components, n_features)
-    axes[:n_directions] = torch.from_numpy(directions.astype(np.float32))
-    surplus = torch.randn(n_components - n_directions, n_features, generator=generator)
-    read, write = axes.clone(), axes.clone()
-    read[n_directions:] = F.normalize(surplus)
-    center = torch.from_numpy(mean.astype(np.float32))
-    into = _empty_linear(n_features, n_components)
+    n_directions = min(n_components, len(pca.directions))
+    n_features = pca.directions.shape[1]
+    read, write = (
+        torch.zeros(n_components, pca.readers.shape[1]),
+        torch.zeros(n_components, n_features),
+    )
+    read[:n_directions] = torch.from_numpy(pca.readers[:n_directions].astype(np.float32))
+    write[:n_directions] = torch.from_numpy(pca.directions[:n_directions].astype(np.float32))
+    surplus = torch.randn(n_components - n_directions, read.shape[1], generator=generator)
+    if not tied:
+        read[n_directions:] = F.normalize(surplus)
+    center = torch.from_numpy(pca.mean.astype(np.float32))
+    input_center = torch.from_numpy(pca.input_mean.astype(np.float32))
+    scale = pca.scale
+    into = _empty_linear(read.shape[1], n_components)
     out: nn.Module
     with torch.no_grad():
-        into.weight.copy_((axes if tied else read) / scale)
-        into.bias.copy_(-(into.weight @ center))
+        into.weight.copy_(read / scale)
+        into.bias.copy_(-(into.weight @ input_center))
     if tied:
         out = TiedLinear(into, scale**2, center)
     else:

@@ -1,0 +1,177 @@
+"""Training on pairs: what the encoder reads, and beside it what is to come out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from skae._chunks import as_dense
+from skae._engine._batches import Batch, Rows, SourceRows, TensorRows
+from skae._engine._net import AutoencoderNet
+from skae.networks._layers import ACTIVATIONS
+
+# Rows made noisy at once: enough to share the cost, few enough to stay in cache.
+ROWS_AT_ONCE = 4096
+# Held-out rows that a validation loss is taken from.
+MAX_VALIDATION_ROWS = 10_000
+
+
+class SideBySide:
+    """Noisy rows and their clean versions, read as one wide array."""
+
+    def __init__(self, noisy: Any, clean: Any):
+        self.noisy = noisy
+        self.clean = clean
+        self.shape = (noisy.shape[0], 2 * noisy.shape[1])
+
+    def __getitem__(self, selection: Any) -> NDArray[Any]:
+        return np.hstack([as_dense(self.noisy[selection]), as_dense(self.clean[selection])])
+
+
+class Reader:
+    """Scales rows, fills what is missing and says where that was.
+
+    Parameters
+    ----------
+    scaler : Scaler
+    fill : callable
+        Takes scaled float rows with NaN and returns them without.
+    tells_missing : bool
+        Whether a mask of the missing cells follows the filled rows.
+    empty : ndarray of bool of shape (n_features,)
+        Columns that held nothing in ``fit``: what they hold now is not read.
+    """
+
+    def __init__(
+        self,
+        scaler: Any,
+        fill: Callable[[Any], Any],
+        tells_missing: bool,
+        empty: NDArray[np.bool_],
+    ):
+        self.scaler = scaler
+        self.fill = fill
+        self.tells_missing = tells_missing
+        self.empty = empty
+
+    def transform(self, X: NDArray[Any]) -> NDArray[np.float32]:
+        """What the encoder reads of a dense chunk of rows."""
+        scaled = self.scaler.transform(X)
+        if self.empty.any():
+            scaled[:, self.empty] = np.nan
+        return self.inputs(scaled)
+
+    def inputs(self, scaled: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The same, of rows that are scaled already."""
+        missing = np.isnan(scaled)
+        filled = self.fill(scaled).astype(np.float32, copy=False) if missing.any() else scaled
+        return np.hstack([filled, missing]).astype(np.float32) if self.tells_missing else filled
+
+
+class PairReader:
+    """Reads rows that stand side by side: inputs, then targets."""
+
+    def __init__(self, reader: Reader):
+        self.reader = reader
+
+    def transform(self, X: NDArray[Any]) -> NDArray[np.float32]:
+        """Inputs and targets of a dense chunk of pairs."""
+        noisy, clean = np.hsplit(X, 2)
+        return np.hstack([self.reader.transform(noisy), self.reader.scaler.transform(clean)])
+
+
+class NoisyRows(Rows):
+    """Clean rows that get fresh noise whenever they are read."""
+
+    def __init__(self, rows: SourceRows | TensorRows, noise: Any, reader: Reader):
+        self.rows = rows
+        self.noise = noise
+        self.reader = reader
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, selection: Any) -> tuple[Tensor, int]:
+        return self.rows[selection]
+
+    def pairs(self, x: Tensor) -> Tensor:
+        """Inputs with fresh noise beside their targets."""
+        inputs = self.noise(x)
+        if self.reader.tells_missing or inputs.isnan().any():
+            filled = self.reader.inputs(inputs.cpu().numpy())
+            inputs = torch.from_numpy(filled).to(x.device)
+        return torch.cat([inputs, x], dim=1)
+
+    def batches(self, spans: Iterator[slice], generator: torch.Generator | None) -> Iterator[Batch]:
+        cuts = list(spans)
+        n_together = max(1, ROWS_AT_ONCE // (cuts[0].stop - cuts[0].start))
+        groups = [cuts[i : i + n_together] for i in range(0, len(cuts), n_together)]
+        wide = (slice(group[0].start, group[-1].stop) for group in groups)
+        for group, (x, weight) in zip(groups, self.rows.batches(wide, generator), strict=True):
+            if generator is not None:  # rows of a memory map come sorted
+                order = torch.randperm(len(x), generator=generator).to(x.device)
+                x, weight = x[order], None if weight is None else weight[order]
+            pairs = self.pairs(x)
+            for cut in group:
+                here = slice(cut.start - group[0].start, cut.stop - group[0].start)
+                yield pairs[here], None if weight is None else weight[here]
+
+    def frozen(self) -> TensorRows:
+        """Pairs with one draw of noise, at most so many as a validation loss needs."""
+        n_rows = min(len(self), MAX_VALIDATION_ROWS)
+        step = -(-len(self) // n_rows)
+        chosen = torch.arange(0, len(self), step)
+        weight = self.rows.sample_weight
+        pairs = self.pairs(self.rows.take(chosen))
+        return TensorRows(pairs, None if weight is None else weight[chosen])
+
+
+class DenoisingNet(AutoencoderNet):
+    """An autoencoder trained on pairs of inputs and targets, side by side in a batch."""
+
+    def infer(self, x: Any, **fit_params: Any) -> Any:
+        return super().infer(x[:, : x.shape[1] - self.n_features])
+
+    def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
+        return super().get_loss(y_pred, y_true, X[:, X.shape[1] - self.n_features :], training)
+
+    @property
+    def n_features(self) -> int:
+        return len(self.module_.link.center)
+
+    def hidden_rows(self, rows: SourceRows) -> Any:
+        """Yield slices and all hidden activations side by side, the latents among them."""
+        for span, x in self._inference_batches(rows):
+            yield span, self._evaluate(self._hidden, x)
+
+    def _hidden(self, x: Tensor) -> Tensor:
+        seen: list[Tensor] = []
+        layers = [m for m in self.module_.modules() if isinstance(m, tuple(ACTIVATIONS.values()))]
+
+        def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            seen.append(output.flatten(1))
+
+        handles = [layer.register_forward_hook(keep) for layer in layers]
+        try:
+            z = self.module_.encode(x)
+            n_before = len(seen)
+            self.module_.decode(z)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return torch.cat([*seen[:n_before], z, *seen[n_before:]], dim=1)
+
+    def denoised_rows(self, rows: SourceRows | TensorRows) -> Any:
+        """Yield slices, what the encoder reads and what the decoder says, all scaled."""
+        for span, x in self._inference_batches(rows):
+            yield span, x.cpu().numpy(), self._evaluate(self.module_.reconstruct, x)
+
+    def denoised(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the decoder says where the encoder reads `inputs`."""
+        rows = TensorRows(torch.from_numpy(inputs).to(self.device))
+        return np.concatenate([told for _, _, told in self.denoised_rows(rows)])

@@ -1,0 +1,586 @@
+"""The autoencoder that cleans rows and fills what is missing."""
+
+from numbers import Integral, Real
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_array, check_is_fitted
+
+from skae._chunks import as_dense, row_chunks
+from skae._engine._denoising import SideBySide
+from skae._engine._noise import NOISES
+from skae._sklearn import (
+    Interval,
+    StrOptions,
+    check_feature_names_in,
+    check_sample_weight,
+    fit_context,
+)
+from skae.estimators._base import BaseAutoencoder
+from skae.estimators._doors import as_numpy, drop_weightless, output_dtype, unchanged_on_error
+from skae.estimators._noise_training import NoiseTrainingMixin
+
+# Rounds in which ``score`` hides every cell once.
+N_SCORE_ROUNDS = 5
+
+
+class DenoisingAutoencoder(
+    ClassNamePrefixFeaturesOutMixin, NoiseTrainingMixin, TransformerMixin, BaseAutoencoder
+):
+    """Autoencoder that cleans rows and fills missing cells.
+
+    It learns to undo noise that it puts on the rows itself, freshly for every batch, or
+    to map noisy rows to clean ones where both are at hand. Training begins at the best
+    linear answer: for missing cells the conditional mean of a normal distribution, for
+    other noise the regression of clean on noisy rows.
+
+    Put it where :class:`~sklearn.impute.IterativeImputer` or
+    :class:`~sklearn.impute.KNNImputer` stood, or say which `noise` to remove.
+
+    Parameters
+    ----------
+    n_components : int, float or "auto", default="auto"
+        Number of latents. A float f in (0, 1) is as many as PCA needs for the share f of
+        the variance. ``"auto"`` is the number of columns, but 128 at most: noise keeps
+        the network from copying, so no bottleneck is needed.
+    noise : {"auto", "gaussian", "masking", "salt_and_pepper", "swap"} or callable, default="auto"
+        What training puts on the rows. ``"gaussian"`` adds to the scaled cells;
+        ``"masking"`` takes cells away as if they were missing; ``"salt_and_pepper"`` sets
+        cells to their column's smallest or largest value; ``"swap"`` takes them from
+        another row. A callable gets rows in the units of X and a
+        ``numpy.random.Generator`` and returns noisy rows. ``"auto"`` is ``"masking"``,
+        but ``"gaussian"`` where `network` is given (images) and X misses no cell. Where
+        X misses cells, some are taken away besides any other noise, too. Ignored
+        where ``fit`` is given `X_clean`.
+    noise_level : float, array-like of shape (n_features,) or "auto", default="auto"
+        Standard deviation of Gaussian noise, in scaled units (of X with
+        ``scaling=None``), and otherwise the share of the cells; for ``"masking"`` the
+        mean share, as each row gets its own between 0 and twice that. A callable's is
+        its own affair. ``"auto"`` is 0.2 (gaussian), 0.3 (masking), 0.1 (salt and
+        pepper) or 0.15 (swap).
+    output : {"denoised", "latent", "deep"}, default="denoised"
+        What ``transform`` returns: cleaned rows, latents, or all hidden activations side
+        by side (encoder's, latents, decoder's), as features for another model.
+    keep_observed : bool or "auto", default="auto"
+        Whether cells that are not missing come back as they are, bit for bit. ``"auto"``
+        is True for ``"masking"``, which is about missing cells, and False for other noise.
+    missing_values : int, float, np.nan or None, default=np.nan
+        What marks a missing cell. pandas' ``NA`` is ``np.nan``; None in object arrays is
+        too. With a number NaN is an error, as in scikit-learn's imputers.
+    add_indicator : bool, default=False
+        Whether ``transform`` appends a column of 0 and 1 for each column that missed cells
+        in ``fit``.
+    keep_empty_features : bool, default=False
+        Whether columns without a single value in ``fit`` are kept and their missing cells
+        filled with 0; else ``transform`` leaves them out.
+    sample_posterior : bool, default=False
+        Whether missing cells are drawn from their distribution, for multiple imputation.
+        The draw is a function of `random_state` (and X): set another one, without fitting
+        again, for another draw.
+    loss : {"squared_error", "absolute_error", "huber"}, default="squared_error"
+        What is minimised, per cell of the scaled rows.
+    scaling : {"global", "standard", "minmax", "robust"} or None, default="standard"
+        How columns are scaled inside, as in :class:`AutoencoderTransformer`. Columns of a
+        table differ in units, hence the default; for images take ``"global"`` or None.
+    hidden_layer_sizes : int, array-like of int or "auto", default="auto"
+        Widths of the encoder's hidden layers; the decoder has them in reverse.
+        ``"auto"`` is {hidden}.
+    activation : str, default="silu"
+        Activation of the hidden layers, as in :class:`AutoencoderTransformer`.
+    network : object, default=None
+        None is the network described by the two parameters above. Else an object with a
+        method ``build(n_features, n_components)`` that returns an encoder and a decoder,
+        such as :class:`skae.networks.ConvNetwork`. It reads filled rows; the default
+        network is also told which cells were missing.
+    init : {"pca", "random"}, default="pca"
+        ``"pca"`` begins at the best linear answer. ``"random"`` is a plain denoising
+        autoencoder [1]_, which reads the mean where a cell is missing.
+    alpha : float or "auto", default="auto"
+        Decoupled L2 weight penalty. ``"auto"`` is {alpha}.
+    learning_rate : float or "auto", default="auto"
+        Peak of the schedule, which rises over 10 % of the steps and falls to zero over
+        the last 40 %. ``"auto"`` is {rate}.
+    batch_size : int or "auto", default="auto"
+        Rows per step. ``"auto"`` is {batch}.
+    max_epochs : int or "auto", default="auto"
+        Passes over the rows. ``"auto"`` is {epochs}.
+    early_stopping : bool, default=True
+        Whether rows are held out. For missing cells they choose `blend_`, the network's
+        weight beside the linear answer, after the last epoch; for other noise they choose
+        the epoch whose weights are kept, the linear start included. Below 1000 rows both
+        are chosen by cross-validation and the kept network is trained on all rows.
+    validation_fraction : float, default=0.1
+        Share of the rows that is held out.
+    n_iter_no_change : int or None, default=None
+        Stop after this many epochs without a new best validation loss, and keep the best
+        epoch. None runs the schedule to its end.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the fitted network and its scaling. Parameters that
+        shape the network must then stay as they are.
+    device : str, default="auto"
+        Where to compute: ``"cpu"``, ``"cuda"``, ...; ``"auto"`` is CUDA where there is one.
+    precision : {"float32", "bfloat16"}, default="float32"
+        Arithmetic of matrix products; weights are float32 always.
+    callbacks : list of skorch.callbacks.Callback, default=None
+        Told of training as skorch does; per-batch hooks make it slower.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the split, the weights, the batches, the noise and the draws of
+        `sample_posterior`; an int gives the same bits again.
+    verbose : int, default=0
+        1 shows a progress bar, 2 prints a line an epoch.
+
+    Attributes
+    ----------
+    n_components_ : int
+        Number of latents.
+    noise_ : str or callable
+        The noise of training.
+    gaussian_ : object or None
+        Normal distribution of the scaled rows, with a method ``fill``; None with
+        ``init="random"``. Attributes `mean_` and `covariance_` up to 256 columns, above
+        `mean_`, `loadings_` and `noise_variance_` of a factor model.
+    blend_ : float
+        Weight of the network in filled cells, from 0 to 1; the rest is the conditional mean
+        of `gaussian_`. Found by least squares on cells hidden in held-out rows; 1 where
+        there are none.
+    missing_columns_ : ndarray of int
+        Columns that missed cells in ``fit``.
+    mean_ : ndarray of shape (n_features,)
+        Mean of the training rows (of `X_clean`, if given).
+    n_iter_ : int
+        Epochs run.
+    best_epoch_ : int
+        Epoch whose weights were kept; 0 is the start.
+    loss_curve_ : list of float
+        Training loss of each epoch.
+    validation_loss_curve_ : list of float or None
+        Loss on noisy held-out rows at the start and after each epoch; None without early
+        stopping and after ``partial_fit``.
+    net_ : skorch.NeuralNet
+        The trained net; it reads scaled rows without gaps.
+    n_features_in_ : int
+        Number of columns seen in ``fit``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, where X had string names.
+
+    See Also
+    --------
+    sklearn.impute.IterativeImputer : A regression for each column; slower on many columns.
+    sklearn.impute.KNNImputer : Means of near rows; keeps the training rows.
+
+    Notes
+    -----
+    A missing cell is filled with ``g + blend_ * (n - g)``, where g is the conditional mean
+    of a normal distribution, found by expectation-maximisation [2]_, and n is what the
+    network says, which reads the row filled with g and a mask of its gaps. Cells are
+    filled whatever columns they are in; a row without any value gets the means.
+
+    References
+    ----------
+    .. [1] Vincent, Larochelle, Bengio & Manzagol, "Extracting and composing robust features
+       with denoising autoencoders", ICML 2008.
+    .. [2] Dempster, Laird & Rubin, "Maximum likelihood from incomplete data via the EM
+       algorithm", Journal of the Royal Statistical Society B 39, 1977.
+
+    Examples
+    --------
+    Filling a table with holes:
+
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_diabetes
+    >>> from skae import DenoisingAutoencoder
+    >>> X = load_diabetes(scaled=False).data
+    >>> holes = np.random.default_rng(0).random(X.shape) < 0.1
+    >>> X_holes = np.where(holes, np.nan, X)
+    >>> imputer = DenoisingAutoencoder(max_epochs=10, random_state=0)
+    >>> X_filled = imputer.fit_transform(X_holes)
+    >>> bool((X_filled[~holes] == X[~holes]).all())
+    True
+
+    Removing noise from images:
+
+    >>> from sklearn.datasets import load_digits
+    >>> X = load_digits().data / 16
+    >>> cleaner = DenoisingAutoencoder(
+    ...     noise="gaussian", noise_level=0.3, scaling=None, max_epochs=10, random_state=0
+    ... )
+    >>> noisy = X + 0.3 * np.random.default_rng(0).normal(size=X.shape)
+    >>> cleaned = cleaner.fit(X).transform(noisy)
+    >>> bool(np.square(cleaned - X).mean() < 0.5 * np.square(noisy - X).mean())
+    True
+    """
+
+    _parameter_constraints: dict = {
+        **BaseAutoencoder._parameter_constraints,
+        "noise": [StrOptions({"auto", *NOISES}), callable],
+        "noise_level": [Interval(Real, 0, None, closed="left"), "array-like", StrOptions({"auto"})],
+        "output": [StrOptions({"denoised", "latent", "deep"})],
+        "keep_observed": ["boolean", StrOptions({"auto"})],
+        "missing_values": [Real, None],
+        "add_indicator": ["boolean"],
+        "keep_empty_features": ["boolean"],
+        "sample_posterior": ["boolean"],
+        "loss": [StrOptions({"squared_error", "absolute_error", "huber"})],
+        "scaling": [StrOptions({"global", "standard", "minmax", "robust"}), None],
+    }
+
+    def __init__(
+        self,
+        n_components="auto",
+        *,
+        noise="auto",
+        noise_level="auto",
+        output="denoised",
+        keep_observed="auto",
+        missing_values=np.nan,
+        add_indicator=False,
+        keep_empty_features=False,
+        sample_posterior=False,
+        loss="squared_error",
+        scaling="standard",
+        hidden_layer_sizes="auto",
+        activation="silu",
+        network=None,
+        init="pca",
+        alpha="auto",
+        learning_rate="auto",
+        batch_size="auto",
+        max_epochs="auto",
+        early_stopping=True,
+        validation_fraction=0.1,
+        n_iter_no_change=None,
+        warm_start=False,
+        device="auto",
+        precision="float32",
+        callbacks=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.n_components = n_components
+        self.noise = noise
+        self.noise_level = noise_level
+        self.output = output
+        self.keep_observed = keep_observed
+        self.missing_values = missing_values
+        self.add_indicator = add_indicator
+        self.keep_empty_features = keep_empty_features
+        self.sample_posterior = sample_posterior
+        self.loss = loss
+        self.scaling = scaling
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.network = network
+        self.init = init
+        self.alpha = alpha
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.device = device
+        self.precision = precision
+        self.callbacks = callbacks
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # The fit family: the shared one, with clean versions of the rows beside.
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, *, X_clean=None, sample_weight=None):
+        """Learn to clean rows like those of X.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Training rows; memory maps and CSR matrices are read batch by batch.
+        y : Ignored
+            Present for API consistency.
+        X_clean : {array-like, sparse matrix} of shape (n_samples, n_features), default=None
+            What the rows of X should be. It may miss only cells that X misses. In a
+            :class:`~sklearn.pipeline.Pipeline` ask for it by ``set_fit_request``.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row; only ratios count.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If X, X_clean or a parameter is not what it must be.
+        DivergenceError
+            If the training loss explodes; the estimator stays as it was.
+        """
+        with unchanged_on_error(self):
+            reset = not (self.warm_start and hasattr(self, "net_"))
+            self._fit(*self._take_in(X, X_clean, sample_weight, reset))
+        return self
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None, *, X_clean=None, sample_weight=None):
+        """Train one epoch on X, going on from where the network is.
+
+        The first call fixes the scaling, the normal distribution, which columns count as
+        missing and the starting weights, so let it hold a fair sample. There is no
+        validation and no schedule: the learning rate is constant, a third of
+        `learning_rate`, and `blend_` stays as it was (1 where there was no ``fit``).
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to train on; at least two in the first call.
+        y : Ignored
+            Present for API consistency.
+        X_clean : {array-like, sparse matrix} of shape (n_samples, n_features), default=None
+            What the rows of X should be; in every call or in none.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row; only ratios within one call count.
+
+        Returns
+        -------
+        self : object
+            The estimator, trained further.
+        """
+        first = not hasattr(self, "net_")
+        with unchanged_on_error(self):
+            self._partial_fit(*self._take_in(X, X_clean, sample_weight, first), first)
+        return self
+
+    def _take_in(self, X, X_clean, sample_weight, reset):
+        """Validated rows, beside their clean versions if given, and their weights."""
+        if not reset and self._is_paired != (X_clean is not None):
+            raise ValueError(
+                "X_clean must be given whenever training goes on or never; "
+                f"{'it was' if self._is_paired else 'none was'} given at first."
+            )
+        rows = self._check_rows(X, reset=reset)
+        min_rows = 2 if reset else 1
+        kept, weight = drop_weightless(rows, sample_weight, min_rows)
+        if X_clean is None:
+            return kept, weight
+        clean = self._check_clean(X_clean, rows)
+        return SideBySide(kept, drop_weightless(clean, sample_weight, min_rows)[0]), weight
+
+    def _check_clean(self, X_clean, rows):
+        clean, _ = as_numpy(X_clean)
+        clean = check_array(
+            clean,
+            accept_sparse="csr",
+            dtype="numeric",
+            ensure_all_finite="allow-nan" if self._accepts_missing else True,
+            input_name="X_clean",
+        )
+        clean = self._mark_missing(clean)
+        if clean.shape != rows.shape:
+            raise ValueError(
+                f"X_clean has shape {clean.shape}, but X has {rows.shape}; each row of X needs "
+                "its clean version."
+            )
+        for span, chunk in row_chunks(clean):
+            unknown = np.isnan(chunk) & ~np.isnan(as_dense(rows[span]))
+            if unknown.any():
+                row, column = np.argwhere(unknown)[0]
+                raise ValueError(
+                    f"X_clean misses the cell in row {span.start + row}, column {column}, which X "
+                    "does not miss; a clean version must be known where a noisy one is."
+                )
+        return clean
+
+    def _check_rows(self, X, *, reset):
+        return self._mark_missing(super()._check_rows(X, reset=reset))
+
+    def _mark_missing(self, X):
+        """Put NaN where `missing_values` stands."""
+        if self._accepts_missing:
+            return X
+        if issparse(X):
+            if self.missing_values == 0:
+                raise ValueError(
+                    "missing_values=0 can not be told from the zeros that a sparse X leaves out; "
+                    "give a dense X."
+                )
+            X = X.astype(output_dtype(X))  # a copy
+            X.data[X.data == self.missing_values] = np.nan
+            return X
+        return np.where(X == self.missing_values, np.nan, X).astype(output_dtype(X), copy=False)
+
+    @property
+    def _accepts_missing(self):
+        return self.missing_values is None or bool(np.isnan(self.missing_values))
+
+    # Public uses.
+
+    def transform(self, X):
+        """Clean rows and fill missing cells, or what else `output` says.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows; any cells may be missing.
+
+        Returns
+        -------
+        X_out : ndarray of shape (n_samples, n_features_out)
+            Rows without gaps, in the units of X (but the columns that were empty in
+            ``fit``, see `keep_empty_features`); or latents; or hidden activations. Behind
+            them the indicators of `add_indicator`.
+        """
+        check_is_fitted(self)
+        X, give_back = self._open(X)
+        if self.output == "denoised":
+            out = self._denoise(X)[:, self._kept_columns()]
+        elif self.output == "latent":
+            out = self._encode(X)
+        else:
+            out = np.empty((X.shape[0], self._n_hidden()), dtype=output_dtype(X))
+            for span, hidden in self.net_.hidden_rows(self._rows(X)):
+                out[span] = hidden
+        if self.add_indicator:
+            marks = np.empty((X.shape[0], len(self.missing_columns_)), dtype=out.dtype)
+            for span, chunk in row_chunks(X):
+                marks[span] = np.isnan(chunk[:, self.missing_columns_])
+            out = np.hstack([out, marks])
+        return give_back(out)
+
+    def inverse_transform(self, X):
+        """Map latents (``output="latent"``) back to rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_components_)
+            Latents.
+
+        Returns
+        -------
+        X_original : ndarray of shape (n_samples, n_features)
+            Rows, in the units of the training data.
+        """
+        return self.decode(X)
+
+    def score(self, X, y=None, *, X_clean=None, sample_weight=None):
+        """Share of the variance of hidden cells that their fillings explain.
+
+        Every observed cell of X is hidden once, a fifth of them at a time, and filled from
+        the others. With `X_clean`, it is the share of the clean rows' variance that the
+        cleaned rows explain; give it, too, where the noise is not about missing cells.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows.
+        y : Ignored
+            Present for API consistency.
+        X_clean : {array-like, sparse matrix} of shape (n_samples, n_features), default=None
+            What the rows of X should be.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row.
+
+        Returns
+        -------
+        score : float
+            1 is perfect, 0 no better than the training mean.
+        """
+        check_is_fitted(self)
+        X, _ = self._open(X)
+        clean = X if X_clean is None else self._check_clean(X_clean, X)
+        if sample_weight is not None:
+            sample_weight = check_sample_weight(
+                sample_weight, X, dtype=np.float64, ensure_non_negative=True
+            )
+        sums = np.zeros(2)
+        for span, rows in row_chunks(X):
+            truth = as_dense(clean[span])
+            weight = np.ones(len(rows)) if sample_weight is None else sample_weight[span]
+            told = self._fill_hidden(rows) if X_clean is None else self._denoise(rows)
+            for i, other in enumerate((told, self.mean_)):
+                # Cells whose truth is unknown say nothing.
+                sums[i] += weight @ np.square(np.nan_to_num(truth - other)).sum(axis=1)
+        left, total = sums
+        return float(1 - left / total) if total > 0 else float(left == 0)
+
+    def get_feature_names_out(self, input_features=None):
+        """Names of the columns that ``transform`` returns.
+
+        Parameters
+        ----------
+        input_features : array-like of str, default=None
+            Names of the columns of X, where ``fit`` saw none; they must agree with those
+            that it saw.
+
+        Returns
+        -------
+        feature_names_out : ndarray of str
+            The columns' own names for cleaned rows; ``denoisingautoencoder0``, ... for
+            latents and activations; ``missingindicator_<name>`` for indicators.
+        """
+        check_is_fitted(self, "n_features_in_")
+        names = check_feature_names_in(self, input_features)
+        marks = [f"missingindicator_{names[i]}" for i in self.missing_columns_]
+        if self.output == "denoised":
+            out = names[self._kept_columns()]
+        else:
+            out = super().get_feature_names_out(input_features)
+        return np.concatenate([out, np.asarray(marks, dtype=object)]) if self.add_indicator else out
+
+    def _denoise(self, X):
+        """Rows without gaps, all columns."""
+        dtype = output_dtype(X)
+        out = np.array(as_dense(X), dtype=dtype)
+        missing = np.isnan(out)
+        keep = self._keeps_observed()
+        # Rows without gaps are not looked at where they come back as they are.
+        chosen = np.flatnonzero(missing.any(axis=1)) if keep else np.arange(len(out))
+        draws = check_random_state(self.random_state) if self.sample_posterior else None
+        blend = np.float32(self.blend_)
+        for span, inputs, told in self.net_.denoised_rows(self._rows(X, chosen)):
+            rows = chosen[span]
+            gaps = missing[rows]
+            fill = inputs[:, : self.n_features_in_]
+            told = np.where(gaps, fill + blend * (told - fill), told)
+            if draws is not None:
+                told += self._draw(X, rows, draws)
+            told = self._scaler.inverse_transform(told, dtype)
+            told[:, self._empty] = 0.0
+            out[rows] = np.where(gaps, told, out[rows]) if keep else told
+        return out
+
+    def _draw(self, X, rows, draws):
+        """How far draws are from what is expected, zero in observed cells."""
+        scaled = self._scaler.transform(as_dense(X[rows]))
+        if self.gaussian_ is None:
+            noise = draws.standard_normal(scaled.shape)
+            return np.where(np.isnan(scaled), noise * self._spread, 0.0)
+        return self.gaussian_.deviations(scaled, draws) * self._spread
+
+    def _fill_hidden(self, rows):
+        """Each cell as it is filled when it and a fifth of the others are hidden."""
+        rows = rows.astype(output_dtype(rows), copy=False)
+        place = np.add.outer(np.arange(len(rows)), np.arange(rows.shape[1]))
+        rounds = np.random.RandomState(0).permutation(place.max() + 1)[place] % N_SCORE_ROUNDS
+        out = rows.copy()
+        for hidden in (rounds == i for i in range(N_SCORE_ROUNDS)):
+            told = self._denoise(np.where(hidden, np.nan, rows))
+            out[hidden] = told[hidden]
+        return out
+
+    def _kept_columns(self):
+        return np.flatnonzero(~self._empty | self.keep_empty_features)
+
+    def _n_hidden(self):
+        row = np.zeros((1, self.n_features_in_), dtype=np.float32)
+        return sum(hidden.shape[1] for _, hidden in self.net_.hidden_rows(self._rows(row)))
+
+    @property
+    def _n_features_out(self):
+        return self.n_components_ if self.output == "latent" else self._n_hidden()
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags

@@ -1,0 +1,238 @@
+"""The private half of the denoiser's ``fit``: noise, pairs and the best linear answer."""
+
+import numpy as np
+
+from skae._chunks import row_chunks
+from skae._defaults import MIN_ROWS_FOR_SPLIT, Cleaning
+from skae._engine._build import linear_denoiser
+from skae._engine._denoising import (
+    DenoisingNet,
+    NoisyRows,
+    PairReader,
+    Reader,
+    SideBySide,
+)
+from skae._engine._losses import Objective
+from skae._engine._noise import CellNoise
+from skae._engine._runtime import generator
+from skae._engine._batches import SourceRows
+from skae._gaussian import MAX_EXACT_COLUMNS, choose_shrinkage, fit_gaussian
+from skae._scaling import Scaler
+from skae.estimators._training import MAX_FOLDS
+
+# The normal distribution is learned from so many cells, or from a thousand rows.
+MAX_CELLS_FOR_GAUSSIAN, MIN_ROWS_FOR_GAUSSIAN = 2**20, 1000
+# Held-out rows that the network's weight is learned from; fewer are made noisy several times.
+ROWS_FOR_BLEND = 2000
+
+
+class NoiseTrainingMixin:
+    """Hooks of TrainingMixin, and what they share."""
+
+    _auto = Cleaning
+    _net_class = DenoisingNet
+
+    # What is learned: decided before anything else.
+
+    def _learn_kind(self, X):
+        """Note which columns miss cells, and settle on the noise."""
+        clean = X.clean if isinstance(X, SideBySide) else X
+        rows = X.noisy if isinstance(X, SideBySide) else X
+        some, none = np.zeros(self.n_features_in_, bool), np.ones(self.n_features_in_, bool)
+        for source in (rows,) if rows is clean else (rows, clean):
+            for _, chunk in row_chunks(source):
+                missing = np.isnan(chunk)
+                if source is rows:
+                    some |= missing.any(axis=0)
+                if source is clean:
+                    none &= missing.all(axis=0)
+        if none.all():
+            raise ValueError("All columns of X are empty: there is nothing to learn from.")
+        self._empty = none
+        self.missing_columns_ = np.flatnonzero(some)
+        self._is_paired = isinstance(X, SideBySide)
+        self.noise_ = self.noise
+        if self.noise == "auto":
+            hides = self.network is None or len(self.missing_columns_)
+            self.noise_ = "masking" if hides else "gaussian"
+        self._check_noise_level()
+
+    def _check_noise_level(self):
+        if isinstance(self.noise_level, str):
+            self._level = self._auto.noise_levels.get(self._noise_name(), 0.0)
+            return
+        level = np.asarray(self.noise_level, dtype=np.float64)
+        if level.shape not in ((), (self.n_features_in_,)):
+            raise ValueError(
+                f"noise_level has shape {level.shape}; it must be a number or hold one for each "
+                f"of the {self.n_features_in_} columns of X."
+            )
+        most = np.inf if self.noise_ == "gaussian" else 1.0
+        wrong = level[~((level >= 0) & (level <= most))]
+        if wrong.size:
+            raise ValueError(
+                f"noise_level={wrong.flat[0]!r} must be from 0 to {most:g} where "
+                f"noise={self._noise_name()!r}."
+            )
+        self._level = level
+
+    def _noise_name(self):
+        return "callable" if callable(self.noise_) else self.noise_
+
+    def _hides(self):
+        """Whether training hides cells, so that the network learns to fill them."""
+        return len(self.missing_columns_) > 0 or (
+            self.noise_ == "masking" and not self._is_paired
+        )
+
+    def _keeps_observed(self):
+        if self.keep_observed == "auto":
+            return self._hides() and self.noise_ == "masking" and not self._is_paired
+        return self.keep_observed
+
+    def _tells_missing(self):
+        return self._hides() and self.network is None
+
+    # Hooks.
+
+    def _start(self, X, sample_weight, rng):
+        self._learn_kind(X)
+        vars(self).pop("gaussian_", None)
+        start = super()._start(X, sample_weight, rng)
+        self._choose_shrinkage(X, sample_weight, rng)
+        return start
+
+    def _fit_scaler(self, X, sample_weight):
+        clean = X.clean if self._is_paired else X
+        return Scaler(self.scaling).fit(clean, sample_weight)
+
+    def _fit_pca(self, X, sample_weight, seed):
+        if self.init == "random" and not isinstance(self.n_components, float):
+            return None
+        if self._hides() and not self._is_paired:
+            pca = super()._fit_pca(X, sample_weight, seed)
+            return pca.with_more_inputs(self.n_features_in_) if self._tells_missing() else pca
+        reader = Reader(self._scaler, np.nan_to_num, self._tells_missing(), self._empty)
+        reader = PairReader(reader) if self._is_paired else reader
+        noise = None if self._is_paired else self._noise(generator(seed))
+        return linear_denoiser(X, reader, noise, self.n_features_in_, sample_weight, seed)
+
+    def _choose_n_latents(self, pca):
+        if isinstance(self.n_components, str):
+            return self._auto.n_components(self.n_features_in_)
+        return super()._choose_n_latents(pca)
+
+    def _n_inputs(self):
+        return 2 * self.n_features_in_ if self._tells_missing() else None
+
+    def _objective(self):
+        return Objective(self.loss, missing=True)
+
+    def _keeps_last_epoch(self):
+        # Where cells are filled, the blend does what the choice of an epoch does elsewhere.
+        return self._hides() and self.n_iter_no_change is None and self.init == "pca"
+
+    def _before_training(self, X, train, sample_weight):
+        self.gaussian_ = None
+        if self.init == "pca":
+            rows, weight = self._sample_rows(X, train, sample_weight)
+            self.gaussian_ = fit_gaussian(rows, weight, self._shrinkage)
+
+    def _train_once(self, X, sample_weight, rng):
+        if not hasattr(self, "gaussian_"):
+            self._before_training(X, None, sample_weight)
+            self.blend_, self._spread = 1.0, np.ones(self.n_features_in_)
+        super()._train_once(X, sample_weight, rng)
+
+    def _fit_rows(self, X, indices, sample_weight, rotation=None):
+        reader = PairReader(self._reader()) if self._is_paired else self._scaler
+        return self._rows(X, indices, sample_weight, reader)
+
+    def _to_train_on(self, rows):
+        rows = rows.in_memory()
+        if self._is_paired:
+            return rows
+        return NoisyRows(rows, self._noise(self.net_.corruption.generator), self._reader())
+
+    def _to_validate_on(self, rows):
+        if self._is_paired:
+            return rows.in_memory()
+        draws = self.net_.corruption.generator
+        fixed = generator(draws.initial_seed() + 1, draws.device)
+        return NoisyRows(rows, self._noise(fixed), self._reader()).frozen()
+
+    def _measure(self, X, held_out, sample_weight):
+        """Squared gaps between truth and fill, what the network would close, and draws."""
+        if held_out is None or not self._hides() or self.gaussian_ is None:
+            return None
+        x, hidden, weight = self._hidden_and_true(X, held_out, sample_weight)
+        hit = np.isnan(hidden) & ~np.isnan(x)
+        inputs = self._reader().inputs(hidden)
+        told, fill = self.net_.denoised(inputs), inputs[:, : x.shape[1]]
+        gap, step = (np.where(hit, part - fill, 0.0) for part in (x, told))
+        draws = np.where(hit, self.gaussian_.deviations(hidden, np.random.default_rng(0)), 0.0)
+        products = (gap * gap, gap * step, step * step, draws * draws)
+        return np.stack([weight @ product for product in products])
+
+    def _finish_fit(self, measures):
+        self.blend_, self._spread = 1.0, np.ones(self.n_features_in_)
+        measures = [measure for measure in measures if measure is not None]
+        if not measures:
+            return
+        gap, mixed, network, drawn = np.sum(measures, axis=0)
+        if network.sum() > 0:
+            self.blend_ = float(np.clip(mixed.sum() / network.sum(), 0.0, 1.0))
+        left = np.maximum(gap - 2 * self.blend_ * mixed + self.blend_**2 * network, 0.0)
+        known = drawn > 0
+        self._spread[known] = np.sqrt(left[known] / drawn[known])
+
+    # What the hooks share.
+
+    def _reader(self):
+        fill = np.nan_to_num if self.gaussian_ is None else self.gaussian_.fill
+        return Reader(self._scaler, fill, self._tells_missing(), self._empty)
+
+    def _noise(self, draws):
+        hides_besides = self.noise_ != "masking" and len(self.missing_columns_) > 0
+        return CellNoise(
+            self.noise_,
+            self._level,
+            self._auto.noise_levels["masking"] if hides_besides else 0.0,
+            scaler=self._scaler,
+            generator=draws,
+        )
+
+    def _sample_rows(self, X, indices, sample_weight):
+        """Some clean scaled rows, NaN where a cell is missing, and their weights."""
+        clean = X.clean if self._is_paired else X
+        rows = SourceRows(clean, self._scaler, indices, sample_weight)
+        n_rows = max(MIN_ROWS_FOR_GAUSSIAN, MAX_CELLS_FOR_GAUSSIAN // self.n_features_in_)
+        chosen = np.arange(0, len(rows), -(-len(rows) // n_rows))
+        weight = None if rows.sample_weight is None else rows.sample_weight.numpy()[chosen]
+        return rows.read(chosen).numpy().astype(np.float64), weight
+
+    def _choose_shrinkage(self, X, sample_weight, rng):
+        self._shrinkage = 0.0
+        if self.init == "random" or self.n_features_in_ > MAX_EXACT_COLUMNS:
+            return
+        rows, weight = self._sample_rows(X, None, sample_weight)
+        share = 2 * self._auto.noise_levels["masking"] * rng.uniform(size=(len(rows), 1))
+        hidden = np.where(rng.uniform(size=rows.shape) < share, np.nan, rows)
+        folds = np.array_split(rng.permutation(len(rows)), min(MAX_FOLDS, len(rows)))
+        folds = folds if len(rows) < MIN_ROWS_FOR_SPLIT else folds[:1]
+        self._shrinkage = choose_shrinkage(rows, hidden, folds, weight)
+
+    def _hidden_and_true(self, X, held_out, sample_weight):
+        """Held-out rows, a version with more cells missing, and weights; all scaled."""
+        held_out = held_out[:: -(-len(held_out) // ROWS_FOR_BLEND)]
+        weight = np.ones(len(held_out)) if sample_weight is None else sample_weight[held_out]
+        if self._is_paired:
+            noisy, clean = (
+                SourceRows(rows, self._scaler, held_out).read_all().numpy()
+                for rows in (X.noisy, X.clean)
+            )
+            return clean, noisy, weight
+        times = max(1, ROWS_FOR_BLEND // len(held_out))
+        x = SourceRows(X, self._scaler, np.tile(held_out, times)).read_all()
+        draws = generator(self.net_.corruption.generator.initial_seed() + 2)
+        return x.numpy(), self._noise(draws)(x).numpy(), np.tile(weight, times)
