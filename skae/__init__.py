@@ -1,6 +1,7 @@
 """Autoencoders behind scikit-learn's contract."""
 
 from skae.comparison import compare_knn, compare_outlier_detectors
+from skae.estimators._denoising import DenoisingAutoencoder
 from skae.estimators._outlier import AutoencoderOutlierDetector
 from skae.estimators._transformer import AutoencoderTransformer
 
@@ -9,6 +10,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "AutoencoderOutlierDetector",
     "AutoencoderTransformer",
+    "DenoisingAutoencoder",
     "__version__",
     "compare_knn",
     "compare_outlier_detectors",

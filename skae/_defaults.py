@@ -9,6 +9,8 @@ from math import ceil
 MIN_WIDE_COLUMNS = 256
 # Below this many rows, cross-validation stands in for one split.
 MIN_ROWS_FOR_SPLIT = 1000
+# Fewer rows get fresh noise several times an epoch.
+MIN_ROWS_PER_EPOCH = 1000
 
 
 class Compression:
@@ -102,10 +104,9 @@ class Cleaning(Compression):
     @staticmethod
     def max_epochs(n_rows, batch_size):
         """Passes over the rows."""
-        steps_per_epoch = ceil(n_rows / batch_size)
-        if n_rows < MIN_ROWS_FOR_SPLIT:
-            return ceil(min(600, max(100, 10 * n_rows)) / steps_per_epoch)
-        return max(12, ceil(1000 / steps_per_epoch))
+        steps_per_epoch = ceil(max(n_rows, MIN_ROWS_PER_EPOCH) / batch_size)
+        n_steps = 600 if n_rows < MIN_ROWS_FOR_SPLIT else 1000
+        return max(12, ceil(n_steps / steps_per_epoch))
 
     @staticmethod
     def learning_rate(n_features):

@@ -174,7 +174,9 @@ class FactorGaussian:
     def _factors(self, X, missing):
         """Posterior means of the factors, and their systems of equations."""
         n_factors = self.loadings_.shape[1]
-        products = (self.loadings_[:, :, None] * self.loadings_[:, None, :]).reshape(len(self.mean_), -1)
+        products = (self.loadings_[:, :, None] * self.loadings_[:, None, :]).reshape(
+            len(self.mean_), -1
+        )
         system = ((~missing) @ products).reshape(-1, n_factors, n_factors)
         system += self.noise_variance_ * np.eye(n_factors)
         force = np.where(missing, 0.0, X - self.mean_) @ self.loadings_

@@ -5,7 +5,7 @@ from sklearn.base import clone
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
-from skae import AutoencoderOutlierDetector, AutoencoderTransformer
+from skae import AutoencoderOutlierDetector, AutoencoderTransformer, DenoisingAutoencoder
 
 REASON = (
     "Training is stochastic: a repeated row falls into other batches than a heavy one. "
@@ -28,6 +28,19 @@ TRANSFORMERS = [
         scaling="robust",
         tied_weights=True,
     ),
+]
+DENOISERS = [
+    DenoisingAutoencoder(max_epochs=2),
+    DenoisingAutoencoder(2, noise="gaussian", output="latent", max_epochs=2),
+    DenoisingAutoencoder(
+        noise="swap",
+        init="random",
+        hidden_layer_sizes=4,
+        max_epochs=2,
+        early_stopping=False,
+        keep_empty_features=True,
+    ),
+    DenoisingAutoencoder(keep_observed=False, output="deep", max_epochs=2),
 ]
 DETECTORS = [
     AutoencoderOutlierDetector(),
@@ -65,7 +78,7 @@ FURTHER_TRANSFORMER_CHECKS = [
 
 # Not strict: a fit that keeps epoch 0 is PCA, and PCA passes them.
 @parametrize_with_checks(
-    [*TRANSFORMERS, *DETECTORS],
+    [*TRANSFORMERS, *DENOISERS, *DETECTORS],
     expected_failed_checks=lambda estimator: EXPECTED_FAILED_CHECKS,
     xfail_strict=False,
 )
@@ -77,7 +90,7 @@ def test_sklearn_compatible(estimator, check):
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning")
 @pytest.mark.filterwarnings("ignore:X has feature names, but:UserWarning")
 @pytest.mark.parametrize("check", [*FURTHER_CHECKS, *FURTHER_TRANSFORMER_CHECKS])
-@pytest.mark.parametrize("estimator", TRANSFORMERS, ids=["default", "small", "random"])
+@pytest.mark.parametrize("estimator", [*TRANSFORMERS, *DENOISERS])
 def test_further_sklearn_checks(estimator, check):
     getattr(estimator_checks, check)(type(estimator).__name__, clone(estimator))
 
@@ -95,6 +108,7 @@ def test_further_sklearn_checks_of_detectors(estimator, check):
     [
         AutoencoderTransformer(2, hidden_layer_sizes=4, max_epochs=1),
         AutoencoderOutlierDetector(max_epochs=1),
+        DenoisingAutoencoder(max_epochs=1),
     ],
     ids=lambda estimator: type(estimator).__name__,
 )

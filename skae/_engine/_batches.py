@@ -146,6 +146,11 @@ class TensorRows(Rows):
         """Scaled rows, on the device."""
         return self.X[selection]
 
+    def repeated(self, times: int) -> TensorRows:
+        """All rows several times over."""
+        weight = self.sample_weight
+        return TensorRows(self.X.repeat(times, 1), None if weight is None else weight.repeat(times))
+
     def take(self, selection: Tensor) -> Tensor:
         """Rows by number, in any order and shape."""
         return self.X[selection]

@@ -83,7 +83,9 @@ class BestWeights(Callback):
 
     def _compare(self, net: Any, loss: float) -> bool:
         self.losses_.append(loss)
-        improved = self.keep_last_ or self.best_epoch_ is None or loss < self.losses_[self.best_epoch_]
+        improved = (
+            self.keep_last_ or self.best_epoch_ is None or loss < self.losses_[self.best_epoch_]
+        )
         if improved:
             self._keep(net, len(self.losses_) - 1)
         return improved

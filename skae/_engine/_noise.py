@@ -74,7 +74,9 @@ def masking(x: Tensor, level: Tensor, draws: torch.Generator) -> Tensor:
     return x.masked_fill(torch.rand(x.shape, generator=draws, device=x.device) < share, torch.nan)
 
 
-def salt_and_pepper(x: Tensor, level: Tensor, draws: torch.Generator, low: Any, high: Any) -> Tensor:
+def salt_and_pepper(
+    x: Tensor, level: Tensor, draws: torch.Generator, low: Any, high: Any
+) -> Tensor:
     uniform = torch.rand(x.shape, generator=draws, device=x.device)
     x = torch.where(uniform < level / 2, low, x)
     return torch.where((level / 2 <= uniform) & (uniform < level), high, x)

@@ -1,15 +1,13 @@
 """The autoencoder that cleans rows and fills what is missing."""
 
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
-from scipy.sparse import issparse
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
 
 from skae._chunks import as_dense, row_chunks
-from skae._engine._denoising import SideBySide
 from skae._engine._noise import NOISES
 from skae._sklearn import (
     Interval,
@@ -19,15 +17,24 @@ from skae._sklearn import (
     fit_context,
 )
 from skae.estimators._base import BaseAutoencoder
-from skae.estimators._doors import as_numpy, drop_weightless, output_dtype, unchanged_on_error
-from skae.estimators._noise_training import NoiseTrainingMixin
+from skae.estimators._doors import output_dtype, unchanged_on_error
+from skae.estimators._filling import FillingMixin
 
 # Rounds in which ``score`` hides every cell once.
 N_SCORE_ROUNDS = 5
 
 
+def _returns_latents(estimator):
+    if estimator.output != "latent":
+        raise AttributeError(
+            f"inverse_transform maps latents back to rows, but output={estimator.output!r}; "
+            "set output='latent', or use decode."
+        )
+    return True
+
+
 class DenoisingAutoencoder(
-    ClassNamePrefixFeaturesOutMixin, NoiseTrainingMixin, TransformerMixin, BaseAutoencoder
+    ClassNamePrefixFeaturesOutMixin, FillingMixin, TransformerMixin, BaseAutoencoder
 ):
     """Autoencoder that cleans rows and fills missing cells.
 
@@ -86,7 +93,7 @@ class DenoisingAutoencoder(
         table differ in units, hence the default; for images take ``"global"`` or None.
     hidden_layer_sizes : int, array-like of int or "auto", default="auto"
         Widths of the encoder's hidden layers; the decoder has them in reverse.
-        ``"auto"`` is {hidden}.
+        ``"auto"`` is (128,) below 256 columns and (512,) from there on.
     activation : str, default="silu"
         Activation of the hidden layers, as in :class:`AutoencoderTransformer`.
     network : object, default=None
@@ -98,14 +105,16 @@ class DenoisingAutoencoder(
         ``"pca"`` begins at the best linear answer. ``"random"`` is a plain denoising
         autoencoder [1]_, which reads the mean where a cell is missing.
     alpha : float or "auto", default="auto"
-        Decoupled L2 weight penalty. ``"auto"`` is {alpha}.
+        Decoupled L2 weight penalty. ``"auto"`` is 0.1.
     learning_rate : float or "auto", default="auto"
         Peak of the schedule, which rises over 10 % of the steps and falls to zero over
-        the last 40 %. ``"auto"`` is {rate}.
+        the last 40 %. ``"auto"`` is 0.01 below 256 columns and 0.004 from there on.
     batch_size : int or "auto", default="auto"
-        Rows per step. ``"auto"`` is {batch}.
+        Rows per step. ``"auto"`` is 64 below 1000 rows and else 256.
     max_epochs : int or "auto", default="auto"
-        Passes over the rows. ``"auto"`` is {epochs}.
+        Passes over the rows. ``"auto"`` is 12 or what 1000 steps take, whichever is
+        more; fewer than 1000 rows count as 1000, as they are passed over several times an
+        epoch, and 600 steps are enough.
     early_stopping : bool, default=True
         Whether rows are held out. For missing cells they choose `blend_`, the network's
         weight beside the linear answer, after the last epoch; for other noise they choose
@@ -352,68 +361,6 @@ class DenoisingAutoencoder(
             self._partial_fit(*self._take_in(X, X_clean, sample_weight, first), first)
         return self
 
-    def _take_in(self, X, X_clean, sample_weight, reset):
-        """Validated rows, beside their clean versions if given, and their weights."""
-        if not reset and self._is_paired != (X_clean is not None):
-            raise ValueError(
-                "X_clean must be given whenever training goes on or never; "
-                f"{'it was' if self._is_paired else 'none was'} given at first."
-            )
-        rows = self._check_rows(X, reset=reset)
-        min_rows = 2 if reset else 1
-        kept, weight = drop_weightless(rows, sample_weight, min_rows)
-        if X_clean is None:
-            return kept, weight
-        clean = self._check_clean(X_clean, rows)
-        return SideBySide(kept, drop_weightless(clean, sample_weight, min_rows)[0]), weight
-
-    def _check_clean(self, X_clean, rows):
-        clean, _ = as_numpy(X_clean)
-        clean = check_array(
-            clean,
-            accept_sparse="csr",
-            dtype="numeric",
-            ensure_all_finite="allow-nan" if self._accepts_missing else True,
-            input_name="X_clean",
-        )
-        clean = self._mark_missing(clean)
-        if clean.shape != rows.shape:
-            raise ValueError(
-                f"X_clean has shape {clean.shape}, but X has {rows.shape}; each row of X needs "
-                "its clean version."
-            )
-        for span, chunk in row_chunks(clean):
-            unknown = np.isnan(chunk) & ~np.isnan(as_dense(rows[span]))
-            if unknown.any():
-                row, column = np.argwhere(unknown)[0]
-                raise ValueError(
-                    f"X_clean misses the cell in row {span.start + row}, column {column}, which X "
-                    "does not miss; a clean version must be known where a noisy one is."
-                )
-        return clean
-
-    def _check_rows(self, X, *, reset):
-        return self._mark_missing(super()._check_rows(X, reset=reset))
-
-    def _mark_missing(self, X):
-        """Put NaN where `missing_values` stands."""
-        if self._accepts_missing:
-            return X
-        if issparse(X):
-            if self.missing_values == 0:
-                raise ValueError(
-                    "missing_values=0 can not be told from the zeros that a sparse X leaves out; "
-                    "give a dense X."
-                )
-            X = X.astype(output_dtype(X))  # a copy
-            X.data[X.data == self.missing_values] = np.nan
-            return X
-        return np.where(X == self.missing_values, np.nan, X).astype(output_dtype(X), copy=False)
-
-    @property
-    def _accepts_missing(self):
-        return self.missing_values is None or bool(np.isnan(self.missing_values))
-
     # Public uses.
 
     def transform(self, X):
@@ -448,8 +395,9 @@ class DenoisingAutoencoder(
             out = np.hstack([out, marks])
         return give_back(out)
 
+    @available_if(_returns_latents)
     def inverse_transform(self, X):
-        """Map latents (``output="latent"``) back to rows.
+        """Map latents back to rows; only with ``output="latent"``.
 
         Parameters
         ----------
@@ -527,36 +475,6 @@ class DenoisingAutoencoder(
         else:
             out = super().get_feature_names_out(input_features)
         return np.concatenate([out, np.asarray(marks, dtype=object)]) if self.add_indicator else out
-
-    def _denoise(self, X):
-        """Rows without gaps, all columns."""
-        dtype = output_dtype(X)
-        out = np.array(as_dense(X), dtype=dtype)
-        missing = np.isnan(out)
-        keep = self._keeps_observed()
-        # Rows without gaps are not looked at where they come back as they are.
-        chosen = np.flatnonzero(missing.any(axis=1)) if keep else np.arange(len(out))
-        draws = check_random_state(self.random_state) if self.sample_posterior else None
-        blend = np.float32(self.blend_)
-        for span, inputs, told in self.net_.denoised_rows(self._rows(X, chosen)):
-            rows = chosen[span]
-            gaps = missing[rows]
-            fill = inputs[:, : self.n_features_in_]
-            told = np.where(gaps, fill + blend * (told - fill), told)
-            if draws is not None:
-                told += self._draw(X, rows, draws)
-            told = self._scaler.inverse_transform(told, dtype)
-            told[:, self._empty] = 0.0
-            out[rows] = np.where(gaps, told, out[rows]) if keep else told
-        return out
-
-    def _draw(self, X, rows, draws):
-        """How far draws are from what is expected, zero in observed cells."""
-        scaled = self._scaler.transform(as_dense(X[rows]))
-        if self.gaussian_ is None:
-            noise = draws.standard_normal(scaled.shape)
-            return np.where(np.isnan(scaled), noise * self._spread, 0.0)
-        return self.gaussian_.deviations(scaled, draws) * self._spread
 
     def _fill_hidden(self, rows):
         """Each cell as it is filled when it and a fifth of the others are hidden."""

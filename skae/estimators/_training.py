@@ -157,7 +157,8 @@ class TrainingMixin:
 
         On few rows one split is mostly noise, and its rows are missed in training.
         """
-        n_folds = int(np.clip(round(1 / self.validation_fraction), 2, min(MAX_FOLDS, X.shape[0])))
+        n_folds = round(1 / self.validation_fraction)
+        n_folds = int(np.clip(n_folds, 2, min(self._max_folds, X.shape[0])))
         losses, measures = [], []
         for fold in np.array_split(rng.permutation(X.shape[0]), n_folds):
             train = np.setdiff1d(np.arange(X.shape[0]), fold)
@@ -322,6 +323,7 @@ class TrainingMixin:
     # What estimators differ in; each has a default that a sibling may replace.
 
     _auto = Compression
+    _max_folds = MAX_FOLDS
     _accepts_missing = False
     _net_class = AutoencoderNet
 

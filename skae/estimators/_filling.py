@@ -1,9 +1,12 @@
-"""The private half of the denoiser's ``fit``: noise, pairs and the best linear answer."""
+"""The private half of the denoiser: noise, pairs and the best linear answer."""
 
 import numpy as np
+from scipy.sparse import issparse
+from sklearn.utils import check_array, check_random_state
 
-from skae._chunks import row_chunks
-from skae._defaults import MIN_ROWS_FOR_SPLIT, Cleaning
+from skae._chunks import as_dense, row_chunks
+from skae._defaults import MIN_ROWS_FOR_SPLIT, MIN_ROWS_PER_EPOCH, Cleaning
+from skae._engine._batches import SourceRows
 from skae._engine._build import linear_denoiser
 from skae._engine._denoising import (
     DenoisingNet,
@@ -15,9 +18,9 @@ from skae._engine._denoising import (
 from skae._engine._losses import Objective
 from skae._engine._noise import CellNoise
 from skae._engine._runtime import generator
-from skae._engine._batches import SourceRows
 from skae._gaussian import MAX_EXACT_COLUMNS, choose_shrinkage, fit_gaussian
 from skae._scaling import Scaler
+from skae.estimators._doors import as_numpy, drop_weightless, output_dtype
 from skae.estimators._training import MAX_FOLDS
 
 # The normal distribution is learned from so many cells, or from a thousand rows.
@@ -26,11 +29,76 @@ MAX_CELLS_FOR_GAUSSIAN, MIN_ROWS_FOR_GAUSSIAN = 2**20, 1000
 ROWS_FOR_BLEND = 2000
 
 
-class NoiseTrainingMixin:
-    """Hooks of TrainingMixin, and what they share."""
+class FillingMixin:
+    """Doors for pairs, hooks of TrainingMixin, and what the fitted parts say together."""
 
     _auto = Cleaning
     _net_class = DenoisingNet
+    _max_folds = 3
+
+    # Doors: noisy rows, and clean ones beside them.
+
+    def _take_in(self, X, X_clean, sample_weight, reset):
+        """Validated rows, beside their clean versions if given, and their weights."""
+        if not reset and self._is_paired != (X_clean is not None):
+            raise ValueError(
+                "X_clean must be given whenever training goes on or never; "
+                f"{'it was' if self._is_paired else 'none was'} given at first."
+            )
+        rows = self._check_rows(X, reset=reset)
+        min_rows = 2 if reset else 1
+        kept, weight = drop_weightless(rows, sample_weight, min_rows)
+        if X_clean is None:
+            return kept, weight
+        clean = self._check_clean(X_clean, rows)
+        return SideBySide(kept, drop_weightless(clean, sample_weight, min_rows)[0]), weight
+
+    def _check_clean(self, X_clean, rows):
+        clean, _ = as_numpy(X_clean)
+        clean = check_array(
+            clean,
+            accept_sparse="csr",
+            dtype="numeric",
+            ensure_all_finite="allow-nan" if self._accepts_missing else True,
+            input_name="X_clean",
+        )
+        clean = self._mark_missing(clean)
+        if clean.shape != rows.shape:
+            raise ValueError(
+                f"X_clean has shape {clean.shape}, but X has {rows.shape}; each row of X needs "
+                "its clean version."
+            )
+        for span, chunk in row_chunks(clean):
+            unknown = np.isnan(chunk) & ~np.isnan(as_dense(rows[span]))
+            if unknown.any():
+                row, column = np.argwhere(unknown)[0]
+                raise ValueError(
+                    f"X_clean misses the cell in row {span.start + row}, column {column}, which X "
+                    "does not miss; a clean version must be known where a noisy one is."
+                )
+        return clean
+
+    def _check_rows(self, X, *, reset):
+        return self._mark_missing(super()._check_rows(X, reset=reset))
+
+    def _mark_missing(self, X):
+        """Put NaN where `missing_values` stands."""
+        if self._accepts_missing:
+            return X
+        if issparse(X):
+            if self.missing_values == 0:
+                raise ValueError(
+                    "missing_values=0 can not be told from the zeros that a sparse X leaves out; "
+                    "give a dense X."
+                )
+            X = X.astype(output_dtype(X))  # a copy
+            X.data[X.data == self.missing_values] = np.nan
+            return X
+        return np.where(self.missing_values == X, np.nan, X).astype(output_dtype(X), copy=False)
+
+    @property
+    def _accepts_missing(self):
+        return self.missing_values is None or bool(np.isnan(self.missing_values))
 
     # What is learned: decided before anything else.
 
@@ -81,9 +149,7 @@ class NoiseTrainingMixin:
 
     def _hides(self):
         """Whether training hides cells, so that the network learns to fill them."""
-        return len(self.missing_columns_) > 0 or (
-            self.noise_ == "masking" and not self._is_paired
-        )
+        return len(self.missing_columns_) > 0 or (self.noise_ == "masking" and not self._is_paired)
 
     def _keeps_observed(self):
         if self.keep_observed == "auto":
@@ -152,7 +218,9 @@ class NoiseTrainingMixin:
         rows = rows.in_memory()
         if self._is_paired:
             return rows
-        return NoisyRows(rows, self._noise(self.net_.corruption.generator), self._reader())
+        noise = self._noise(self.net_.corruption.generator)
+        times = -(-MIN_ROWS_PER_EPOCH // len(rows))
+        return NoisyRows(rows if times == 1 else rows.repeated(times), noise, self._reader())
 
     def _to_validate_on(self, rows):
         if self._is_paired:
@@ -236,3 +304,35 @@ class NoiseTrainingMixin:
         x = SourceRows(X, self._scaler, np.tile(held_out, times)).read_all()
         draws = generator(self.net_.corruption.generator.initial_seed() + 2)
         return x.numpy(), self._noise(draws)(x).numpy(), np.tile(weight, times)
+
+    # What the fitted parts say together.
+
+    def _denoise(self, X):
+        """Rows without gaps, all columns."""
+        dtype = output_dtype(X)
+        out = np.array(as_dense(X), dtype=dtype)
+        missing = np.isnan(out)
+        keep = self._keeps_observed()
+        # Rows without gaps are not looked at where they come back as they are.
+        chosen = np.flatnonzero(missing.any(axis=1)) if keep else np.arange(len(out))
+        draws = check_random_state(self.random_state) if self.sample_posterior else None
+        blend = np.float32(self.blend_)
+        for span, inputs, told in self.net_.denoised_rows(self._rows(X, chosen)):
+            rows = chosen[span]
+            gaps = missing[rows]
+            fill = inputs[:, : self.n_features_in_]
+            told = np.where(gaps, fill + blend * (told - fill), told)
+            if draws is not None:
+                told += self._draw(X, rows, draws)
+            told = self._scaler.inverse_transform(told, dtype)
+            told[:, self._empty] = 0.0
+            out[rows] = np.where(gaps, told, out[rows]) if keep else told
+        return out
+
+    def _draw(self, X, rows, draws):
+        """How far draws are from what is expected, zero in observed cells."""
+        scaled = self._scaler.transform(as_dense(X[rows]))
+        if self.gaussian_ is None:
+            noise = draws.standard_normal(scaled.shape)
+            return np.where(np.isnan(scaled), noise * self._spread, 0.0)
+        return self.gaussian_.deviations(scaled, draws) * self._spread
