@@ -89,7 +89,7 @@ class Cleaning(Compression):
     @staticmethod
     def n_components(n_features):
         """Latents: noise keeps the network from copying, so narrow rows need no bottleneck."""
-        return min(n_features, 128)
+        return min(n_features, 512)
 
     @staticmethod
     def hidden_layer_sizes(n_features):

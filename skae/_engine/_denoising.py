@@ -14,9 +14,12 @@ from skae._chunks import as_dense
 from skae._engine._batches import Batch, Rows, SourceRows, TensorRows
 from skae._engine._net import AutoencoderNet
 from skae.networks._layers import ACTIVATIONS
+from skae.networks._linear_path import LinearPath
 
 # Rows made noisy at once: enough to share the cost, few enough to stay in cache.
 ROWS_AT_ONCE = 4096
+# Above this many columns the linear path is trained at a lower rate.
+COLUMNS_AT_FULL_RATE = 64
 # Held-out rows that a validation loss is taken from.
 MAX_VALIDATION_ROWS = 10_000
 
@@ -133,6 +136,20 @@ class NoisyRows(Rows):
 
 class DenoisingNet(AutoencoderNet):
     """An autoencoder trained on pairs of inputs and targets, side by side in a batch."""
+
+    def _parameter_groups(self) -> list[tuple[list[nn.Parameter], float, float]]:
+        # The linear answer is good already: it is not decayed, and wide rows, where each
+        # step moves thousands of its weights at once, adjust it in smaller steps.
+        path = [
+            p
+            for m in self.module_.modules()
+            if isinstance(m, LinearPath)
+            for p in m.path.parameters()
+        ]
+        share = min(1.0, COLUMNS_AT_FULL_RATE / self.n_features)
+        groups = super()._parameter_groups()
+        left = [([p for p in ps if not any(p is q for q in path)], s, a) for ps, s, a in groups]
+        return [*left, (path, share, 0.0)]
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
         return super().infer(x[:, : x.shape[1] - self.n_features])

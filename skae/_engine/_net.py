@@ -114,17 +114,22 @@ class AutoencoderNet(NeuralNet):
         return self.get_default_callbacks()
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> AutoencoderNet:
+        groups = [
+            {"params": parameters, "share": share, "weight_decay": alpha}
+            for parameters, share, alpha in self._parameter_groups()
+        ]
+        self.optimizer_ = torch.optim.AdamW(groups, lr=self.learning_rate, fused=True)
+        return self
+
+    def _parameter_groups(self) -> list[tuple[list[nn.Parameter], float, float]]:
+        """Parameters, their share of the learning rate and their weight decay."""
         decayed = weights_of(self.module_)
         plain = [p for p in self.module_.parameters() if not any(p is w for w in decayed)]
-        self.optimizer_ = torch.optim.AdamW(
-            [
-                {"params": decayed, "weight_decay": self.alpha},
-                {"params": plain, "weight_decay": 0.0},
-            ],
-            lr=self.learning_rate,
-            fused=True,
-        )
-        return self
+        return [(decayed, 1.0, self.alpha), (plain, 1.0, 0.0)]
+
+    def _set_rate(self, rate: float) -> None:
+        for group in self.optimizer_.param_groups:
+            group["lr"] = rate * group["share"]
 
     # Module and module_ are one object: it is stored once.
 
@@ -168,8 +173,7 @@ class AutoencoderNet(NeuralNet):
         """Train one epoch on `rows` at a constant rate, without validation."""
         if not self.initialized_:
             self.initialize()
-        for group in self.optimizer_.param_groups:
-            group["lr"] = self.partial_rate
+        self._set_rate(self.partial_rate)
         self.schedule_ = self.valid_rows_ = self._best_weights.keep_epoch_ = None
         self.set_params(max_epochs=1).partial_fit(rows)
         self._check_outcome(rows)
@@ -303,9 +307,7 @@ class AutoencoderNet(NeuralNet):
                 training=True,
             )
         if self.schedule_ is not None:
-            rate = next(self.schedule_)
-            for group in self.optimizer_.param_groups:
-                group["lr"] = rate
+            self._set_rate(next(self.schedule_))
         self.optimizer_.step()
         return loss
 

@@ -50,7 +50,7 @@ class DenoisingAutoencoder(
     ----------
     n_components : int, float or "auto", default="auto"
         Number of latents. A float f in (0, 1) is as many as PCA needs for the share f of
-        the variance. ``"auto"`` is the number of columns, but 128 at most: noise keeps
+        the variance. ``"auto"`` is the number of columns, but 512 at most: noise keeps
         the network from copying, so no bottleneck is needed.
     noise : {"auto", "gaussian", "masking", "salt_and_pepper", "swap"} or callable, default="auto"
         What training puts on the rows. ``"gaussian"`` adds to the scaled cells;
