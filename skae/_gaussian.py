@@ -67,16 +67,19 @@ class Gaussian:
         """The same distribution with covariances drawn further towards zero."""
         other = Gaussian(shrinkage)
         other.mean_ = self.mean_
-        other._set_covariance(self.covariance_.copy(), shrinkage)
+        other._set_covariance(self.covariance_, shrinkage)
         return other
 
     def _set_covariance(self, covariance, shrinkage):
-        variances = covariance.diagonal().copy()
-        covariance *= 1.0 - shrinkage
-        floor = FLOOR * np.where(variances > 0, variances, 1.0)
-        np.fill_diagonal(covariance, variances + floor)
-        self.covariance_ = covariance
-        self.precision_ = np.linalg.inv(covariance)
+        variances = covariance.diagonal()
+        scales = np.sqrt(np.where(variances > 0, variances, 1.0))
+        units = np.outer(scales, scales)
+        # Inverted as correlations: columns may differ by orders of magnitude.
+        correlation = covariance / units * (1.0 - shrinkage)
+        np.fill_diagonal(correlation, variances / scales**2 + FLOOR)
+        inverse = np.linalg.inv(correlation)
+        self.covariance_ = correlation * units
+        self.precision_ = (inverse + inverse.T) / (2 * units)
 
     def fill(self, X):
         """Put conditional means, given the other cells of the row, in the place of NaN."""

@@ -441,11 +441,11 @@ class DenoisingAutoencoder(
             sample_weight = check_sample_weight(
                 sample_weight, X, dtype=np.float64, ensure_non_negative=True
             )
-        sums = np.zeros(2)
+        sums, draws = np.zeros(2), np.random.RandomState(0)
         for span, rows in row_chunks(X):
             truth = as_dense(clean[span])
             weight = np.ones(len(rows)) if sample_weight is None else sample_weight[span]
-            told = self._fill_hidden(rows) if X_clean is None else self._denoise(rows)
+            told = self._fill_hidden(rows, draws) if X_clean is None else self._denoise(rows)
             for i, other in enumerate((told, self.mean_)):
                 # Cells whose truth is unknown say nothing.
                 sums[i] += weight @ np.square(np.nan_to_num(truth - other)).sum(axis=1)
@@ -476,11 +476,10 @@ class DenoisingAutoencoder(
             out = super().get_feature_names_out(input_features)
         return np.concatenate([out, np.asarray(marks, dtype=object)]) if self.add_indicator else out
 
-    def _fill_hidden(self, rows):
+    def _fill_hidden(self, rows, draws):
         """Each cell as it is filled when it and a fifth of the others are hidden."""
         rows = rows.astype(output_dtype(rows), copy=False)
-        place = np.add.outer(np.arange(len(rows)), np.arange(rows.shape[1]))
-        rounds = np.random.RandomState(0).permutation(place.max() + 1)[place] % N_SCORE_ROUNDS
+        rounds = draws.randint(N_SCORE_ROUNDS, size=rows.shape)
         out = rows.copy()
         for hidden in (rounds == i for i in range(N_SCORE_ROUNDS)):
             told = self._denoise(np.where(hidden, np.nan, rows))

@@ -231,14 +231,14 @@ class FillingMixin:
 
     def _measure(self, X, held_out, sample_weight):
         """Squared gaps between truth and fill, what the network would close, and draws."""
-        if held_out is None or not self._hides() or self.gaussian_ is None:
+        if held_out is None or not self._hides():
             return None
         x, hidden, weight = self._hidden_and_true(X, held_out, sample_weight)
         hit = np.isnan(hidden) & ~np.isnan(x)
         inputs = self._reader().inputs(hidden)
         told, fill = self.net_.denoised(inputs), inputs[:, : x.shape[1]]
         gap, step = (np.where(hit, part - fill, 0.0) for part in (x, told))
-        draws = np.where(hit, self.gaussian_.deviations(hidden, np.random.default_rng(0)), 0.0)
+        draws = np.where(hit, self._deviations(hidden, np.random.default_rng(0)), 0.0)
         products = (gap * gap, gap * step, step * step, draws * draws)
         return np.stack([weight @ product for product in products])
 
@@ -248,7 +248,7 @@ class FillingMixin:
         if not measures:
             return
         gap, mixed, network, drawn = np.sum(measures, axis=0)
-        if network.sum() > 0:
+        if network.sum() > 0 and self.gaussian_ is not None:
             self.blend_ = float(np.clip(mixed.sum() / network.sum(), 0.0, 1.0))
         left = np.maximum(gap - 2 * self.blend_ * mixed + self.blend_**2 * network, 0.0)
         known = drawn > 0
@@ -323,16 +323,15 @@ class FillingMixin:
             fill = inputs[:, : self.n_features_in_]
             told = np.where(gaps, fill + blend * (told - fill), told)
             if draws is not None:
-                told += self._draw(X, rows, draws)
+                scaled = self._scaler.transform(as_dense(X[rows]))
+                told += self._spread * self._deviations(scaled, draws)
             told = self._scaler.inverse_transform(told, dtype)
             told[:, self._empty] = 0.0
             out[rows] = np.where(gaps, told, out[rows]) if keep else told
         return out
 
-    def _draw(self, X, rows, draws):
+    def _deviations(self, scaled, rng):
         """How far draws are from what is expected, zero in observed cells."""
-        scaled = self._scaler.transform(as_dense(X[rows]))
-        if self.gaussian_ is None:
-            noise = draws.standard_normal(scaled.shape)
-            return np.where(np.isnan(scaled), noise * self._spread, 0.0)
-        return self.gaussian_.deviations(scaled, draws) * self._spread
+        if self.gaussian_ is not None:
+            return self.gaussian_.deviations(scaled, rng)
+        return np.where(np.isnan(scaled), rng.standard_normal(scaled.shape), 0.0)

@@ -1,0 +1,565 @@
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.impute import KNNImputer, SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skae import DenoisingAutoencoder
+from skae.networks import ConvNetwork
+
+FAST = {"hidden_layer_sizes": (8,), "max_epochs": 3, "random_state": 0}
+
+
+def make(n_components="auto", **params):
+    return DenoisingAutoencoder(n_components, **{**FAST, **params})
+
+
+@pytest.fixture(scope="module")
+def holed():
+    """300 rows of 6 correlated columns, on different scales; a fifth of the cells missing."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 2)) @ rng.normal(size=(2, 6)) + 0.2 * rng.normal(size=(300, 6))
+    X = X * [1, 10, 100, 1, 1, 0.1] + [0, 5, 0, -3, 0, 1]
+    missing = rng.random(X.shape) < 0.2
+    missing[0] = True
+    X.flags.writeable = False
+    return X, np.where(missing, np.nan, X)
+
+
+@pytest.fixture(scope="module")
+def bent():
+    """2000 rows in which one column is the square of another: no line tells it."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2000, 2))
+    return np.column_stack([x, x[:, 0] ** 2, x[:, 1] + x[:, 0]])
+
+
+def relative_error(told, X, holed):
+    errors = ((told - X) / X.std(axis=0))[np.isnan(holed)]
+    return float(np.sqrt(np.mean(errors**2)))
+
+
+# Filling.
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_observed_cells_keep_their_bits(dtype, holed):
+    X = holed[1].astype(dtype)
+    out = make().fit(X).transform(X)
+    assert out.dtype == dtype
+    assert np.isfinite(out).all()
+    seen = ~np.isnan(X)
+    assert_array_equal(out[seen], X[seen])
+
+
+def test_complete_rows_come_back_as_they_are(holed):
+    X, holes = holed
+    assert_array_equal(make().fit(holes).transform(X), X)
+    assert_array_equal(make().fit(X).transform(X), X)
+
+
+def test_fills_better_than_peers_on_correlated_columns(holed):
+    X, holes = holed
+    ours = relative_error(make(max_epochs="auto").fit_transform(holes), X, holes)
+    for peer in (SimpleImputer(), KNNImputer()):
+        assert ours < 0.9 * relative_error(peer.fit_transform(holes), X, holes)
+
+
+def test_starts_at_the_conditional_mean(holed):
+    _, holes = holed
+    model = make(learning_rate=1e-12).fit(holes)
+    told = model.gaussian_.fill(model._scaler.transform(holes))
+    # The network multiplies by the identity, in float32.
+    assert_allclose(model._scaler.transform(model.transform(holes)), told, rtol=1e-3, atol=1e-4)
+
+
+def test_network_learns_what_no_line_tells(bent):
+    hidden = bent.copy()
+    hidden[:, 2] = np.nan
+    model = DenoisingAutoencoder(random_state=0).fit(bent[:1500])
+    linear = model._scaler.inverse_transform(model.gaussian_.fill(model._scaler.transform(hidden)))
+    assert model.blend_ > 0.8
+    errors = [
+        np.square(told[1500:, 2] - bent[1500:, 2]).mean()
+        for told in (model.transform(hidden), linear)
+    ]
+    assert errors[0] < 0.2 * errors[1]
+
+
+def test_blend_trusts_the_network_only_where_it_helps(wine):
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(200, 8))  # nothing to be learned here
+    model = make(max_epochs=60, hidden_layer_sizes=(64,)).fit(noise)
+    assert 0.0 <= model.blend_ < 0.3
+    hidden = np.where(rng.random(noise.shape) < 0.3, np.nan, noise)
+    assert relative_error(model.transform(hidden), noise, hidden) < 1.15
+
+
+def test_columns_without_gaps_in_fit_are_filled_too(holed):
+    X, holes = holed
+    gaps = holes.copy()
+    gaps[:, 3] = X[:, 3]
+    model = make().fit(gaps)
+    row = X[:50].copy()
+    row[:, 3] = np.nan
+    assert relative_error(model.transform(row), X[:50], row) < 0.7
+    assert 3 not in model.missing_columns_
+
+
+def test_gaps_in_transform_only(holed):
+    X, holes = holed
+    out = make(max_epochs=20).fit(X).transform(holes)
+    assert relative_error(out[1:], X[1:], holes[1:]) < 0.6
+
+
+def test_whole_rows_get_the_means(holed):
+    X, holes = holed
+    model = make(learning_rate=1e-12).fit(holes)
+    told = model.transform(np.full((2, 6), np.nan))
+    assert_allclose(told[0], told[1], rtol=1e-5)
+    assert_allclose(told[0], model.mean_, atol=0.2 * X.std(axis=0).max())
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_empty_columns(keep, holed):
+    _, holes = holed
+    X = pd.DataFrame(holes, columns=list("abcdef"))
+    X["c"] = np.nan
+    model = make(keep_empty_features=keep, add_indicator=True).fit(X)
+    filled = X.assign(c=np.where(np.arange(300) < 10, 7.0, np.nan))
+    out = model.set_output(transform="pandas").transform(filled)
+    names = list("abcdef") if keep else list("abdef")
+    assert list(out)[: len(names)] == names
+    assert list(out)[len(names) :] == [f"missingindicator_{name}" for name in "abcdef"]
+    assert np.isfinite(out.to_numpy()).all()
+    if keep:
+        assert_array_equal(out["c"], np.where(np.arange(300) < 10, 7.0, 0.0))
+    # What an empty column holds now is not known to mean anything.
+    other = model.transform(X)
+    assert_allclose(other[list("abdef")], out[list("abdef")], rtol=1e-4, atol=1e-5)
+    assert model.reconstruct(X).shape == X.shape
+
+
+def test_indicators_are_scikit_learns(holed):
+    X, holes = holed
+    gaps = holes.copy()
+    gaps[:, 4] = X[:, 4]
+    ours, theirs = make(add_indicator=True).fit(gaps), SimpleImputer(add_indicator=True).fit(gaps)
+    assert_array_equal(ours.transform(holes)[:, 6:], theirs.transform(holes)[:, 6:])
+    assert_array_equal(ours.get_feature_names_out(), theirs.get_feature_names_out())
+
+
+def test_observed_cells_can_be_cleaned_too(holed):
+    _, holes = holed
+    kept, cleaned = (make(keep_observed=k).fit(holes).transform(holes) for k in (True, False))
+    seen, gaps = ~np.isnan(holes), np.isnan(holes)
+    assert_array_equal(kept[gaps], cleaned[gaps])
+    assert (kept[seen] != cleaned[seen]).mean() > 0.9
+    assert np.abs((kept - cleaned) / np.nanstd(holes, axis=0)).max() < 1
+
+
+def test_random_start_is_a_plain_denoising_autoencoder(holed):
+    X, holes = holed
+    model = make(init="random", max_epochs=60, hidden_layer_sizes=(32,)).fit(holes)
+    assert model.gaussian_ is None
+    assert model.blend_ == 1.0
+    told = relative_error(model.transform(holes), X, holes)
+    assert told < relative_error(SimpleImputer().fit_transform(holes), X, holes)
+
+
+def test_other_marks_of_missing_cells(holed):
+    _, holes = holed
+    marked = np.where(np.isnan(holes), -1.0, holes)
+    ours, plain = make(missing_values=-1).fit(marked), make().fit(holes)
+    assert_array_equal(ours.transform(marked), plain.transform(holes))
+    assert_array_equal(make(missing_values=None).fit_transform(holes), plain.transform(holes))
+    whole = np.where(np.isnan(holes), -1, np.round(holes)).astype(int)
+    out = make(missing_values=-1).fit_transform(whole)
+    assert out.dtype == np.float64
+    assert_array_equal(out[whole != -1], whole[whole != -1])
+    with pytest.raises(ValueError, match="NaN"):
+        make(missing_values=-1).fit(holes)
+    assert not make(missing_values=-1).__sklearn_tags__().input_tags.allow_nan
+
+
+def test_pandas_own_missing_value(holed):
+    _, holes = holed
+    X = pd.DataFrame(np.round(holes), columns=list("abcdef")).astype("Int64")
+    assert X.isna().to_numpy().any()
+    out = make().fit(X).transform(X)
+    assert_allclose(out, make().fit(np.round(holes)).transform(np.round(holes)), rtol=1e-6)
+
+
+def test_sparse_rows(holed):
+    _, holes = holed
+    X = np.where(np.abs(holes) < 0.5, 0.0, holes)
+    for container in (sparse.csr_matrix, sparse.csc_array):
+        model = make().fit(container(X))
+        assert_allclose(model.transform(container(X)), make().fit(X).transform(X), rtol=1e-4)
+    with pytest.raises(ValueError, match="missing_values=0"):
+        make(missing_values=0).fit(sparse.csr_matrix(np.nan_to_num(X)))
+    marked = np.where(np.isnan(X), -1, X)
+    out = make(missing_values=-1).fit(sparse.csr_matrix(marked)).transform(marked)
+    assert_array_equal(out[marked != -1], marked[marked != -1])
+
+
+def test_wide_rows_are_filled():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 4)) @ rng.normal(size=(4, 300)) + 0.1 * rng.normal(size=(300, 300))
+    holes = np.where(rng.random(X.shape) < 0.3, np.nan, X)
+    model = make(8).fit(holes)
+    assert relative_error(model.transform(holes), X, holes) < 0.3
+    assert model.gaussian_.loadings_.shape[0] == 300
+
+
+# Draws.
+
+
+def test_draws_are_reproducible_and_differ_by_seed(holed):
+    _, holes = holed
+    model = make(sample_posterior=True).fit(holes)
+    a, b = model.transform(holes), model.transform(holes)
+    assert_array_equal(a, b)
+    c = model.set_params(random_state=1).transform(holes)
+    gaps = np.isnan(holes)
+    assert (a[gaps] != c[gaps]).all()
+    assert_array_equal(a[~gaps], c[~gaps])
+    model.set_params(random_state=None)
+    assert (model.transform(holes)[gaps] != model.transform(holes)[gaps]).all()
+
+
+@pytest.mark.parametrize("init", ["pca", "random"])
+def test_draws_spread_as_the_truth_does(init, holed):
+    X, holes = holed
+    fresh = np.where(np.random.default_rng(1).random(X.shape) < 0.2, np.nan, X)
+    model = make(max_epochs=30, init=init).fit(holes)
+    expected = model.transform(fresh)
+    model.set_params(sample_posterior=True)
+    draws = np.stack([model.set_params(random_state=i).transform(fresh) for i in range(40)])
+    gaps = np.isnan(fresh)
+    assert_allclose(((draws.mean(axis=0) - expected) / X.std(axis=0))[gaps].std(), 0, atol=0.25)
+    spread = draws.std(axis=0)[gaps]
+    misses = (X - expected)[gaps] / spread
+    assert 0.7 < np.sqrt(np.mean(misses**2)) < 1.4
+
+
+# Noise.
+
+
+def spotted(X, rng):
+    return np.where(rng.random(X.shape) < 0.1, 1 - X, X)
+
+
+@pytest.mark.parametrize("noise", ["gaussian", "salt_and_pepper", "swap", spotted])
+def test_each_noise_is_removed(noise, digits):
+    rng = np.random.default_rng(0)
+    told = {
+        "gaussian": lambda X: X + 0.2 * rng.normal(size=X.shape),
+        "salt_and_pepper": lambda X: np.where(
+            (u := rng.random(X.shape)) < 0.1, np.where(u < 0.05, 0.0, 1.0), X
+        ),
+        "swap": lambda X: np.where(rng.random(X.shape) < 0.15, rng.permuted(X, axis=0), X),
+    }
+    spoil = told.get(noise) if isinstance(noise, str) else (lambda X: noise(X, rng))
+    X = digits[1200:]
+    noisy = spoil(X).astype(np.float32)
+    model = DenoisingAutoencoder(noise=noise, scaling=None, max_epochs=15, random_state=0)
+    model.fit(digits[:1200])
+    cleaned = model.transform(noisy)
+    assert cleaned.dtype == np.float32
+    assert np.square(cleaned - X).mean() < 0.8 * np.square(noisy - X).mean()
+    assert model.validation_loss_curve_[model.best_epoch_] <= model.validation_loss_curve_[0]
+
+
+def test_gaussian_noise_starts_at_the_regression_on_noisy_rows():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(4000, 3)) * [3.0, 1.0, 0.5]
+    model = make(noise="gaussian", noise_level=1.0, scaling=None, learning_rate=1e-12, max_epochs=1)
+    told = model.fit(X).transform(X)
+    # Independent columns of variance v: the answer is x v / (v + 1).
+    v = X.var(axis=0)
+    assert_allclose(told, X.mean(axis=0) + (X - X.mean(axis=0)) * v / (v + 1), atol=0.25)
+
+
+def test_noise_level_per_column(holed):
+    X = holed[0]
+    level = np.array([0.0, 0, 0, 0, 0, 2.0])
+    model = make(noise="gaussian", noise_level=level, learning_rate=1e-12).fit(X)
+    moved = np.abs(model.transform(X) - X) / X.std(axis=0)
+    assert moved[:, :5].mean() < 0.1 * moved[:, 5].mean()
+
+
+def test_auto_noise(holed, digits):
+    X, _ = holed
+    assert make().fit(X).noise_ == "masking"
+    images = make(4, network=ConvNetwork((1, 8, 8), channels=(4,)), max_epochs=1)
+    assert images.fit(digits[:100]).noise_ == "gaussian"
+    gaps = digits[:100].copy()
+    gaps[0, 0] = np.nan
+    assert images.fit(gaps).noise_ == "masking"
+    assert np.isfinite(images.transform(gaps)).all()
+
+
+def test_gaps_and_noise_together(holed):
+    X, holes = holed
+    model = make(noise="gaussian").fit(holes)
+    out = model.transform(holes)
+    assert np.isfinite(out).all()
+    assert relative_error(out[1:], X[1:], holes[1:]) < 1.0
+
+
+# Clean rows beside.
+
+
+def test_pairs_teach_the_map(digits):
+    noisy = np.clip(digits[:, ::-1] * 0.5 + 0.1, 0, 1)  # mirrored, faint and grey
+    model = DenoisingAutoencoder(scaling="global", max_epochs=5, random_state=0)
+    model.fit(noisy[:1200], X_clean=digits[:1200])
+    assert np.square(model.transform(noisy[1200:]) - digits[1200:]).mean() < 1e-3
+    assert_allclose(model.mean_, digits[:1200].mean(axis=0), atol=1e-6)
+    assert model.score(noisy[1200:], X_clean=digits[1200:]) > 0.95
+
+
+def test_pairs_with_gaps(holed):
+    X, holes = holed
+    model = make(max_epochs=20).fit(holes, X_clean=X)
+    out = model.transform(holes)
+    assert relative_error(out[1:], X[1:], holes[1:]) < 0.6
+
+
+def test_clean_rows_pass_through_a_pipeline(holed):
+    X, holes = holed
+    with config_context(enable_metadata_routing=True):
+        denoiser = make().set_fit_request(X_clean=True)
+        pipeline = make_pipeline(denoiser, StandardScaler()).fit(holes, X_clean=X)
+        direct = make().fit(holes, X_clean=X)
+        assert_allclose(
+            pipeline.transform(holes), StandardScaler().fit_transform(direct.transform(holes))
+        )
+
+
+def test_wrong_clean_rows(holed):
+    X, holes = holed
+    with pytest.raises(ValueError, match=r"X_clean has shape \(299, 6\).*X has \(300, 6\)"):
+        make().fit(holes, X_clean=X[1:])
+    with pytest.raises(ValueError, match=r"X_clean misses the cell in row \d+, column \d"):
+        make().fit(X, X_clean=holes)
+    with pytest.raises(ValueError, match=r"X_clean.*infinity"):
+        make().fit(X, X_clean=np.where(X > 3, np.inf, X))
+    model = make().fit(X)
+    with pytest.raises(ValueError, match="whenever training goes on or never"):
+        model.partial_fit(X, X_clean=X)
+
+
+# What comes out.
+
+
+def test_latents_there_and_back(holed):
+    X, _ = holed
+    model = make(3, output="latent").fit(X)
+    Z = model.transform(X)
+    assert Z.shape == (300, 3)
+    assert_array_equal(Z, model.encode(X))
+    assert_allclose(model.inverse_transform(Z), model.reconstruct(X), rtol=1e-4, atol=1e-4)
+    assert_array_equal(
+        model.get_feature_names_out(), [f"denoisingautoencoder{i}" for i in range(3)]
+    )
+    assert not hasattr(make(), "inverse_transform")
+    with pytest.raises(AttributeError, match="inverse_transform"):
+        make().fit(X).inverse_transform(Z)
+
+
+@pytest.mark.parametrize("network", [None, ConvNetwork((1, 2, 3), channels=(4,))])
+def test_deep_features_are_all_activations(network, holed):
+    X, _ = holed
+    model = make(2, output="deep", hidden_layer_sizes=(8, 5), network=network, max_epochs=1).fit(X)
+    out = model.set_output(transform="pandas").transform(X)
+    n_hidden = 2 * (8 + 5) if network is None else 2 * 4 * 2
+    assert out.shape == (300, n_hidden + 2)
+    assert len(model.get_feature_names_out()) == out.shape[1]
+    middle = out.to_numpy()[:, n_hidden // 2 : n_hidden // 2 + 2]
+    assert_allclose(middle, model.encode(X), rtol=1e-5)
+
+
+def test_verbs_take_rows_with_gaps(holed):
+    _, holes = holed
+    model = make(3).fit(holes)
+    assert np.isfinite(model.encode(holes)).all()
+    assert np.isfinite(model.reconstruct(holes)).all()
+    assert np.isfinite(model.reconstruction_error(holes)).all()
+    assert model.decode(model.encode(holes)).shape == holes.shape
+
+
+def test_score_is_of_hidden_cells(holed):
+    X, holes = holed
+    rng = np.random.default_rng(0)
+    good = make(max_epochs=20).fit(holes).score(holes)
+    unrelated = rng.permuted(X, axis=0)
+    assert 0.5 < good < 1
+    assert make().fit(unrelated).score(unrelated) < 0.2
+    weight = np.zeros(300)
+    weight[:100] = 1
+    model = make().fit(X)
+    assert_allclose(model.score(X, sample_weight=weight), model.score(X[:100]))
+
+
+def test_searches_over_noise(holed):
+    _, holes = holed
+    grid = {"noise": ["masking", "swap"], "noise_level": [0.1, 0.4]}
+    search = GridSearchCV(make(max_epochs=1), grid, cv=2).fit(holes)
+    assert len(search.cv_results_["params"]) == 4
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+def test_between_scaler_and_classifier():
+    X, y = load_digits(return_X_y=True)
+    X = np.where(np.random.default_rng(0).random(X.shape) < 0.2, np.nan, X)
+    pipeline = make_pipeline(
+        StandardScaler(),
+        DenoisingAutoencoder(max_epochs=3, random_state=0),
+        LogisticRegression(max_iter=500),
+    )
+    assert pipeline.fit(X[:1200], y[:1200]).score(X[1200:], y[1200:]) > 0.85
+
+
+# Contract.
+
+
+def test_same_seed_same_bits(holed):
+    _, holes = holed
+    told = [make().fit(holes).transform(holes) for _ in range(2)]
+    assert_array_equal(*told)
+    with ThreadPoolExecutor(2) as pool:
+        models = list(pool.map(lambda _: make().fit(holes), range(2)))
+    for model in models:
+        assert_array_equal(model.transform(holes), told[0])
+    assert (make(random_state=1).fit(holes).transform(holes) != told[0]).any()
+
+
+def test_a_row_alone_is_that_row_of_the_batch(holed):
+    _, holes = holed
+    model = make().fit(holes)
+    whole = model.transform(holes)
+    alone = np.vstack([model.transform(holes[i : i + 1]) for i in range(20)])
+    assert_allclose(alone, whole[:20], rtol=1e-6, atol=1e-6)
+
+
+def test_pickle(holed):
+    _, holes = holed
+    model = make(sample_posterior=True, add_indicator=True).fit(holes)
+    again = pickle.loads(pickle.dumps(model))
+    assert_array_equal(again.transform(holes), model.transform(holes))
+
+
+@pytest.mark.parametrize("n_rows", [300, 1500])
+def test_memory_maps(n_rows, digits, tmp_path):
+    X = digits[:n_rows].copy()
+    X[::7, 20:30] = np.nan
+    np.save(tmp_path / "X.npy", X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    a, b = make(8).fit(X), make(8).fit(mapped)
+    assert_array_equal(a.transform(X), b.transform(mapped))
+
+
+@pytest.mark.parametrize("n_rows", [200, 1200])
+def test_weightless_rows_do_not_count(n_rows, digits):
+    X = digits[:n_rows].copy()
+    X[::3, 27] = np.nan
+    weight = np.ones(n_rows)
+    weight[n_rows // 2 :] = 0
+    a = make(4).fit(X, sample_weight=weight)
+    b = make(4).fit(X[: n_rows // 2])
+    assert_array_equal(a.transform(X), b.transform(X))
+    heavy = np.where(np.arange(n_rows) % 2, 100.0, 0.01)
+    heavy_mean = make(4).fit(X, sample_weight=heavy).mean_
+    assert np.abs(heavy_mean - X[1::2].mean(axis=0))[:20].max() < 0.01
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_partial_fit(paired, holed):
+    X, holes = holed
+    clean = {"X_clean": X} if paired else {}
+    model = make(max_epochs="auto")
+    for _ in range(3):
+        model.partial_fit(holes, **clean)
+    assert np.isfinite(model.transform(holes)).all()
+    assert relative_error(model.transform(holes)[1:], X[1:], holes[1:]) < 0.7
+    assert model.n_iter_ == 3
+    model.partial_fit(X[:1], **({"X_clean": X[:1]} if paired else {}))
+
+
+def test_warm_start_goes_on(holed):
+    _, holes = holed
+    model = make(warm_start=True).fit(holes)
+    before = model.net_
+    model.fit(holes)
+    assert model.net_ is not before
+    with pytest.raises(ValueError, match="n_components=2"):
+        model.set_params(n_components=2).fit(holes)
+
+
+def test_fit_leaves_x_alone(holed):
+    _, holes = holed
+    X = holes.copy()
+    make().fit(X).transform(X)
+    assert_array_equal(X, holes)
+
+
+# Bad input.
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"noise": "pepper"}, "'noise' parameter of DenoisingAutoencoder must be.*'pepper'"),
+        ({"noise_level": -1.0}, "'noise_level' parameter of DenoisingAutoencoder"),
+        ({"noise_level": 1.5}, r"noise_level=.*1\.5.* must be from 0 to 1 where noise='masking'"),
+        ({"noise_level": [0.1, 0.2]}, r"noise_level has shape \(2,\).*6 columns"),
+        ({"noise_level": [0.1, 0.2, np.nan, 0, 0, 0]}, "noise_level=.*nan"),
+        (
+            {"noise": lambda X, rng: X[:, :2], "noise_level": 0.1},
+            r"into \(\d+, 2\).*shape must stay",
+        ),
+        ({"output": "cleaned"}, "'output' parameter of DenoisingAutoencoder"),
+        ({"missing_values": "?"}, "'missing_values' parameter of DenoisingAutoencoder"),
+    ],
+)
+def test_bad_parameters(params, message, holed):
+    model = make(**params)
+    with pytest.raises(ValueError, match=message):
+        model.fit(holed[0])
+    assert not hasattr(model, "net_")
+    assert not [name for name in vars(model) if name.endswith("_") and not name.startswith("_")]
+
+
+def test_bad_rows(holed):
+    X, holes = holed
+    with pytest.raises(ValueError, match="infinity"):
+        make().fit(np.where(X > 3, np.inf, X))
+    with pytest.raises(ValueError, match="All columns of X are empty"):
+        make().fit(np.full((10, 3), np.nan))
+    with pytest.raises(ValueError, match="could not convert string"):
+        make().fit(np.array([["a", "b"], ["c", "d"]], dtype=object))
+    model = make().fit(holes)
+    before = model.transform(holes)
+    with pytest.raises(ValueError, match="infinity"):
+        model.fit(np.where(X > 3, np.inf, X))
+    with pytest.raises(ValueError, match="7 features"):
+        model.transform(np.ones((3, 7)))
+    assert_array_equal(model.transform(holes), before)
+
+
+def test_clone_keeps_the_parameters():
+    model = make(noise="swap", noise_level=0.3, missing_values=-1)
+    assert clone(model).get_params() == model.get_params()
