@@ -9,6 +9,7 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py --output demo
 	$(BIN)/python examples/demo_outliers.py --output demo
+	$(BIN)/python examples/demo_denoising.py --output demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
@@ -27,6 +28,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/bench_latents.py
 	$(BIN)/python benchmarks/bench_outliers.py
 	$(BIN)/python benchmarks/bench_known_outliers.py
+	$(BIN)/python benchmarks/bench_denoise.py
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info

@@ -111,7 +111,7 @@ class Cleaning(Compression):
     @staticmethod
     def learning_rate(n_features):
         """Peak of the schedule."""
-        return 4e-3 if n_features >= MIN_WIDE_COLUMNS else 1e-2
+        return 2e-3 if n_features >= MIN_WIDE_COLUMNS else 1e-2
 
     @staticmethod
     def alpha(n_features, n_steps):

@@ -9,6 +9,8 @@ from sklearn.utils.extmath import randomized_svd
 # Above this size of the smaller of (rows, columns), an exact eigendecomposition
 # costs more than the network's own training.
 MAX_EXACT_SIZE = 1500
+# Latents that vary less than this share of the first are not scaled up to it.
+LEAST_SCALE = 1e-2
 # Penalty of the regression on noisy rows, relative to their mean variance.
 RIDGE = 1e-3
 
@@ -29,6 +31,9 @@ class FittedPCA:
     readers : ndarray of shape (n_directions, n_inputs)
         What the coordinates are read with: the directions, or, where the rows that are
         read differ from those that are written, the regression of one on the other.
+    scales : ndarray of shape (n_directions,)
+        What coordinates are divided by to give latents: by default one number for all,
+        the largest standard deviation.
     """
 
     mean: np.ndarray
@@ -37,10 +42,18 @@ class FittedPCA:
     total_variance: float
     input_mean: np.ndarray = None
     readers: np.ndarray = None
+    scales: np.ndarray = None
 
     def __post_init__(self):
         if self.readers is None:
             self.input_mean, self.readers = self.mean, self.directions
+        if self.scales is None:
+            self.scales = np.full(len(self.directions), self.scale)
+
+    def whitened(self):
+        """The same, with latents of variance one (but those that hardly vary)."""
+        deviations = np.sqrt(self.variances)
+        return replace(self, scales=np.maximum(deviations, LEAST_SCALE * self.scale))
 
     def with_more_inputs(self, n_more):
         """The same, for rows followed by so many columns that are not read."""
@@ -52,7 +65,7 @@ class FittedPCA:
 
     @property
     def scale(self):
-        """The largest standard deviation: the common scale of all latents."""
+        """The largest standard deviation."""
         return float(np.sqrt(self.variances[0])) if self.variances[0] > 0 else 1.0
 
     def n_directions_for(self, share):

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.decomposition import PCA
+from sklearn.linear_model import Ridge
 
 from skae import _linear
-from skae._linear import fit_pca
+from skae._linear import fit_pca, fit_reduced_rank
 
 
 @pytest.mark.parametrize("shape", [(120, 10), (8, 10), (10, 10), (2, 3), (5, 1)])
@@ -79,3 +80,45 @@ def test_n_directions_for():
     assert [pca.n_directions_for(share) for share in (0.1, 0.6, 0.61, 0.9, 1.0)] == [1, 1, 2, 2, 3]
     short = _linear.FittedPCA(np.zeros(3), np.eye(3)[:2], np.array([6.0, 1.0]), 10.0)
     assert short.n_directions_for(0.99) == 2
+
+
+# From noisy rows to clean ones.
+
+
+def test_reduced_rank_at_full_rank_is_ridge_regression():
+    rng = np.random.default_rng(0)
+    clean = rng.normal(size=(500, 4)) @ rng.normal(size=(4, 4)) + 3
+    noisy = np.hstack([clean + rng.normal(size=clean.shape), rng.normal(size=(500, 1))])
+    pca = fit_reduced_rank(noisy, clean, 4)
+    told = pca.mean + (noisy - pca.input_mean) @ pca.readers.T @ pca.directions
+    theirs = Ridge(alpha=1e-3 * 500 * noisy.var(axis=0).mean()).fit(noisy, clean)
+    assert_allclose(told, theirs.predict(noisy), rtol=1e-6)
+    assert_allclose(pca.directions @ pca.directions.T, np.eye(4), atol=1e-9)
+
+
+def test_reduced_rank_beats_pca_of_noisy_rows():
+    rng = np.random.default_rng(0)
+    clean = rng.normal(size=(2000, 2)) @ rng.normal(size=(2, 10))
+    noisy = clean + rng.normal(size=10) * 3 * rng.normal(size=clean.shape)
+    pca = fit_reduced_rank(noisy, clean, 2)
+    told = pca.mean + (noisy - pca.input_mean) @ pca.readers.T @ pca.directions
+    plain = PCA(2).fit(noisy)
+    theirs = plain.inverse_transform(plain.transform(noisy))
+    assert np.square(told - clean).mean() < 0.5 * np.square(theirs - clean).mean()
+
+
+def test_reduced_rank_minds_weights():
+    rng = np.random.default_rng(0)
+    clean = rng.normal(size=(100, 3))
+    noisy = clean + rng.normal(size=clean.shape)
+    weight = rng.integers(1, 4, size=100)
+    a = fit_reduced_rank(noisy, clean, 2, weight.astype(float))
+    b = fit_reduced_rank(np.repeat(noisy, weight, 0), np.repeat(clean, weight, 0), 2)
+    assert_allclose(a.variances, b.variances)
+    assert_allclose(a.input_mean, b.input_mean)
+
+
+def test_reduced_rank_of_constant_rows():
+    pca = fit_reduced_rank(np.ones((5, 3)), np.ones((5, 3)), 3)
+    assert np.isfinite(pca.readers).all()
+    assert_allclose(pca.variances, 0, atol=1e-12)

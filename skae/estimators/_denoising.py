@@ -43,9 +43,6 @@ class DenoisingAutoencoder(
     linear answer: for missing cells the conditional mean of a normal distribution, for
     other noise the regression of clean on noisy rows.
 
-    Put it where :class:`~sklearn.impute.IterativeImputer` or
-    :class:`~sklearn.impute.KNNImputer` stood, or say which `noise` to remove.
-
     Parameters
     ----------
     n_components : int, float or "auto", default="auto"
@@ -108,7 +105,7 @@ class DenoisingAutoencoder(
         Decoupled L2 weight penalty. ``"auto"`` is 0.1.
     learning_rate : float or "auto", default="auto"
         Peak of the schedule, which rises over 10 % of the steps and falls to zero over
-        the last 40 %. ``"auto"`` is 0.01 below 256 columns and 0.004 from there on.
+        the last 40 %. ``"auto"`` is 0.01 below 256 columns and 0.002 from there on.
     batch_size : int or "auto", default="auto"
         Rows per step. ``"auto"`` is 64 below 1000 rows and else 256.
     max_epochs : int or "auto", default="auto"
@@ -129,11 +126,11 @@ class DenoisingAutoencoder(
         Whether ``fit`` goes on from the fitted network and its scaling. Parameters that
         shape the network must then stay as they are.
     device : str, default="auto"
-        Where to compute: ``"cpu"``, ``"cuda"``, ...; ``"auto"`` is CUDA where there is one.
+        As in :class:`AutoencoderTransformer`.
     precision : {"float32", "bfloat16"}, default="float32"
-        Arithmetic of matrix products; weights are float32 always.
+        Arithmetic of matrix products.
     callbacks : list of skorch.callbacks.Callback, default=None
-        Told of training as skorch does; per-batch hooks make it slower.
+        Told of training as skorch does.
     random_state : int, RandomState instance or None, default=None
         Seeds the split, the weights, the batches, the noise and the draws of
         `sample_posterior`; an int gives the same bits again.
@@ -176,15 +173,14 @@ class DenoisingAutoencoder(
 
     See Also
     --------
-    sklearn.impute.IterativeImputer : A regression for each column; slower on many columns.
+    sklearn.impute.IterativeImputer : A regression for each column.
     sklearn.impute.KNNImputer : Means of near rows; keeps the training rows.
 
     Notes
     -----
     A missing cell is filled with ``g + blend_ * (n - g)``, where g is the conditional mean
     of a normal distribution, found by expectation-maximisation [2]_, and n is what the
-    network says, which reads the row filled with g and a mask of its gaps. Cells are
-    filled whatever columns they are in; a row without any value gets the means.
+    network says, which reads the row filled with g and a mask of its gaps.
 
     References
     ----------

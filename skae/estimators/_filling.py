@@ -176,12 +176,13 @@ class FillingMixin:
         if self.init == "random" and not isinstance(self.n_components, float):
             return None
         if self._hides() and not self._is_paired:
-            pca = super()._fit_pca(X, sample_weight, seed)
+            pca = super()._fit_pca(X, sample_weight, seed).whitened()
             return pca.with_more_inputs(self.n_features_in_) if self._tells_missing() else pca
         reader = Reader(self._scaler, np.nan_to_num, self._tells_missing(), self._empty)
         reader = PairReader(reader) if self._is_paired else reader
         noise = None if self._is_paired else self._noise(generator(seed))
-        return linear_denoiser(X, reader, noise, self.n_features_in_, sample_weight, seed)
+        pca = linear_denoiser(X, reader, noise, self.n_features_in_, sample_weight, seed)
+        return pca.whitened()
 
     def _choose_n_latents(self, pca):
         if isinstance(self.n_components, str):

@@ -58,9 +58,8 @@ def add_linear_path(
 ) -> tuple[LinearPath, LinearPath]:
     """Put PCA's map beside an encoder and a decoder.
 
-    Latents are divided by the scale of `pca` (a ``FittedPCA``), one number for all. Those
-    past the number of its directions read random directions and write nothing, so the sum
-    is still PCA.
+    Latents are divided by the scales of `pca` (a ``FittedPCA``). Those past the number of
+    its directions read random directions and write nothing, so the sum is still PCA.
     """
     n_directions = min(n_components, len(pca.directions))
     n_features = pca.directions.shape[1]
@@ -75,17 +74,18 @@ def add_linear_path(
         read[n_directions:] = F.normalize(surplus)
     center = torch.from_numpy(pca.mean.astype(np.float32))
     input_center = torch.from_numpy(pca.input_mean.astype(np.float32))
-    scale = pca.scale
+    scales = torch.full((n_components, 1), pca.scale)
+    scales[:n_directions, 0] = torch.from_numpy(pca.scales[:n_directions].astype(np.float32))
     into = _empty_linear(read.shape[1], n_components)
     out: nn.Module
     with torch.no_grad():
-        into.weight.copy_(read / scale)
+        into.weight.copy_(read / scales)
         into.bias.copy_(-(into.weight @ input_center))
     if tied:
-        out = TiedLinear(into, scale**2, center)
+        out = TiedLinear(into, pca.scale**2, center)
     else:
         out = _empty_linear(n_components, n_features)
         with torch.no_grad():
-            out.weight.copy_(write.T * scale)
+            out.weight.copy_((write * scales).T)
             out.bias.copy_(center)
     return LinearPath(into, encoder, n_components, tied), LinearPath(out, decoder, n_features, tied)

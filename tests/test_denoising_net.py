@@ -1,0 +1,128 @@
+"""What the denoiser's network is fed, and how it is trained on it."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+
+from skae import DenoisingAutoencoder
+from skae._engine import _denoising
+from skae._engine._batches import Batches, SourceRows, TensorRows
+from skae._engine._denoising import NoisyRows, PairReader, Reader, SideBySide
+from skae._engine._noise import CellNoise
+from skae._engine._runtime import generator
+from skae._gaussian import Gaussian
+from skae._scaling import Scaler
+
+EMPTY = np.zeros(4, dtype=bool)
+
+
+@pytest.fixture(scope="module")
+def holed():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(50, 4)) + 2
+    return np.where(rng.random(X.shape) < 0.2, np.nan, X)
+
+
+def noisy_rows(X, kind="gaussian", level=0.1, masked=0.0, tells=True, seed=0):
+    scaler = Scaler("standard").fit(X)
+    gaussian = Gaussian().fit(scaler.transform(X).astype(float))
+    reader = Reader(scaler, gaussian.fill, tells, EMPTY)
+    noise = CellNoise(kind, level, masked, scaler=scaler, generator=generator(seed))
+    return NoisyRows(SourceRows(X, scaler).in_memory(), noise, reader)
+
+
+def test_reader_fills_and_tells_where(holed):
+    scaler = Scaler("standard").fit(holed)
+    read = Reader(scaler, np.nan_to_num, True, EMPTY).transform(holed)
+    assert read.dtype == np.float32
+    assert_array_equal(read[:, 4:], np.isnan(holed))
+    assert_allclose(read[:, :4], np.nan_to_num(scaler.transform(holed)))
+    empty = np.array([True, False, False, False])
+    read = Reader(scaler, np.nan_to_num, True, empty).transform(holed)
+    assert_array_equal(read[:, 0], 0)
+    assert_array_equal(read[:, 4], 1)
+
+
+def test_pairs_hold_inputs_and_targets(holed):
+    rows = noisy_rows(holed, "masking", 0.3)
+    (pairs, weight), *_ = Batches(rows, 50)
+    assert weight is None
+    inputs, told, target = pairs.split([4, 4, 4], dim=1)
+    assert not inputs.isnan().any()
+    assert_array_equal(target, rows.rows.X)
+    assert told.bool()[target.isnan()].all()
+    seen = ~told.bool()
+    assert_array_equal(inputs[seen], target[seen])
+    assert 0.1 < told[~target.isnan()].mean() < 0.5
+
+
+def test_noise_is_fresh_and_validation_is_not(holed):
+    rows = noisy_rows(holed)
+    first, second = (next(iter(Batches(rows, 50)))[0] for _ in range(2))
+    assert not torch.equal(first[:, :4], second[:, :4])
+    frozen = rows.frozen()
+    assert isinstance(frozen, TensorRows)
+    a, b = (next(iter(Batches(frozen, 50)))[0].nan_to_num() for _ in range(2))
+    assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("batch_size", [7, 16, 64])
+def test_each_row_comes_once_an_epoch_whatever_is_read_at_once(batch_size, holed, monkeypatch):
+    monkeypatch.setattr(_denoising, "ROWS_AT_ONCE", 20)
+    rows = noisy_rows(holed)
+    rows.rows.sample_weight = rows.rows.X[:, 0].nan_to_num()
+    batches = list(Batches(rows, batch_size, generator(0)))
+    assert [len(x) for x, _ in batches] == Batches(rows, batch_size).sizes
+    targets = torch.cat([x[:, -4:] for x, _ in batches]).nan_to_num()
+    weights = torch.cat([weight for _, weight in batches])
+    assert_array_equal(weights, targets[:, 0])
+    assert_array_equal(np.sort(targets[:, 1]), np.sort(rows.rows.X[:, 1].nan_to_num()))
+
+
+def test_validation_looks_at_so_many_rows_only(holed, monkeypatch):
+    monkeypatch.setattr(_denoising, "MAX_VALIDATION_ROWS", 20)
+    rows = noisy_rows(holed)
+    rows.rows.sample_weight = torch.arange(50.0)
+    frozen = rows.frozen()
+    assert len(frozen) == len(frozen.sample_weight) == 17
+    assert_array_equal(frozen.sample_weight, torch.arange(0, 50, 3))
+
+
+def test_clean_rows_beside(holed):
+    clean = np.nan_to_num(holed)
+    source = SideBySide(holed, clean)
+    assert source.shape == (50, 8)
+    scaler = Scaler("standard").fit(clean)
+    reader = PairReader(Reader(scaler, np.nan_to_num, True, EMPTY))
+    read = SourceRows(source, reader, np.array([3, 1])).read(slice(0, 2))
+    assert read.shape == (2, 12)
+    assert_allclose(read[:, 8:], scaler.transform(clean[[3, 1]]))
+
+
+def test_loss_is_of_cells_that_are_known():
+    """A column that is missing for good has no say in what is learned of the others."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 3))
+    X[:, 2] = np.nan
+    model = DenoisingAutoencoder(hidden_layer_sizes=4, max_epochs=2, random_state=0).fit(X)
+    assert np.isfinite(model.loss_curve_).all()
+    assert np.isfinite(model.validation_loss_curve_).all()
+
+
+def test_the_last_epoch_is_kept_where_the_blend_decides(table):
+    holes = np.where(np.random.default_rng(0).random(table.shape) < 0.2, np.nan, table)
+    params = {"hidden_layer_sizes": 4, "max_epochs": 6, "random_state": 0}
+    assert DenoisingAutoencoder(**params).fit(holes).best_epoch_ == 6
+    patient = DenoisingAutoencoder(n_iter_no_change=6, **params).fit(holes)
+    assert patient.best_epoch_ == int(np.argmin(patient.validation_loss_curve_))
+
+
+def test_wide_rows_move_the_linear_path_slowly():
+    X = np.random.default_rng(0).normal(size=(40, 128))
+    params = {"hidden_layer_sizes": 4, "max_epochs": 1, "random_state": 0}
+    net = DenoisingAutoencoder(4, **params).fit(X).net_
+    shares = [group["share"] for group in net.optimizer_.param_groups]
+    assert shares == [1.0, 1.0, 0.5]
+    n_parameters = sum(len(group["params"]) for group in net.optimizer_.param_groups)
+    assert n_parameters == len(list(net.module_.parameters()))
