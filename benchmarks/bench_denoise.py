@@ -4,7 +4,7 @@ Tables: all of ADBench with at least 1000 rows and 6 to 64 columns (5000 rows at
 breast_cancer; 70 % of the rows to fit, cells hidden in all of them, errors on hidden cells
 of the other 30 %, in standard deviations of the column. Nothing else is known to anyone.
 
-    python benchmarks/bench_denoise.py --data DIR [--only tables images downstream]
+    python benchmarks/bench_denoise.py [--only SECTION ...] --data DIR
 """
 
 import argparse
@@ -38,7 +38,7 @@ from sklearn.preprocessing import StandardScaler
 from skae import DenoisingAutoencoder
 from skae.networks import ConvNetwork
 
-SECTIONS = ("tables", "images", "downstream")
+SECTIONS = ("tables", "speed", "images", "downstream")
 MAX_ROWS = 5000
 MIN_ROWS, MIN_COLUMNS, MAX_COLUMNS = 1000, 6, 64
 # Trees are asked only where they answer within a minute.
@@ -188,6 +188,47 @@ def tell_tables(part):
         markdown_table(all_errors),
         "Seconds to fit and to transform at 30 % missing:",
         markdown_table(seconds),
+    ]
+
+
+# Speed.
+
+
+def measure_speed(n_rounds=3):
+    """Seconds on normal rows with five factors, 30 % missing, contestants in turn."""
+    rows = []
+    for n_columns in (20, 60):
+        rng = np.random.default_rng(0)
+        X = rng.normal(size=(5000, 5)) @ rng.normal(size=(5, n_columns))
+        X += 0.5 * rng.normal(size=X.shape)
+        X = np.where(rng.random(X.shape) < 0.3, np.nan, X)
+        seconds = {}
+        for seed in range(n_rounds):
+            for name in (US, "KNNImputer", CLIPPED):
+                model = imputers(X[:3500], seed)[name]
+                times = [time.perf_counter()]
+                for step, part in ((model.fit, X[:3500]), (model.transform, X[3500:])):
+                    step(part)
+                    times.append(time.perf_counter())
+                seconds.setdefault(name, []).append(np.diff(times))
+        ours = np.array(seconds[US])
+        for name, runs in seconds.items():
+            fit, transform = np.median(runs, axis=0)
+            row = {"columns": n_columns, "imputer": name, "fit seconds": fit}
+            row |= {"transform seconds": transform}
+            ratios = np.median(ours / np.array(runs), axis=0)
+            row |= {f"{US}'s fit over": ratios[0], f"{US}'s transform over": ratios[1]}
+            rows.append({k: v if isinstance(v, str | int) else float(v) for k, v in row.items()})
+            report(rows[-1])
+    save_part("denoise_speed", {"machine": machine_line(), "rows": rows})
+
+
+def tell_speed(part):
+    return [
+        "## Speed",
+        part["machine"],
+        "3500 rows to fit, 1500 to transform, 30 % missing; medians of three rounds.",
+        markdown_table(part["rows"]),
     ]
 
 
@@ -365,11 +406,18 @@ def main():
     warnings.simplefilter("ignore")  # IterativeImputer says of most tables that it did not converge
     if "tables" in args.only:
         measure_tables(args.data, args.seeds)
+    if "speed" in args.only:
+        measure_speed()
     if "images" in args.only:
         measure_images(args.data)
     if "downstream" in args.only:
         measure_downstream(args.data, args.seeds)
-    tellers = {"tables": tell_tables, "images": tell_images, "downstream": tell_downstream}
+    tellers = {
+        "tables": tell_tables,
+        "speed": tell_speed,
+        "images": tell_images,
+        "downstream": tell_downstream,
+    }
     parts = {name: load_part(f"denoise_{name}") for name in SECTIONS}
     blocks = [block for name, part in parts.items() if part for block in tellers[name](part)]
     write_markdown("denoise", "# Cleaning and filling", *blocks)

@@ -1,10 +1,10 @@
 import pytest
 
-from skae import AutoencoderOutlierDetector, AutoencoderTransformer
-from skae._defaults import Compression, Detection
+from skae import AutoencoderOutlierDetector, AutoencoderTransformer, DenoisingAutoencoder
+from skae._defaults import Cleaning, Compression, Detection
 
 
-@pytest.mark.parametrize(("rules", "least"), [(Compression, 12), (Detection, 1)])
+@pytest.mark.parametrize(("rules", "least"), [(Cleaning, 12), (Compression, 12), (Detection, 1)])
 @pytest.mark.parametrize("n_rows", [2, 30, 64, 65, 500, 999, 1000, 5000, 60_000, 10**7])
 def test_lengths_are_sane(rules, least, n_rows):
     batch_size = rules.batch_size(n_rows)
@@ -15,7 +15,7 @@ def test_lengths_are_sane(rules, least, n_rows):
         assert n_epochs * -(-n_rows // batch_size) <= 2000  # seconds, not minutes
 
 
-@pytest.mark.parametrize("rules", [Compression, Detection])
+@pytest.mark.parametrize("rules", [Cleaning, Compression, Detection])
 @pytest.mark.parametrize("n_features", [1, 10, 255, 256, 10_000])
 def test_rates_are_sane(rules, n_features):
     assert 1e-4 < rules.learning_rate(n_features) < 0.05
@@ -37,6 +37,15 @@ def test_auto_means_the_defaults_of_the_detector(table):
     assert model.n_components_ == Detection.n_components(10) == 3
     assert model.net_.learning_rate == Detection.learning_rate(10)
     assert model.n_iter_ == model.net_.max_epochs == 300  # one step each: the core is 76 rows
+
+
+def test_auto_means_the_defaults_of_the_denoiser(table):
+    model = DenoisingAutoencoder(random_state=0).fit(table)
+    assert model.n_components_ == Cleaning.n_components(10) == 10
+    assert model.net_.learning_rate == Cleaning.learning_rate(10)
+    assert model.net_.alpha == Cleaning.alpha(10, 1)
+    # 120 rows come nine times an epoch, each time with other noise.
+    assert model.n_iter_ == Cleaning.max_epochs(120, 64) == 38
 
 
 @pytest.mark.parametrize("n_features", [1, 2, 6, 20, 784, 10**6])
