@@ -11,7 +11,9 @@ N_ROUNDS = 8
 ROUND_SHRINKAGE = 0.005
 FLOOR = 1e-6
 # How far the result may be drawn towards zero besides: few rows tell little of many pairs.
-SHRINKAGES = (0.0, 0.05, 0.2, 0.4)
+SHRINKAGES = (0.0, 0.05, 0.2, 0.4, 0.7, 1.0)
+# Cells of the systems of equations that are in memory at once.
+MAX_CELLS_AT_ONCE = 2**23
 # Above this many columns, covariances are those of so many factors.
 MAX_EXACT_COLUMNS = 256
 N_FACTORS = 32
@@ -21,7 +23,7 @@ N_FACTOR_ROUNDS = 4
 def fit_gaussian(X, sample_weight=None, shrinkage=0.0):
     """Fit the distribution of dense float rows, NaN where a cell is missing."""
     if X.shape[1] > MAX_EXACT_COLUMNS:
-        return FactorGaussian().fit(X, sample_weight)
+        return FactorGaussian(shrinkage).fit(X, sample_weight)
     return Gaussian(shrinkage).fit(X, sample_weight)
 
 
@@ -125,8 +127,14 @@ class Gaussian:
 class FactorGaussian:
     """Normal distribution of wide rows: a few factors and equal noise in every column.
 
-    Probabilistic principal component analysis (Tipping & Bishop, 1999), refitted to the
-    rows as it fills them. A row costs one small system, however many cells it misses.
+    The model of probabilistic principal component analysis (Tipping & Bishop, 1999), fitted
+    by turns: principal components of the filled rows, then rows filled by these. A row costs
+    one small system, however many cells it misses.
+
+    Parameters
+    ----------
+    shrinkage : float
+        Share of the loadings' variance that counts as nothing in the end.
 
     Attributes
     ----------
@@ -135,6 +143,9 @@ class FactorGaussian:
     noise_variance_ : float
         The covariance matrix is ``loadings_ @ loadings_.T + noise_variance_ * identity``.
     """
+
+    def __init__(self, shrinkage=0.0):
+        self.shrinkage = shrinkage
 
     def fit(self, X, sample_weight=None):
         """Fit dense float rows `X`, NaN where a cell is missing."""
@@ -152,7 +163,15 @@ class FactorGaussian:
                 pca.directions * np.sqrt(np.maximum(pca.variances - left, 0.0))[:, None]
             ).T
             filled = self.fill(X)
-        return self
+        return self.shrunk(self.shrinkage)
+
+    def shrunk(self, shrinkage):
+        """The same distribution with smaller loadings; their variance becomes noise."""
+        other = FactorGaussian(shrinkage)
+        lost = shrinkage * np.square(self.loadings_).sum() / len(self.loadings_)
+        other.mean_, other.noise_variance_ = self.mean_, self.noise_variance_ + lost
+        other.loadings_ = self.loadings_ * np.sqrt(1.0 - shrinkage)
+        return other
 
     def fill(self, X):
         """Put conditional means, given the other cells of the row, in the place of NaN."""
@@ -203,7 +222,7 @@ def choose_shrinkage(X, hidden, folds, sample_weight=None):
     losses = np.zeros(len(SHRINKAGES))
     for fold in folds:
         rest = np.setdiff1d(np.arange(len(X)), fold)
-        unshrunk = Gaussian().fit(X[rest], weight[rest])
+        unshrunk = fit_gaussian(X[rest], weight[rest])
         for i, shrinkage in enumerate(SHRINKAGES):
             errors = unshrunk.shrunk(shrinkage).fill(hidden[fold]) - X[fold]
             losses[i] += weight[fold] @ np.square(np.nan_to_num(errors)).sum(axis=1)
@@ -227,10 +246,13 @@ def same_count_groups(missing):
     _, first, which = np.unique(keys, return_index=True, return_inverse=True)
     counts = missing[first].sum(axis=1)
     for count in np.unique(counts[counts > 0]):
-        chosen = np.flatnonzero(counts == count)
         rows = np.flatnonzero(counts[which] == count)
-        columns = np.nonzero(missing[first[chosen]])[1].reshape(len(chosen), count)
-        yield rows, np.searchsorted(chosen, which[rows]), columns
+        n_at_once = max(1, MAX_CELLS_AT_ONCE // count**2)
+        for start in range(0, len(rows), n_at_once):
+            some = rows[start : start + n_at_once]
+            patterns, place = np.unique(which[some], return_inverse=True)
+            columns = np.nonzero(missing[first[patterns]])[1].reshape(-1, count)
+            yield some, place, columns
 
 
 def _observed_moments(X, missing, weight):

@@ -122,7 +122,7 @@ def fit_pca(X, n_components, sample_weight=None, random_state=None):
     return FittedPCA(mean, directions * signs[:, None], np.maximum(variances, 0.0), total_variance)
 
 
-def fit_reduced_rank(noisy, clean, n_components, sample_weight=None):
+def fit_reduced_rank(blocks, n_components):
     """Find the best linear map from noisy rows to clean ones through few coordinates.
 
     Reduced-rank regression (Izenman, 1975): ridge regression, then the principal
@@ -130,29 +130,37 @@ def fit_reduced_rank(noisy, clean, n_components, sample_weight=None):
 
     Parameters
     ----------
-    noisy : ndarray of shape (n_samples, n_inputs)
-    clean : ndarray of shape (n_samples, n_features)
+    blocks : iterable of (noisy, clean, weight)
+        Arrays of shape (n_samples, n_inputs), (n_samples, n_features) and (n_samples,).
     n_components : int
-    sample_weight : ndarray of shape (n_samples,), default=None
 
     Returns
     -------
     pca : FittedPCA
     """
-    weight = np.ones(len(noisy)) if sample_weight is None else sample_weight
-    root = np.sqrt(weight / weight.sum())[:, None]
-    input_mean, mean = np.square(root[:, 0]) @ noisy, np.square(root[:, 0]) @ clean
-    rows, targets = (noisy - input_mean) * root, (clean - mean) * root
-    gram = (rows.T @ rows).astype(np.float64)
-    ridge = RIDGE * max(gram.trace() / len(gram), np.finfo(np.float64).tiny)
-    moment = (rows.T @ targets).astype(np.float64)
-    slopes = solve(gram + ridge * np.eye(len(gram)), moment, assume_a="pos")
-    n_directions = min(n_components, *gram.shape, targets.shape[1])
-    variances, vectors = _leading_eigenpairs(moment.T @ slopes, n_directions)
-    total_variance = float(np.square(targets).sum(dtype=np.float64))
-    readers = (slopes @ vectors).T
+    total, products = 0.0, 0.0
+    for noisy, clean, weight in blocks:
+        n_inputs = noisy.shape[1]
+        rows = np.hstack([noisy, clean, np.ones_like(noisy[:, :1])])
+        # float32 products are twice as fast; rows are scaled, so few digits are lost.
+        products = products + ((rows * weight[:, None].astype(rows.dtype)).T @ rows).astype(float)
+        total += weight.sum()
+    means = products[-1, :-1] / total
+    covariance = products[:-1, :-1] / total - np.outer(means, means)
+    gram, moment = covariance[:n_inputs, :n_inputs], covariance[:n_inputs, n_inputs:]
+    variance = gram.trace() / n_inputs
+    ridge = RIDGE * variance if variance > 0 else 1.0
+    slopes = solve(gram + ridge * np.eye(n_inputs), moment, assume_a="pos")
+    n_directions = min(n_components, *moment.shape)
+    predicted = moment.T @ slopes
+    variances, vectors = _leading_eigenpairs((predicted + predicted.T) / 2, n_directions)
     return FittedPCA(
-        mean, vectors.T, np.maximum(variances, 0.0), total_variance, input_mean, readers
+        means[n_inputs:],
+        vectors.T,
+        np.maximum(variances, 0.0),
+        float(covariance[n_inputs:, n_inputs:].trace()),
+        means[:n_inputs],
+        (slopes @ vectors).T,
     )
 
 

@@ -3,6 +3,7 @@
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils._array_api import _convert_to_numpy as convert_to_numpy
 from sklearn.utils._array_api import get_namespace_and_device
+from sklearn.utils._missing import is_scalar_nan
 from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
 from sklearn.utils.stats import _weighted_percentile as weighted_percentile
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
@@ -18,5 +19,6 @@ __all__ = [
     "convert_to_numpy",
     "fit_context",
     "get_namespace_and_device",
+    "is_scalar_nan",
     "weighted_percentile",
 ]

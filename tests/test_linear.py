@@ -89,7 +89,7 @@ def test_reduced_rank_at_full_rank_is_ridge_regression():
     rng = np.random.default_rng(0)
     clean = rng.normal(size=(500, 4)) @ rng.normal(size=(4, 4)) + 3
     noisy = np.hstack([clean + rng.normal(size=clean.shape), rng.normal(size=(500, 1))])
-    pca = fit_reduced_rank(noisy, clean, 4)
+    pca = fit_reduced_rank([(noisy, clean, np.ones(500))], 4)
     told = pca.mean + (noisy - pca.input_mean) @ pca.readers.T @ pca.directions
     theirs = Ridge(alpha=1e-3 * 500 * noisy.var(axis=0).mean()).fit(noisy, clean)
     assert_allclose(told, theirs.predict(noisy), rtol=1e-6)
@@ -100,7 +100,7 @@ def test_reduced_rank_beats_pca_of_noisy_rows():
     rng = np.random.default_rng(0)
     clean = rng.normal(size=(2000, 2)) @ rng.normal(size=(2, 10))
     noisy = clean + rng.normal(size=10) * 3 * rng.normal(size=clean.shape)
-    pca = fit_reduced_rank(noisy, clean, 2)
+    pca = fit_reduced_rank([(noisy, clean, np.ones(2000))], 2)
     told = pca.mean + (noisy - pca.input_mean) @ pca.readers.T @ pca.directions
     plain = PCA(2).fit(noisy)
     theirs = plain.inverse_transform(plain.transform(noisy))
@@ -112,13 +112,15 @@ def test_reduced_rank_minds_weights():
     clean = rng.normal(size=(100, 3))
     noisy = clean + rng.normal(size=clean.shape)
     weight = rng.integers(1, 4, size=100)
-    a = fit_reduced_rank(noisy, clean, 2, weight.astype(float))
-    b = fit_reduced_rank(np.repeat(noisy, weight, 0), np.repeat(clean, weight, 0), 2)
+    a = fit_reduced_rank([(noisy, clean, weight.astype(float))], 2)
+    pairs = np.repeat(noisy, weight, 0), np.repeat(clean, weight, 0)
+    parts = [[rows[part] for rows in pairs] for part in (slice(0, 50), slice(50, None))]
+    b = fit_reduced_rank([(*part, np.ones(len(part[0]))) for part in parts], 2)
     assert_allclose(a.variances, b.variances)
     assert_allclose(a.input_mean, b.input_mean)
 
 
 def test_reduced_rank_of_constant_rows():
-    pca = fit_reduced_rank(np.ones((5, 3)), np.ones((5, 3)), 3)
+    pca = fit_reduced_rank([(np.ones((5, 3)), np.ones((5, 3)), np.ones(5))], 3)
     assert np.isfinite(pca.readers).all()
     assert_allclose(pca.variances, 0, atol=1e-12)

@@ -94,6 +94,15 @@ class SourceRows(Rows):
         other.scaler = scaler
         return other
 
+    def repeated(self, times: int) -> SourceRows:
+        """All rows several times over."""
+        other = copy.copy(self)
+        rows = np.arange(len(self)) if self.indices is None else self.indices
+        other.indices = np.tile(rows, times)
+        weight = self.sample_weight
+        other.sample_weight = None if weight is None else weight.repeat(times)
+        return other
+
     def in_memory(self) -> SourceRows | TensorRows:
         """The same rows as one tensor, unless that would cost too much memory."""
         width = self.read(slice(0, 1)).shape[1]

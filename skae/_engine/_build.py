@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ MIN_ROWS_FOR_PCA, MAX_ROWS_FOR_PCA = 1_000, 16_384
 MAX_CELLS_FOR_PCA = 2**25
 # Noisy rows that the linear start of a denoiser is fitted to, per column.
 DRAWS_PER_COLUMN = 10
+ROWS_PER_BLOCK = 4096
 
 
 def build_autoencoder(
@@ -118,24 +119,28 @@ def pca_of_rows(
 def linear_denoiser(
     X: Any,
     reader: Any,
-    noise: Callable[[Tensor], Tensor] | None,
+    pairs_of: Callable[[Tensor], Tensor],
     n_features: int,
+    n_directions: int,
     sample_weight: NDArray[Any] | None,
     seed: int,
 ) -> FittedPCA:
-    """The best linear map from noisy rows to clean ones.
+    """The best linear map from noisy rows to clean ones, through so many directions.
 
-    Without `noise`, what is read of `X` already holds both, side by side.
+    What is read of `X` becomes inputs and targets, side by side, by `pairs_of`.
     """
-    pairs, weight = _sample_of_rows(X, reader, sample_weight, seed)
-    if noise is not None:
+    rows, weight = _sample_of_rows(X, reader, sample_weight, seed)
+    weight = np.ones(len(rows)) if weight is None else weight
+
+    def blocks() -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
         # Few rows get noise several times: one draw would be learned by heart.
-        times = max(1, DRAWS_PER_COLUMN * n_features // len(pairs))
-        pairs = pairs.repeat(times, 1)
-        pairs = torch.cat([noise(pairs), pairs], dim=1)
-        weight = None if weight is None else np.tile(weight, times)
-    rows = np.nan_to_num(pairs.numpy(), copy=False)
-    return fit_reduced_rank(rows[:, :-n_features], rows[:, -n_features:], n_features, weight)
+        for _ in range(max(1, DRAWS_PER_COLUMN * n_features // len(rows))):
+            for start in range(0, len(rows), ROWS_PER_BLOCK):
+                span = slice(start, start + ROWS_PER_BLOCK)
+                pairs = pairs_of(rows[span]).nan_to_num().numpy()
+                yield pairs[:, :-n_features], pairs[:, -n_features:], weight[span]
+
+    return fit_reduced_rank(blocks(), n_directions)
 
 
 def _sample_of_rows(

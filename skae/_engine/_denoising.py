@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -163,25 +164,21 @@ class DenoisingNet(AutoencoderNet):
 
     def hidden_rows(self, rows: SourceRows) -> Any:
         """Yield slices and all hidden activations side by side, the latents among them."""
-        for span, x in self._inference_batches(rows):
-            yield span, self._evaluate(self._hidden, x)
-
-    def _hidden(self, x: Tensor) -> Tensor:
         seen: list[Tensor] = []
-        layers = [m for m in self.module_.modules() if isinstance(m, tuple(ACTIVATIONS.values()))]
+        module = copy.deepcopy(self.module_).eval()  # other threads must not see the hooks
+        for layer in module.modules():
+            if isinstance(layer, tuple(ACTIVATIONS.values())):
+                layer.register_forward_hook(lambda _, x, output: seen.append(output.flatten(1)))
 
-        def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            seen.append(output.flatten(1))
-
-        handles = [layer.register_forward_hook(keep) for layer in layers]
-        try:
-            z = self.module_.encode(x)
+        def hidden(x: Tensor) -> Tensor:
+            seen.clear()
+            z = module.encode(x)
             n_before = len(seen)
-            self.module_.decode(z)
-        finally:
-            for handle in handles:
-                handle.remove()
-        return torch.cat([*seen[:n_before], z, *seen[n_before:]], dim=1)
+            module.decode(z)
+            return torch.cat([*seen[:n_before], z, *seen[n_before:]], dim=1)
+
+        for span, x in self._inference_batches(rows):
+            yield span, self._evaluate(hidden, x)
 
     def denoised_rows(self, rows: SourceRows | TensorRows) -> Any:
         """Yield slices, what the encoder reads and what the decoder says, all scaled."""

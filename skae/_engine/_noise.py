@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -85,7 +86,8 @@ def salt_and_pepper(
 def swap(x: Tensor, level: Tensor, draws: torch.Generator) -> Tensor:
     hit = torch.rand(x.shape, generator=draws, device=x.device) < level
     donors = torch.randint(len(x), x.shape, generator=draws, device=x.device)
-    return torch.where(hit, x.gather(0, donors), x)
+    taken = x.gather(0, donors)
+    return torch.where(hit & ~taken.isnan(), taken, x)
 
 
 NOISES: dict[str, Callable[..., Tensor]] = {
@@ -147,10 +149,18 @@ class CellNoise:
     def _by_callable(self, x: Tensor) -> Tensor:
         seed = torch.randint(2**62, (), generator=self.generator, device=x.device)
         rows = self.scaler.inverse_transform(x.cpu().numpy())
-        noisy = np.asarray(self.kind(rows.copy(), np.random.default_rng(int(seed))))
-        if noisy.shape != rows.shape:
-            raise ValueError(
-                f"noise={self.kind!r} turned rows of shape {rows.shape} into {noisy.shape}; the "
-                "shape must stay as it is."
-            )
-        return torch.from_numpy(self.scaler.transform(noisy.astype(np.float64))).to(x.device)
+        noisy = call_noise(self.kind, rows, np.random.default_rng(int(seed)))
+        return torch.from_numpy(self.scaler.transform(noisy)).to(x.device)
+
+
+def call_noise(
+    noise: Callable[..., Any], rows: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """What a user's function makes of rows, in the units of the data."""
+    noisy = np.asarray(noise(rows.copy(), rng), dtype=np.float64)
+    if noisy.shape != rows.shape:
+        raise ValueError(
+            f"noise={noise!r} turned rows of shape {rows.shape} into {noisy.shape}; the "
+            "shape must stay as it is."
+        )
+    return noisy

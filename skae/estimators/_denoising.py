@@ -4,6 +4,7 @@ from numbers import Real
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -25,12 +26,7 @@ N_SCORE_ROUNDS = 5
 
 
 def _returns_latents(estimator):
-    if estimator.output != "latent":
-        raise AttributeError(
-            f"inverse_transform maps latents back to rows, but output={estimator.output!r}; "
-            "set output='latent', or use decode."
-        )
-    return True
+    return estimator.output == "latent"
 
 
 class DenoisingAutoencoder(
@@ -38,10 +34,9 @@ class DenoisingAutoencoder(
 ):
     """Autoencoder that cleans rows and fills missing cells.
 
-    It learns to undo noise that it puts on the rows itself, freshly for every batch, or
-    to map noisy rows to clean ones where both are at hand. Training begins at the best
-    linear answer: for missing cells the conditional mean of a normal distribution, for
-    other noise the regression of clean on noisy rows.
+    It learns to undo noise that it puts on the rows itself, freshly for every batch, or to
+    map noisy rows to clean ones. Training begins at the best linear answer: for missing
+    cells the conditional mean of a normal distribution, for other noise a regression.
 
     Parameters
     ----------
@@ -61,8 +56,8 @@ class DenoisingAutoencoder(
     noise_level : float, array-like of shape (n_features,) or "auto", default="auto"
         Standard deviation of Gaussian noise, in scaled units (of X with
         ``scaling=None``), and otherwise the share of the cells; for ``"masking"`` the
-        mean share, as each row gets its own between 0 and twice that. A callable's is
-        its own affair. ``"auto"`` is 0.2 (gaussian), 0.3 (masking), 0.1 (salt and
+        mean share, at most 0.5, as each row gets its own between 0 and twice that. A
+        callable's is its own affair. ``"auto"`` is 0.2 (gaussian), 0.3 (masking), 0.1 (salt and
         pepper) or 0.15 (swap).
     output : {"denoised", "latent", "deep"}, default="denoised"
         What ``transform`` returns: cleaned rows, latents, or all hidden activations side
@@ -72,7 +67,7 @@ class DenoisingAutoencoder(
         is True for ``"masking"``, which is about missing cells, and False for other noise.
     missing_values : int, float, np.nan or None, default=np.nan
         What marks a missing cell. pandas' ``NA`` is ``np.nan``; None in object arrays is
-        too. With a number NaN is an error, as in scikit-learn's imputers.
+        too. With a number X is copied, and NaN is an error, as in scikit-learn's imputers.
     add_indicator : bool, default=False
         Whether ``transform`` appends a column of 0 and 1 for each column that missed cells
         in ``fit``.
@@ -81,10 +76,10 @@ class DenoisingAutoencoder(
         filled with 0; else ``transform`` leaves them out.
     sample_posterior : bool, default=False
         Whether missing cells are drawn from their distribution, for multiple imputation.
-        The draw is a function of `random_state` (and X): set another one, without fitting
-        again, for another draw.
+        With an int `random_state` the draw is a function of it and X: set another one,
+        without fitting again, for another draw.
     loss : {"squared_error", "absolute_error", "huber"}, default="squared_error"
-        What is minimised, per cell of the scaled rows.
+        What is minimised, per scaled cell.
     scaling : {"global", "standard", "minmax", "robust"} or None, default="standard"
         How columns are scaled inside, as in :class:`AutoencoderTransformer`. Columns of a
         table differ in units, hence the default; for images take ``"global"`` or None.
@@ -99,8 +94,9 @@ class DenoisingAutoencoder(
         such as :class:`skae.networks.ConvNetwork`. It reads filled rows; the default
         network is also told which cells were missing.
     init : {"pca", "random"}, default="pca"
-        ``"pca"`` begins at the best linear answer. ``"random"`` is a plain denoising
-        autoencoder [1]_, which reads the mean where a cell is missing.
+        ``"pca"`` begins at the best linear answer (at PCA to remove noise from more than
+        1024 columns). ``"random"`` is a plain denoising autoencoder [1]_, which reads the
+        mean where a cell is missing.
     alpha : float or "auto", default="auto"
         Decoupled L2 weight penalty. ``"auto"`` is 0.1.
     learning_rate : float or "auto", default="auto"
@@ -113,8 +109,8 @@ class DenoisingAutoencoder(
         more; fewer than 1000 rows count as 1000, as they are passed over several times an
         epoch, and 600 steps are enough.
     early_stopping : bool, default=True
-        Whether rows are held out. For missing cells they choose `blend_`, the network's
-        weight beside the linear answer, after the last epoch; for other noise they choose
+        Whether rows are held out. Where cells are missing they choose `blend_`, the
+        network's weight beside the linear answer; and for all noise but ``"masking"``,
         the epoch whose weights are kept, the linear start included. Below 1000 rows both
         are chosen by cross-validation and the kept network is trained on all rows.
     validation_fraction : float, default=0.1
@@ -144,15 +140,15 @@ class DenoisingAutoencoder(
     noise_ : str or callable
         The noise of training.
     gaussian_ : object or None
-        Normal distribution of the scaled rows, with a method ``fill``; None with
+        Normal distribution of the (clean) scaled rows, with a method ``fill``; None with
         ``init="random"``. Attributes `mean_` and `covariance_` up to 256 columns, above
         `mean_`, `loadings_` and `noise_variance_` of a factor model.
     blend_ : float
         Weight of the network in filled cells, from 0 to 1; the rest is the conditional mean
         of `gaussian_`. Found by least squares on cells hidden in held-out rows; 1 where
-        there are none.
+        nothing is held out or hidden.
     missing_columns_ : ndarray of int
-        Columns that missed cells in ``fit``.
+        Columns that missed cells in ``fit`` (in the first, where training goes on).
     mean_ : ndarray of shape (n_features,)
         Mean of the training rows (of `X_clean`, if given).
     n_iter_ : int
@@ -184,10 +180,10 @@ class DenoisingAutoencoder(
 
     References
     ----------
-    .. [1] Vincent, Larochelle, Bengio & Manzagol, "Extracting and composing robust features
-       with denoising autoencoders", ICML 2008.
+    .. [1] Vincent et al., "Extracting and composing robust features with denoising
+       autoencoders", ICML 2008.
     .. [2] Dempster, Laird & Rubin, "Maximum likelihood from incomplete data via the EM
-       algorithm", Journal of the Royal Statistical Society B 39, 1977.
+       algorithm", JRSS B 39, 1977.
 
     Examples
     --------
@@ -377,7 +373,8 @@ class DenoisingAutoencoder(
         check_is_fitted(self)
         X, give_back = self._open(X)
         if self.output == "denoised":
-            out = self._denoise(X)[:, self._kept_columns()]
+            draws = check_random_state(self.random_state) if self.sample_posterior else None
+            out = self._denoise(X, draws)[:, self._kept_columns()]
         elif self.output == "latent":
             out = self._encode(X)
         else:
@@ -398,13 +395,17 @@ class DenoisingAutoencoder(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_components_)
-            Latents.
+            Latents; indicators that ``transform`` put behind them are not read.
 
         Returns
         -------
         X_original : ndarray of shape (n_samples, n_features)
             Rows, in the units of the training data.
         """
+        if self.add_indicator:
+            X = check_array(X, input_name="X")
+            if X.shape[1] == self.n_components_ + len(self.missing_columns_):
+                X = X[:, : self.n_components_]
         return self.decode(X)
 
     def score(self, X, y=None, *, X_clean=None, sample_weight=None):
@@ -444,7 +445,8 @@ class DenoisingAutoencoder(
             told = self._fill_hidden(rows, draws) if X_clean is None else self._denoise(rows)
             for i, other in enumerate((told, self.mean_)):
                 # Cells whose truth is unknown say nothing.
-                sums[i] += weight @ np.square(np.nan_to_num(truth - other)).sum(axis=1)
+                errors = np.nan_to_num(truth - other)[:, ~self._empty]
+                sums[i] += weight @ np.square(errors).sum(axis=1)
         left, total = sums
         return float(1 - left / total) if total > 0 else float(left == 0)
 

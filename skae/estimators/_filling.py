@@ -2,12 +2,12 @@
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_array
 
-from skae._chunks import as_dense, row_chunks
+from skae._chunks import as_dense, check_finite, is_memory_map, row_chunks
 from skae._defaults import MIN_ROWS_FOR_SPLIT, MIN_ROWS_PER_EPOCH, Cleaning
 from skae._engine._batches import SourceRows
-from skae._engine._build import linear_denoiser
+from skae._engine._build import linear_denoiser, pca_of_rows
 from skae._engine._denoising import (
     DenoisingNet,
     NoisyRows,
@@ -16,17 +16,22 @@ from skae._engine._denoising import (
     SideBySide,
 )
 from skae._engine._losses import Objective
-from skae._engine._noise import CellNoise
+from skae._engine._noise import CellNoise, call_noise
 from skae._engine._runtime import generator
-from skae._gaussian import MAX_EXACT_COLUMNS, choose_shrinkage, fit_gaussian
+from skae._gaussian import choose_shrinkage, fit_gaussian
 from skae._scaling import Scaler
+from skae._sklearn import is_scalar_nan
 from skae.estimators._doors import as_numpy, drop_weightless, output_dtype
-from skae.estimators._training import MAX_FOLDS
+from skae.estimators._training import MAX_FOLDS, MAX_LATENTS
 
 # The normal distribution is learned from so many cells, or from a thousand rows.
 MAX_CELLS_FOR_GAUSSIAN, MIN_ROWS_FOR_GAUSSIAN = 2**20, 1000
 # Held-out rows that the network's weight is learned from; fewer are made noisy several times.
 ROWS_FOR_BLEND = 2000
+# Rows that tell whether a callable takes cells away.
+ROWS_FOR_PROBE = 100
+# Above this many columns training begins at PCA: a regression would cost more than it.
+MAX_REGRESSED = 1024
 
 
 class FillingMixin:
@@ -54,14 +59,22 @@ class FillingMixin:
         return SideBySide(kept, drop_weightless(clean, sample_weight, min_rows)[0]), weight
 
     def _check_clean(self, X_clean, rows):
+        names = [str(name) for name in getattr(X_clean, "columns", ())]
+        known = list(getattr(self, "feature_names_in_", names))
+        if names and names != known and hasattr(self, "feature_names_in_"):
+            raise ValueError(f"X_clean has columns {names}, but X has {known}.")
         clean, _ = as_numpy(X_clean)
+        on_disk = is_memory_map(clean)
+        finite = "allow-nan" if self._accepts_missing else True
         clean = check_array(
             clean,
             accept_sparse="csr",
             dtype="numeric",
-            ensure_all_finite="allow-nan" if self._accepts_missing else True,
+            ensure_all_finite=False if on_disk else finite,
             input_name="X_clean",
         )
+        if on_disk:
+            check_finite(clean, allow_nan=self._accepts_missing)
         clean = self._mark_missing(clean)
         if clean.shape != rows.shape:
             raise ValueError(
@@ -92,13 +105,16 @@ class FillingMixin:
                     "give a dense X."
                 )
             X = X.astype(output_dtype(X))  # a copy
-            X.data[X.data == self.missing_values] = np.nan
+            X.data[X.data == X.dtype.type(self.missing_values)] = np.nan
             return X
-        return np.where(self.missing_values == X, np.nan, X).astype(output_dtype(X), copy=False)
+        marker = X.dtype.type(self.missing_values)
+        if marker != self.missing_values and X.dtype.kind != "f":
+            return X  # an integer is never one and a half
+        return np.where(marker == X, np.nan, X).astype(output_dtype(X), copy=False)
 
     @property
     def _accepts_missing(self):
-        return self.missing_values is None or bool(np.isnan(self.missing_values))
+        return self.missing_values is None or is_scalar_nan(self.missing_values)
 
     # What is learned: decided before anything else.
 
@@ -121,13 +137,28 @@ class FillingMixin:
         self._is_paired = isinstance(X, SideBySide)
         self.noise_ = self.noise
         if self.noise == "auto":
-            hides = self.network is None or len(self.missing_columns_)
-            self.noise_ = "masking" if hides else "gaussian"
+            on_gaps = self.network is None or len(self.missing_columns_)
+            self.noise_ = "masking" if on_gaps else "gaussian"
         self._check_noise_level()
+        self._hides = self._learn_whether_cells_are_hidden(rows)
+
+    def _learn_whether_cells_are_hidden(self, X):
+        """Whether training takes cells away, so that the network learns to fill them."""
+        if len(self.missing_columns_) or self._is_paired:
+            return len(self.missing_columns_) > 0
+        if not callable(self.noise_):
+            return self.noise_ == "masking"
+        rows = np.array(as_dense(X[:ROWS_FOR_PROBE]), dtype=np.float64)
+        return bool(np.isnan(call_noise(self.noise_, rows, np.random.default_rng(0))).any())
+
+    @property
+    def _only_fills(self):
+        """Whether the network is about missing cells and nothing else."""
+        return self.noise_ == "masking" and not self._is_paired
 
     def _check_noise_level(self):
-        if isinstance(self.noise_level, str):
-            self._level = self._auto.noise_levels.get(self._noise_name(), 0.0)
+        if isinstance(self.noise_level, str) or callable(self.noise_):
+            self._level = 0.0 if callable(self.noise_) else self._auto.noise_levels[self.noise_]
             return
         level = np.asarray(self.noise_level, dtype=np.float64)
         if level.shape not in ((), (self.n_features_in_,)):
@@ -135,29 +166,20 @@ class FillingMixin:
                 f"noise_level has shape {level.shape}; it must be a number or hold one for each "
                 f"of the {self.n_features_in_} columns of X."
             )
-        most = np.inf if self.noise_ == "gaussian" else 1.0
+        most = {"gaussian": np.inf, "masking": 0.5}.get(self.noise_, 1.0)
         wrong = level[~((level >= 0) & (level <= most))]
         if wrong.size:
             raise ValueError(
-                f"noise_level={wrong.flat[0]!r} must be from 0 to {most:g} where "
-                f"noise={self._noise_name()!r}."
+                f"noise_level={float(wrong.flat[0])!r} must be from 0 to {most:g} where "
+                f"noise={self.noise_!r}."
             )
         self._level = level
 
-    def _noise_name(self):
-        return "callable" if callable(self.noise_) else self.noise_
-
-    def _hides(self):
-        """Whether training hides cells, so that the network learns to fill them."""
-        return len(self.missing_columns_) > 0 or (self.noise_ == "masking" and not self._is_paired)
-
     def _keeps_observed(self):
-        if self.keep_observed == "auto":
-            return self._hides() and self.noise_ == "masking" and not self._is_paired
-        return self.keep_observed
+        return self._only_fills if self.keep_observed == "auto" else self.keep_observed
 
     def _tells_missing(self):
-        return self._hides() and self.network is None
+        return self._hides and self.network is None
 
     # Hooks.
 
@@ -165,29 +187,56 @@ class FillingMixin:
         self._learn_kind(X)
         vars(self).pop("gaussian_", None)
         start = super()._start(X, sample_weight, rng)
-        self._choose_shrinkage(X, sample_weight, rng)
+        rows, weight = self._sample_rows(X, None, sample_weight)
+        self._shrinkage = self._choose_shrinkage(rows, weight, rng)
+        n_observed = np.maximum((~np.isnan(rows)).sum(axis=0), 1)
+        self._unknown_spread = np.sqrt(np.nansum(np.square(rows), axis=0) / n_observed)
         return start
+
+    def _check_same_network(self):
+        super()._check_same_network()
+        self._check_noise_level()
 
     def _fit_scaler(self, X, sample_weight):
         clean = X.clean if self._is_paired else X
         return Scaler(self.scaling).fit(clean, sample_weight)
 
     def _fit_pca(self, X, sample_weight, seed):
-        if self.init == "random" and not isinstance(self.n_components, float):
+        """Where to begin; also settles the number of latents, which noise has no say in."""
+        n_features, clean = self.n_features_in_, X.clean if self._is_paired else X
+        self._n_latents_to_learn = self.n_components
+        if self.n_components == "auto":
+            self._n_latents_to_learn = self._auto.n_components(n_features)
+        on_share = isinstance(self._n_latents_to_learn, float)
+        if self.init == "random" and not on_share:
             return None
-        if self._hides() and not self._is_paired:
-            pca = super()._fit_pca(X, sample_weight, seed).whitened()
-            return pca.with_more_inputs(self.n_features_in_) if self._tells_missing() else pca
-        reader = Reader(self._scaler, np.nan_to_num, self._tells_missing(), self._empty)
-        reader = PairReader(reader) if self._is_paired else reader
-        noise = None if self._is_paired else self._noise(generator(seed))
-        pca = linear_denoiser(X, reader, noise, self.n_features_in_, sample_weight, seed)
+        n_directions = MAX_LATENTS if on_share else self._n_latents_to_learn
+        regress = self.init == "pca" and not self._only_fills and n_features <= MAX_REGRESSED
+        if on_share or not regress:
+            pca = pca_of_rows(clean, self._scaler, n_directions, sample_weight, seed)
+        if on_share:
+            n_directions = self._n_latents_to_learn = super()._choose_n_latents(pca)
+        if regress:
+            pca = self._regress(X, n_directions, sample_weight, seed)
+        elif self._tells_missing():
+            pca = pca.with_more_inputs(n_features)
         return pca.whitened()
 
+    def _regress(self, X, n_directions, sample_weight, seed):
+        """The linear map from noisy rows to clean ones; gaps are read as means here."""
+        reader = Reader(self._scaler, np.nan_to_num, self._tells_missing(), self._empty)
+        if self._is_paired:
+            source, pairs_of = PairReader(reader), lambda pairs: pairs
+        else:
+            # Rows to be made noisy are only scaled when they are read.
+            source, noise = self._scaler, self._noise(generator(seed))
+            pairs_of = NoisyRows(None, noise, reader).pairs
+        return linear_denoiser(
+            X, source, pairs_of, self.n_features_in_, n_directions, sample_weight, seed
+        )
+
     def _choose_n_latents(self, pca):
-        if isinstance(self.n_components, str):
-            return self._auto.n_components(self.n_features_in_)
-        return super()._choose_n_latents(pca)
+        return int(self._n_latents_to_learn)
 
     def _n_inputs(self):
         return 2 * self.n_features_in_ if self._tells_missing() else None
@@ -196,8 +245,8 @@ class FillingMixin:
         return Objective(self.loss, missing=True)
 
     def _keeps_last_epoch(self):
-        # Where cells are filled, the blend does what the choice of an epoch does elsewhere.
-        return self._hides() and self.n_iter_no_change is None and self.init == "pca"
+        # The blend does what the choice of an epoch does elsewhere.
+        return self._only_fills and self.n_iter_no_change is None and self.init == "pca"
 
     def _before_training(self, X, train, sample_weight):
         self.gaussian_ = None
@@ -208,20 +257,23 @@ class FillingMixin:
     def _train_once(self, X, sample_weight, rng):
         if not hasattr(self, "gaussian_"):
             self._before_training(X, None, sample_weight)
-            self.blend_, self._spread = 1.0, np.ones(self.n_features_in_)
-        super()._train_once(X, sample_weight, rng)
+            self._finish_fit([])
+        self.net_.train_on(self._noisy(self._fit_rows(X, None, sample_weight)))
 
     def _fit_rows(self, X, indices, sample_weight, rotation=None):
         reader = PairReader(self._reader()) if self._is_paired else self._scaler
         return self._rows(X, indices, sample_weight, reader)
 
     def _to_train_on(self, rows):
+        times = -(-MIN_ROWS_PER_EPOCH // len(rows))
+        return self._noisy(rows if times == 1 else rows.repeated(times))
+
+    def _noisy(self, rows):
+        """Pairs of inputs and targets, with fresh noise unless there are clean rows."""
         rows = rows.in_memory()
         if self._is_paired:
             return rows
-        noise = self._noise(self.net_.corruption.generator)
-        times = -(-MIN_ROWS_PER_EPOCH // len(rows))
-        return NoisyRows(rows if times == 1 else rows.repeated(times), noise, self._reader())
+        return NoisyRows(rows, self._noise(self.net_.corruption.generator), self._reader())
 
     def _to_validate_on(self, rows):
         if self._is_paired:
@@ -232,7 +284,7 @@ class FillingMixin:
 
     def _measure(self, X, held_out, sample_weight):
         """Squared gaps between truth and fill, what the network would close, and draws."""
-        if held_out is None or not self._hides():
+        if held_out is None or not self._hides:
             return None
         x, hidden, weight = self._hidden_and_true(X, held_out, sample_weight)
         hit = np.isnan(hidden) & ~np.isnan(x)
@@ -244,13 +296,18 @@ class FillingMixin:
         return np.stack([weight @ product for product in products])
 
     def _finish_fit(self, measures):
-        self.blend_, self._spread = 1.0, np.ones(self.n_features_in_)
+        is_plain = self.gaussian_ is None
+        self.blend_ = 1.0
+        self._spread = self._unknown_spread if is_plain else np.ones(self.n_features_in_)
         measures = [measure for measure in measures if measure is not None]
         if not measures:
             return
         gap, mixed, network, drawn = np.sum(measures, axis=0)
-        if network.sum() > 0 and self.gaussian_ is not None:
-            self.blend_ = float(np.clip(mixed.sum() / network.sum(), 0.0, 1.0))
+        if not is_plain:
+            # What was never seen to help is not trusted.
+            best = mixed.sum() / network.sum() if network.sum() > 0 else 0.0
+            self.blend_ = float(np.clip(best, 0.0, 1.0))
+        self._spread = self._spread.copy()
         left = np.maximum(gap - 2 * self.blend_ * mixed + self.blend_**2 * network, 0.0)
         known = drawn > 0
         self._spread[known] = np.sqrt(left[known] / drawn[known])
@@ -280,16 +337,14 @@ class FillingMixin:
         weight = None if rows.sample_weight is None else rows.sample_weight.numpy()[chosen]
         return rows.read(chosen).numpy().astype(np.float64), weight
 
-    def _choose_shrinkage(self, X, sample_weight, rng):
-        self._shrinkage = 0.0
-        if self.init == "random" or self.n_features_in_ > MAX_EXACT_COLUMNS:
-            return
-        rows, weight = self._sample_rows(X, None, sample_weight)
+    def _choose_shrinkage(self, rows, weight, rng):
+        if self.init == "random":
+            return 0.0
         share = 2 * self._auto.noise_levels["masking"] * rng.uniform(size=(len(rows), 1))
         hidden = np.where(rng.uniform(size=rows.shape) < share, np.nan, rows)
         folds = np.array_split(rng.permutation(len(rows)), min(MAX_FOLDS, len(rows)))
         folds = folds if len(rows) < MIN_ROWS_FOR_SPLIT else folds[:1]
-        self._shrinkage = choose_shrinkage(rows, hidden, folds, weight)
+        return choose_shrinkage(rows, hidden, folds, weight)
 
     def _hidden_and_true(self, X, held_out, sample_weight):
         """Held-out rows, a version with more cells missing, and weights; all scaled."""
@@ -308,15 +363,14 @@ class FillingMixin:
 
     # What the fitted parts say together.
 
-    def _denoise(self, X):
-        """Rows without gaps, all columns."""
+    def _denoise(self, X, draws=None):
+        """Rows without gaps, all columns; missing cells drawn if there is what to draw from."""
         dtype = output_dtype(X)
         out = np.array(as_dense(X), dtype=dtype)
         missing = np.isnan(out)
         keep = self._keeps_observed()
         # Rows without gaps are not looked at where they come back as they are.
         chosen = np.flatnonzero(missing.any(axis=1)) if keep else np.arange(len(out))
-        draws = check_random_state(self.random_state) if self.sample_posterior else None
         blend = np.float32(self.blend_)
         for span, inputs, told in self.net_.denoised_rows(self._rows(X, chosen)):
             rows = chosen[span]
@@ -328,7 +382,7 @@ class FillingMixin:
                 told += self._spread * self._deviations(scaled, draws)
             told = self._scaler.inverse_transform(told, dtype)
             told[:, self._empty] = 0.0
-            out[rows] = np.where(gaps, told, out[rows]) if keep else told
+            out[rows] = np.where(~gaps & (keep | self._empty), out[rows], told)
         return out
 
     def _deviations(self, scaled, rng):

@@ -307,7 +307,10 @@ class TrainingMixin:
         params = {k: v for k, v in self.get_params(deep=False).items() if k not in MAY_CHANGE}
         if params["network"] is not None and not is_ours(params["network"]):
             params["network"] = type(params["network"]).__qualname__
-        return {name: repr(value) for name, value in params.items()}
+        # A copy of a function, in another process, say, is another object.
+        named = {k: v for k, v in params.items() if callable(v)}
+        names = {k: getattr(v, "__qualname__", type(v).__qualname__) for k, v in named.items()}
+        return {name: names.get(name, repr(value)) for name, value in params.items()}
 
     def _check_same_network(self):
         now = self._describe()
