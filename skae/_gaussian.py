@@ -10,6 +10,7 @@ N_ROUNDS = 8
 # this share of its variance: both keep matrices invertible.
 ROUND_SHRINKAGE = 0.005
 FLOOR = 1e-6
+ROUNDING = 1e-20
 # How far the result may be drawn towards zero besides: few rows tell little of many pairs.
 SHRINKAGES = (0.0, 0.05, 0.2, 0.4, 0.7, 1.0)
 # Cells of the systems of equations that are in memory at once.
@@ -55,6 +56,8 @@ class Gaussian:
         weight = np.ones(len(X)) if sample_weight is None else sample_weight
         weight = weight / weight.sum()
         self.mean_, variances = _observed_moments(X, missing, weight)
+        # Less is what rounding leaves of a column of equal values.
+        self._varies = variances > ROUNDING * np.square(np.nan_to_num(X)).max(axis=0)
         self._set_covariance(np.diag(variances), 0.0)
         for _ in range(N_ROUNDS if missing.any() else 1):
             filled = self.fill(X)
@@ -68,17 +71,19 @@ class Gaussian:
     def shrunk(self, shrinkage):
         """The same distribution with covariances drawn further towards zero."""
         other = Gaussian(shrinkage)
-        other.mean_ = self.mean_
+        other.mean_, other._varies = self.mean_, self._varies
         other._set_covariance(self.covariance_, shrinkage)
         return other
 
     def _set_covariance(self, covariance, shrinkage):
         variances = covariance.diagonal()
-        scales = np.sqrt(np.where(variances > 0, variances, 1.0))
+        varies = self._varies
+        scales = np.sqrt(np.where(varies, variances, 1.0))
         units = np.outer(scales, scales)
         # Inverted as correlations: columns may differ by orders of magnitude.
         correlation = covariance / units * (1.0 - shrinkage)
-        np.fill_diagonal(correlation, variances / scales**2 + FLOOR)
+        correlation *= np.outer(varies, varies)
+        np.fill_diagonal(correlation, varies + FLOOR)
         inverse = np.linalg.inv(correlation)
         self.covariance_ = correlation * units
         self.precision_ = (inverse + inverse.T) / (2 * units)

@@ -241,6 +241,23 @@ def test_wide_rows_are_filled():
     assert model.gaussian_.loadings_.shape[0] == 300
 
 
+@pytest.mark.parametrize("init", ["pca", "random"])
+def test_rare_values_far_out_do_not_spread(init):
+    """A column that hardly varies in fit, or not at all, and is 1e6 deviations off later."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1500, 2)) @ rng.normal(size=(2, 8))
+    X[:, 6] = 0.1
+    X[:, 7] = 0.1
+    X[700, 7] = 5.0
+    model = make(init=init, max_epochs=10).fit(X)
+    fresh = X[:200].copy()
+    fresh[:, 6:] = 1e6
+    fresh[:, 0] = np.nan
+    out = model.transform(fresh)
+    assert np.abs(out[:, 0]).max() < 10 * np.abs(X[:, 0]).max()
+    assert_array_equal(out[:, 6:], 1e6)
+
+
 # Draws.
 
 
@@ -682,6 +699,8 @@ def test_bad_rows(holed):
         make().fit(np.full((10, 3), np.nan))
     with pytest.raises(ValueError, match="could not convert string"):
         make().fit(np.array([["a", "b"], ["c", "d"]], dtype=object))
+    with pytest.raises(ValueError, match="Column 2 of X holds 1e"), np.errstate(all="ignore"):
+        make().fit(np.where(np.arange(6) == 2, 1e200, X))
     model = make().fit(holes)
     before = model.transform(holes)
     with pytest.raises(ValueError, match="infinity"):

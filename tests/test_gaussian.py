@@ -79,6 +79,16 @@ def test_constant_and_repeated_columns():
     assert_allclose(filled, X, atol=0.05)
 
 
+def test_what_rounding_leaves_of_a_constant_is_nothing(factors):
+    """Differences of 1e-17 are no deviations to measure others by."""
+    _, holed = factors
+    X = np.column_stack([holed, np.where(np.isnan(holed[:, 0]), np.nan, 0.1)])
+    model = Gaussian().fit(X)
+    assert_allclose(model.covariance_[8, :8], 0)
+    X[:, 8] = 50.0
+    assert np.abs(model.fill(X)[:, :8]).max() < 20
+
+
 @pytest.mark.parametrize("kind", [Gaussian, FactorGaussian])
 def test_draws_have_the_spread_of_the_errors(kind, factors):
     X, holed = factors

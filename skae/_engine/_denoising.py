@@ -49,6 +49,8 @@ class Reader:
         Whether a mask of the missing cells follows the filled rows.
     empty : ndarray of bool of shape (n_features,)
         Columns that held nothing in ``fit``: what they hold now is not read.
+    bounds : pair of ndarray of shape (n_features,), default=None
+        Where scaled values are cut off before the encoder reads them.
     """
 
     def __init__(
@@ -57,11 +59,13 @@ class Reader:
         fill: Callable[[Any], Any],
         tells_missing: bool,
         empty: NDArray[np.bool_],
+        bounds: tuple[NDArray[Any], NDArray[Any]] | None = None,
     ):
         self.scaler = scaler
         self.fill = fill
         self.tells_missing = tells_missing
         self.empty = empty
+        self.bounds = bounds
 
     def transform(self, X: NDArray[Any]) -> NDArray[np.float32]:
         """What the encoder reads of a dense chunk of rows."""
@@ -74,6 +78,8 @@ class Reader:
         """The same, of rows that are scaled already."""
         missing = np.isnan(scaled)
         filled = self.fill(scaled).astype(np.float32, copy=False) if missing.any() else scaled
+        if self.bounds is not None:
+            filled = np.clip(filled, *self.bounds)
         return np.hstack([filled, missing]).astype(np.float32) if self.tells_missing else filled
 
 
@@ -106,7 +112,8 @@ class NoisyRows(Rows):
     def pairs(self, x: Tensor) -> Tensor:
         """Inputs with fresh noise beside their targets."""
         inputs = self.noise(x)
-        if self.reader.tells_missing or inputs.isnan().any():
+        reads_more = self.reader.tells_missing or self.reader.bounds is not None
+        if reads_more or inputs.isnan().any():
             filled = self.reader.inputs(inputs.cpu().numpy())
             inputs = torch.from_numpy(filled).to(x.device)
         return torch.cat([inputs, x], dim=1)

@@ -28,6 +28,10 @@ from skae.estimators._training import MAX_FOLDS, MAX_LATENTS
 MAX_CELLS_FOR_GAUSSIAN, MIN_ROWS_FOR_GAUSSIAN = 2**20, 1000
 # Held-out rows that the network's weight is learned from; fewer are made noisy several times.
 ROWS_FOR_BLEND = 2000
+# What the encoder reads is cut off at so many standard deviations, where cells are filled.
+REACH = 8.0
+# Squares of larger values overflow.
+LARGEST = 1e150
 # Rows that tell whether a callable takes cells away.
 ROWS_FOR_PROBE = 100
 # Above this many columns training begins at PCA: a regression would cost more than it.
@@ -189,9 +193,20 @@ class FillingMixin:
         start = super()._start(X, sample_weight, rng)
         rows, weight = self._sample_rows(X, None, sample_weight)
         self._shrinkage = self._choose_shrinkage(rows, weight, rng)
-        n_observed = np.maximum((~np.isnan(rows)).sum(axis=0), 1)
-        self._unknown_spread = np.sqrt(np.nansum(np.square(rows), axis=0) / n_observed)
+        self._learn_spread(rows)
         return start
+
+    def _learn_spread(self, rows):
+        """How far values are from their column's mean, and how far the encoder looks."""
+        n_observed = np.maximum((~np.isnan(rows)).sum(axis=0), 1)
+        mean = np.nansum(rows, axis=0) / n_observed
+        squares = np.nansum(np.square(rows - mean), axis=0)
+        self._unknown_spread = np.sqrt(squares / n_observed)
+        reach = REACH * self._unknown_spread
+        # A rare value far out would be carried on by the network into other cells; noise and
+        # pairs may be far from clean rows.
+        bounds = (mean - reach).astype(np.float32), (mean + reach).astype(np.float32)
+        self._bounds = bounds if self._only_fills else None
 
     def _check_same_network(self):
         super()._check_same_network()
@@ -199,7 +214,14 @@ class FillingMixin:
 
     def _fit_scaler(self, X, sample_weight):
         clean = X.clean if self._is_paired else X
-        return Scaler(self.scaling).fit(clean, sample_weight)
+        scaler = Scaler(self.scaling).fit(clean, sample_weight)
+        largest = np.maximum(-scaler.least_, scaler.most_)
+        if largest.max() > LARGEST:
+            raise ValueError(
+                f"Column {largest.argmax()} of X holds {largest.max():.3g}; values up to "
+                f"{LARGEST:g} can be squared. Change its unit."
+            )
+        return scaler
 
     def _fit_pca(self, X, sample_weight, seed):
         """Where to begin; also settles the number of latents, which noise has no say in."""
@@ -316,7 +338,7 @@ class FillingMixin:
 
     def _reader(self):
         fill = np.nan_to_num if self.gaussian_ is None else self.gaussian_.fill
-        return Reader(self._scaler, fill, self._tells_missing(), self._empty)
+        return Reader(self._scaler, fill, self._tells_missing(), self._empty, self._bounds)
 
     def _noise(self, draws):
         hides_besides = self.noise_ != "masking" and len(self.missing_columns_) > 0
