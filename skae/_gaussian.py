@@ -250,12 +250,16 @@ def same_count_groups(missing):
     keys = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()
     _, first, which = np.unique(keys, return_index=True, return_inverse=True)
     counts = missing[first].sum(axis=1)
+    row_counts = counts[which]
     for count in np.unique(counts[counts > 0]):
-        rows = np.flatnonzero(counts[which] == count)
+        rows = np.flatnonzero(row_counts == count)
         n_at_once = max(1, MAX_CELLS_AT_ONCE // count**2)
         for start in range(0, len(rows), n_at_once):
             some = rows[start : start + n_at_once]
-            patterns, place = np.unique(which[some], return_inverse=True)
+            is_here = np.zeros(len(first), dtype=bool)
+            is_here[which[some]] = True
+            patterns = np.flatnonzero(is_here)
+            place = np.searchsorted(patterns, which[some])
             columns = np.nonzero(missing[first[patterns]])[1].reshape(-1, count)
             yield some, place, columns
 
