@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -100,7 +101,9 @@ def median_ratios(seconds, baseline):
 def save_part(name, part):
     """Keep one section's numbers, so that others can be measured anew without it."""
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(part, indent=1) + "\n")
+    text = json.dumps(part, indent=1)
+    one_line_a_row = re.sub(r"\{[^{}]*\}", lambda row: " ".join(row[0].split()), text)
+    (RESULTS / f"{name}.json").write_text(one_line_a_row + "\n")
 
 
 def load_part(name):

@@ -75,8 +75,9 @@ def clean_digits():
         spoilt = spoil(X_test, np.random.default_rng(0))
         model = DenoisingAutoencoder(scaling=None, random_state=0, **params).fit(X_train)
         cleaned = np.clip(model.transform(spoilt), 0, 1)
-        lines[name], lines[f"{name}, cleaned"] = spoilt, cleaned
         errors = [np.square(rows - X_test).mean() for rows in (spoilt, cleaned)]
+        lines[f"{name}\nsquared error {errors[0]:.3f}"] = spoilt
+        lines[f"cleaned\nsquared error {errors[1]:.3f}"] = cleaned
         told.append({"noise": name, "squared error before": errors[0], "after": errors[1]})
     print("Digits with noise, mean squared error of test pixels in [0, 1].\n")
     print(pd.DataFrame(told).set_index("noise").round(4).rename_axis(None).to_string())
@@ -94,6 +95,7 @@ def draw(lines, path):
             ax.imshow(image.reshape(8, 8), cmap="gray_r", vmin=0, vmax=1)
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_color("lightgray")
+    figure.suptitle("Test digits, spoilt in three ways and cleaned")
     figure.savefig(path)
     print(f"\nwrote {path}\n")
 

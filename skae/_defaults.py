@@ -111,9 +111,18 @@ class Cleaning(Compression):
     @staticmethod
     def learning_rate(n_features):
         """Peak of the schedule."""
-        return 2e-3 if n_features >= MIN_WIDE_COLUMNS else 1e-2
+        return 2e-3
 
     @staticmethod
     def alpha(n_features, n_steps):
         """Decoupled weight penalty."""
         return 0.1
+
+
+class Filling(Cleaning):
+    """Networks that are to say what missing cells should have been, beside other cells."""
+
+    @staticmethod
+    def learning_rate(n_features):
+        """Peak of the schedule."""
+        return 2e-3 if n_features >= MIN_WIDE_COLUMNS else 1e-2

@@ -1,6 +1,7 @@
 """The best linear answer: principal directions of scaled rows."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy.linalg import eigh, solve
@@ -11,8 +12,10 @@ from sklearn.utils.extmath import randomized_svd
 MAX_EXACT_SIZE = 1500
 # Latents that vary less than this share of the first are not scaled up to it.
 LEAST_SCALE = 1e-2
-# Penalty of the regression on noisy rows, relative to their mean variance.
-RIDGE = 1e-3
+# Penalties tried in the regression on noisy rows, relative to their mean variance, and how
+# many blocks of rows there are to one that chooses.
+RIDGES = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
+N_HELD_OUT = 4
 
 
 @dataclass
@@ -138,30 +141,87 @@ def fit_reduced_rank(blocks, n_components):
     -------
     pca : FittedPCA
     """
-    total, products = 0.0, 0.0
-    for noisy, clean, weight in blocks:
-        n_inputs = noisy.shape[1]
-        rows = np.hstack([noisy, clean, np.ones_like(noisy[:, :1])])
-        # float32 products are twice as fast; rows are scaled, so few digits are lost.
-        products = products + ((rows * weight[:, None].astype(rows.dtype)).T @ rows).astype(float)
-        total += weight.sum()
-    means = products[-1, :-1] / total
-    covariance = products[:-1, :-1] / total - np.outer(means, means)
-    gram, moment = covariance[:n_inputs, :n_inputs], covariance[:n_inputs, n_inputs:]
-    variance = gram.trace() / n_inputs
-    ridge = RIDGE * variance if variance > 0 else 1.0
-    slopes = solve(gram + ridge * np.eye(n_inputs), moment, assume_a="pos")
-    n_directions = min(n_components, *moment.shape)
-    predicted = moment.T @ slopes
+    parts = [_Moments.of(*block) for block in blocks]
+    everything = sum(parts[1:], start=parts[0])
+    held_out = sum(parts[N_HELD_OUT::N_HELD_OUT], start=parts[0])
+    ridge = RIDGES[0]
+    if len(parts) > 1:
+        # The penalty that serves rows best that did not choose the slopes.
+        rest = everything - held_out
+        ridge = min(RIDGES, key=lambda r: held_out.error(rest.slopes(r)))
+    slopes = everything.slopes(ridge)
+    predicted = everything.moment.T @ slopes
+    n_directions = min(n_components, *slopes.shape)
     variances, vectors = _leading_eigenpairs((predicted + predicted.T) / 2, n_directions)
     return FittedPCA(
-        means[n_inputs:],
+        everything.mean,
         vectors.T,
         np.maximum(variances, 0.0),
-        float(covariance[n_inputs:, n_inputs:].trace()),
-        means[:n_inputs],
+        float(everything.target.trace()),
+        everything.input_mean,
         (slopes @ vectors).T,
     )
+
+
+@dataclass
+class _Moments:
+    """Sums of products of noisy and clean rows."""
+
+    n_inputs: int
+    total: float
+    products: np.ndarray
+
+    @classmethod
+    def of(cls, noisy, clean, weight):
+        rows = np.hstack([noisy, clean, np.ones_like(noisy[:, :1])])
+        # float32 products are twice as fast; rows are scaled, so few digits are lost.
+        weighted = rows * weight[:, None].astype(rows.dtype)
+        return cls(noisy.shape[1], weight.sum(), (weighted.T @ rows).astype(np.float64))
+
+    def __add__(self, other):
+        return _Moments(self.n_inputs, self.total + other.total, self.products + other.products)
+
+    def __sub__(self, other):
+        return _Moments(self.n_inputs, self.total - other.total, self.products - other.products)
+
+    @cached_property
+    def means(self):
+        return self.products[-1, :-1] / self.total
+
+    @cached_property
+    def covariance(self):
+        return self.products[:-1, :-1] / self.total - np.outer(self.means, self.means)
+
+    @property
+    def input_mean(self):
+        return self.means[: self.n_inputs]
+
+    @property
+    def mean(self):
+        return self.means[self.n_inputs :]
+
+    @property
+    def gram(self):
+        return self.covariance[: self.n_inputs, : self.n_inputs]
+
+    @property
+    def moment(self):
+        return self.covariance[: self.n_inputs, self.n_inputs :]
+
+    @property
+    def target(self):
+        return self.covariance[self.n_inputs :, self.n_inputs :]
+
+    def slopes(self, ridge):
+        """Of the regression with a penalty relative to the inputs' mean variance."""
+        variance = self.gram.trace() / self.n_inputs
+        penalty = ridge * variance if variance > 0 else 1.0
+        penalised = self.gram + penalty * np.eye(self.n_inputs)
+        return solve(penalised, self.moment, assume_a="pos")
+
+    def error(self, slopes):
+        """Mean squared error of such slopes on these rows, but for a constant."""
+        return float(np.sum(slopes * (self.gram @ slopes - 2 * self.moment)))
 
 
 def _leading_eigenpairs(matrix, n_pairs):

@@ -1,7 +1,7 @@
 import pytest
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer, DenoisingAutoencoder
-from skae._defaults import Cleaning, Compression, Detection
+from skae._defaults import Cleaning, Compression, Detection, Filling
 
 
 @pytest.mark.parametrize(("rules", "least"), [(Cleaning, 12), (Compression, 12), (Detection, 1)])
@@ -15,7 +15,7 @@ def test_lengths_are_sane(rules, least, n_rows):
         assert n_epochs * -(-n_rows // batch_size) <= 2000  # seconds, not minutes
 
 
-@pytest.mark.parametrize("rules", [Cleaning, Compression, Detection])
+@pytest.mark.parametrize("rules", [Cleaning, Compression, Detection, Filling])
 @pytest.mark.parametrize("n_features", [1, 10, 255, 256, 10_000])
 def test_rates_are_sane(rules, n_features):
     assert 1e-4 < rules.learning_rate(n_features) < 0.05
@@ -42,8 +42,10 @@ def test_auto_means_the_defaults_of_the_detector(table):
 def test_auto_means_the_defaults_of_the_denoiser(table):
     model = DenoisingAutoencoder(random_state=0).fit(table)
     assert model.n_components_ == Cleaning.n_components(10) == 10
-    assert model.net_.learning_rate == Cleaning.learning_rate(10)
+    assert model.net_.learning_rate == Filling.learning_rate(10)
     assert model.net_.alpha == Cleaning.alpha(10, 1)
+    cleaner = DenoisingAutoencoder(noise="gaussian", max_epochs=1).fit(table)
+    assert cleaner.net_.learning_rate == Cleaning.learning_rate(10)
     # 120 rows come nine times an epoch, each time with other noise.
     assert model.n_iter_ == Cleaning.max_epochs(120, 64) == 38
 

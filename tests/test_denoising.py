@@ -10,7 +10,7 @@ from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.impute import KNNImputer, SimpleImputer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -414,6 +414,25 @@ def test_pairs_teach_the_map(digits):
     assert model.score(noisy[1200:], X_clean=digits[1200:]) > 0.95
 
 
+@pytest.mark.parametrize("n_rows", [60, 100, 150])
+def test_few_pairs_start_at_a_regression_that_is_not_overfitted(n_rows):
+    """As many rows as columns is where plain least squares is at its worst."""
+    rng = np.random.default_rng(0)
+    clean = rng.normal(size=(400, 4)) @ rng.normal(size=(4, 100))
+    noisy = clean + rng.normal(size=clean.shape)
+    model = make(learning_rate=1e-12, max_epochs=1)
+    model.fit(noisy[:n_rows], X_clean=clean[:n_rows])
+    errors = np.square(model.transform(noisy[200:]) - clean[200:]).mean()
+    best = RidgeCV(np.logspace(-2, 5, 15)).fit(noisy[:n_rows], clean[:n_rows])
+    assert errors < 1.5 * np.square(best.predict(noisy[200:]) - clean[200:]).mean()
+
+
+def test_constant_columns_are_filled_with_their_value(holed):
+    X = np.column_stack([holed[1], np.full(300, 5.1)])
+    X[3, 6] = np.nan
+    assert make().fit_transform(X)[3, 6] == 5.1
+
+
 def test_pairs_with_gaps(holed):
     X, holes = holed
     model = make(max_epochs=20).fit(holes, X_clean=X)
@@ -440,6 +459,8 @@ def test_wrong_clean_rows(holed):
         make().fit(X, X_clean=holes)
     with pytest.raises(ValueError, match=r"X_clean.*infinity"):
         make().fit(X, X_clean=np.where(X > 3, np.inf, X))
+    with pytest.warns(UserWarning, match=r"fit\(X, X_clean=...\)"):
+        make().fit(X, X)
     frame = pd.DataFrame(X, columns=list("abcdef"))
     with pytest.raises(ValueError, match="X_clean has columns"):
         make().fit(frame, X_clean=frame[list("fedcba")])

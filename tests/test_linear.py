@@ -114,8 +114,7 @@ def test_reduced_rank_minds_weights():
     weight = rng.integers(1, 4, size=100)
     a = fit_reduced_rank([(noisy, clean, weight.astype(float))], 2)
     pairs = np.repeat(noisy, weight, 0), np.repeat(clean, weight, 0)
-    parts = [[rows[part] for rows in pairs] for part in (slice(0, 50), slice(50, None))]
-    b = fit_reduced_rank([(*part, np.ones(len(part[0]))) for part in parts], 2)
+    b = fit_reduced_rank([(*pairs, np.ones(len(pairs[0])))], 2)
     assert_allclose(a.variances, b.variances)
     assert_allclose(a.input_mean, b.input_mean)
 
@@ -124,3 +123,14 @@ def test_reduced_rank_of_constant_rows():
     pca = fit_reduced_rank([(np.ones((5, 3)), np.ones((5, 3)), np.ones(5))], 3)
     assert np.isfinite(pca.readers).all()
     assert_allclose(pca.variances, 0, atol=1e-12)
+
+
+def test_reduced_rank_penalises_what_held_out_blocks_do_not_bear_out():
+    rng = np.random.default_rng(0)
+    clean = rng.normal(size=(100, 3)) @ rng.normal(size=(3, 60))
+    noisy, weight = clean + 2 * rng.normal(size=clean.shape), np.ones(25)
+    whole = fit_reduced_rank([(noisy, clean, np.ones(100))], 60)
+    parts = np.split(np.arange(100), 4)
+    blocks = fit_reduced_rank([(noisy[part], clean[part], weight) for part in parts], 60)
+    assert np.abs(blocks.readers).sum() < 0.7 * np.abs(whole.readers).sum()
+    assert_allclose(blocks.mean, whole.mean)

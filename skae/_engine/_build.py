@@ -26,7 +26,7 @@ MIN_ROWS_FOR_PCA, MAX_ROWS_FOR_PCA = 1_000, 16_384
 MAX_CELLS_FOR_PCA = 2**25
 # Noisy rows that the linear start of a denoiser is fitted to, per column.
 DRAWS_PER_COLUMN = 10
-ROWS_PER_BLOCK = 4096
+ROWS_PER_BLOCK, MIN_BLOCKS = 4096, 4
 
 
 def build_autoencoder(
@@ -134,11 +134,12 @@ def linear_denoiser(
 
     def blocks() -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
         # Few rows get noise several times: one draw would be learned by heart.
-        for _ in range(max(1, DRAWS_PER_COLUMN * n_features // len(rows))):
-            for start in range(0, len(rows), ROWS_PER_BLOCK):
-                span = slice(start, start + ROWS_PER_BLOCK)
-                pairs = pairs_of(rows[span]).nan_to_num().numpy()
-                yield pairs[:, :-n_features], pairs[:, -n_features:], weight[span]
+        times = max(1, DRAWS_PER_COLUMN * n_features // len(rows))
+        n_blocks = max(MIN_BLOCKS, -(-len(rows) // ROWS_PER_BLOCK))
+        spans = np.array_split(np.random.RandomState(seed).permutation(len(rows)), n_blocks)
+        for span in (np.tile(span, times) for span in spans if len(span)):
+            pairs = pairs_of(rows[span]).nan_to_num().numpy()
+            yield pairs[:, :-n_features], pairs[:, -n_features:], weight[span]
 
     return fit_reduced_rank(blocks(), n_directions)
 

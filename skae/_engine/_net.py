@@ -34,9 +34,9 @@ from skae.networks._layers import set_generators, weights_of
 
 # Rows of an inference batch: large enough for full speed, small enough to stay in cache.
 INFERENCE_BYTES = 8 * 2**20
-# Batches are filled up to blocks: the last rows of a matrix product round otherwise, and a
-# row alone is to be that row of a batch.
-ROW_BLOCK = 16
+# Shorter batches are filled up: matrix products of few rows round otherwise, and a row
+# alone is to be that row of a batch.
+MIN_INFERENCE_ROWS = 16
 # Shares of the steps in which the learning rate rises and falls.
 RISE, FALL = 0.1, 0.4
 
@@ -374,7 +374,7 @@ class AutoencoderNet(NeuralNet):
     def _evaluate(self, function: Any, x: Tensor, row_axis: int = 0) -> NDArray[np.float32]:
         """What a function says of rows; they stand in `row_axis` of the result."""
         self._set_training(False)
-        n_rows, n_missing = len(x), -len(x) % ROW_BLOCK
+        n_rows, n_missing = len(x), MIN_INFERENCE_ROWS - len(x)
         if n_missing > 0:
             x = torch.cat([x, x[-1:].expand(n_missing, -1)])
         with autocast(self.precision, x.device):
@@ -385,7 +385,7 @@ class AutoencoderNet(NeuralNet):
             yield span, rows.read(span)
 
     def _spans(self, n_rows: int) -> Any:
-        step = max(ROW_BLOCK, INFERENCE_BYTES // (4 * self._floats_per_row))
+        step = max(MIN_INFERENCE_ROWS, INFERENCE_BYTES // (4 * self._floats_per_row))
         return (slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step))
 
     @property

@@ -19,10 +19,9 @@ from skae._sklearn import (
 )
 from skae.estimators._base import BaseAutoencoder
 from skae.estimators._doors import output_dtype, unchanged_on_error
-from skae.estimators._filling import FillingMixin
+from skae.estimators._filling import FillingMixin, warn_of_targets
 
-# Rounds in which ``score`` hides every cell once.
-N_SCORE_ROUNDS = 5
+N_SCORE_ROUNDS = 5  # each hides a fifth of the cells
 
 
 def _returns_latents(estimator):
@@ -34,9 +33,10 @@ class DenoisingAutoencoder(
 ):
     """Autoencoder that cleans rows and fills missing cells.
 
-    It learns to undo noise that it puts on the rows itself, freshly for every batch, or to
-    map noisy rows to clean ones. Training begins at the best linear answer: for missing
-    cells the conditional mean of a normal distribution, for other noise a regression.
+    By default it is an imputer and leaves observed cells alone; say which `noise` to remove
+    from them. It learns from clean rows, which it spoils afresh for every batch, or from
+    pairs of noisy and clean ones. Training begins at the best linear answer: for missing
+    cells the conditional mean of a normal distribution, otherwise a regression.
 
     Parameters
     ----------
@@ -45,10 +45,10 @@ class DenoisingAutoencoder(
         the variance. ``"auto"`` is the number of columns, but 512 at most: noise keeps
         the network from copying, so no bottleneck is needed.
     noise : {"auto", "gaussian", "masking", "salt_and_pepper", "swap"} or callable, default="auto"
-        What training puts on the rows. ``"gaussian"`` adds to the scaled cells;
-        ``"masking"`` takes cells away as if they were missing; ``"salt_and_pepper"`` sets
-        cells to their column's smallest or largest value; ``"swap"`` takes them from
-        another row. A callable gets rows in the units of X and a
+        What training puts on the rows, which must be without it. ``"gaussian"`` adds to
+        the scaled cells; ``"masking"`` takes cells away as if they were missing;
+        ``"salt_and_pepper"`` sets cells to their column's smallest or largest value;
+        ``"swap"`` takes them from another row. A callable gets rows in the units of X and a
         ``numpy.random.Generator`` and returns noisy rows. ``"auto"`` is ``"masking"``,
         but ``"gaussian"`` where `network` is given (images) and X misses no cell. Where
         X misses cells, some are taken away besides any other noise, too. Ignored
@@ -56,8 +56,8 @@ class DenoisingAutoencoder(
     noise_level : float, array-like of shape (n_features,) or "auto", default="auto"
         Standard deviation of Gaussian noise, in scaled units (of X with
         ``scaling=None``), and otherwise the share of the cells; for ``"masking"`` the
-        mean share, at most 0.5, as each row gets its own between 0 and twice that. A
-        callable's is its own affair. ``"auto"`` is 0.2 (gaussian), 0.3 (masking), 0.1 (salt and
+        mean share, at most 0.5: each row gets its own, from 0 to twice that. Callables
+        do not read it. ``"auto"`` is 0.2 (gaussian), 0.3 (masking), 0.1 (salt and
         pepper) or 0.15 (swap).
     output : {"denoised", "latent", "deep"}, default="denoised"
         What ``transform`` returns: cleaned rows, latents, or all hidden activations side
@@ -72,8 +72,7 @@ class DenoisingAutoencoder(
         Whether ``transform`` appends a column of 0 and 1 for each column that missed cells
         in ``fit``.
     keep_empty_features : bool, default=False
-        Whether columns without a single value in ``fit`` are kept and their missing cells
-        filled with 0; else ``transform`` leaves them out.
+        Whether columns empty in ``fit`` are kept, filled with 0, and not left out.
     sample_posterior : bool, default=False
         Whether missing cells are drawn from their distribution, for multiple imputation.
         With an int `random_state` the draw is a function of it and X: set another one,
@@ -101,7 +100,7 @@ class DenoisingAutoencoder(
         Decoupled L2 weight penalty. ``"auto"`` is 0.1.
     learning_rate : float or "auto", default="auto"
         Peak of the schedule, which rises over 10 % of the steps and falls to zero over
-        the last 40 %. ``"auto"`` is 0.01 below 256 columns and 0.002 from there on.
+        the last 40 %. ``"auto"`` is 0.01 for ``"masking"`` below 256 columns, else 0.002.
     batch_size : int or "auto", default="auto"
         Rows per step. ``"auto"`` is 64 below 1000 rows and else 256.
     max_epochs : int or "auto", default="auto"
@@ -117,10 +116,9 @@ class DenoisingAutoencoder(
         Share of the rows that is held out.
     n_iter_no_change : int or None, default=None
         Stop after this many epochs without a new best validation loss, and keep the best
-        epoch. None runs the schedule to its end.
+        epoch. None as in :class:`AutoencoderTransformer`.
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the fitted network and its scaling. Parameters that
-        shape the network must then stay as they are.
+        As in :class:`AutoencoderTransformer`.
     device : str, default="auto"
         As in :class:`AutoencoderTransformer`.
     precision : {"float32", "bfloat16"}, default="float32"
@@ -131,18 +129,18 @@ class DenoisingAutoencoder(
         Seeds the split, the weights, the batches, the noise and the draws of
         `sample_posterior`; an int gives the same bits again.
     verbose : int, default=0
-        1 shows a progress bar, 2 prints a line an epoch.
+        As in :class:`AutoencoderTransformer`.
 
     Attributes
     ----------
     n_components_ : int
         Number of latents.
-    noise_ : str or callable
-        The noise of training.
+    noise_ : str, callable or None
+        The noise of training; None where ``fit`` was given `X_clean`.
     gaussian_ : object or None
-        Normal distribution of the (clean) scaled rows, with a method ``fill``; None with
-        ``init="random"``. Attributes `mean_` and `covariance_` up to 256 columns, above
-        `mean_`, `loadings_` and `noise_variance_` of a factor model.
+        Normal distribution of the (clean) scaled rows, with a method ``fill`` and, up to
+        256 columns, `mean_` and `covariance_` (above: of 32 factors). None with
+        ``init="random"``.
     blend_ : float
         Weight of the network in filled cells, from 0 to 1; the rest is the conditional mean
         of `gaussian_`. Found by least squares on cells hidden in held-out rows; 1 where
@@ -158,8 +156,7 @@ class DenoisingAutoencoder(
     loss_curve_ : list of float
         Training loss of each epoch.
     validation_loss_curve_ : list of float or None
-        Loss on noisy held-out rows at the start and after each epoch; None without early
-        stopping and after ``partial_fit``.
+        Loss on noisy held-out rows at the start and after each epoch, if there were any.
     net_ : skorch.NeuralNet
         The trained net; it reads scaled rows without gaps.
     n_features_in_ : int
@@ -170,13 +167,13 @@ class DenoisingAutoencoder(
     See Also
     --------
     sklearn.impute.IterativeImputer : A regression for each column.
-    sklearn.impute.KNNImputer : Means of near rows; keeps the training rows.
 
     Notes
     -----
     A missing cell is filled with ``g + blend_ * (n - g)``, where g is the conditional mean
     of a normal distribution, found by expectation-maximisation [2]_, and n is what the
-    network says, which reads the row filled with g and a mask of its gaps.
+    network says, which reads the row filled with g and a mask of its gaps. Fillings are not
+    confined to the range or the integers of their column.
 
     References
     ----------
@@ -297,7 +294,8 @@ class DenoisingAutoencoder(
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training rows; memory maps and CSR matrices are read batch by batch.
+            Training rows, clean unless there is `X_clean`; memory maps and CSR matrices are
+            read batch by batch.
         y : Ignored
             Present for API consistency.
         X_clean : {array-like, sparse matrix} of shape (n_samples, n_features), default=None
@@ -318,6 +316,7 @@ class DenoisingAutoencoder(
         DivergenceError
             If the training loss explodes; the estimator stays as it was.
         """
+        warn_of_targets(X, y)
         with unchanged_on_error(self):
             reset = not (self.warm_start and hasattr(self, "net_"))
             self._fit(*self._take_in(X, X_clean, sample_weight, reset))
@@ -366,9 +365,8 @@ class DenoisingAutoencoder(
         Returns
         -------
         X_out : ndarray of shape (n_samples, n_features_out)
-            Rows without gaps, in the units of X (but the columns that were empty in
-            ``fit``, see `keep_empty_features`); or latents; or hidden activations. Behind
-            them the indicators of `add_indicator`.
+            Rows without gaps, in the units of X (see `keep_empty_features`); or latents; or
+            hidden activations. Behind them the indicators of `add_indicator`.
         """
         check_is_fitted(self)
         X, give_back = self._open(X)
@@ -413,7 +411,8 @@ class DenoisingAutoencoder(
 
         Every observed cell of X is hidden once, a fifth of them at a time, and filled from
         the others. With `X_clean`, it is the share of the clean rows' variance that the
-        cleaned rows explain; give it, too, where the noise is not about missing cells.
+        cleaned rows explain; give it, too, where the noise is not about missing cells (in
+        searches by metadata routing, ``set_score_request(X_clean=True)``).
 
         Parameters
         ----------

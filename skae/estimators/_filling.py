@@ -1,11 +1,13 @@
 """The private half of the denoiser: noise, pairs and the best linear answer."""
 
+import warnings
+
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import check_array
 
 from skae._chunks import as_dense, check_finite, is_memory_map, row_chunks
-from skae._defaults import MIN_ROWS_FOR_SPLIT, MIN_ROWS_PER_EPOCH, Cleaning
+from skae._defaults import MIN_ROWS_FOR_SPLIT, MIN_ROWS_PER_EPOCH, Cleaning, Filling
 from skae._engine._batches import SourceRows
 from skae._engine._build import linear_denoiser, pca_of_rows
 from skae._engine._denoising import (
@@ -38,10 +40,20 @@ ROWS_FOR_PROBE = 100
 MAX_REGRESSED = 1024
 
 
+def warn_of_targets(X, y):
+    """Clean rows given as the second argument would be ignored, as y is everywhere."""
+    if y is not None and np.ndim(y) == 2 and np.shape(y) == np.shape(X) and np.shape(y)[1] > 1:
+        warnings.warn(
+            "y is ignored, but it has the shape of X. To learn from pairs of noisy and clean "
+            "rows, write fit(X, X_clean=...).",
+            UserWarning,
+            stacklevel=5,
+        )
+
+
 class FillingMixin:
     """Doors for pairs, hooks of TrainingMixin, and what the fitted parts say together."""
 
-    _auto = Cleaning
     _net_class = DenoisingNet
     _max_folds = 3
 
@@ -139,8 +151,8 @@ class FillingMixin:
         self._empty = none
         self.missing_columns_ = np.flatnonzero(some)
         self._is_paired = isinstance(X, SideBySide)
-        self.noise_ = self.noise
-        if self.noise == "auto":
+        self.noise_ = None if self._is_paired else self.noise
+        if self.noise_ == "auto":
             on_gaps = self.network is None or len(self.missing_columns_)
             self.noise_ = "masking" if on_gaps else "gaussian"
         self._check_noise_level()
@@ -158,11 +170,15 @@ class FillingMixin:
     @property
     def _only_fills(self):
         """Whether the network is about missing cells and nothing else."""
-        return self.noise_ == "masking" and not self._is_paired
+        return self.noise_ == "masking"
+
+    @property
+    def _auto(self):
+        return Filling if self._only_fills else Cleaning
 
     def _check_noise_level(self):
-        if isinstance(self.noise_level, str) or callable(self.noise_):
-            self._level = 0.0 if callable(self.noise_) else self._auto.noise_levels[self.noise_]
+        if isinstance(self.noise_level, str) or callable(self.noise_) or self.noise_ is None:
+            self._level = Cleaning.noise_levels.get(self.noise_, 0.0)
             return
         level = np.asarray(self.noise_level, dtype=np.float64)
         if level.shape not in ((), (self.n_features_in_,)):
@@ -394,6 +410,8 @@ class FillingMixin:
         # Rows without gaps are not looked at where they come back as they are.
         chosen = np.flatnonzero(missing.any(axis=1)) if keep else np.arange(len(out))
         blend = np.float32(self.blend_)
+        constant = self._scaler.least_.astype(dtype)  # zero where there was no value
+        is_constant = self._scaler.least_ == self._scaler.most_
         for span, inputs, told in self.net_.denoised_rows(self._rows(X, chosen)):
             rows = chosen[span]
             gaps = missing[rows]
@@ -403,7 +421,7 @@ class FillingMixin:
                 scaled = self._scaler.transform(as_dense(X[rows]))
                 told += self._spread * self._deviations(scaled, draws)
             told = self._scaler.inverse_transform(told, dtype)
-            told[:, self._empty] = 0.0
+            told[:, is_constant] = constant[is_constant]
             out[rows] = np.where(~gaps & (keep | self._empty), out[rows], told)
         return out
 

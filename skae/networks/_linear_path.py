@@ -74,8 +74,9 @@ def add_linear_path(
         read[n_directions:] = F.normalize(surplus)
     center = torch.from_numpy(pca.mean.astype(np.float32))
     input_center = torch.from_numpy(pca.input_mean.astype(np.float32))
-    scales = torch.full((n_components, 1), pca.scale)
-    scales[:n_directions, 0] = torch.from_numpy(pca.scales[:n_directions].astype(np.float32))
+    scales = torch.full((n_components, 1), pca.scale, dtype=torch.float64)
+    scales[:n_directions, 0] = torch.from_numpy(pca.scales[:n_directions])
+    scales = scales.float()
     into = _empty_linear(read.shape[1], n_components)
     out: nn.Module
     with torch.no_grad():
