@@ -67,17 +67,17 @@ NOISES = {
 
 
 def clean_digits():
-    """Spoilt and cleaned test digits for each noise, and what that is worth."""
+    """Labels and images: spoilt and cleaned test digits for each noise."""
     X = load_digits().data / 16
     X_train, X_test = train_test_split(X, random_state=0)
-    lines, told = {"test digits": X_test}, []
+    lines, told = [("test digits", X_test)], []
     for name, (spoil, params) in NOISES.items():
         spoilt = spoil(X_test, np.random.default_rng(0))
         model = DenoisingAutoencoder(scaling=None, random_state=0, **params).fit(X_train)
         cleaned = np.clip(model.transform(spoilt), 0, 1)
         errors = [np.square(rows - X_test).mean() for rows in (spoilt, cleaned)]
-        lines[f"{name}\nsquared error {errors[0]:.3f}"] = spoilt
-        lines[f"cleaned\nsquared error {errors[1]:.3f}"] = cleaned
+        lines.append((f"{name}\nsquared error {errors[0]:.3f}", spoilt))
+        lines.append((f"cleaned\nsquared error {errors[1]:.3f}", cleaned))
         told.append({"noise": name, "squared error before": errors[0], "after": errors[1]})
     print("Digits with noise, mean squared error of test pixels in [0, 1].\n")
     print(pd.DataFrame(told).set_index("noise").round(4).rename_axis(None).to_string())
@@ -89,7 +89,7 @@ def draw(lines, path):
     figure, axes = plt.subplots(
         len(lines), N_SHOWN, figsize=(10, 7.4), dpi=150, layout="constrained"
     )
-    for line, (label, images) in zip(axes, lines.items(), strict=True):
+    for line, (label, images) in zip(axes, lines, strict=True):
         line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=11)
         for ax, image in zip(line, images, strict=False):
             ax.imshow(image.reshape(8, 8), cmap="gray_r", vmin=0, vmax=1)
