@@ -42,7 +42,8 @@ MAX_REGRESSED = 1024
 
 def warn_of_targets(X, y):
     """Clean rows given as the second argument would be ignored, as y is everywhere."""
-    if y is not None and np.ndim(y) == 2 and np.shape(y) == np.shape(X) and np.shape(y)[1] > 1:
+    shape = getattr(y, "shape", ())
+    if len(shape) == 2 and shape[1] > 1 and shape == getattr(X, "shape", ()):
         warnings.warn(
             "y is ignored, but it has the shape of X. To learn from pairs of noisy and clean "
             "rows, write fit(X, X_clean=...).",
