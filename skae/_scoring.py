@@ -226,3 +226,10 @@ def limit_above(scores, share, weights):
     n_above = int(np.abs(taken - share * taken[-1]).argmin())
     neighbours = scores[order[max(n_above - 1, 0) : n_above + 1]]
     return float(neighbours.mean())
+
+
+def share_explained(left, total):
+    """One minus a ratio of sums of squares; constant rows are explained or not."""
+    if total == 0:
+        return 1.0 if left == 0 else 0.0
+    return float(1 - left / total)

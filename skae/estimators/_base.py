@@ -1,5 +1,6 @@
 """What all estimators share in public: data doors, fit, and the verbs on latents."""
 
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -7,11 +8,12 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skae._chunks import as_dense, check_finite, is_memory_map
+from skae._chunks import as_dense
 from skae._engine._batches import SourceRows
 from skae._sklearn import HasMethods, Interval, RealNotInt, StrOptions, fit_context
 from skae.estimators._doors import (
     as_numpy,
+    checked,
     drop_weightless,
     output_dtype,
     unchanged_on_error,
@@ -225,23 +227,14 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
     # Doors for data.
 
     def _check_rows(self, X, *, reset):
-        """Validate X; integers and memory maps are not copied."""
-        X, _ = as_numpy(X)
-        on_disk = is_memory_map(X)
-        finite = "allow-nan" if self._accepts_missing else True
-        X = validate_data(
-            self,
-            X,
+        """Validate X against what was seen, or note what is seen now."""
+        return checked(
+            partial(validate_data, self),
+            as_numpy(X)[0],
+            allow_nan=self._accepts_missing,
             reset=reset,
-            dtype="numeric",
-            accept_sparse="csr",
             ensure_min_samples=2 if reset else 1,
-            # Looking for NaN would bring in the whole file.
-            ensure_all_finite=False if on_disk else finite,
         )
-        if on_disk:
-            check_finite(X, allow_nan=self._accepts_missing)
-        return X
 
     def _open(self, X):
         """Validate X for inference; also return how to hand arrays back."""

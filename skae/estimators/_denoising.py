@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae._chunks import as_dense, row_chunks
 from skae._engine._noise import NOISES
+from skae._scoring import share_explained
 from skae._sklearn import (
     Interval,
     StrOptions,
@@ -446,8 +447,7 @@ class DenoisingAutoencoder(
                 # Cells whose truth is unknown say nothing.
                 errors = np.nan_to_num(truth - other)[:, ~self._empty]
                 sums[i] += weight @ np.square(errors).sum(axis=1)
-        left, total = sums
-        return float(1 - left / total) if total > 0 else float(left == 0)
+        return share_explained(*sums)
 
     def get_feature_names_out(self, input_features=None):
         """Names of the columns that ``transform`` returns.

@@ -4,6 +4,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from skae._chunks import check_finite, is_memory_map
 from skae._sklearn import check_sample_weight, convert_to_numpy, get_namespace_and_device
 
 
@@ -25,6 +26,18 @@ def as_numpy(X):
     if not is_array_api or xp.__name__.endswith("numpy"):
         return X, lambda out: out
     return convert_to_numpy(X, xp), lambda out: xp.asarray(out, device=device)
+
+
+def checked(check, X, *, allow_nan, **kwargs):
+    """Validate X by scikit-learn's `check`; integers and memory maps are not copied."""
+    on_disk = is_memory_map(X)
+    finite = "allow-nan" if allow_nan else True
+    # Looking for NaN would bring in the whole file.
+    finite = False if on_disk else finite
+    X = check(X, dtype="numeric", accept_sparse="csr", ensure_all_finite=finite, **kwargs)
+    if on_disk:
+        check_finite(X, allow_nan=allow_nan)
+    return X
 
 
 def output_dtype(X):

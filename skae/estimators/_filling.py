@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import check_array
 
-from skae._chunks import as_dense, check_finite, is_memory_map, row_chunks
+from skae._chunks import as_dense, row_chunks
 from skae._defaults import MIN_ROWS_FOR_SPLIT, MIN_ROWS_PER_EPOCH, Cleaning, Filling
 from skae._engine._batches import SourceRows
 from skae._engine._build import linear_denoiser, pca_of_rows
@@ -23,7 +23,7 @@ from skae._engine._runtime import generator
 from skae._gaussian import choose_shrinkage, fit_gaussian
 from skae._scaling import Scaler
 from skae._sklearn import is_scalar_nan
-from skae.estimators._doors import as_numpy, drop_weightless, output_dtype
+from skae.estimators._doors import as_numpy, checked, drop_weightless, output_dtype
 from skae.estimators._training import MAX_FOLDS, MAX_LATENTS
 
 # The normal distribution is learned from so many cells, or from a thousand rows.
@@ -52,6 +52,16 @@ def warn_of_targets(X, y):
         )
 
 
+def gaps_per_column(X):
+    """Masks of the columns that miss some cells, and of those that miss all."""
+    some, all_ = np.zeros(X.shape[1], dtype=bool), np.ones(X.shape[1], dtype=bool)
+    for _, chunk in row_chunks(X):
+        missing = np.isnan(chunk)
+        some |= missing.any(axis=0)
+        all_ &= missing.all(axis=0)
+    return some, all_
+
+
 class FillingMixin:
     """Doors for pairs, hooks of TrainingMixin, and what the fitted parts say together."""
 
@@ -77,21 +87,14 @@ class FillingMixin:
 
     def _check_clean(self, X_clean, rows):
         names = [str(name) for name in getattr(X_clean, "columns", ())]
-        known = list(getattr(self, "feature_names_in_", names))
-        if names and names != known and hasattr(self, "feature_names_in_"):
-            raise ValueError(f"X_clean has columns {names}, but X has {known}.")
-        clean, _ = as_numpy(X_clean)
-        on_disk = is_memory_map(clean)
-        finite = "allow-nan" if self._accepts_missing else True
-        clean = check_array(
-            clean,
-            accept_sparse="csr",
-            dtype="numeric",
-            ensure_all_finite=False if on_disk else finite,
-            input_name="X_clean",
+        if names and names != list(getattr(self, "feature_names_in_", names)):
+            raise ValueError(
+                f"X_clean has columns {names}, but X has {self.feature_names_in_.tolist()}."
+            )
+        allow_nan = self._accepts_missing
+        clean = checked(
+            check_array, as_numpy(X_clean)[0], allow_nan=allow_nan, input_name="X_clean"
         )
-        if on_disk:
-            check_finite(clean, allow_nan=self._accepts_missing)
         clean = self._mark_missing(clean)
         if clean.shape != rows.shape:
             raise ValueError(
@@ -139,14 +142,9 @@ class FillingMixin:
         """Note which columns miss cells, and settle on the noise."""
         clean = X.clean if isinstance(X, SideBySide) else X
         rows = X.noisy if isinstance(X, SideBySide) else X
-        some, none = np.zeros(self.n_features_in_, bool), np.ones(self.n_features_in_, bool)
-        for source in (rows,) if rows is clean else (rows, clean):
-            for _, chunk in row_chunks(source):
-                missing = np.isnan(chunk)
-                if source is rows:
-                    some |= missing.any(axis=0)
-                if source is clean:
-                    none &= missing.all(axis=0)
+        some, none = gaps_per_column(rows)
+        if clean is not rows:
+            _, none = gaps_per_column(clean)
         if none.all():
             raise ValueError("All columns of X are empty: there is nothing to learn from.")
         self._empty = none

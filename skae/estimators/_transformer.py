@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 from skae._chunks import row_chunks, value_range
 from skae._engine._losses import CELL_LOSSES, Objective
 from skae._engine._noise import Corruption
+from skae._scoring import share_explained
 from skae._sklearn import Interval, StrOptions, check_sample_weight
 from skae.estimators._base import BaseAutoencoder
 
@@ -472,10 +473,3 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-def share_explained(left, total):
-    """One minus a ratio of sums of squares; constant rows are explained or not."""
-    if total == 0:
-        return 1.0 if left == 0 else 0.0
-    return float(1 - left / total)
