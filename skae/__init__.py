@@ -2,6 +2,7 @@
 
 from skae.comparison import compare_knn, compare_outlier_detectors
 from skae.estimators._denoising import DenoisingAutoencoder
+from skae.estimators._generator import VAEGenerator
 from skae.estimators._outlier import AutoencoderOutlierDetector
 from skae.estimators._transformer import AutoencoderTransformer
 
@@ -11,6 +12,7 @@ __all__ = [
     "AutoencoderOutlierDetector",
     "AutoencoderTransformer",
     "DenoisingAutoencoder",
+    "VAEGenerator",
     "__version__",
     "compare_knn",
     "compare_outlier_detectors",

@@ -33,6 +33,19 @@ class PageKeeper:
             self.n_bytes = 0
 
 
+class SideBySide:
+    """Two tables of as many rows, read as one wide table."""
+
+    def __init__(self, left, right):
+        self.left = left
+        self.right = right
+        self.shape = (left.shape[0], left.shape[1] + right.shape[1])
+        self.dtype = left.dtype
+
+    def __getitem__(self, selection):
+        return np.hstack([as_dense(self.left[selection]), as_dense(self.right[selection])])
+
+
 def as_dense(X):
     """Return a chunk of rows as a plain dense array."""
     return X.toarray() if issparse(X) else np.asarray(X)

@@ -35,7 +35,7 @@ class Compression:
         return max(12, ceil(1500 / steps_per_epoch))
 
     @staticmethod
-    def learning_rate(n_features):
+    def learning_rate(n_features, n_rows):
         """Peak of the schedule."""
         return 4e-3 if n_features >= MIN_WIDE_COLUMNS else 1e-2
 
@@ -70,7 +70,7 @@ class Detection:
         return ceil(300 / ceil(n_rows / batch_size))
 
     @staticmethod
-    def learning_rate(n_features):
+    def learning_rate(n_features, n_rows):
         """Peak of the schedule."""
         return 3e-3
 
@@ -109,7 +109,7 @@ class Cleaning(Compression):
         return max(12, ceil(n_steps / steps_per_epoch))
 
     @staticmethod
-    def learning_rate(n_features):
+    def learning_rate(n_features, n_rows):
         """Peak of the schedule."""
         return 2e-3
 
@@ -123,6 +123,49 @@ class Filling(Cleaning):
     """Networks that are to say what missing cells should have been, beside other cells."""
 
     @staticmethod
-    def learning_rate(n_features):
+    def learning_rate(n_features, n_rows):
         """Peak of the schedule."""
         return 2e-3 if n_features >= MIN_WIDE_COLUMNS else 1e-2
+
+
+class Generation:
+    """Networks that are to say how rows are distributed."""
+
+    @staticmethod
+    def n_components(n_directions):
+        """Latents, for rows that vary in so many directions."""
+        return min(n_directions, 16 if n_directions < MIN_WIDE_COLUMNS else 20)
+
+    @staticmethod
+    def n_mixture_components(n_rows):
+        """Normal distributions that the prior is made of."""
+        return 30 if n_rows >= MIN_ROWS_FOR_SPLIT else 5
+
+    @staticmethod
+    def hidden_layer_sizes(n_features):
+        """Widths of the encoder's hidden layers."""
+        return (512, 256) if n_features >= MIN_WIDE_COLUMNS else (128, 128)
+
+    @staticmethod
+    def batch_size(n_rows):
+        """Rows per step."""
+        return 256
+
+    @staticmethod
+    def max_epochs(n_rows, batch_size):
+        """Passes over the rows: longer ones learn few rows by heart."""
+        steps_per_epoch = ceil(n_rows / batch_size)
+        n_steps = 300 if n_rows < MIN_ROWS_FOR_SPLIT else 1500
+        return max(20, ceil(n_steps / steps_per_epoch))
+
+    @staticmethod
+    def learning_rate(n_features, n_rows):
+        """Peak of the schedule."""
+        if n_features >= MIN_WIDE_COLUMNS:
+            return 3e-3
+        return 3e-3 if n_rows < MIN_ROWS_FOR_SPLIT else 1e-2
+
+    @staticmethod
+    def alpha(n_features, n_steps):
+        """Decoupled weight penalty."""
+        return 0.0

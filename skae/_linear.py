@@ -16,6 +16,8 @@ LEAST_SCALE = 1e-2
 # many blocks of rows there are to one that chooses.
 RIDGES = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
 N_HELD_OUT = 4
+# Least variance of the noise of a latent model, as a share of the mean variance.
+LEAST_NOISE = 0.05
 
 
 @dataclass
@@ -37,6 +39,8 @@ class FittedPCA:
     scales : ndarray of shape (n_directions,)
         What coordinates are divided by to give latents: by default one number for all,
         the largest standard deviation.
+    column_variances : ndarray of shape (n_features,)
+        Of each column of the rows that are read, where they are known.
     """
 
     mean: np.ndarray
@@ -46,6 +50,7 @@ class FittedPCA:
     input_mean: np.ndarray = None
     readers: np.ndarray = None
     scales: np.ndarray = None
+    column_variances: np.ndarray = None
 
     def __post_init__(self):
         if self.readers is None:
@@ -82,6 +87,56 @@ class FittedPCA:
         return float(np.sqrt(max(left, 0.0) / len(self.mean)))
 
 
+@dataclass
+class ProbabilisticPCA:
+    """A normal latent model of rows [1]_: how latents are read, and what is written.
+
+    Attributes
+    ----------
+    mean : ndarray of shape (n_features,)
+    readers : ndarray of shape (n_latents, n_features)
+        Posterior mean of the latents, per centred cell.
+    log_variances : ndarray of shape (n_latents,)
+        Of the posterior, in nats.
+    writers : ndarray of shape (n_latents, n_features)
+        Mean of the cells, centred, per latent.
+    deviations : ndarray of shape (n_features,)
+        Standard deviation of what the latents leave unexplained.
+    n_conditions : int
+        Columns that are read beside the latents, and are not used.
+
+    References
+    ----------
+    .. [1] Tipping & Bishop, "Probabilistic principal component analysis", JRSS B 61, 1999.
+    """
+
+    mean: np.ndarray
+    readers: np.ndarray
+    log_variances: np.ndarray
+    writers: np.ndarray
+    deviations: np.ndarray
+    n_conditions: int = 0
+
+    @classmethod
+    def of(cls, pca, n_latents, n_directions, n_conditions=0):
+        """The model with so many latents, for rows that vary in `n_directions`."""
+        n_kept = min(n_latents, len(pca.variances))
+        variances = pca.variances[:n_kept]
+        left = max(pca.total_variance - variances.sum(), 0.0) / max(n_directions - n_kept, 1)
+        # Where every direction is kept, the last one counts as noise in good part.
+        noise = max(left, LEAST_NOISE * pca.total_variance / n_directions, 1e-12)
+        variances = np.maximum(variances, noise)
+        gains = np.sqrt(variances - noise)
+        readers, writers = np.zeros((2, n_latents, len(pca.mean)))
+        writers[:n_kept] = gains[:, None] * pca.directions[:n_kept]
+        readers[:n_kept] = (gains / variances)[:, None] * pca.directions[:n_kept]
+        log_variances = np.zeros(n_latents)
+        log_variances[:n_kept] = np.log(noise / variances)
+        unexplained = pca.column_variances - np.square(writers).sum(axis=0)
+        deviations = np.sqrt(np.maximum(unexplained, 0.0))
+        return cls(pca.mean, readers, log_variances, writers, deviations, n_conditions)
+
+
 def fit_pca(X, n_components, sample_weight=None, random_state=None):
     """Find the leading principal directions of dense rows.
 
@@ -104,7 +159,7 @@ def fit_pca(X, n_components, sample_weight=None, random_state=None):
     # float32 products are twice as fast; small problems keep every digit.
     dtype = np.float64 if X.size * min(X.shape) < 10**9 else np.float32
     rows = (X - mean).astype(dtype) * np.sqrt(weight)[:, None].astype(dtype)
-    total_variance = float(np.einsum("ij,ij->", rows, rows, dtype=np.float64))
+    column_variances = np.einsum("ij,ij->j", rows, rows, dtype=np.float64)
     n_rows, n_features = rows.shape
     n_directions = min(n_components, n_rows, n_features)
     if min(n_rows, n_features) > MAX_EXACT_SIZE and n_directions < 0.2 * min(rows.shape):
@@ -122,7 +177,13 @@ def fit_pca(X, n_components, sample_weight=None, random_state=None):
         directions = np.linalg.qr(rows.T @ vectors[:, kept])[0].T
         n_directions = len(directions)
     signs = np.sign(directions[np.arange(n_directions), np.abs(directions).argmax(axis=1)])
-    return FittedPCA(mean, directions * signs[:, None], np.maximum(variances, 0.0), total_variance)
+    return FittedPCA(
+        mean,
+        directions * signs[:, None],
+        np.maximum(variances, 0.0),
+        float(column_variances.sum()),
+        column_variances=column_variances,
+    )
 
 
 def fit_reduced_rank(blocks, n_components):

@@ -1,10 +1,12 @@
 import pytest
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer, DenoisingAutoencoder
-from skae._defaults import Cleaning, Compression, Detection, Filling
+from skae._defaults import Cleaning, Compression, Detection, Filling, Generation
 
 
-@pytest.mark.parametrize(("rules", "least"), [(Cleaning, 12), (Compression, 12), (Detection, 1)])
+@pytest.mark.parametrize(
+    ("rules", "least"), [(Cleaning, 12), (Compression, 12), (Detection, 1), (Generation, 20)]
+)
 @pytest.mark.parametrize("n_rows", [2, 30, 64, 65, 500, 999, 1000, 5000, 60_000, 10**7])
 def test_lengths_are_sane(rules, least, n_rows):
     batch_size = rules.batch_size(n_rows)
@@ -15,10 +17,10 @@ def test_lengths_are_sane(rules, least, n_rows):
         assert n_epochs * -(-n_rows // batch_size) <= 2000  # seconds, not minutes
 
 
-@pytest.mark.parametrize("rules", [Cleaning, Compression, Detection, Filling])
+@pytest.mark.parametrize("rules", [Cleaning, Compression, Detection, Filling, Generation])
 @pytest.mark.parametrize("n_features", [1, 10, 255, 256, 10_000])
 def test_rates_are_sane(rules, n_features):
-    assert 1e-4 < rules.learning_rate(n_features) < 0.05
+    assert 1e-4 < rules.learning_rate(n_features, n_rows=5000) < 0.05
     for n_steps in (1, 100, 10**6):
         assert 0 <= rules.alpha(n_features, n_steps) <= 0.3
     assert all(size > 0 for size in rules.hidden_layer_sizes(n_features))
@@ -28,24 +30,24 @@ def test_auto_means_the_defaults(table):
     model = AutoencoderTransformer(2, random_state=0, max_epochs=1).fit(table)
     net = model.net_
     assert net.batch_size == Compression.batch_size(120)
-    assert net.learning_rate == Compression.learning_rate(10)
+    assert net.learning_rate == Compression.learning_rate(10, 120)
     assert net.alpha == Compression.alpha(10, -(-120 // net.batch_size))
 
 
 def test_auto_means_the_defaults_of_the_detector(table):
     model = AutoencoderOutlierDetector(random_state=0).fit(table)
     assert model.n_components_ == Detection.n_components(10) == 3
-    assert model.net_.learning_rate == Detection.learning_rate(10)
+    assert model.net_.learning_rate == Detection.learning_rate(10, 120)
     assert model.n_iter_ == model.net_.max_epochs == 300  # one step each: the core is 76 rows
 
 
 def test_auto_means_the_defaults_of_the_denoiser(table):
     model = DenoisingAutoencoder(random_state=0).fit(table)
     assert model.n_components_ == Cleaning.n_components(10) == 10
-    assert model.net_.learning_rate == Filling.learning_rate(10)
+    assert model.net_.learning_rate == Filling.learning_rate(10, 120)
     assert model.net_.alpha == Cleaning.alpha(10, 1)
     cleaner = DenoisingAutoencoder(noise="gaussian", max_epochs=1).fit(table)
-    assert cleaner.net_.learning_rate == Cleaning.learning_rate(10)
+    assert cleaner.net_.learning_rate == Cleaning.learning_rate(10, 120)
     # 120 rows come nine times an epoch, each time with other noise.
     assert model.n_iter_ == Cleaning.max_epochs(120, 64) == 38
 

@@ -12,13 +12,21 @@ from torch import Tensor, nn
 
 from skae._engine._batches import SourceRows
 from skae._engine._runtime import borrowed_global_generator, generator
-from skae._linear import FittedPCA, fit_pca, fit_reduced_rank
+from skae._linear import FittedPCA, ProbabilisticPCA, fit_pca, fit_reduced_rank
 from skae.networks._autoencoder import Autoencoder, OutputLink
 from skae.networks._conv import ConvNetwork
 from skae.networks._linear_path import add_linear_path
 from skae.networks._members import stack_members
 from skae.networks._mlp import MLPNetwork
-from skae.networks._variational import VariationalEncoder
+from skae.networks._variational import (
+    BernoulliOutput,
+    ClampedEncoder,
+    GaussianOutput,
+    TableOutput,
+    VariationalAutoencoder,
+    VariationalEncoder,
+    add_probabilistic_path,
+)
 
 # The PCA start is computed from all rows up to so many rows and cells (128 MiB), and
 # from a random sample of that size above.
@@ -27,6 +35,10 @@ MAX_CELLS_FOR_PCA = 2**25
 # Noisy rows that the linear start of a denoiser is fitted to, per column.
 DRAWS_PER_COLUMN = 10
 ROWS_PER_BLOCK, MIN_BLOCKS = 4096, 4
+# Logits begin no further out than those of this probability; slopes as for this share.
+LEAST_PROBABILITY, LEAST_SHARE = 1e-3, 0.05
+# Slope of a pixel's logit where training begins: the tangent at one half.
+STEEPNESS = 4.0
 
 
 def build_autoencoder(
@@ -56,7 +68,8 @@ def build_autoencoder(
         if n_inputs is not None:
             encoder, _ = network.build(n_inputs, n_components)
     if not is_ours(network):
-        _check_shapes(network, encoder, decoder, n_features, n_components)
+        _check_encoder(network, encoder, n_features, n_components)
+        _check_decoder(network, decoder, n_features, n_components)
     if pca is not None:
         encoder, decoder = add_linear_path(
             encoder, decoder, pca, n_components, generator(seed), tied
@@ -96,6 +109,79 @@ def build_members(
     return Autoencoder(encoder, decoder, link, n_components, missing=True)
 
 
+def build_variational(
+    network: Any,
+    link: nn.Module,
+    n_inputs: int,
+    n_components: int,
+    *,
+    linear: ProbabilisticPCA | None,
+    slopes: NDArray[Any],
+    biases: NDArray[Any],
+    n_conditions: int,
+    seed: int,
+) -> VariationalAutoencoder:
+    """Build a variational autoencoder and start it at probabilistic PCA if given.
+
+    Parameters
+    ----------
+    link : torch.nn.Module
+        What the decoder's output stands for.
+    slopes, biases : ndarray of shape (n_inputs,)
+        Lead from centred cells to what the decoder is to say.
+    n_conditions : int
+        Columns that the decoder reads beside the latents.
+    """
+    with borrowed_global_generator(seed):
+        encoder, _ = network.build(n_inputs, 2 * n_components)
+        _, decoder = network.build(n_inputs, n_components + n_conditions)
+    if not is_ours(network):
+        _check_encoder(network, encoder, n_inputs, 2 * n_components)
+        _check_decoder(network, decoder, n_inputs, n_components + n_conditions)
+    if linear is not None:
+        encoder, decoder = add_probabilistic_path(encoder, decoder, linear, slopes, biases)
+    return VariationalAutoencoder(
+        ClampedEncoder(encoder), decoder, link, n_components, n_inputs, n_conditions
+    )
+
+
+def make_output(
+    likelihood: str,
+    reader: Any,
+    deviations: NDArray[Any],
+    mean: NDArray[Any],
+    is_binary: bool,
+) -> tuple[nn.Module, NDArray[Any], NDArray[Any]]:
+    """What a decoder's output stands for, and how linear cells lead to it.
+
+    Parameters
+    ----------
+    likelihood : {"auto", "gaussian", "bernoulli"}
+    reader : Ranks or Scaler
+    deviations, mean : ndarray of shape (n_inputs,)
+        Of what the encoder reads; deviations but for what the latents explain.
+    is_binary : bool
+        Whether all cells are 0 or 1.
+
+    Returns
+    -------
+    link, slopes, biases
+    """
+    ones = np.ones_like(mean)
+    if likelihood == "gaussian":
+        return GaussianOutput(deviations, -float(np.log(reader.scale_).sum())), ones, mean
+    if likelihood == "bernoulli":
+        p = np.clip(mean, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+        return BernoulliOutput(is_binary), STEEPNESS * ones, np.log(p / (1 - p))
+    n_scores = reader.n_scores
+    link = TableOutput(deviations[:n_scores], reader.level_counts, reader.has_atoms)
+    shares = np.concatenate([*reader.level_shares_, []])
+    # A softmax's slope is the share; rare levels would start too steep.
+    slopes = 1.0 / (reader.level_scales * np.maximum(shares, LEAST_SHARE))
+    logits = np.log(np.maximum(shares, LEAST_PROBABILITY))
+    return link, np.r_[ones[:n_scores], slopes], np.r_[mean[:n_scores], logits]
+
+
 def is_ours(network: Any) -> bool:
     """Whether a network is known to draw from our generators only when it trains."""
     return type(network) in (ConvNetwork, MLPNetwork)
@@ -107,13 +193,15 @@ def pca_of_rows(
     n_directions: int,
     sample_weight: NDArray[Any] | None,
     seed: int,
+    n_inputs: int | None = None,
 ) -> FittedPCA:
-    """PCA of scaled rows, validation rows included.
+    """PCA of (the first columns of) scaled rows, validation rows included.
 
     The validation loss then favours the start a little, which is the safe side.
     """
     rows, sample_weight = _sample_of_rows(X, scaler, sample_weight, seed)
-    return fit_pca(np.nan_to_num(rows.numpy(), copy=False), n_directions, sample_weight, seed)
+    read = np.nan_to_num(rows[:, :n_inputs].numpy(), copy=False)
+    return fit_pca(read, n_directions, sample_weight, seed)
 
 
 def linear_denoiser(
@@ -167,24 +255,28 @@ def mlp(hidden: tuple[int, ...], activation: str, dropout: float, tied: bool) ->
     return MLPNetwork(hidden, activation, dropout, tied)
 
 
-@torch.no_grad()
-def _check_shapes(
-    network: Any, encoder: Any, decoder: Any, n_features: int, n_components: int
-) -> None:
-    was_training = encoder.training, decoder.training
-    encoder.eval()
-    decoder.eval()
-    z = encoder(torch.zeros(2, n_features))
-    if z.shape != (2, n_components):
+def _check_encoder(network: Any, encoder: Any, n_features: int, n_components: int) -> None:
+    shape = _shape_of(encoder, n_features)
+    if shape != (2, n_components):
         raise ValueError(
-            f"network={network!r}: the encoder maps (2, {n_features}) to {tuple(z.shape)}; "
+            f"network={network!r}: the encoder maps (2, {n_features}) to {shape}; "
             f"it must map to (2, {n_components}), one column per latent."
         )
-    x = decoder(z)
-    if x.shape != (2, n_features):
+
+
+def _check_decoder(network: Any, decoder: Any, n_features: int, n_components: int) -> None:
+    shape = _shape_of(decoder, n_components)
+    if shape != (2, n_features):
         raise ValueError(
-            f"network={network!r}: the decoder maps (2, {n_components}) to {tuple(x.shape)}; "
+            f"network={network!r}: the decoder maps (2, {n_components}) to {shape}; "
             f"it must map to (2, {n_features}), one column per feature."
         )
-    encoder.train(was_training[0])
-    decoder.train(was_training[1])
+
+
+@torch.no_grad()
+def _shape_of(module: Any, n_inputs: int) -> tuple[int, ...]:
+    """Shape of what a module makes of two rows."""
+    was_training = module.training
+    shape = tuple(module.eval()(torch.zeros(2, n_inputs)).shape)
+    module.train(was_training)
+    return shape

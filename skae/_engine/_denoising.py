@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skae._chunks import as_dense
 from skae._engine._batches import Batch, Rows, SourceRows, TensorRows
 from skae._engine._net import AutoencoderNet
 from skae.networks._layers import ACTIVATIONS
@@ -23,18 +22,6 @@ ROWS_AT_ONCE = 4096
 COLUMNS_AT_FULL_RATE = 64
 # Held-out rows that a validation loss is taken from.
 MAX_VALIDATION_ROWS = 10_000
-
-
-class SideBySide:
-    """Noisy rows and their clean versions, read as one wide array."""
-
-    def __init__(self, noisy: Any, clean: Any):
-        self.noisy = noisy
-        self.clean = clean
-        self.shape = (noisy.shape[0], 2 * noisy.shape[1])
-
-    def __getitem__(self, selection: Any) -> NDArray[Any]:
-        return np.hstack([as_dense(self.noisy[selection]), as_dense(self.clean[selection])])
 
 
 class Reader:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +12,10 @@ from torch.nn import functional as F
 
 from skae.networks._autoencoder import Autoencoder, OutputLink
 from skae.networks._layers import weights_of
+
+LOG_ROOT_TWO_PI = 0.5 * math.log(2 * math.pi)
+# An interval that is narrower than this share of the deviation is as good as a point.
+NARROW = 0.05
 
 
 def squared_error(link: OutputLink, output: Tensor, x: Tensor) -> Tensor:
@@ -57,6 +63,109 @@ def kl_to_standard_normal(code: Tensor) -> Tensor:
     """
     mean, log_variance = code.chunk(2, dim=-1)
     return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(dim=-1)
+
+
+def interval_log_likelihood(mean: Tensor, deviation: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Logarithm of the normal probability between two ends; of a point, the density."""
+    a, b = (low - mean) / deviation, (high - mean) / deviation
+    # By symmetry all intervals lie in the lower tail, where the logarithm is exact.
+    flip = (a + b) > 0
+    a, b = torch.where(flip, -b, a), torch.where(flip, -a, b)
+    width = high - low
+    is_narrow = width < NARROW * deviation
+    log_b = torch.special.log_ndtr(b)
+    # The difference of equal logarithms has no gradient: narrow cells keep out of it.
+    gap = torch.where(is_narrow, -1.0, torch.special.log_ndtr(a) - log_b).clamp(max=-1e-6)
+    inside = log_b + torch.log(-torch.expm1(gap))
+    density = normal_log_density(0.5 * (low + high), mean, deviation)
+    at_point = density + torch.log(torch.where(width > 0, width, 1.0))
+    return torch.where(is_narrow, at_point, inside)
+
+
+def normal_log_density(x: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+    """Logarithm of the density of a normal distribution, per cell."""
+    return -0.5 * ((x - mean) / deviation).square() - torch.log(deviation) - LOG_ROOT_TWO_PI
+
+
+def _of_table(link: Any, output: Tensor, x: Tensor) -> Tensor:
+    """Rows are [scores | levels | lower ends | upper ends | codes | slope | conditions]."""
+    n_scores, n_codes = link.n_scores, len(link.level_counts)
+    means, logits = link.split(output)
+    targets = x[..., output.shape[-1] :][..., : 2 * n_scores + n_codes + 1]
+    low, high, codes, slope = targets.split([n_scores, n_scores, n_codes, 1], dim=-1)
+    deviation = link.deviation.expand_as(means)
+    total = slope[..., 0]
+    if link.continuous:
+        c = link.continuous
+        # A missing cell stands for all there is, in these columns, too.
+        point = normal_log_density(low[..., c], means[..., c], deviation[..., c])
+        total = total + torch.where(high[..., c] > low[..., c], 0.0, point).sum(dim=-1)
+    if link.discrete:
+        d = link.discrete
+        cells = interval_log_likelihood(means[..., d], deviation[..., d], low[..., d], high[..., d])
+        total = total + cells.sum(dim=-1)
+    for i, head in enumerate(logits):
+        code = codes[..., i : i + 1].expand(*head.shape[:-1], 1)
+        told = head.log_softmax(dim=-1).gather(-1, code.clamp(min=0).long())
+        # A negative code stands for any level.
+        total = total + torch.where(code < 0, 0.0, told)[..., 0]
+    return total
+
+
+def _of_normal(link: Any, output: Tensor, x: Tensor) -> Tensor:
+    target = x[..., : output.shape[-1]]
+    return normal_log_density(target, output, link.deviation).sum(dim=-1) + link.log_slope
+
+
+def _of_bits(link: Any, output: Tensor, x: Tensor) -> Tensor:
+    target = x[..., : output.shape[-1]].expand_as(output)
+    return -F.binary_cross_entropy_with_logits(output, target, reduction="none").sum(dim=-1)
+
+
+LOG_LIKELIHOODS: dict[str, Callable[[Any, Tensor, Tensor], Tensor]] = {
+    "bernoulli": _of_bits,
+    "gaussian": _of_normal,
+    "interval": _of_table,
+}
+
+
+def log_likelihood(link: Any, output: Tensor, x: Tensor) -> Tensor:
+    """Log-likelihood of rows given what the decoder said, in nats per row."""
+    return LOG_LIKELIHOODS[link.likelihood](link, output, x)
+
+
+class EvidenceBound(nn.Module):
+    """The negative evidence lower bound, in nats per row.
+
+    Parameters
+    ----------
+    beta : float
+        Factor of the divergence of the posterior from the prior.
+    warmup : float
+        Share of the steps over which that factor rises from zero.
+    """
+
+    def __init__(self, beta: float = 1.0, warmup: float = 0.0):
+        super().__init__()
+        self.beta = beta
+        self.warmup = warmup
+        self.begin(0)
+
+    def begin(self, n_steps: int) -> None:
+        """A training of so many steps begins."""
+        self.n_warm_steps = self.warmup * n_steps
+        self.n_steps_done = 0
+
+    def step(self) -> float:
+        """The factor of the divergence for the next step."""
+        self.n_steps_done += 1
+        if self.n_steps_done >= self.n_warm_steps:
+            return self.beta
+        return self.beta * self.n_steps_done / self.n_warm_steps
+
+    def rows(self, link: Any, output: Tensor, code: Tensor, x: Tensor, beta: float) -> Tensor:
+        """The bound of each row."""
+        return beta * kl_to_standard_normal(code) - log_likelihood(link, output, x)
 
 
 class Objective(nn.Module):

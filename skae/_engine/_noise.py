@@ -48,9 +48,7 @@ class Corruption:
     def latents(self, code: Tensor) -> Tensor:
         """Latents as the decoder sees them."""
         if self.variational:
-            mean, log_variance = code.chunk(2, dim=-1)
-            noise = torch.randn(mean.shape, generator=self.generator, device=mean.device)
-            return mean + noise * torch.exp(0.5 * log_variance)
+            return sample_posterior(code, self.generator)
         z = self._add_gaussian(code, self.latent_noise)
         if self.ordered:
             n, k = z.shape
@@ -63,6 +61,13 @@ class Corruption:
             return x
         noise = torch.randn(x.shape, generator=self.generator, device=x.device)
         return torch.add(x, noise, alpha=deviation)
+
+
+def sample_posterior(code: Tensor, draws: torch.Generator) -> Tensor:
+    """Latents drawn from the distributions that an encoder says."""
+    mean, log_variance = code.chunk(2, dim=-1)
+    noise = torch.randn(mean.shape, generator=draws, device=mean.device)
+    return mean + noise * torch.exp(0.5 * log_variance)
 
 
 def gaussian(x: Tensor, level: Tensor, draws: torch.Generator) -> Tensor:

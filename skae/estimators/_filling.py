@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import check_array
 
-from skae._chunks import as_dense, row_chunks
+from skae._chunks import SideBySide, as_dense, row_chunks
 from skae._defaults import MIN_ROWS_FOR_SPLIT, MIN_ROWS_PER_EPOCH, Cleaning, Filling
 from skae._engine._batches import SourceRows
 from skae._engine._build import linear_denoiser, pca_of_rows
@@ -15,7 +15,6 @@ from skae._engine._denoising import (
     NoisyRows,
     PairReader,
     Reader,
-    SideBySide,
 )
 from skae._engine._losses import Objective
 from skae._engine._noise import CellNoise, call_noise
@@ -140,8 +139,8 @@ class FillingMixin:
 
     def _learn_kind(self, X):
         """Note which columns miss cells, and settle on the noise."""
-        clean = X.clean if isinstance(X, SideBySide) else X
-        rows = X.noisy if isinstance(X, SideBySide) else X
+        clean = X.right if isinstance(X, SideBySide) else X
+        rows = X.left if isinstance(X, SideBySide) else X
         some, none = gaps_per_column(rows)
         if clean is not rows:
             _, none = gaps_per_column(clean)
@@ -228,7 +227,7 @@ class FillingMixin:
         self._check_noise_level()
 
     def _fit_scaler(self, X, sample_weight):
-        clean = X.clean if self._is_paired else X
+        clean = X.right if self._is_paired else X
         scaler = Scaler(self.scaling).fit(clean, sample_weight)
         largest = np.maximum(-scaler.least_, scaler.most_)
         if largest.max() > LARGEST:
@@ -240,7 +239,7 @@ class FillingMixin:
 
     def _fit_pca(self, X, sample_weight, seed):
         """Where to begin; also settles the number of latents, which noise has no say in."""
-        n_features, clean = self.n_features_in_, X.clean if self._is_paired else X
+        n_features, clean = self.n_features_in_, X.right if self._is_paired else X
         self._n_latents_to_learn = self.n_components
         if self.n_components == "auto":
             self._n_latents_to_learn = self._auto.n_components(n_features)
@@ -367,7 +366,7 @@ class FillingMixin:
 
     def _sample_rows(self, X, indices, sample_weight):
         """Some clean scaled rows, NaN where a cell is missing, and their weights."""
-        clean = X.clean if self._is_paired else X
+        clean = X.right if self._is_paired else X
         rows = SourceRows(clean, self._scaler, indices, sample_weight)
         n_rows = max(MIN_ROWS_FOR_GAUSSIAN, MAX_CELLS_FOR_GAUSSIAN // self.n_features_in_)
         chosen = np.arange(0, len(rows), -(-len(rows) // n_rows))
@@ -390,7 +389,7 @@ class FillingMixin:
         if self._is_paired:
             noisy, clean = (
                 SourceRows(rows, self._scaler, held_out).read_all().numpy()
-                for rows in (X.noisy, X.clean)
+                for rows in (X.left, X.right)
             )
             return clean, noisy, weight
         times = max(1, ROWS_FOR_BLEND // len(held_out))

@@ -35,11 +35,14 @@ MAY_CHANGE = {
     "keep_observed",
     "learning_rate",
     "max_epochs",
+    "n_importance_samples",
     "n_iter_no_change",
+    "n_mixture_components",
     "n_refits",
     "n_std",
     "noise_level",
     "output",
+    "prior",
     "random_state",
     "sample_posterior",
     "threshold",
@@ -88,8 +91,7 @@ class TrainingMixin:
 
     def _start(self, X, sample_weight, rng):
         """Fix the scaling and the sizes; return the way in: rotation, PCA and seeds."""
-        self._scaler = self._fit_scaler(X, sample_weight)
-        self.mean_ = self._scaler.mean_
+        self._learn_scaling(X, sample_weight)
         seeds = [int(seed) for seed in rng.randint(np.iinfo(np.int32).max, size=4)]
         pca = self._fit_pca(X, sample_weight, seeds[0])
         self.n_components_ = self._choose_n_latents(pca)
@@ -133,7 +135,7 @@ class TrainingMixin:
         n_features = self.n_features_in_
         batch_size = _given(self.batch_size) or self._auto.batch_size(n_rows)
         max_epochs = _given(self.max_epochs) or self._auto.max_epochs(n_rows, batch_size)
-        rate = _given(self.learning_rate) or self._auto.learning_rate(n_features)
+        rate = _given(self.learning_rate) or self._auto.learning_rate(n_features, n_rows)
         alpha = _given(self.alpha)
         if alpha is None:
             alpha = self._auto.alpha(n_features, max_epochs * -(-n_rows // batch_size))
@@ -353,6 +355,10 @@ class TrainingMixin:
 
     def _to_validate_on(self, rows):
         return rows.in_memory()
+
+    def _learn_scaling(self, X, sample_weight):
+        self._scaler = self._fit_scaler(X, sample_weight)
+        self.mean_ = self._scaler.mean_
 
     def _fit_scaler(self, X, sample_weight):
         return Scaler(self.scaling).fit(X, sample_weight)

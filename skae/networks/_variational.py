@@ -1,12 +1,22 @@
-"""Encoders that say a distribution instead of a point."""
+"""Networks that say distributions: encoders of latents, outputs for cells."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from skae.networks._autoencoder import Autoencoder
+from skae.networks._linear_path import LinearPath
 
 # Bounds of log-variances: e^8 is flat for every use, and exp() of it far from overflow.
 MAX_LOG_VARIANCE = 8.0
+# A narrower normal distribution of a cell would only copy what was met in training.
+LEAST_DEVIATION = 0.02
 
 
 class VariationalEncoder(nn.Module):
@@ -20,3 +30,209 @@ class VariationalEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         bound = MAX_LOG_VARIANCE
         return torch.cat([self.mean(x), self.log_variance(x).clamp(-bound, bound)], dim=-1)
+
+
+class ClampedEncoder(nn.Module):
+    """Means and log-variances of the latents, side by side, from one network."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, log_variance = self.network(x).chunk(2, dim=-1)
+        return torch.cat([mean, log_variance.clamp(-MAX_LOG_VARIANCE, MAX_LOG_VARIANCE)], dim=-1)
+
+
+class VariationalAutoencoder(Autoencoder):
+    """An autoencoder whose rows hold more than what the encoder reads.
+
+    A row is [what the encoder reads | what the likelihood needs besides | conditions]; the
+    decoder reads latents and conditions.
+
+    Parameters
+    ----------
+    encoder, decoder : torch.nn.Module
+    link : GaussianOutput, TableOutput or BernoulliOutput
+    n_latents : int
+    n_inputs : int
+        Columns that the encoder reads.
+    n_conditions : int
+        Columns at the end of a row that the decoder reads beside the latents.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        link: nn.Module,
+        n_latents: int,
+        n_inputs: int,
+        n_conditions: int = 0,
+    ):
+        super().__init__(encoder, decoder, link, n_latents + n_conditions)  # type: ignore[arg-type]
+        self.n_kept = n_latents
+        self.n_inputs = n_inputs
+        self.n_conditions = n_conditions
+
+    def code(self, x: Tensor) -> Tensor:
+        """Means and log-variances of the latents of rows."""
+        return self.encoder(x[..., : self.n_inputs])
+
+    def given(self, z: Tensor, x: Tensor) -> Tensor:
+        """Latents beside the conditions of the rows `x`."""
+        return torch.cat([z, x[..., x.shape[-1] - self.n_conditions :]], dim=-1)
+
+    def reconstruct(self, x: Tensor, n_latents: int | None = None) -> Tensor:
+        """The most likely cells at the mean of the latents."""
+        return self.decode(self.given(self.encode(x), x))
+
+
+class GaussianOutput(nn.Module):
+    """Normal distributions of cells, each column with a deviation of its own.
+
+    Parameters
+    ----------
+    deviations : ndarray of shape (n_columns,)
+        Where training begins.
+    log_slope : float
+        Logarithm of the volume of scaled rows that one unit of volume of X becomes.
+    """
+
+    likelihood = "gaussian"
+
+    def __init__(self, deviations: NDArray[np.floating], log_slope: float = 0.0):
+        super().__init__()
+        start = torch.from_numpy(np.maximum(deviations, 2 * LEAST_DEVIATION).astype(np.float32))
+        # The inverse of softplus.
+        raw = start - LEAST_DEVIATION
+        self.raw_deviation = nn.Parameter(raw + torch.log(-torch.expm1(-raw)))
+        self.log_slope = log_slope
+
+    @property
+    def deviation(self) -> Tensor:
+        """Standard deviation of each column."""
+        return LEAST_DEVIATION + F.softplus(self.raw_deviation)
+
+    def fresh(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Rows to train on now."""
+        return x
+
+    def forward(self, output: Tensor) -> Tensor:
+        """The most likely cells."""
+        return output
+
+    def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
+        """Cells drawn from their distributions."""
+        noise = torch.randn(output.shape, generator=generator, device=output.device)
+        return output + self.deviation * noise
+
+
+class TableOutput(GaussianOutput):
+    """Normal scores of numbers, and logits of levels.
+
+    Parameters
+    ----------
+    deviations : ndarray of shape (n_scores,)
+    level_counts : list of int
+        Number of levels of each column of codes.
+    has_atoms : ndarray of bool of shape (n_scores,)
+        Which scores may stand for intervals.
+    """
+
+    likelihood = "interval"
+
+    def __init__(
+        self,
+        deviations: NDArray[np.floating],
+        level_counts: list[int],
+        has_atoms: NDArray[np.bool_],
+    ):
+        super().__init__(deviations)
+        self.n_scores = len(deviations)
+        self.level_counts = level_counts
+        # Intervals cost several times what points do: only columns that need them pay.
+        self.discrete = np.flatnonzero(has_atoms).tolist()
+        self.continuous = np.flatnonzero(~has_atoms).tolist()
+
+    def split(self, output: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Means of the scores, and the logits of each column of codes."""
+        means, logits = output.split([self.n_scores, sum(self.level_counts)], dim=-1)
+        return means, logits.split(self.level_counts, dim=-1)
+
+    def forward(self, output: Tensor) -> Tensor:
+        """The most likely scores and codes, side by side."""
+        means, logits = self.split(output)
+        return torch.cat([means, *(head.argmax(-1, keepdim=True) for head in logits)], dim=-1)
+
+    def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
+        means, logits = self.split(output)
+        codes = [
+            # The largest of logits with Gumbel noise is a draw.
+            (head - torch.empty_like(head).exponential_(generator=generator).log())
+            .argmax(-1, keepdim=True)
+            .to(head.dtype)
+            for head in logits
+        ]
+        return torch.cat([super().draw(means, generator), *codes], dim=-1)
+
+
+class BernoulliOutput(nn.Module):
+    """Probabilities of cells that are 0 or 1.
+
+    Parameters
+    ----------
+    is_binary : bool
+        Whether all cells were 0 or 1 in training. If not, they are probabilities, from which
+        each epoch draws.
+    """
+
+    likelihood = "bernoulli"
+
+    def __init__(self, is_binary: bool):
+        super().__init__()
+        self.is_binary = is_binary
+
+    def fresh(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Rows to train on now."""
+        return x if self.is_binary else torch.bernoulli(x, generator=generator)
+
+    def forward(self, output: Tensor) -> Tensor:
+        """Probabilities."""
+        return output.sigmoid()
+
+    def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
+        """Draws, or probabilities where these were what training was given."""
+        p = output.sigmoid()
+        return torch.bernoulli(p, generator=generator) if self.is_binary else p
+
+
+def add_probabilistic_path(
+    encoder: nn.Module,
+    decoder: nn.Module,
+    linear: Any,
+    slopes: NDArray[np.floating],
+    biases: NDArray[np.floating],
+) -> tuple[LinearPath, LinearPath]:
+    """Put probabilistic PCA beside an encoder and a decoder that reads conditions, too.
+
+    Parameters
+    ----------
+    linear : ProbabilisticPCA
+        How latents are read and written.
+    slopes, biases : ndarray of shape (n_outputs,)
+        Lead from what it writes, centred, to what the decoder is to say.
+    """
+    n_latents, n_inputs = linear.readers.shape
+    into = nn.utils.skip_init(nn.Linear, n_inputs, 2 * n_latents)
+    n_read = n_latents + linear.n_conditions
+    out = nn.utils.skip_init(nn.Linear, n_read, len(biases))
+    with torch.no_grad():
+        into.weight.zero_()
+        into.weight[:n_latents] = torch.from_numpy(linear.readers)
+        into.bias[:n_latents] = torch.from_numpy(-linear.readers @ linear.mean)
+        into.bias[n_latents:] = torch.from_numpy(linear.log_variances)
+        out.weight.zero_()
+        out.weight[:, :n_latents] = torch.from_numpy((linear.writers * slopes).T)
+        out.bias.copy_(torch.from_numpy(biases))
+    return LinearPath(into, encoder, 2 * n_latents), LinearPath(out, decoder, len(biases))

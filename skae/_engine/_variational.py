@@ -1,0 +1,192 @@
+"""Training on evidence bounds, and what a variational network says of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skae._engine._batches import Batch, SourceRows
+from skae._engine._losses import (
+    LOG_ROOT_TWO_PI,
+    EvidenceBound,
+    kl_to_standard_normal,
+    log_likelihood,
+)
+from skae._engine._net import INFERENCE_BYTES, MIN_INFERENCE_ROWS, AutoencoderNet
+from skae._engine._noise import sample_posterior
+from skae._engine._runtime import generator
+from skae.networks._variational import VariationalAutoencoder
+
+# Seed of the draws behind losses and scores, which are functions of the rows alone.
+FIXED_SEED = 20131220
+
+
+class MixturePrior:
+    """Log-density of latents under mixtures of the same normal distributions.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (n_groups, n_mixture_components)
+        Of the mixture of each group of rows.
+    means : ndarray of shape (n_mixture_components, n_latents)
+    whitening : ndarray of shape (n_mixture_components, n_latents, n_latents)
+        Upper triangular roots of the precisions: ``P = W @ W.T``.
+    """
+
+    def __init__(
+        self,
+        weights: NDArray[np.floating],
+        means: NDArray[np.floating],
+        whitening: NDArray[np.floating],
+        device: torch.device | str = "cpu",
+    ):
+        def tensor(values: NDArray[np.floating]) -> Tensor:
+            return torch.from_numpy(np.asarray(values, dtype=np.float32)).to(device)
+
+        with np.errstate(divide="ignore"):
+            self.log_weights = tensor(np.log(weights))
+        self.whitening = tensor(whitening)
+        self.offsets = tensor(np.einsum("ck,ckl->cl", means, whitening))
+        log_volumes = np.log(np.diagonal(whitening, axis1=1, axis2=2)).sum(axis=1)
+        self.constants = tensor(log_volumes - LOG_ROOT_TWO_PI * means.shape[1])
+
+    def log_density(self, z: Tensor) -> Tensor:
+        """Of latents of shape (..., n_latents), for each group: (..., n_groups)."""
+        white = torch.einsum("...k,ckl->...cl", z, self.whitening) - self.offsets
+        of_each = self.constants - 0.5 * white.square().sum(dim=-1)
+        return torch.logsumexp(of_each[..., None, :] + self.log_weights, dim=-1)
+
+
+class VariationalNet(AutoencoderNet):
+    """Trains a variational autoencoder on evidence bounds; see ``VariationalAutoencoder``."""
+
+    module_: VariationalAutoencoder  # type: ignore[assignment]
+    criterion_: EvidenceBound  # type: ignore[assignment]
+    draws_: torch.Generator
+
+    def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **kwargs: Any) -> Any:
+        n_steps = self.max_epochs * len(self.get_iterator(X, training=True))
+        self.criterion_.begin(n_steps if self.schedule_ is not None else 0)
+        return super().fit_loop(X, y, epochs=epochs, **kwargs)
+
+    def _step(self, batch: Batch) -> Tensor:
+        x, weight = batch
+        return super()._step((self.module_.link.fresh(x, self.corruption.generator), weight))
+
+    def infer(self, x: Any, **fit_params: Any) -> Any:
+        module = self.module_
+        code = module.code(x)
+        # Losses that are compared have the same draws each time.
+        draws = self.corruption.generator if module.training else self.draws_
+        z = sample_posterior(code, draws)
+        return module.decode_raw(module.given(z, x)), code
+
+    def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
+        output, code = y_pred
+        beta = self.criterion_.step() if training else self.criterion_.beta
+        losses = self.criterion_.rows(self.module_.link, output.float(), code.float(), X, beta)
+        return (losses if y_true is None else losses * y_true).mean()
+
+    def _mean_loss(self, batches: Any) -> float:
+        self.draws_ = generator(FIXED_SEED, self.device)
+        return super()._mean_loss(batches)
+
+    # Inference.
+
+    def posterior_rows(self, rows: SourceRows) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Means and standard deviations of the latents of all rows."""
+        code = np.concatenate(
+            [self._evaluate(self.module_.code, x) for _, x in self._inference_batches(rows)]
+        )
+        mean, log_variance = np.hsplit(code, 2)
+        return mean, np.exp(0.5 * log_variance)
+
+    def bound_rows(self, rows: SourceRows, n_draws: int) -> Iterator[tuple[slice, NDArray[Any]]]:
+        """Yield slices, and expected log-likelihoods and divergences, side by side."""
+        noise = self._noise(n_draws)
+
+        def bound(x: Tensor) -> Tensor:
+            code = self.module_.code(x).float()
+            expected = self._log_likelihoods(self._draws(code, noise), x).mean(dim=0)
+            return torch.stack([expected, kl_to_standard_normal(code)], dim=1)
+
+        yield from self._in_small_batches(rows, n_draws, bound)
+
+    def evidence_rows(
+        self, rows: SourceRows, prior: MixturePrior, n_draws: int
+    ) -> Iterator[tuple[slice, NDArray[Any]]]:
+        """Yield slices and importance-weighted log-densities of rows, for each group."""
+        noise = self._noise(n_draws)
+
+        def evidence(x: Tensor) -> Tensor:
+            code = self.module_.code(x).float()
+            z = self._draws(code, noise)
+            spread = 0.5 * code.chunk(2, dim=-1)[1]
+            proposal = (-0.5 * noise.square() - LOG_ROOT_TWO_PI).sum(dim=-1) - spread.sum(dim=-1)
+            weights = self._log_likelihoods(z, x) - proposal
+            weights = weights[..., None] + prior.log_density(z)
+            return torch.logsumexp(weights, dim=0) - np.log(n_draws)
+
+        yield from self._in_small_batches(rows, n_draws, evidence)
+
+    def _in_small_batches(
+        self, rows: SourceRows, n_draws: int, function: Callable[[Tensor], Tensor]
+    ) -> Iterator[tuple[slice, NDArray[Any]]]:
+        step = INFERENCE_BYTES // (4 * self._floats_per_row * n_draws)
+        step = max(MIN_INFERENCE_ROWS, step)
+        for start in range(0, len(rows), step):
+            span = slice(start, min(start + step, len(rows)))
+            yield span, self._evaluate(function, rows.read(span))
+
+    def _noise(self, n_draws: int) -> Tensor:
+        """The same draws for every row, so that a score depends on its row alone."""
+        shape = (n_draws, 1, self.module_.n_kept)
+        draws = generator(FIXED_SEED)
+        return torch.randn(shape, generator=draws).to(self.device)
+
+    @staticmethod
+    def _draws(code: Tensor, noise: Tensor) -> Tensor:
+        mean, log_variance = code.chunk(2, dim=-1)
+        return mean + torch.exp(0.5 * log_variance) * noise
+
+    def _log_likelihoods(self, z: Tensor, x: Tensor) -> Tensor:
+        """Of rows `x` for each of several draws of their latents."""
+        module = self.module_
+        x = x.expand(len(z), *x.shape)
+        given = module.given(z, x)
+        output = module.decode_raw(given.flatten(0, 1)).float()
+        return log_likelihood(module.link, output.view(*z.shape[:2], -1), x)
+
+    def draw_rows(self, Z: NDArray[Any], seed: int) -> Iterator[tuple[slice, NDArray[Any]]]:
+        """Yield slices and cells drawn for latents (and conditions) `Z`."""
+        draws = generator(seed, self.device)
+
+        def draw(z: Tensor) -> Tensor:
+            return self.module_.link.draw(self.module_.decode_raw(z).float(), draws)
+
+        for span in self._spans(len(Z)):
+            yield span, self._evaluate(draw, self._tensor(Z[span]))
+
+    def prior_rows(self, Z: NDArray[Any], prior: MixturePrior) -> NDArray[Any]:
+        """Log-densities of latents under the prior, for each group."""
+        spans = [Z[span] for span in self._spans(len(Z))]
+        return np.concatenate([self._evaluate(prior.log_density, self._tensor(z)) for z in spans])
+
+    def likelihood_rows(self, Z: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
+        """Log-likelihoods of one row `x` at each of the latents (and conditions) `Z`."""
+        row = self._tensor(x)
+
+        def likelihood(z: Tensor) -> Tensor:
+            output = self.module_.decode_raw(z).float()
+            return log_likelihood(self.module_.link, output, row.expand(len(z), -1))
+
+        spans = [Z[span] for span in self._spans(len(Z))]
+        return np.concatenate([self._evaluate(likelihood, self._tensor(z)) for z in spans])
+
+    def _tensor(self, values: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(np.array(values, dtype=np.float32)).to(self.device)

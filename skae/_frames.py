@@ -1,0 +1,292 @@
+"""Tables of mixed columns to numbers and back, in the container they came in."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+
+# What pandas calls objects that are all numbers.
+NUMBERS = {"integer", "floating", "mixed-integer-float", "boolean", "decimal", "empty"}
+
+
+@dataclass
+class Column:
+    """How one column becomes numbers: as they are, as ticks of a clock or as codes.
+
+    Attributes
+    ----------
+    name : object
+    dtype : object
+        The pandas dtype that it came with.
+    levels : list or None
+        Levels that are coded, for columns that are no numbers.
+    origin, tick : int
+        First date and what all dates are multiples of, in nanoseconds, for dates.
+    """
+
+    name: Any
+    dtype: Any
+    levels: list | None = None
+    origin: int | None = None
+    tick: int | None = None
+
+    @classmethod
+    def of(cls, series):
+        """Learn what a column of a pandas frame is."""
+        import pandas as pd
+
+        describe = partial(cls, series.name, series.dtype)
+        if isinstance(series.dtype, pd.CategoricalDtype):
+            present = series.cat.remove_unused_categories().cat.categories
+            return describe(levels=list(present))
+        if _is_time(series.dtype):
+            stamps = _nanoseconds(series.dropna())
+            origin = int(stamps.min()) if len(stamps) else 0
+            return describe(origin=origin, tick=max(1, int(np.gcd.reduce(stamps - origin))))
+        if pd.api.types.is_numeric_dtype(series.dtype):
+            return describe()
+        if pd.api.types.infer_dtype(series, skipna=True) in NUMBERS:
+            return describe()
+        return describe(levels=_sorted(_unique(series)))
+
+    def to_numbers(self, series):
+        """Numbers, ticks or codes; NaN where a cell is missing."""
+        import pandas as pd
+
+        missing = series.isna().to_numpy()
+        if self.levels is not None:
+            codes = pd.Index(self.levels, dtype=object).get_indexer(series.astype(object))
+            unknown = (codes < 0) & ~missing
+            if unknown.any():
+                raise ValueError(
+                    f"Column {self.name!r} of X holds {series[unknown].iloc[0]!r}, which it did "
+                    f"not in fit; allowed are {_listed(self.levels)}."
+                )
+            return np.where(missing, np.nan, codes)
+        if self.origin is not None:
+            if not _is_time(series.dtype):
+                raise TypeError(f"Column {self.name!r} of X must hold dates; got {series.dtype}.")
+            numbers = np.full(len(series), np.nan)
+            numbers[~missing] = (_nanoseconds(series[~missing]) - self.origin) / self.tick
+            return numbers
+        try:
+            numbers = series.to_numpy(dtype=np.float64, na_value=np.nan)
+        except (TypeError, ValueError) as error:
+            raise type(error)(
+                f"Column {self.name!r} of X must hold numbers, as it did in fit: {error}"
+            ) from error
+        if np.isinf(numbers).any():
+            raise ValueError(f"Column {self.name!r} of X contains infinity; allowed is NaN.")
+        return numbers
+
+    def restore(self, numbers, index):
+        """A column of the dtype it came with."""
+        import pandas as pd
+
+        series = partial(pd.Series, index=index, name=self.name)
+        if self.levels is not None:
+            codes = np.where(np.isnan(numbers), -1, numbers).astype(int)
+            cells = pd.Series(codes, index).map(dict(enumerate(self.levels)))
+            return series(cells.astype(object).where(codes >= 0, None), dtype=self.dtype)
+        if self.origin is not None:
+            known = ~np.isnan(numbers)
+            stamps = np.full(len(numbers), np.iinfo(np.int64).min)  # which stands for NaT
+            stamps[known] = self.origin + np.rint(numbers[known]).astype(np.int64) * self.tick
+            return _from_nanoseconds(series(stamps), self.dtype)
+        if pd.api.types.is_bool_dtype(self.dtype):
+            numbers = np.where(np.isnan(numbers), np.nan, numbers > 0.5)
+        elif pd.api.types.is_integer_dtype(self.dtype):
+            numbers = np.rint(numbers)
+        return series(numbers).astype(self.dtype)
+
+    def number_of(self, value):
+        """The number, tick or code of one value."""
+        import pandas as pd
+
+        cell = pd.Series([value], name=self.name, dtype=object)
+        if self.origin is not None:
+            try:
+                cell = cell.astype(self.dtype)
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"Column {self.name!r} can not be {value!r}; allowed are dates: {error}"
+                ) from error
+        return float(self.to_numbers(cell)[0])
+
+
+class PlainColumns:
+    """The columns of a numeric array, which are numbers as they are."""
+
+    is_frame = False
+
+    def __init__(self, X):
+        self.dtype = getattr(X, "dtype", np.dtype(float))
+        self.n_features = X.shape[1]
+
+    @property
+    def names(self):
+        return list(range(self.n_features))
+
+    @property
+    def n_levels(self):
+        return [0] * self.n_features
+
+    def number_of(self, name, value):
+        """The number that a value of a column is."""
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise ValueError(f"Column {name!r} can not be {value!r}; it holds numbers.") from None
+
+    def restore(self, numbers, index=None):
+        """Rows of the dtype that they came in."""
+        if self.dtype.kind == "b":
+            return numbers > 0.5
+        if self.dtype.kind in "iu":
+            return np.rint(numbers).astype(self.dtype)
+        return numbers.astype(np.float32 if self.dtype == np.float32 else np.float64, copy=False)
+
+
+class Columns:
+    """The columns of a frame, or of an array of objects.
+
+    Parameters
+    ----------
+    X : frame or ndarray of objects
+        The table to learn them from.
+    """
+
+    is_frame = True
+
+    def __init__(self, X):
+        self.container = _container(X)
+        self.schema = dict(X.schema) if self.container == "polars" else None
+        frame = _to_pandas(X, self.container)
+        self.index = frame.columns
+        self.columns = [Column.of(frame.iloc[:, j]) for j in range(frame.shape[1])]
+
+    @property
+    def names(self):
+        return list(self.index)
+
+    @property
+    def n_levels(self):
+        """Number of levels of each column that is coded, 0 for the others."""
+        return [len(column.levels or []) for column in self.columns]
+
+    def number_of(self, name, value):
+        """The number, tick or code of a value of a column."""
+        return self.columns[self.names.index(name)].number_of(value)
+
+    def to_numbers(self, X):
+        """Rows as one array of numbers, ticks and codes."""
+        frame = _to_pandas(X, _container(X))
+        cells = [c.to_numbers(frame.iloc[:, j]) for j, c in enumerate(self.columns)]
+        return np.column_stack(cells) if cells else np.empty(frame.shape)
+
+    def restore(self, numbers, index=None):
+        """Rows in the container, and with the dtypes, that they came in."""
+        import pandas as pd
+
+        index = pd.RangeIndex(len(numbers)) if index is None else index
+        cells = [c.restore(numbers[:, j], index) for j, c in enumerate(self.columns)]
+        frame = pd.concat(cells, axis=1) if cells else pd.DataFrame(index=index)
+        frame.columns = self.index
+        if self.container == "polars":
+            return _to_polars(frame, self.schema)
+        return frame.to_numpy(dtype=object) if self.container == "objects" else frame
+
+
+def is_mixed(X):
+    """Whether X is a frame, or an array of objects or strings."""
+    return _container(X) is not None
+
+
+def _container(X):
+    if hasattr(X, "iloc") and hasattr(X, "columns"):
+        return "pandas"
+    if hasattr(X, "to_series") and hasattr(X, "schema"):
+        return "polars"
+    if issparse(X) or (hasattr(X, "__array_namespace__") and not isinstance(X, np.ndarray)):
+        return None
+    array = X if isinstance(X, np.ndarray) else np.asarray(X)
+    return "objects" if array.dtype.kind in "OUS" and array.ndim == 2 else None
+
+
+def _to_pandas(X, container):
+    import pandas as pd
+
+    if container == "pandas":
+        return X
+    if container == "polars":
+        columns = {name: _of_polars(X[name]) for name in X.columns}
+        return pd.DataFrame(columns)
+    return pd.DataFrame(np.asarray(X, dtype=object) if container == "objects" else X)
+
+
+def _of_polars(series):
+    """Dates and numbers as NumPy has them, everything else as objects."""
+    if series.dtype.is_temporal() or series.dtype.is_numeric():
+        return series.to_numpy()
+    return np.array(series.to_list(), dtype=object)
+
+
+def _to_polars(frame, schema):
+    import polars as pl
+
+    columns = []
+    for name, dtype in schema.items():
+        cells = frame[name].astype(object)
+        cells = cells.where(frame[name].notna(), None).tolist()
+        columns.append(pl.Series(name, cells, strict=False).cast(dtype))
+    return pl.DataFrame(columns)
+
+
+def _unique(series):
+    try:
+        return list(series.dropna().unique())
+    except TypeError:  # what can not be hashed can not be a level
+        cell = next(c for c in series if getattr(c, "__hash__", None) is None)
+        raise TypeError(
+            f"Column {series.name!r} of X holds {cell!r}; argument must be a string or a number, "
+            f"not {type(cell).__name__!r}."
+        ) from None
+
+
+def _sorted(levels):
+    try:
+        return sorted(levels)
+    except TypeError:  # of several types
+        return levels
+
+
+def _listed(levels, at_most=10):
+    told = ", ".join(repr(level) for level in levels[:at_most])
+    return told if len(levels) <= at_most else f"{told} and {len(levels) - at_most} more"
+
+
+def _is_time(dtype):
+    return getattr(dtype, "kind", "") in "mM" and hasattr(dtype, "kind")
+
+
+def _nanoseconds(series):
+    import pandas as pd
+
+    if series.dtype.kind == "m":
+        return series.astype("timedelta64[ns]").to_numpy().view(np.int64)
+    if isinstance(series.dtype, pd.DatetimeTZDtype):
+        series = series.dt.tz_convert("UTC").dt.tz_localize(None)
+    return series.astype("datetime64[ns]").to_numpy().view(np.int64)
+
+
+def _from_nanoseconds(stamps, dtype):
+    import pandas as pd
+
+    if dtype.kind == "m":
+        return stamps.astype("timedelta64[ns]").astype(dtype)
+    stamps = stamps.astype("datetime64[ns]")
+    if isinstance(dtype, pd.DatetimeTZDtype):
+        return stamps.dt.tz_localize("UTC").dt.tz_convert(dtype.tz).astype(dtype)
+    return stamps.astype(dtype)

@@ -1,0 +1,471 @@
+"""The private half of the generator: its doors, its network, its prior, its draws."""
+
+import warnings
+from functools import partial
+from numbers import Integral
+
+import numpy as np
+from scipy.special import logsumexp
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+from sklearn.utils import check_array
+from sklearn.utils.validation import (
+    check_consistent_length,
+    column_or_1d,
+    validate_data,
+)
+
+from skae._chunks import SideBySide, as_dense, row_chunks, value_range
+from skae._defaults import Generation
+from skae._engine._build import build_variational, is_ours, make_output, pca_of_rows
+from skae._engine._losses import EvidenceBound
+from skae._engine._noise import Corruption
+from skae._engine._runtime import generator, resolve_device
+from skae._engine._variational import MixturePrior, VariationalNet
+from skae._frames import Columns, PlainColumns, is_mixed
+from skae._linear import ProbabilisticPCA
+from skae._ranks import Ranks
+from skae._scaling import Scaler
+from skae._targets import TargetedReader, Targets
+from skae.estimators._doors import checked
+from skae.estimators._training import MAX_LATENTS
+
+# Posterior draws that the mixture is fitted to, and training rows kept for `evaluate`.
+MAX_ROWS_FOR_PRIOR, MAX_ROWS_KEPT = 20_000, 5_000
+# Gradients of the bound, in nats per row, are scaled down to this norm.
+MAX_NORM = 10.0
+# Rows drawn at once.
+ROWS_AT_ONCE = 2**16
+# Latents that are weighed against conditions, per row wanted, and at least and at most.
+CANDIDATES_PER_ROW, MIN_CANDIDATES, MAX_CANDIDATES = 20, 20_000, 200_000
+# Fewer effective candidates per row wanted, or fewer at all, are worth a warning.
+MIN_EFFECTIVE_SHARE, MIN_EFFECTIVE_SIZE = 0.5, 50
+
+
+class GeneratingMixin:
+    """Doors for mixed columns and targets, hooks of TrainingMixin, and draws."""
+
+    _net_class = VariationalNet
+    _auto = Generation
+
+    @property
+    def _accepts_missing(self):
+        return self.likelihood == "auto"
+
+    # Doors.
+
+    def _check_rows(self, X, *, reset):
+        """Numbers, ticks and codes of a table; a plain array stays as it is."""
+        as_frame = is_mixed(X) if reset else self._columns.is_frame
+        if not as_frame:
+            numbers = super()._check_rows(X, reset=reset)
+            if reset:
+                self._columns = PlainColumns(numbers)
+            return numbers
+        validate_data(self, X, skip_check_array=True, reset=reset)
+        if reset:
+            self._columns = self._learn_columns(X)
+        return checked(
+            partial(check_array, estimator=self),
+            self._columns.to_numbers(X),
+            allow_nan=self._accepts_missing,
+            ensure_min_samples=2 if reset else 1,
+            input_name="X",
+        )
+
+    def _learn_columns(self, X):
+        columns = Columns(X)
+        coded = [name for name, n in zip(columns.names, columns.n_levels, strict=True) if n]
+        if coded and self.likelihood != "auto":
+            raise ValueError(
+                f"likelihood={self.likelihood!r} needs numbers in all columns; column "
+                f"{coded[0]!r} holds levels, which likelihood='auto' accepts."
+            )
+        return columns
+
+    def _with_targets(self, X, y=None, reset=False, fitting=False):
+        """Rows beside the codes of their targets (NaN where there are none)."""
+        if not self.conditional:
+            if y is not None and not fitting:
+                raise ValueError(
+                    "y is given, but conditional=False: nothing was learned of targets. "
+                    "Fit with conditional=True."
+                )
+            return X
+        if fitting and y is None:
+            raise ValueError("y=None: conditional=True requires y to be passed to fit.")
+        targets = Targets().fit(column_or_1d(y)) if reset else self._targets
+        codes = np.full(X.shape[0], np.nan)
+        if y is not None:
+            y = column_or_1d(y)
+            check_consistent_length(X, y)
+            codes = targets.codes(y)
+        self._targets = targets
+        return SideBySide(X, codes[:, None])
+
+    def _open(self, X, y=None):
+        X, give_back = super()._open(X)
+        return self._with_targets(X, y), give_back
+
+    def _reader(self):
+        return TargetedReader(self._scaler, self._targets) if self.conditional else self._scaler
+
+    def _numbers(self, X):
+        """Rows as a dense array of numbers and codes."""
+        return as_dense(self._check_rows(X, reset=False)).astype(np.float64)
+
+    def _one_row(self, row, name):
+        """One row as a table of one row."""
+        if hasattr(row, "columns"):
+            table = row
+        else:
+            table = np.asarray(row)
+            table = table[None] if table.ndim == 1 else table
+        if len(table) != 1:
+            raise ValueError(f"{name} must be one row; got {len(table)} rows.")
+        return table
+
+    def _check_latents(self, Z):
+        Z = check_array(Z, input_name="Z", dtype=[np.float64, np.float32])
+        if Z.shape[1] != self.n_components_:
+            raise ValueError(
+                f"Z has {Z.shape[1]} columns, but {type(self).__name__} was fitted with "
+                f"{self.n_components_} latents."
+            )
+        return Z
+
+    def _restore(self, numbers, like=None):
+        """Rows in the container they came in; a frame keeps the index of the one given."""
+        index = like.index if hasattr(like, "iloc") else None
+        return self._columns.restore(numbers, index)
+
+    def __getstate__(self):
+        # Training rows stay where they are.
+        return {k: v for k, v in super().__getstate__().items() if k != "_rows_kept"}
+
+    # Hooks of TrainingMixin.
+
+    def _start(self, X, sample_weight, rng):
+        rotation, pca, seeds = super()._start(X, sample_weight, rng)
+        self._draw_seed = seeds[0]
+        return rotation, pca, seeds
+
+    def _fit(self, X, sample_weight):
+        super()._fit(X, sample_weight)
+        self._learn_prior(X, sample_weight)
+
+    def _partial_fit(self, X, sample_weight, first):
+        super()._partial_fit(X, sample_weight, first)
+        self._learn_prior(X, sample_weight)
+
+    def _learn_scaling(self, X, sample_weight):
+        cells = X.left if self.conditional else X
+        if self.likelihood == "auto":
+            self._scaler = Ranks(self._columns.n_levels).fit(cells, sample_weight)
+            return
+        self._scaler = Scaler("standard" if self.likelihood == "gaussian" else None)
+        self._scaler.fit(cells, sample_weight)
+        if self.likelihood == "bernoulli":
+            self._is_binary = all(np.isin(chunk, (0, 1)).all() for _, chunk in row_chunks(cells))
+
+    def _n_inputs(self):
+        return self._scaler.n_inputs if self.likelihood == "auto" else self.n_features_in_
+
+    def _fit_pca(self, X, sample_weight, seed):
+        n_inputs = self._n_inputs()
+        cells = X.left if self.conditional else X
+        n_directions = min(n_inputs, MAX_LATENTS)
+        if isinstance(self.n_components, Integral):
+            n_directions = min(n_inputs, max(MAX_LATENTS, self.n_components))
+        return pca_of_rows(cells, self._scaler, n_directions, sample_weight, seed, n_inputs)
+
+    def _n_directions(self):
+        return self._scaler.n_directions if self.likelihood == "auto" else self.n_features_in_
+
+    def _choose_n_latents(self, pca):
+        if self.n_components == "auto":
+            return max(1, self._auto.n_components(self._n_directions()))
+        return super()._choose_n_latents(pca)
+
+    def _needs_pca(self):
+        return True
+
+    def _make_net(self, n_features, pca, rotation, seeds):
+        network = self._network(n_features)
+        n_conditions = self._targets.n_columns if self.conditional else 0
+        linear = ProbabilisticPCA.of(
+            pca, self.n_components_, max(1, self._n_directions()), n_conditions
+        )
+        deviations = linear.deviations if self.init == "pca" else np.sqrt(pca.column_variances)
+        link, slopes, biases = make_output(
+            self.likelihood, self._scaler, deviations, pca.mean, getattr(self, "_is_binary", None)
+        )
+        device = resolve_device(self.device)
+        module = build_variational(
+            network,
+            link,
+            self._n_inputs(),
+            self.n_components_,
+            linear=linear if self.init == "pca" else None,
+            slopes=slopes,
+            biases=biases,
+            n_conditions=n_conditions,
+            seed=seeds[0],
+        )
+        return self._net_class(
+            module.to(device),
+            EvidenceBound(self.beta, self.kl_warmup),
+            corruption=Corruption(generator(seeds[1], device), variational=True),
+            batch_generator=generator(seeds[2]),
+            max_norm=MAX_NORM * np.sqrt(max(1.0, self._n_inputs() / 16)),
+            precision=self.precision,
+            device=device,
+            global_seed=None if is_ours(network) else seeds[0],
+        )
+
+    def _check_target_range(self, X):
+        if self.likelihood != "bernoulli":
+            return
+        low, high = value_range(X.left if self.conditional else X)
+        if low < 0 or high > 1:
+            raise ValueError(
+                f"likelihood='bernoulli' needs X in [0, 1]; X is in [{low:g}, {high:g}]. "
+                "Rescale X, or choose another likelihood."
+            )
+
+    # The prior: what the posteriors of all rows are together.
+
+    def _learn_prior(self, X, sample_weight):
+        """Fit a mixture to posterior draws, and its weights for each target."""
+        rng = np.random.RandomState(self._draw_seed)
+        n_rows = X.shape[0]
+        chosen = np.arange(n_rows)
+        if n_rows > MAX_ROWS_FOR_PRIOR or sample_weight is not None:
+            shares = None if sample_weight is None else sample_weight / sample_weight.sum()
+            chosen = rng.choice(n_rows, min(n_rows, MAX_ROWS_FOR_PRIOR), p=shares)
+            chosen.sort()
+        mean, deviation = self.net_.posterior_rows(self._rows(X, chosen))
+        draws = mean + deviation * rng.normal(size=mean.shape)
+        self.prior_ = None
+        if self.prior == "mixture":
+            self.prior_ = self._mixture(draws, rng)
+        self._group_weights = np.ones((1, 1))
+        if self.prior == "mixture":
+            self._group_weights = self.prior_.weights_[None]
+        if self.conditional:
+            groups = self._targets.groups(as_dense(X.right[chosen])[:, 0])
+            self._group_weights = self._weights_of_groups(draws, groups)
+        kept = rng.choice(n_rows, min(n_rows, MAX_ROWS_KEPT), replace=False)
+        cells = X.left if self.conditional else X
+        self._rows_kept = as_dense(cells[np.sort(kept)]).astype(np.float64)
+
+    def _mixture(self, draws, rng):
+        wanted = self.n_mixture_components
+        if wanted == "auto":
+            wanted = self._auto.n_mixture_components(len(draws))
+        most = max(1, len(draws) // (draws.shape[1] + 1))
+        mixture = GaussianMixture(
+            min(wanted, most), reg_covar=1e-4, random_state=rng.randint(2**31 - 1)
+        )
+        with warnings.catch_warnings():
+            # The likelihood of few iterations is as good as that of many.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return mixture.fit(draws)
+
+    def _weights_of_groups(self, draws, groups):
+        """Mixture weights of each target: its rows' mean responsibilities."""
+        if self.prior_ is None:
+            return np.ones((len(self._targets.typical_), 1))
+        told = self.prior_.predict_proba(draws)
+        n_groups = len(self._targets.typical_)
+        counts = np.bincount(groups, minlength=n_groups)[:, None]
+        sums = np.zeros((n_groups, told.shape[1]))
+        np.add.at(sums, groups, told)
+        # One row's worth of the whole mixture keeps every component possible.
+        return (sums + self.prior_.weights_) / (counts + 1)
+
+    def _latent_prior(self):
+        k, device = self.n_components_, self.net_.device
+        if self.prior_ is None:
+            return MixturePrior(
+                self._group_weights, np.zeros((1, k)), np.eye(k)[None], device=device
+            )
+        prior = self.prior_
+        return MixturePrior(
+            self._group_weights, prior.means_, prior.precisions_cholesky_, device=device
+        )
+
+    # Twins of the public uses.
+
+    def _log_density(self, rows, n_draws, targets_are_told):
+        prior = self._latent_prior()
+        if not self.conditional:
+            return self._evidence(rows, prior, n_draws)[:, 0]
+        if targets_are_told:
+            groups = self._targets.groups(rows.right[:, 0])
+            return self._evidence(rows, prior, n_draws)[np.arange(len(groups)), groups]
+        log_density = np.empty((rows.shape[0], len(self._targets.typical_)))
+        for group, code in enumerate(self._targets.typical_):
+            codes = np.full((rows.shape[0], 1), code)
+            told = self._evidence(SideBySide(rows.left, codes), prior, n_draws)
+            log_density[:, group] = told[:, group]
+        return logsumexp(log_density, axis=1, b=self._targets.shares_)
+
+    def _evidence(self, rows, prior, n_draws):
+        evidence = np.empty((rows.shape[0], len(self._group_weights)))
+        for span, told in self.net_.evidence_rows(self._rows(rows), prior, n_draws):
+            evidence[span] = told
+        return evidence
+
+    def _decode(self, Z, y=None):
+        out = np.empty((len(Z), self.n_features_in_))
+        given = Z
+        if self.conditional:
+            given = np.hstack([Z, self._targets.columns(self._codes_for(Z, y))])
+        elif y is not None:
+            raise ValueError("y is given, but conditional=False: nothing was learned of targets.")
+        for rows, told in self.net_.decode_rows(given):
+            out[rows] = self._scaler.inverse_transform(told)
+        return out
+
+    def _codes_for(self, Z, y):
+        """Codes of targets; where none are told, the most probable ones at the latents."""
+        targets = self._targets
+        if y is not None:
+            return targets.codes(np.broadcast_to(column_or_1d(np.atleast_1d(y)), len(Z)))
+        told = self.net_.prior_rows(Z, self._latent_prior()) + np.log(targets.shares_)
+        return targets.typical_[told.argmax(axis=1)]
+
+    def _row_errors(self, X, n_latents=None):
+        """Mean squared difference; a level that differs counts as one."""
+        cells = X.left if self.conditional else X
+        is_code = np.asarray(self._columns.n_levels) > 0
+        errors = np.empty(X.shape[0])
+        for rows, chunk in row_chunks(cells):
+            told = self._decode(self._encode(self._with_targets(chunk)))
+            difference = told - chunk
+            missing = np.isnan(difference)
+            difference[:, is_code] = difference[:, is_code] != 0
+            difference[missing] = 0.0
+            n_both = np.maximum((~missing).sum(axis=1), 1)
+            errors[rows] = np.einsum("ij,ij->i", difference, difference) / n_both
+        return errors
+
+    # Draws.
+
+    def _draw_latents(self, groups, rng):
+        """One latent per row of the groups, from their mixtures."""
+        z = rng.normal(size=(len(groups), self.n_components_))
+        if self.prior_ is None:
+            return z
+        cumulative = np.cumsum(self._group_weights, axis=1)[groups]
+        component = (rng.uniform(size=(len(groups), 1)) > cumulative[:, :-1]).sum(axis=1)
+        roots = np.linalg.cholesky(self.prior_.covariances_)
+        for c in np.unique(component):
+            z[component == c] = self.prior_.means_[c] + z[component == c] @ roots[c].T
+        return z
+
+    def _draw(self, z, conditions, rng):
+        """Numbers drawn for latents."""
+        given = z if conditions is None else np.hstack([z, conditions])
+        cells = np.empty((len(z), self.n_features_in_))
+        for span, drawn in self.net_.draw_rows(given, rng.randint(2**31 - 1)):
+            cells[span] = self._scaler.inverse_transform(drawn)
+        return cells
+
+    def _number_to_draw(self, n_samples, y):
+        """Number of rows, checked; that of `y` where one is told for each."""
+        if not isinstance(n_samples, Integral) or isinstance(n_samples, bool) or n_samples < 1:
+            raise ValueError(f"n_samples={n_samples!r} must be a positive integer.")
+        if y is not None and not self.conditional:
+            raise ValueError("y is given, but conditional=False: nothing was learned of targets.")
+        if y is None or np.ndim(y) == 0:
+            return int(n_samples)
+        n_wanted = len(column_or_1d(y))
+        if n_samples not in (1, n_wanted):
+            raise ValueError(f"n_samples={n_samples} does not fit y, which has {n_wanted} values.")
+        return n_wanted
+
+    def _latents_to_draw(self, n_samples, y, cells, rng):
+        """Yield row numbers, latents and what the decoder reads beside them."""
+        rows = np.arange(n_samples)
+        if not self.conditional:
+            groups = np.zeros(n_samples, dtype=int)
+            if cells:
+                yield rows, self._latents_given(cells, groups, None, rng)[0], None
+                return
+            yield rows, self._draw_latents(groups, rng), None
+            return
+        targets = self._targets
+        if y is None:
+            codes = targets.typical_[rng.choice(len(targets.shares_), n_samples, p=targets.shares_)]
+        else:
+            codes = targets.codes(np.broadcast_to(column_or_1d(np.atleast_1d(y)), n_samples))
+        groups, given = targets.groups(codes), targets.columns(codes)
+        if not cells:
+            yield rows, self._draw_latents(groups, rng), given
+        elif y is None:  # which targets go with the conditions is found with the latents
+            yield rows, *self._latents_given(cells, groups, given, rng)
+        else:
+            for code in np.unique(codes):
+                here = rows[codes == code]
+                yield here, *self._latents_given(cells, groups[here], given[here], rng)
+
+    def _condition_cells(self, conditions):
+        """Numbers and codes that `conditions` asks for, by column."""
+        if self.likelihood != "auto":
+            raise ValueError(
+                f"conditions need likelihood='auto'; got likelihood={self.likelihood!r}."
+            )
+        cells = {}
+        for name, value in _items(conditions):
+            j = self._column_number(name)
+            number = self._columns.number_of(self._columns.names[j], value)
+            reason = self._scaler.why_not(j, number)
+            if reason is not None:
+                raise ValueError(f"conditions: column {name!r} can not be {value!r}; {reason}.")
+            cells[j] = number
+        return cells
+
+    def _column_number(self, name):
+        names = self._columns.names
+        if not self._columns.is_frame and hasattr(self, "feature_names_in_"):
+            names = self.feature_names_in_.tolist()
+        if name not in names:
+            raise ValueError(f"conditions: there is no column {name!r}; columns are {names}.")
+        return names.index(name)
+
+    def _latents_given(self, cells, groups, conditions, rng):
+        """Latents resampled by how likely they make the cells that are told."""
+        n_samples = len(groups)
+        n_candidates = np.clip(CANDIDATES_PER_ROW * n_samples, MIN_CANDIDATES, MAX_CANDIDATES)
+        chosen = rng.randint(n_samples, size=n_candidates)
+        z = self._draw_latents(groups[chosen], rng)
+        given = z if conditions is None else np.hstack([z, conditions[chosen]])
+        row = self._scaler.partial_row(cells)
+        log_weights = self.net_.likelihood_rows(given, row).astype(np.float64)
+        log_weights -= logsumexp(log_weights)
+        effective = float(np.exp(-logsumexp(2 * log_weights)))
+        if effective < max(MIN_EFFECTIVE_SIZE, MIN_EFFECTIVE_SHARE * n_samples):
+            warnings.warn(
+                f"Rows with these conditions are rare: {n_samples} rows come from an effective "
+                f"sample of {effective:.0f} latents out of {n_candidates}, so many are alike.",
+                UserWarning,
+                stacklevel=4,
+            )
+        picked = rng.choice(n_candidates, n_samples, p=np.exp(log_weights))
+        return z[picked], None if conditions is None else conditions[chosen[picked]]
+
+
+def _items(conditions):
+    """Names and values of a dict or of a frame of one row."""
+    if hasattr(conditions, "columns"):
+        if len(conditions) != 1:
+            raise ValueError(f"conditions must be one row; got {len(conditions)} rows.")
+        row = conditions.rows()[0] if hasattr(conditions, "rows") else conditions.iloc[0]
+        return list(zip(conditions.columns, list(row), strict=True))
+    if not hasattr(conditions, "items"):
+        raise TypeError(
+            f"conditions={conditions!r} must be a dict of columns to values, or a frame of one row."
+        )
+    return list(conditions.items())

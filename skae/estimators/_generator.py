@@ -1,0 +1,582 @@
+"""The variational autoencoder that draws new rows and says how likely rows are."""
+
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Bunch, check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from skae._fidelity import fidelity
+from skae._sklearn import Interval, StrOptions, check_sample_weight, fit_context
+from skae.estimators._base import BaseAutoencoder
+from skae.estimators._doors import as_numpy, drop_weightless, unchanged_on_error
+from skae.estimators._generating import ROWS_AT_ONCE, GeneratingMixin
+
+
+class VAEGenerator(
+    ClassNamePrefixFeaturesOutMixin, GeneratingMixin, TransformerMixin, BaseAutoencoder
+):
+    """Variational autoencoder that draws new rows and says how likely rows are.
+
+    It stands where :class:`~sklearn.mixture.GaussianMixture` or
+    :class:`~sklearn.neighbors.KernelDensity` would. Columns may be numbers, integers,
+    booleans, dates, strings or categories, and may miss cells: a frame in gives a frame of
+    the same columns and dtypes out, and nothing needs to be encoded.
+
+    Parameters
+    ----------
+    n_components : int, float or "auto", default="auto"
+        Number of latents. A float f in (0, 1) is as many as PCA needs for the share f of
+        the variance of what the encoder reads. ``"auto"`` is 16 or, from 256 columns on,
+        20, and never more than the directions that rows can vary in.
+    likelihood : {"auto", "gaussian", "bernoulli"}, default="auto"
+        How cells are distributed given the latents. ``"auto"`` is the interval likelihood
+        of normal scores for numbers, and probabilities of the levels for strings and
+        categories (see Notes). ``"gaussian"`` is a normal distribution per column, and
+        ``"bernoulli"``, for X in [0, 1], one probability per cell; these two are for
+        images, and for tables without missing cells or levels.
+    prior : {"mixture", "standard"}, default="mixture"
+        Distribution of the latents: a mixture of normal distributions, fitted to draws from
+        the posteriors of the training rows once the network is trained, or the
+        standard normal distribution of its training.
+    n_mixture_components : int or "auto", default="auto"
+        Normal distributions in that mixture. ``"auto"`` is 30, and 5 below 1000 rows.
+    beta : float, default=1.0
+        Factor of the divergence of posteriors from the prior in training. Only 1 bounds
+        the likelihood.
+    kl_warmup : float, default=0.05
+        Share of the steps over which that factor rises from zero.
+    conditional : bool, default=False
+        Whether the rows' distribution given y is learned: ``fit`` then needs y, one class
+        or one number per row, and ``sample`` takes it.
+    n_importance_samples : int, default=100
+        Draws from each posterior behind ``score_samples`` and ``elbo``.
+    hidden_layer_sizes : int, array-like of int or "auto", default="auto"
+        Widths of the encoder's hidden layers; the decoder has them in reverse.
+        ``"auto"`` is (128, 128) below 256 columns and (512, 256) from there on.
+    activation : str, default="silu"
+        Activation of the hidden layers, as in :class:`AutoencoderTransformer`.
+    network : object, default=None
+        None is the network described by the two parameters above. Else an object with a
+        method ``build(n_features, n_components)`` that returns an encoder and a decoder,
+        such as :class:`skae.networks.ConvNetwork`. It is asked twice: for an encoder to
+        twice the number of latents (means and log-variances), and for a decoder.
+    init : {"pca", "random"}, default="pca"
+        ``"pca"`` adds linear paths that start at probabilistic PCA [2]_.
+    alpha : float or "auto", default="auto"
+        Decoupled L2 weight penalty. ``"auto"`` is 0.
+    learning_rate : float or "auto", default="auto"
+        Peak of the schedule, which rises over 10 % of the steps and falls to zero over
+        the last 40 %. ``"auto"`` is 0.01, and 0.003 from 256 columns on or below 1000 rows.
+    batch_size : int or "auto", default="auto"
+        Rows per step. ``"auto"`` is 256.
+    max_epochs : int or "auto", default="auto"
+        Passes over the rows. ``"auto"`` is 20 or what 1500 steps take, whichever is more;
+        below 1000 rows 300 steps are enough, as longer training learns rows by heart.
+    early_stopping : bool, default=False
+        Whether rows are held out to choose the epoch whose weights are kept. By default
+        all rows are trained on, and the last weights are kept.
+    validation_fraction : float, default=0.1
+        Share of the rows that is held out.
+    n_iter_no_change : int or None, default=None
+        As in :class:`AutoencoderTransformer`.
+    warm_start : bool, default=False
+        As in :class:`AutoencoderTransformer`.
+    device : str, default="auto"
+        As in :class:`AutoencoderTransformer`.
+    precision : {"float32", "bfloat16"}, default="float32"
+        Arithmetic of matrix products.
+    callbacks : list of skorch.callbacks.Callback, default=None
+        Told of training as skorch does.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the weights, the batches, the posterior draws and the mixture; an int gives
+        the same bits again. ``sample`` has its own.
+    verbose : int, default=0
+        As in :class:`AutoencoderTransformer`.
+
+    Attributes
+    ----------
+    n_components_ : int
+        Number of latents.
+    prior_ : sklearn.mixture.GaussianMixture or None
+        Mixture of the latents; None for ``prior="standard"``.
+    n_iter_ : int
+        Epochs run.
+    best_epoch_ : int
+        Epoch whose weights were kept.
+    loss_curve_ : list of float
+        Negative evidence lower bound of each epoch, in nats per row (with `beta`).
+    validation_loss_curve_ : list of float or None
+        The same on held-out rows at the start and after each epoch, if there were any.
+    net_ : skorch.NeuralNet
+        The trained net.
+    n_features_in_ : int
+        Number of columns seen in ``fit``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, where X had string names.
+
+    See Also
+    --------
+    sklearn.mixture.GaussianMixture : A density for few continuous columns.
+
+    Notes
+    -----
+    A variational autoencoder [1]_ learns a density through latents. Here each number is
+    first turned into a normal score by the ranks of its column. A value that many rows share
+    (zero, both values of a flag, any integer) owns the interval of scores between
+    the shares of rows below and up to it, and its likelihood is the normal probability of
+    that interval, so it is drawn as often as it was met; other values have a
+    density. Missing cells are a flag of their own beside a cell that says nothing. Draws
+    are mapped back by the quantiles of the column and keep its range, its integers and
+    its number of decimals.
+
+    Every column's values (not its rows) are part of the fitted model. Up to 5000 training
+    rows are kept for ``evaluate``, but not in pickles and copies.
+
+    References
+    ----------
+    .. [1] Kingma & Welling, "Auto-encoding variational Bayes", ICLR 2014.
+    .. [2] Tipping & Bishop, "Probabilistic principal component analysis", JRSS B 61, 1999.
+    .. [3] Burda, Grosse & Salakhutdinov, "Importance weighted autoencoders", ICLR 2016.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from skae import VAEGenerator
+    >>> X = load_wine(as_frame=True).data
+    >>> generator = VAEGenerator(max_epochs=20, random_state=0).fit(X)
+    >>> new = generator.sample(3, random_state=0)
+    >>> list(new.columns) == list(X.columns)
+    True
+    >>> generator.sample(2, conditions={"alcohol": 13.0}, random_state=0)["alcohol"].tolist()
+    [13.0, 13.0]
+    """
+
+    _parameter_constraints: dict = {
+        **BaseAutoencoder._parameter_constraints,
+        "likelihood": [StrOptions({"auto", "gaussian", "bernoulli"})],
+        "prior": [StrOptions({"mixture", "standard"})],
+        "n_mixture_components": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "beta": [Interval(Real, 0, None, closed="left")],
+        "kl_warmup": [Interval(Real, 0, 1, closed="both")],
+        "conditional": ["boolean"],
+        "n_importance_samples": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        n_components="auto",
+        *,
+        likelihood="auto",
+        prior="mixture",
+        n_mixture_components="auto",
+        beta=1.0,
+        kl_warmup=0.05,
+        conditional=False,
+        n_importance_samples=100,
+        hidden_layer_sizes="auto",
+        activation="silu",
+        network=None,
+        init="pca",
+        alpha="auto",
+        learning_rate="auto",
+        batch_size="auto",
+        max_epochs="auto",
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=None,
+        warm_start=False,
+        device="auto",
+        precision="float32",
+        callbacks=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.n_components = n_components
+        self.likelihood = likelihood
+        self.prior = prior
+        self.n_mixture_components = n_mixture_components
+        self.beta = beta
+        self.kl_warmup = kl_warmup
+        self.conditional = conditional
+        self.n_importance_samples = n_importance_samples
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.network = network
+        self.init = init
+        self.alpha = alpha
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.device = device
+        self.precision = precision
+        self.callbacks = callbacks
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # The fit family: the shared one, with targets.
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, sample_weight=None):
+        """Learn how the rows of X are distributed.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, frame} of shape (n_samples, n_features)
+            Training rows; NaN, None and NaT are missing cells.
+        y : array-like of shape (n_samples,), default=None
+            Class or number of each row, with ``conditional=True``; else ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row; only ratios count.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If X, y or a parameter is not what it must be.
+        DivergenceError
+            If the training loss explodes; the estimator stays as it was.
+        """
+        with unchanged_on_error(self):
+            reset = not (self.warm_start and hasattr(self, "net_"))
+            X = self._with_targets(self._check_rows(X, reset=reset), y, reset, fitting=True)
+            self._fit(*drop_weightless(X, sample_weight))
+        return self
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None, sample_weight=None):
+        """Train one epoch on X, going on from where the network is.
+
+        The first call fixes what is known of the columns (ranks, levels, which of them miss
+        cells) and the classes of y, so let it hold a fair sample. The prior is fitted to the
+        rows of the last call.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, frame} of shape (n_samples, n_features)
+            Rows to train on; at least two in the first call.
+        y : array-like of shape (n_samples,), default=None
+            As in ``fit``.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row; only ratios within one call count.
+
+        Returns
+        -------
+        self : object
+            The estimator, trained further.
+        """
+        first = not hasattr(self, "net_")
+        with unchanged_on_error(self):
+            X = self._with_targets(self._check_rows(X, reset=first), y, first, fitting=True)
+            X, weight = drop_weightless(X, sample_weight, min_rows=2 if first else 1)
+            self._partial_fit(X, weight, first)
+        return self
+
+    # Drawing rows.
+
+    def sample(self, n_samples=1, *, y=None, conditions=None, random_state=None):
+        """Draw new rows.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of rows.
+        y : scalar or array-like of shape (n_samples,), default=None
+            With ``conditional=True``, the class or number that rows are drawn for: one for
+            all rows or one for each, whose number then need not be told. None draws it
+            as often as it was met in ``fit``.
+        conditions : dict or frame of one row, default=None
+            Values of some columns (by name, or by number where X had no names), which all
+            rows get; None and NaN ask for a missing cell. Only for ``likelihood="auto"``.
+        random_state : int, RandomState instance or None, default=None
+            Seeds the draws.
+
+        Returns
+        -------
+        X : ndarray or frame of shape (n_samples, n_features)
+            Rows, in the container and with the dtypes of the training data.
+
+        Raises
+        ------
+        ValueError
+            If there is no such column, or it can not hold such a value.
+
+        Warns
+        -----
+        UserWarning
+            If conditions are so rare that many rows come from the same latents.
+
+        Notes
+        -----
+        Conditions are met by importance resampling: 20 latents per row wanted (between
+        20000 and 200000) are drawn from the prior and weighed by how likely they make
+        the values, and rows come from latents picked by these weights w. The effective
+        sample size is ``sum(w) ** 2 / sum(w ** 2)``; the warning comes where it is below 50
+        or half the rows wanted.
+        """
+        check_is_fitted(self)
+        n_samples = self._number_to_draw(n_samples, y)
+        rng = check_random_state(random_state)
+        cells = {} if conditions is None else self._condition_cells(conditions)
+        X = np.empty((n_samples, self.n_features_in_))
+        for rows, z, given in self._latents_to_draw(n_samples, y, cells, rng):
+            for start in range(0, len(z), ROWS_AT_ONCE):
+                span = slice(start, start + ROWS_AT_ONCE)
+                X[rows[span]] = self._draw(z[span], None if given is None else given[span], rng)
+        for j, value in cells.items():
+            X[:, j] = value
+        return self._restore(X)
+
+    def interpolate(self, a, b, n=10):
+        """Rows along the line between the latents of two rows.
+
+        Parameters
+        ----------
+        a, b : array-like of shape (n_features,), or frame of one row
+            Where the line begins and ends.
+        n : int, default=10
+            Number of rows, both ends included.
+
+        Returns
+        -------
+        X : ndarray or frame of shape (n, n_features)
+            Most likely rows; the first and the last are reconstructions of a and b.
+        """
+        check_is_fitted(self)
+        if not isinstance(n, Integral) or n < 2:
+            raise ValueError(f"n={n!r} must be an integer of at least 2.")
+        ends = [
+            self._encode(self._open(self._one_row(row, name))[0])
+            for row, name in ((a, "a"), (b, "b"))
+        ]
+        share = np.linspace(0.0, 1.0, n)[:, None]
+        return self.decode((1 - share) * ends[0] + share * ends[1])
+
+    # How likely rows are.
+
+    def score_samples(self, X, y=None):
+        """Log-density of each row, in nats.
+
+        It is the importance-weighted bound [3]_, which approaches the log-density from
+        below as `n_importance_samples` grows. Draws are the same for every call and row.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, frame} of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,), default=None
+            With ``conditional=True``, what to condition on; None averages over it.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,)
+            Densities are in the units of X where a column has a density (so rescaling X
+            by c adds ``-log(c)``); for values that many rows share, integers mostly,
+            levels and missing cells they are probabilities. A value never met among
+            such counts as one that one row had, and a missing cell in a column that
+            missed none counts as not told.
+        """
+        check_is_fitted(self)
+        rows, give_back = self._open(X, y)
+        n_draws = self.n_importance_samples
+        return give_back(self._log_density(rows, n_draws, y is not None))
+
+    def score(self, X, y=None, sample_weight=None):
+        """Mean log-density of the rows, in nats: higher is better.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, frame} of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,), default=None
+            With ``conditional=True``, what to condition on; else ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row.
+
+        Returns
+        -------
+        score : float
+            Weighted mean of ``score_samples``.
+        """
+        check_is_fitted(self)
+        rows, _ = self._open(X, y if self.conditional else None)
+        if sample_weight is not None:
+            sample_weight = check_sample_weight(
+                sample_weight, rows, dtype=np.float64, ensure_non_negative=True
+            )
+        told = self._log_density(rows, self.n_importance_samples, y is not None)
+        return float(np.average(told, weights=sample_weight))
+
+    def elbo(self, X, y=None):
+        """Evidence lower bound of each row and its two parts, in nats.
+
+        This is what training maximises (with ``beta=1``): the bound under the standard
+        normal prior, so ``score_samples`` is higher.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, frame} of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,), default=None
+            What to condition on; needed with ``conditional=True``.
+
+        Returns
+        -------
+        bound : sklearn.utils.Bunch
+            Arrays of shape (n_samples,): ``elbo``, which is ``reconstruction - kl``;
+            ``reconstruction``, the expected log-likelihood; and ``kl``, the divergence of
+            the posterior from the standard normal distribution.
+        """
+        check_is_fitted(self)
+        if self.conditional and y is None:
+            raise ValueError("y=None: with conditional=True the bound is that of rows given y.")
+        rows, give_back = self._open(X, y)
+        parts = np.empty((rows.shape[0], 2))
+        for span, told in self.net_.bound_rows(self._rows(rows), self.n_importance_samples):
+            parts[span] = told
+        reconstruction, kl = parts.T
+        return Bunch(
+            elbo=give_back(reconstruction - kl),
+            reconstruction=give_back(reconstruction),
+            kl=give_back(kl),
+        )
+
+    def evaluate(self, X_held_out, *, X_train=None, random_state=0):
+        """Compare as many new rows with held-out rows.
+
+        Parameters
+        ----------
+        X_held_out : {array-like, frame} of shape (n_samples, n_features)
+            Rows that were not trained on; 100 at least tell something.
+        X_train : {array-like, frame} of shape (n_train, n_features), default=None
+            Training rows, for what has to do with them. None takes those kept by ``fit``,
+            which are lost in pickles and copies; then these measures are NaN.
+        random_state : int, RandomState instance or None, default=0
+            Seeds the draws, the classifier and its folds.
+
+        Returns
+        -------
+        report : sklearn.utils.Bunch
+            - ``auroc``: of gradient-boosted trees that tell new from held-out rows, over
+              shuffled folds; 0.5 is ideal.
+            - ``ks``: mean distance of the columns' distributions (Kolmogorov-Smirnov for
+              numbers, total variation for levels), and ``ks_real``, that of training from
+              held-out rows.
+            - ``correlation_difference``: mean absolute difference of rank correlations
+              of columns of numbers.
+            - ``zero_share_difference``: mean absolute difference of the columns' shares of
+              zeros.
+            - ``record_distance_ratio``: median distance of new rows to the closest training
+              row, over that of held-out rows; far below 1 means that rows are copied.
+            - ``excess_copies``: share of new rows that equal a training row, less that of
+              held-out rows.
+        """
+        check_is_fitted(self)
+        rng = check_random_state(random_state)
+        held_out = self._numbers(X_held_out)
+        train = getattr(self, "_rows_kept", None)
+        if X_train is not None:
+            train = self._numbers(X_train)
+        new = self._numbers(self.sample(len(held_out), random_state=rng))
+        is_code = np.asarray(self._columns.n_levels) > 0
+        return fidelity(new, held_out, train, is_code, rng)
+
+    # Latents.
+
+    def transform(self, X):
+        """Map rows to the means of their posteriors.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, frame} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_components_)
+            Latents.
+        """
+        return self.encode(X)
+
+    def inverse_transform(self, X, y=None):
+        """Map latents to the most likely rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_components_)
+            Latents.
+        y : scalar or array-like of shape (n_samples,), default=None
+            With ``conditional=True``, what rows are for; None takes what is most
+            probable at the latents.
+
+        Returns
+        -------
+        X_original : ndarray or frame of shape (n_samples, n_features)
+            Rows, in the container and with the dtypes of the training data. Numbers are
+            medians, levels the most probable ones.
+        """
+        return self.decode(X, y)
+
+    def decode(self, Z, y=None):
+        """Map latents to the most likely rows.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_components_)
+            Latents.
+        y : scalar or array-like of shape (n_samples,), default=None
+            As in ``inverse_transform``.
+
+        Returns
+        -------
+        X : ndarray or frame of shape (n_samples, n_features)
+            Rows, as ``inverse_transform`` gives them.
+
+        Raises
+        ------
+        ValueError
+            If Z has another number of columns.
+        """
+        check_is_fitted(self)
+        Z = self._check_latents(as_numpy(Z)[0])
+        return self._restore(self._decode(Z, y))
+
+    def reconstruct(self, X, y=None):
+        """Encode rows and decode them again.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, frame} of shape (n_samples, n_features)
+            Rows.
+        y : scalar or array-like of shape (n_samples,), default=None
+            As in ``inverse_transform``.
+
+        Returns
+        -------
+        X_reconstructed : ndarray or frame of shape (n_samples, n_features)
+            Most likely rows at the means of the posteriors.
+        """
+        check_is_fitted(self)
+        rows, _ = self._open(X)
+        return self._restore(self._decode(self._encode(rows), y), like=X)
+
+    @property
+    def _n_features_out(self):
+        return self.n_components_
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.categorical = self.likelihood == "auto"
+        tags.input_tags.string = self.likelihood == "auto"
+        tags.target_tags.required = self.conditional
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
