@@ -139,12 +139,12 @@ class Generation:
     @staticmethod
     def n_mixture_components(n_rows):
         """Normal distributions that the prior is made of."""
-        return 30 if n_rows >= MIN_ROWS_FOR_SPLIT else 5
+        return min(60, max(3, n_rows // 30))
 
     @staticmethod
     def hidden_layer_sizes(n_features):
         """Widths of the encoder's hidden layers."""
-        return (512, 256) if n_features >= MIN_WIDE_COLUMNS else (128, 128)
+        return (512, 512) if n_features >= MIN_WIDE_COLUMNS else (128, 128)
 
     @staticmethod
     def batch_size(n_rows):
@@ -155,7 +155,7 @@ class Generation:
     def max_epochs(n_rows, batch_size):
         """Passes over the rows: longer ones learn few rows by heart."""
         steps_per_epoch = ceil(n_rows / batch_size)
-        n_steps = 300 if n_rows < MIN_ROWS_FOR_SPLIT else 1500
+        n_steps = 300 if n_rows < MIN_ROWS_FOR_SPLIT else 1000
         return max(20, ceil(n_steps / steps_per_epoch))
 
     @staticmethod

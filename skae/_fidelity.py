@@ -71,7 +71,8 @@ def column_distance(a, b, is_code):
     """
     low = min(np.nanmin(a, initial=0.0), np.nanmin(b, initial=0.0)) - 1.0
     distances = []
-    for x, y, coded in zip(np.nan_to_num(a, nan=low).T, np.nan_to_num(b, nan=low).T, is_code):
+    a, b = np.nan_to_num(a, nan=low), np.nan_to_num(b, nan=low)
+    for x, y, coded in zip(a.T, b.T, is_code, strict=True):
         values = np.unique(np.r_[x, y])
         if coded:
             shares = [

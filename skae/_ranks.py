@@ -21,6 +21,8 @@ MAX_ROWS, MAX_CELLS = 100_000, 2**25
 ATOM_SHARE, ATOM_ROWS = 0.01, 5
 # Values that are multiples of a power of ten down to this one keep to it.
 MAX_DECIMALS = 6
+# Values from knot to knot of a curve, at least.
+LEAST_STRIDE = 3
 
 
 @dataclass
@@ -100,11 +102,11 @@ class RankedColumn:
     def curve(self):
         """Values, scores and logarithmic slopes of a smooth curve between the atoms.
 
-        A slope leads from each knot to the next; NaN where there is nothing between.
+        A slope leads from each knot to the next, and the first and the last lead beyond the
+        curve; NaN where there is nothing between or beyond.
         """
         points = []
         i, n_values = 0, len(self.values)
-        stride = max(10, round(0.5 * np.sqrt(self.n_rows)))
         while i < n_values:
             if self.is_atom[i]:
                 points += [(self.values[i], self.edges[i]), (self.values[i], self.edges[i + 1])]
@@ -113,20 +115,38 @@ class RankedColumn:
             end = i
             while end < n_values and not self.is_atom[end]:
                 end += 1
-            points += [(self.values[j], self.scores[j]) for j in self._knots(i, end, stride)]
+            points += [(self.values[j], self.scores[j]) for j in self._knots(i, end)]
             i = end
         values, scores = np.array(points).T
+        beyond = [self._slope_beyond(values, scores, 0), self._slope_beyond(values, scores, -1)]
         with np.errstate(divide="ignore", invalid="ignore"):
-            slopes = np.log(np.diff(scores) / np.diff(values))
+            slopes = np.log(np.r_[beyond[0], np.diff(scores) / np.diff(values), beyond[1]])
         slopes[~np.isfinite(slopes)] = np.nan
         return values, scores, slopes
 
-    def _knots(self, start, end, stride):
-        """Every so many of a run of values; ends that meet an atom begin at its edge."""
-        knots = [*range(start, end - 1, stride), end - 1]
-        if len(knots) > 2 and knots[-1] - knots[-2] < stride / 2:
-            del knots[-2]
+    @property
+    def _stride(self):
+        """Values from knot to knot: enough for a slope that is no accident."""
+        return max(20, round(1.5 * np.sqrt(self.n_rows)))
+
+    def _knots(self, start, end):
+        """Some of a run of values, denser where it ends; an atom beside it has edges itself."""
+        knots, last = [start], end - 1
+        while knots[-1] < last:
+            from_end = min(knots[-1] - start, last - knots[-1])
+            step = int(np.clip(from_end // 2, LEAST_STRIDE, self._stride))
+            left = last - knots[-1] - step
+            knots.append(last if left < LEAST_STRIDE else knots[-1] + step)
         return knots[0 if start == 0 else 1 : None if end == len(self.values) else -1]
+
+    def _slope_beyond(self, values, scores, end):
+        """Slope of the line on which the curve goes on beyond one of its ends."""
+        if self.is_atom[end] or len(values) < 2:
+            return np.nan
+        n = min(self._stride, len(self.values) - 1)
+        other = np.searchsorted(values, self.values[n if end == 0 else -1 - n])
+        other = max(other, 1) if end == 0 else min(other, len(values) - 2)
+        return (scores[other] - scores[end]) / (values[other] - values[end])
 
     def intervals(self, x):
         """Scores to read, lower and upper ends of intervals, and logarithmic slopes.
@@ -139,9 +159,7 @@ class RankedColumn:
         known = (self.values[at] == x) & self.is_atom[at]
         values, scores, slopes = self.curve
         before = np.searchsorted(values, x, side="right") - 1
-        # Beyond its ends the curve goes on along a line, unless it ends in an atom.
-        segment = np.clip(before, 0, max(len(slopes) - 1, 0))
-        slope = slopes[segment] if len(slopes) else np.full(len(x), np.nan)
+        slope = slopes[before + 1]
         anchor = np.clip(before, 0, None)
         score = scores[anchor] + np.exp(slope) * (x - values[anchor])
         score = np.clip(score, -FAR_OUT, FAR_OUT)
@@ -211,6 +229,9 @@ class Ranks:
                 self.columns_[j] = RankedColumn(x[~gap], weight[~gap])
             if 0 < gap.sum() < len(gap):
                 self.gaps_[j] = RankedColumn(gap.astype(float), weight)
+        # Those that only have a density come first.
+        by_kind = sorted(self.columns_, key=lambda j: self.columns_[j].is_atom.any())
+        self.columns_ = {j: self.columns_[j] for j in by_kind}
         return self
 
     @staticmethod
@@ -246,11 +267,10 @@ class Ranks:
         """In how many directions the rows may vary."""
         return self.n_scores + sum(self.level_counts) - len(self.level_counts)
 
-    @cached_property
-    def has_atoms(self):
-        """Which scores stand for intervals, ever."""
-        ranked = [*self.columns_.values(), *self.gaps_.values()]
-        return np.array([bool(column.is_atom.any()) for column in ranked])
+    @property
+    def n_continuous(self):
+        """How many of the scores, the first, never stand for intervals."""
+        return sum(not column.is_atom.any() for column in self.columns_.values())
 
     @cached_property
     def level_scales(self):

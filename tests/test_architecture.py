@@ -15,7 +15,11 @@ FLOORS = [
     ["skae.persistence", "skae.comparison"],
     ["skae.estimators"],
     ["skae.estimators._base"],
-    ["skae.estimators._core_training", "skae.estimators._filling"],
+    [
+        "skae.estimators._core_training",
+        "skae.estimators._filling",
+        "skae.estimators._generating",
+    ],
     ["skae.estimators._training"],
     ["skae.estimators._doors"],
     [
@@ -23,6 +27,7 @@ FLOORS = [
         "skae._engine._denoising",
         "skae._engine._members",
         "skae._engine._rotation",
+        "skae._engine._variational",
     ],
     ["skae._engine._net"],
     ["skae._engine"],
@@ -32,10 +37,13 @@ FLOORS = [
         "skae._scaling",
         "skae._scoring",
         "skae._ranks",
+        "skae._mixture",
+        "skae._targets",
+        "skae._fidelity",
         "skae._linear",
         "skae._defaults",
     ],
-    ["skae._chunks"],
+    ["skae._chunks", "skae._frames"],
     ["skae._sklearn", "skae.exceptions"],
 ]
 TORCH_ROOMS = ("skae._engine", "skae.networks", "skae.persistence")
@@ -101,7 +109,10 @@ def test_siblings_do_not_import_each_other(path):
     }
     shared = {
         f"skae.estimators.{name}"
-        for name in ("_base", "_core_training", "_doors", "_filling", "_training")
+        for name in (
+            *("_base", "_core_training", "_doors", "_filling", "_generating"),
+            "_training",
+        )
     }
     assert siblings <= shared
 
@@ -211,6 +222,10 @@ ORDERS = {
     "_denoising.py": [
         *("fit", "partial_fit"),
         *("transform", "inverse_transform", "score", "get_feature_names_out"),
+    ],
+    "_generator.py": [
+        *("sample", "interpolate", "score_samples", "score", "elbo", "evaluate"),
+        *("transform", "inverse_transform"),
     ],
     "_transformer.py": ["transform", "inverse_transform", "score"],
     "_outlier.py": [

@@ -5,7 +5,12 @@ from sklearn.base import clone
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
-from skae import AutoencoderOutlierDetector, AutoencoderTransformer, DenoisingAutoencoder
+from skae import (
+    AutoencoderOutlierDetector,
+    AutoencoderTransformer,
+    DenoisingAutoencoder,
+    VAEGenerator,
+)
 
 REASON = (
     "Training is stochastic: a repeated row falls into other batches than a heavy one. "
@@ -41,6 +46,20 @@ DENOISERS = [
         keep_empty_features=True,
     ),
     DenoisingAutoencoder(keep_observed=False, output="deep", max_epochs=2),
+]
+GENERATORS = [
+    VAEGenerator(max_epochs=2, n_importance_samples=5),
+    VAEGenerator(
+        2,
+        likelihood="gaussian",
+        prior="standard",
+        init="random",
+        hidden_layer_sizes=4,
+        early_stopping=True,
+        max_epochs=3,
+        n_importance_samples=5,
+    ),
+    VAEGenerator(0.9, max_epochs=2, n_mixture_components=2, beta=0.5, n_importance_samples=5),
 ]
 DETECTORS = [
     AutoencoderOutlierDetector(),
@@ -78,7 +97,7 @@ FURTHER_TRANSFORMER_CHECKS = [
 
 # Not strict: a fit that keeps epoch 0 is PCA, and PCA passes them.
 @parametrize_with_checks(
-    [*TRANSFORMERS, *DENOISERS, *DETECTORS],
+    [*TRANSFORMERS, *DENOISERS, *GENERATORS, *DETECTORS],
     expected_failed_checks=lambda estimator: EXPECTED_FAILED_CHECKS,
     xfail_strict=False,
 )
@@ -90,7 +109,7 @@ def test_sklearn_compatible(estimator, check):
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning")
 @pytest.mark.filterwarnings("ignore:X has feature names, but:UserWarning")
 @pytest.mark.parametrize("check", [*FURTHER_CHECKS, *FURTHER_TRANSFORMER_CHECKS])
-@pytest.mark.parametrize("estimator", [*TRANSFORMERS, *DENOISERS])
+@pytest.mark.parametrize("estimator", [*TRANSFORMERS, *DENOISERS, *GENERATORS])
 def test_further_sklearn_checks(estimator, check):
     getattr(estimator_checks, check)(type(estimator).__name__, clone(estimator))
 
@@ -109,6 +128,7 @@ def test_further_sklearn_checks_of_detectors(estimator, check):
         AutoencoderTransformer(2, hidden_layer_sizes=4, max_epochs=1),
         AutoencoderOutlierDetector(max_epochs=1),
         DenoisingAutoencoder(max_epochs=1),
+        VAEGenerator(max_epochs=1),
     ],
     ids=lambda estimator: type(estimator).__name__,
 )

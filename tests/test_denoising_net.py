@@ -6,9 +6,9 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skae import DenoisingAutoencoder
+from skae._chunks import SideBySide
 from skae._engine import _denoising
 from skae._engine._batches import Batches, SourceRows, TensorRows
-from skae._chunks import SideBySide
 from skae._engine._denoising import NoisyRows, PairReader, Reader
 from skae._engine._noise import CellNoise
 from skae._engine._runtime import generator

@@ -10,7 +10,12 @@ from sklearn.base import clone
 import skae
 import skae.comparison
 import skae.networks
-from skae import AutoencoderOutlierDetector, AutoencoderTransformer, DenoisingAutoencoder
+from skae import (
+    AutoencoderOutlierDetector,
+    AutoencoderTransformer,
+    DenoisingAutoencoder,
+    VAEGenerator,
+)
 
 CLASSES = [
     *(getattr(skae, n) for n in skae.__all__ if inspect.isclass(getattr(skae, n))),
@@ -21,6 +26,7 @@ ESTIMATORS = [
     AutoencoderTransformer(0.9, hidden_layer_sizes=4, max_epochs=2, random_state=0),
     AutoencoderOutlierDetector(max_epochs=2, random_state=0),
     DenoisingAutoencoder(max_epochs=2, random_state=0),
+    VAEGenerator(max_epochs=2, random_state=0),
 ]
 
 

@@ -174,7 +174,7 @@ def make_output(
         p = np.clip(mean, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
         return BernoulliOutput(is_binary), STEEPNESS * ones, np.log(p / (1 - p))
     n_scores = reader.n_scores
-    link = TableOutput(deviations[:n_scores], reader.level_counts, reader.has_atoms)
+    link = TableOutput(deviations[:n_scores], reader.level_counts, reader.n_continuous)
     shares = np.concatenate([*reader.level_shares_, []])
     # A softmax's slope is the share; rare levels would start too steep.
     slopes = 1.0 / (reader.level_scales * np.maximum(shares, LEAST_SHARE))

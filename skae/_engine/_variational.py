@@ -144,10 +144,13 @@ class VariationalNet(AutoencoderNet):
             yield span, self._evaluate(function, rows.read(span))
 
     def _noise(self, n_draws: int) -> Tensor:
-        """The same draws for every row, so that a score depends on its row alone."""
-        shape = (n_draws, 1, self.module_.n_kept)
-        draws = generator(FIXED_SEED)
-        return torch.randn(shape, generator=draws).to(self.device)
+        """The same draws for every row, so that a score depends on its row alone.
+
+        A Sobol sequence is spread more evenly than random draws.
+        """
+        sobol = torch.quasirandom.SobolEngine(self.module_.n_kept, scramble=True, seed=FIXED_SEED)
+        uniform = sobol.draw(n_draws).clamp(1e-6, 1 - 1e-6)
+        return torch.special.ndtri(uniform)[:, None].to(self.device)
 
     @staticmethod
     def _draws(code: Tensor, noise: Tensor) -> Tensor:

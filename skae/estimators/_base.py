@@ -64,8 +64,8 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Training rows; memory maps and CSR matrices are read batch by batch.
-        y : Ignored
-            Present for API consistency.
+        y : array-like of shape (n_samples,), default=None
+            Ignored, but for ``VAEGenerator(conditional=True)``: its class or number.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each row in scaling, training and validation. Only ratios
             count; a row of weight zero has no influence at all.
@@ -83,7 +83,8 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
             If the training loss explodes; the estimator stays as it was.
         """
         with unchanged_on_error(self):
-            X = self._check_rows(X, reset=not (self.warm_start and hasattr(self, "net_")))
+            reset = not (self.warm_start and hasattr(self, "net_"))
+            X = self._beside_targets(self._check_rows(X, reset=reset), y, reset)
             self._fit(*drop_weightless(X, sample_weight))
         return self
 
@@ -99,8 +100,8 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows to train on; at least two in the first call.
-        y : Ignored
-            Present for API consistency.
+        y : array-like of shape (n_samples,), default=None
+            Ignored, but for ``VAEGenerator(conditional=True)``: its class or number.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each row; only ratios within one call count.
 
@@ -111,7 +112,7 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
         """
         first = not hasattr(self, "net_")
         with unchanged_on_error(self):
-            X = self._check_rows(X, reset=first)
+            X = self._beside_targets(self._check_rows(X, reset=first), y, first)
             X, weight = drop_weightless(X, sample_weight, min_rows=2 if first else 1)
             self._partial_fit(X, weight, first)
         return self
@@ -162,7 +163,7 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
                 f"Z has {Z.shape[1]} columns, but {type(self).__name__} was fitted with "
                 f"{self._n_latents()} latents."
             )
-        return give_back(self._decode(Z))
+        return self._rows_out(self._decode(Z), give_back)
 
     def reconstruct(self, X):
         """Encode rows and decode them again.
@@ -178,12 +179,8 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
             Reconstructions, in the units of X.
         """
         check_is_fitted(self)
-        X, give_back = self._open(X)
-        dtype = output_dtype(X)
-        out = np.empty(X.shape, dtype=dtype)
-        for rows, scaled in self.net_.reconstruct_rows(self._rows(X)):
-            out[rows] = self._scaler.inverse_transform(scaled, dtype)
-        return give_back(out)
+        rows, give_back = self._open(X)
+        return self._rows_out(self._reconstruct(rows), give_back, like=X)
 
     def reconstruction_error(self, X):
         """Mean squared error of each row's reconstruction.
@@ -212,6 +209,13 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
             out[rows] = self._scaler.inverse_transform(scaled, Z.dtype)
         return out
 
+    def _reconstruct(self, X):
+        dtype = output_dtype(X)
+        out = np.empty(X.shape, dtype=dtype)
+        for rows, scaled in self.net_.reconstruct_rows(self._rows(X)):
+            out[rows] = self._scaler.inverse_transform(scaled, dtype)
+        return out
+
     def _row_errors(self, X, n_latents=None):
         errors = np.empty(X.shape[0])
         for rows, scaled in self.net_.reconstruct_rows(self._rows(X), n_latents):
@@ -236,10 +240,18 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
             ensure_min_samples=2 if reset else 1,
         )
 
+    def _beside_targets(self, X, y, reset):
+        """Rows to train on; y stands beside them where it is learned from."""
+        return X
+
     def _open(self, X):
         """Validate X for inference; also return how to hand arrays back."""
         _, give_back = as_numpy(X)
         return self._check_rows(X, reset=False), give_back
+
+    def _rows_out(self, rows, give_back, like=None):
+        """Rows as the user gets them, beside the rows `like` that they were made of."""
+        return give_back(rows)
 
     def _rows(self, X, indices=None, sample_weight=None, reader=None):
         return SourceRows(X, reader or self._reader(), indices, sample_weight, self.net_.device)

@@ -6,8 +6,6 @@ from numbers import Integral
 
 import numpy as np
 from scipy.special import logsumexp
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 from sklearn.utils import check_array
 from sklearn.utils.validation import (
     check_consistent_length,
@@ -24,14 +22,15 @@ from skae._engine._runtime import generator, resolve_device
 from skae._engine._variational import MixturePrior, VariationalNet
 from skae._frames import Columns, PlainColumns, is_mixed
 from skae._linear import ProbabilisticPCA
+from skae._mixture import fit_mixture, join_mixtures
 from skae._ranks import Ranks
 from skae._scaling import Scaler
 from skae._targets import TargetedReader, Targets
 from skae.estimators._doors import checked
 from skae.estimators._training import MAX_LATENTS
 
-# Posterior draws that the mixture is fitted to, and training rows kept for `evaluate`.
-MAX_ROWS_FOR_PRIOR, MAX_ROWS_KEPT = 20_000, 5_000
+# Posteriors that the mixture is fitted to, and training rows kept for `evaluate`.
+MAX_ROWS_FOR_PRIOR, MAX_ROWS_KEPT = 10_000, 5_000
 # Gradients of the bound, in nats per row, are scaled down to this norm.
 MAX_NORM = 10.0
 # Rows drawn at once.
@@ -39,7 +38,7 @@ ROWS_AT_ONCE = 2**16
 # Latents that are weighed against conditions, per row wanted, and at least and at most.
 CANDIDATES_PER_ROW, MIN_CANDIDATES, MAX_CANDIDATES = 20, 20_000, 200_000
 # Fewer effective candidates per row wanted, or fewer at all, are worth a warning.
-MIN_EFFECTIVE_SHARE, MIN_EFFECTIVE_SIZE = 0.5, 50
+MIN_EFFECTIVE_SHARE, MIN_EFFECTIVE_SIZE = 0.5, 10
 
 
 class GeneratingMixin:
@@ -83,25 +82,24 @@ class GeneratingMixin:
             )
         return columns
 
-    def _with_targets(self, X, y=None, reset=False, fitting=False):
-        """Rows beside the codes of their targets (NaN where there are none)."""
+    def _beside_targets(self, X, y, reset):
         if not self.conditional:
-            if y is not None and not fitting:
-                raise ValueError(
-                    "y is given, but conditional=False: nothing was learned of targets. "
-                    "Fit with conditional=True."
-                )
             return X
-        if fitting and y is None:
+        if y is None:
             raise ValueError("y=None: conditional=True requires y to be passed to fit.")
-        targets = Targets().fit(column_or_1d(y)) if reset else self._targets
-        codes = np.full(X.shape[0], np.nan)
-        if y is not None:
-            y = column_or_1d(y)
-            check_consistent_length(X, y)
-            codes = targets.codes(y)
-        self._targets = targets
-        return SideBySide(X, codes[:, None])
+        y = column_or_1d(y)
+        check_consistent_length(X, y)
+        if reset:
+            self._targets = Targets().fit(y)
+        return SideBySide(X, self._targets.codes(y)[:, None])
+
+    def _with_targets(self, X, y=None):
+        """Rows beside the codes of their targets (NaN where there are none)."""
+        if y is not None and not self.conditional:
+            raise ValueError("y is given, but nothing was learned of it: conditional=False.")
+        if not self.conditional or y is not None:
+            return self._beside_targets(X, y, reset=False)
+        return SideBySide(X, np.full((X.shape[0], 1), np.nan))
 
     def _open(self, X, y=None):
         X, give_back = super()._open(X)
@@ -114,30 +112,22 @@ class GeneratingMixin:
         """Rows as a dense array of numbers and codes."""
         return as_dense(self._check_rows(X, reset=False)).astype(np.float64)
 
-    def _one_row(self, row, name):
-        """One row as a table of one row."""
-        if hasattr(row, "columns"):
-            table = row
-        else:
+    def _encode_one(self, row, name):
+        """Latents of one row, which may come without its second axis."""
+        table = row
+        if not hasattr(row, "columns"):
             table = np.asarray(row)
             table = table[None] if table.ndim == 1 else table
         if len(table) != 1:
             raise ValueError(f"{name} must be one row; got {len(table)} rows.")
-        return table
+        return self._encode(self._open(table)[0])
 
-    def _check_latents(self, Z):
-        Z = check_array(Z, input_name="Z", dtype=[np.float64, np.float32])
-        if Z.shape[1] != self.n_components_:
-            raise ValueError(
-                f"Z has {Z.shape[1]} columns, but {type(self).__name__} was fitted with "
-                f"{self.n_components_} latents."
-            )
-        return Z
-
-    def _restore(self, numbers, like=None):
+    def _rows_out(self, numbers, give_back=None, like=None):
         """Rows in the container they came in; a frame keeps the index of the one given."""
-        index = like.index if hasattr(like, "iloc") else None
-        return self._columns.restore(numbers, index)
+        return self._columns.restore(numbers, like.index if hasattr(like, "iloc") else None)
+
+    def _reconstruct(self, X):
+        return self._decode(self._encode(X))
 
     def __getstate__(self):
         # Training rows stay where they are.
@@ -236,7 +226,7 @@ class GeneratingMixin:
     # The prior: what the posteriors of all rows are together.
 
     def _learn_prior(self, X, sample_weight):
-        """Fit a mixture to posterior draws, and its weights for each target."""
+        """Fit a mixture to the posteriors, for each target one."""
         rng = np.random.RandomState(self._draw_seed)
         n_rows = X.shape[0]
         chosen = np.arange(n_rows)
@@ -244,45 +234,30 @@ class GeneratingMixin:
             shares = None if sample_weight is None else sample_weight / sample_weight.sum()
             chosen = rng.choice(n_rows, min(n_rows, MAX_ROWS_FOR_PRIOR), p=shares)
             chosen.sort()
-        mean, deviation = self.net_.posterior_rows(self._rows(X, chosen))
-        draws = mean + deviation * rng.normal(size=mean.shape)
-        self.prior_ = None
-        if self.prior == "mixture":
-            self.prior_ = self._mixture(draws, rng)
-        self._group_weights = np.ones((1, 1))
-        if self.prior == "mixture":
-            self._group_weights = self.prior_.weights_[None]
+        groups, shares = np.zeros(len(chosen), dtype=int), np.ones(1)
         if self.conditional:
             groups = self._targets.groups(as_dense(X.right[chosen])[:, 0])
-            self._group_weights = self._weights_of_groups(draws, groups)
+            shares = self._targets.shares_
+        self.prior_, self._group_weights = None, np.ones((len(shares), 1))
+        if self.prior == "mixture":
+            posteriors = self.net_.posterior_rows(self._rows(X, chosen))
+            mixtures = [self._mixture(posteriors, groups == g, rng) for g in range(len(shares))]
+            self.prior_, self._group_weights = join_mixtures(mixtures, shares)
         kept = rng.choice(n_rows, min(n_rows, MAX_ROWS_KEPT), replace=False)
         cells = X.left if self.conditional else X
         self._rows_kept = as_dense(cells[np.sort(kept)]).astype(np.float64)
 
-    def _mixture(self, draws, rng):
+    def _mixture(self, posteriors, here, rng):
+        """The mixture of the rows of a target, which gets its share of the components."""
+        # A class may be missing in later calls of partial_fit.
+        here = here if here.any() else np.ones_like(here)
+        mean, deviation = (part[here] for part in posteriors)
         wanted = self.n_mixture_components
         if wanted == "auto":
-            wanted = self._auto.n_mixture_components(len(draws))
-        most = max(1, len(draws) // (draws.shape[1] + 1))
-        mixture = GaussianMixture(
-            min(wanted, most), reg_covar=1e-4, random_state=rng.randint(2**31 - 1)
-        )
-        with warnings.catch_warnings():
-            # The likelihood of few iterations is as good as that of many.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            return mixture.fit(draws)
-
-    def _weights_of_groups(self, draws, groups):
-        """Mixture weights of each target: its rows' mean responsibilities."""
-        if self.prior_ is None:
-            return np.ones((len(self._targets.typical_), 1))
-        told = self.prior_.predict_proba(draws)
-        n_groups = len(self._targets.typical_)
-        counts = np.bincount(groups, minlength=n_groups)[:, None]
-        sums = np.zeros((n_groups, told.shape[1]))
-        np.add.at(sums, groups, told)
-        # One row's worth of the whole mixture keeps every component possible.
-        return (sums + self.prior_.weights_) / (counts + 1)
+            wanted = self._auto.n_mixture_components(len(here))
+        n_components = max(1, round(wanted * here.mean()))
+        n_distinct = len(np.unique(mean, axis=0))
+        return fit_mixture(mean, np.square(deviation), min(n_components, n_distinct), rng)
 
     def _latent_prior(self):
         k, device = self.n_components_, self.net_.device
@@ -317,24 +292,17 @@ class GeneratingMixin:
             evidence[span] = told
         return evidence
 
-    def _decode(self, Z, y=None):
+    def _decode(self, Z):
         out = np.empty((len(Z), self.n_features_in_))
-        given = Z
-        if self.conditional:
-            given = np.hstack([Z, self._targets.columns(self._codes_for(Z, y))])
-        elif y is not None:
-            raise ValueError("y is given, but conditional=False: nothing was learned of targets.")
+        given = np.hstack([Z, self._likely_targets(Z)]) if self.conditional else Z
         for rows, told in self.net_.decode_rows(given):
             out[rows] = self._scaler.inverse_transform(told)
         return out
 
-    def _codes_for(self, Z, y):
-        """Codes of targets; where none are told, the most probable ones at the latents."""
-        targets = self._targets
-        if y is not None:
-            return targets.codes(np.broadcast_to(column_or_1d(np.atleast_1d(y)), len(Z)))
-        told = self.net_.prior_rows(Z, self._latent_prior()) + np.log(targets.shares_)
-        return targets.typical_[told.argmax(axis=1)]
+    def _likely_targets(self, Z):
+        """What the decoder reads of the most probable targets at latents."""
+        told = self.net_.prior_rows(Z, self._latent_prior()) + np.log(self._targets.shares_)
+        return self._targets.columns(self._targets.typical_[told.argmax(axis=1)])
 
     def _row_errors(self, X, n_latents=None):
         """Mean squared difference; a level that differs counts as one."""
@@ -342,7 +310,7 @@ class GeneratingMixin:
         is_code = np.asarray(self._columns.n_levels) > 0
         errors = np.empty(X.shape[0])
         for rows, chunk in row_chunks(cells):
-            told = self._decode(self._encode(self._with_targets(chunk)))
+            told = self._reconstruct(self._with_targets(chunk))
             difference = told - chunk
             missing = np.isnan(difference)
             difference[:, is_code] = difference[:, is_code] != 0
@@ -378,7 +346,7 @@ class GeneratingMixin:
         if not isinstance(n_samples, Integral) or isinstance(n_samples, bool) or n_samples < 1:
             raise ValueError(f"n_samples={n_samples!r} must be a positive integer.")
         if y is not None and not self.conditional:
-            raise ValueError("y is given, but conditional=False: nothing was learned of targets.")
+            raise ValueError("y is given, but nothing was learned of it: conditional=False.")
         if y is None or np.ndim(y) == 0:
             return int(n_samples)
         n_wanted = len(column_or_1d(y))

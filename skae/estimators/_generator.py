@@ -8,9 +8,8 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skae._fidelity import fidelity
-from skae._sklearn import Interval, StrOptions, check_sample_weight, fit_context
+from skae._sklearn import Interval, StrOptions, check_sample_weight
 from skae.estimators._base import BaseAutoencoder
-from skae.estimators._doors import as_numpy, drop_weightless, unchanged_on_error
 from skae.estimators._generating import ROWS_AT_ONCE, GeneratingMixin
 
 
@@ -54,7 +53,7 @@ class VAEGenerator(
         Draws from each posterior behind ``score_samples`` and ``elbo``.
     hidden_layer_sizes : int, array-like of int or "auto", default="auto"
         Widths of the encoder's hidden layers; the decoder has them in reverse.
-        ``"auto"`` is (128, 128) below 256 columns and (512, 256) from there on.
+        ``"auto"`` is (128, 128) below 256 columns and (512, 512) from there on.
     activation : str, default="silu"
         Activation of the hidden layers, as in :class:`AutoencoderTransformer`.
     network : object, default=None
@@ -130,6 +129,9 @@ class VAEGenerator(
     density. Missing cells are a flag of their own beside a cell that says nothing. Draws
     are mapped back by the quantiles of the column and keep its range, its integers and
     its number of decimals.
+
+    ``partial_fit`` keeps what its first call learned of the columns (ranks, levels, which
+    of them miss cells) and of y, and fits the prior to the rows of its last call.
 
     Every column's values (not its rows) are part of the fitted model. Up to 5000 training
     rows are kept for ``evaluate``, but not in pickles and copies.
@@ -219,68 +221,6 @@ class VAEGenerator(
         self.random_state = random_state
         self.verbose = verbose
 
-    # The fit family: the shared one, with targets.
-
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, sample_weight=None):
-        """Learn how the rows of X are distributed.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, frame} of shape (n_samples, n_features)
-            Training rows; NaN, None and NaT are missing cells.
-        y : array-like of shape (n_samples,), default=None
-            Class or number of each row, with ``conditional=True``; else ignored.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row; only ratios count.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator.
-
-        Raises
-        ------
-        ValueError
-            If X, y or a parameter is not what it must be.
-        DivergenceError
-            If the training loss explodes; the estimator stays as it was.
-        """
-        with unchanged_on_error(self):
-            reset = not (self.warm_start and hasattr(self, "net_"))
-            X = self._with_targets(self._check_rows(X, reset=reset), y, reset, fitting=True)
-            self._fit(*drop_weightless(X, sample_weight))
-        return self
-
-    @fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y=None, sample_weight=None):
-        """Train one epoch on X, going on from where the network is.
-
-        The first call fixes what is known of the columns (ranks, levels, which of them miss
-        cells) and the classes of y, so let it hold a fair sample. The prior is fitted to the
-        rows of the last call.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, frame} of shape (n_samples, n_features)
-            Rows to train on; at least two in the first call.
-        y : array-like of shape (n_samples,), default=None
-            As in ``fit``.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row; only ratios within one call count.
-
-        Returns
-        -------
-        self : object
-            The estimator, trained further.
-        """
-        first = not hasattr(self, "net_")
-        with unchanged_on_error(self):
-            X = self._with_targets(self._check_rows(X, reset=first), y, first, fitting=True)
-            X, weight = drop_weightless(X, sample_weight, min_rows=2 if first else 1)
-            self._partial_fit(X, weight, first)
-        return self
-
     # Drawing rows.
 
     def sample(self, n_samples=1, *, y=None, conditions=None, random_state=None):
@@ -320,7 +260,7 @@ class VAEGenerator(
         Conditions are met by importance resampling: 20 latents per row wanted (between
         20000 and 200000) are drawn from the prior and weighed by how likely they make
         the values, and rows come from latents picked by these weights w. The effective
-        sample size is ``sum(w) ** 2 / sum(w ** 2)``; the warning comes where it is below 50
+        sample size is ``sum(w) ** 2 / sum(w ** 2)``; the warning comes where it is below 10
         or half the rows wanted.
         """
         check_is_fitted(self)
@@ -334,7 +274,7 @@ class VAEGenerator(
                 X[rows[span]] = self._draw(z[span], None if given is None else given[span], rng)
         for j, value in cells.items():
             X[:, j] = value
-        return self._restore(X)
+        return self._rows_out(X)
 
     def interpolate(self, a, b, n=10):
         """Rows along the line between the latents of two rows.
@@ -354,10 +294,7 @@ class VAEGenerator(
         check_is_fitted(self)
         if not isinstance(n, Integral) or n < 2:
             raise ValueError(f"n={n!r} must be an integer of at least 2.")
-        ends = [
-            self._encode(self._open(self._one_row(row, name))[0])
-            for row, name in ((a, "a"), (b, "b"))
-        ]
+        ends = [self._encode_one(row, name) for row, name in ((a, "a"), (b, "b"))]
         share = np.linspace(0.0, 1.0, n)[:, None]
         return self.decode((1 - share) * ends[0] + share * ends[1])
 
@@ -507,67 +444,22 @@ class VAEGenerator(
         """
         return self.encode(X)
 
-    def inverse_transform(self, X, y=None):
+    def inverse_transform(self, X):
         """Map latents to the most likely rows.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_components_)
             Latents.
-        y : scalar or array-like of shape (n_samples,), default=None
-            With ``conditional=True``, what rows are for; None takes what is most
-            probable at the latents.
 
         Returns
         -------
         X_original : ndarray or frame of shape (n_samples, n_features)
             Rows, in the container and with the dtypes of the training data. Numbers are
-            medians, levels the most probable ones.
+            medians, levels the most probable ones; with ``conditional=True``, given
+            the most probable y at the latents.
         """
-        return self.decode(X, y)
-
-    def decode(self, Z, y=None):
-        """Map latents to the most likely rows.
-
-        Parameters
-        ----------
-        Z : array-like of shape (n_samples, n_components_)
-            Latents.
-        y : scalar or array-like of shape (n_samples,), default=None
-            As in ``inverse_transform``.
-
-        Returns
-        -------
-        X : ndarray or frame of shape (n_samples, n_features)
-            Rows, as ``inverse_transform`` gives them.
-
-        Raises
-        ------
-        ValueError
-            If Z has another number of columns.
-        """
-        check_is_fitted(self)
-        Z = self._check_latents(as_numpy(Z)[0])
-        return self._restore(self._decode(Z, y))
-
-    def reconstruct(self, X, y=None):
-        """Encode rows and decode them again.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, frame} of shape (n_samples, n_features)
-            Rows.
-        y : scalar or array-like of shape (n_samples,), default=None
-            As in ``inverse_transform``.
-
-        Returns
-        -------
-        X_reconstructed : ndarray or frame of shape (n_samples, n_features)
-            Most likely rows at the means of the posteriors.
-        """
-        check_is_fitted(self)
-        rows, _ = self._open(X)
-        return self._restore(self._decode(self._encode(rows), y), like=X)
+        return self.decode(X)
 
     @property
     def _n_features_out(self):

@@ -61,16 +61,18 @@ class VariationalAutoencoder(Autoencoder):
         Columns at the end of a row that the decoder reads beside the latents.
     """
 
+    link: Any
+
     def __init__(
         self,
         encoder: nn.Module,
         decoder: nn.Module,
-        link: nn.Module,
+        link: Any,
         n_latents: int,
         n_inputs: int,
         n_conditions: int = 0,
     ):
-        super().__init__(encoder, decoder, link, n_latents + n_conditions)  # type: ignore[arg-type]
+        super().__init__(encoder, decoder, link, n_latents + n_conditions)
         self.n_kept = n_latents
         self.n_inputs = n_inputs
         self.n_conditions = n_conditions
@@ -136,8 +138,9 @@ class TableOutput(GaussianOutput):
     deviations : ndarray of shape (n_scores,)
     level_counts : list of int
         Number of levels of each column of codes.
-    has_atoms : ndarray of bool of shape (n_scores,)
-        Which scores may stand for intervals.
+    n_continuous : int
+        How many of the scores, the first, never stand for intervals. Intervals cost several
+        times what points do.
     """
 
     likelihood = "interval"
@@ -146,14 +149,12 @@ class TableOutput(GaussianOutput):
         self,
         deviations: NDArray[np.floating],
         level_counts: list[int],
-        has_atoms: NDArray[np.bool_],
+        n_continuous: int,
     ):
         super().__init__(deviations)
         self.n_scores = len(deviations)
         self.level_counts = level_counts
-        # Intervals cost several times what points do: only columns that need them pay.
-        self.discrete = np.flatnonzero(has_atoms).tolist()
-        self.continuous = np.flatnonzero(~has_atoms).tolist()
+        self.n_continuous = n_continuous
 
     def split(self, output: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Means of the scores, and the logits of each column of codes."""

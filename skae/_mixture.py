@@ -1,0 +1,100 @@
+"""A mixture of normal distributions, fitted to rows that are distributions themselves."""
+
+import numpy as np
+from scipy.linalg import solve_triangular
+from sklearn.cluster import KMeans
+from sklearn.mixture import GaussianMixture
+
+# Rounds of expectation-maximisation, and the gain in nats per row that ends it.
+MAX_ROUNDS, LEAST_GAIN = 20, 1e-3
+# Added to variances, so that rows which are points make no singular component.
+LEAST_VARIANCE = 1e-4
+
+
+def fit_mixture(means, variances, n_components, rng):
+    """Fit a mixture to the average of normal distributions, without drawing from them.
+
+    It maximises the mean of E[log p(z)] under each of them, as fitting a mixture to
+    ever more draws would: the variance of each row widens the components it belongs to.
+
+    Parameters
+    ----------
+    means, variances : ndarray of shape (n_samples, n_features)
+        Of normal distributions without correlations.
+    n_components : int
+    rng : numpy.random.RandomState
+
+    Returns
+    -------
+    mixture : sklearn.mixture.GaussianMixture
+        Fitted, with full covariances.
+    """
+    means, variances = means.astype(np.float32), variances.astype(np.float32)
+    seed = rng.randint(2**31 - 1)
+    clusters = KMeans(n_components, n_init=1, max_iter=10, random_state=seed).fit_predict(means)
+    shares = np.zeros((n_components, len(means)), dtype=np.float32)
+    shares[clusters, np.arange(len(means))] = 1.0
+    best = -np.inf
+    for _ in range(MAX_ROUNDS):
+        parameters = _maximise(means, variances, shares)
+        shares, fit = _expect(means, variances, *parameters)
+        if fit - best < LEAST_GAIN:
+            break
+        best = fit
+    return _as_mixture(*parameters, seed)
+
+
+def join_mixtures(mixtures, shares):
+    """One mixture of several, and the weights of its components in each of them."""
+    weights = np.zeros((len(mixtures), sum(len(m.weights_) for m in mixtures)))
+    first = 0
+    for row, mixture in zip(weights, mixtures, strict=True):
+        row[first : first + len(mixture.weights_)] = mixture.weights_
+        first += len(mixture.weights_)
+    parts = ("means_", "covariances_", "precisions_cholesky_")
+    stacked = (np.concatenate([getattr(m, part) for m in mixtures]) for part in parts)
+    return _as_mixture(shares @ weights, *stacked, mixtures[0].random_state), weights
+
+
+def _maximise(means, variances, shares):
+    """Weights, centres, covariances and their whitening, given every row's shares."""
+    mass = shares.sum(axis=1) + 1e-6
+    centres = (shares @ means) / mass[:, None]
+    off = means - centres[:, None]
+    covariances = np.matmul((off * shares[..., None]).transpose(0, 2, 1), off)
+    covariances = (covariances / mass[:, None, None]).astype(np.float64)
+    diagonal = np.arange(means.shape[1])
+    covariances[:, diagonal, diagonal] += (shares @ variances) / mass[:, None] + LEAST_VARIANCE
+    whitening = np.stack([_whitening(covariance) for covariance in covariances])
+    return mass / mass.sum(), centres, covariances, whitening
+
+
+def _expect(means, variances, weights, centres, covariances, whitening):
+    """Shares of the components in every row, and how well they fit."""
+    white = np.matmul(means - centres[:, None], whitening.astype(np.float32))
+    spread = np.square(whitening).sum(axis=2).astype(np.float32) @ variances.T
+    log_volumes = np.log(np.diagonal(whitening, axis1=1, axis2=2)).sum(axis=1)
+    constants = (np.log(weights) + log_volumes).astype(np.float32)
+    told = constants[:, None] - 0.5 * (np.square(white).sum(axis=2) + spread)
+    highest = told.max(axis=0)
+    shares = np.exp(told - highest)
+    total = shares.sum(axis=0)
+    return shares / total, float(np.mean(highest + np.log(total)))
+
+
+def _whitening(covariance):
+    """The upper triangular W with ``inv(covariance) = W @ W.T``."""
+    root = np.linalg.cholesky(covariance)
+    return solve_triangular(root, np.eye(len(root)), lower=True).T
+
+
+def _as_mixture(weights, centres, covariances, whitening, seed):
+    mixture = GaussianMixture(len(weights), random_state=seed)
+    mixture.weights_ = (weights / weights.sum(dtype=np.float64)).astype(np.float64)
+    mixture.means_ = centres.astype(np.float64)
+    mixture.covariances_ = covariances
+    mixture.precisions_cholesky_ = whitening
+    mixture.precisions_ = np.matmul(whitening, whitening.transpose(0, 2, 1))
+    mixture.n_features_in_ = centres.shape[1]
+    mixture.converged_ = True
+    return mixture

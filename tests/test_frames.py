@@ -1,0 +1,113 @@
+import datetime
+
+import numpy as np
+import pytest
+
+from skae._frames import Columns, PlainColumns, is_mixed
+
+pd = pytest.importorskip("pandas")
+
+
+def mixed():
+    return pd.DataFrame(
+        {
+            "int": [1, 2, 3, 4],
+            "small": np.array([1, 2, 3, 4], dtype=np.int8),
+            "float": [0.5, np.nan, 2.0, 3.0],
+            "single": np.array([0.5, 1, 2, 3], dtype=np.float32),
+            "bool": [True, False, True, True],
+            "category": pd.Categorical(["x", "y", "x", None], categories=["y", "x", "z"]),
+            "ordered": pd.Categorical([1, 2, 2, 1], categories=[2, 1], ordered=True),
+            "object": ["u", "v", None, "u"],
+            "string": pd.array(["p", None, "q", "q"], dtype="string"),
+            "Int64": pd.array([1, None, 3, 4], dtype="Int64"),
+            "boolean": pd.array([True, None, False, True], dtype="boolean"),
+            "day": pd.to_datetime(["2020-01-01", "2020-01-03", None, "2021-01-01"]),
+            "zone": pd.to_datetime(["2020-01-01", "2020-07-03", None, "2021-01-01"]).tz_localize(
+                "Europe/Berlin"
+            ),
+            "lapse": pd.to_timedelta([1, 2, 3, None], unit="h"),
+            "numbers": np.array([1, 2.5, np.nan, 4], dtype=object),
+            "nothing": [np.nan] * 4,
+        }
+    )
+
+
+def test_pandas_there_and_back():
+    frame = mixed()
+    columns = Columns(frame)
+    numbers = columns.to_numbers(frame)
+    assert numbers.dtype == np.float64
+    np.testing.assert_array_equal(np.isnan(numbers), frame.isna())
+    pd.testing.assert_frame_equal(columns.restore(numbers), frame)
+    # A level that no row has is not one.
+    assert dict(zip(columns.names, columns.n_levels, strict=True))["category"] == 2
+
+
+def test_dates_are_ticks_of_two_days():
+    columns = Columns(mixed()[["day", "lapse"]])
+    numbers = columns.to_numbers(mixed()[["day", "lapse"]])
+    np.testing.assert_array_equal(numbers[:, 0], [0, 1, np.nan, 183])
+    assert columns.number_of("day", "2020-01-11") == 5
+
+
+def test_polars_there_and_back():
+    pl = pytest.importorskip("polars")
+    frame = pl.DataFrame(
+        {
+            "int": [1, 2, None],
+            "str": ["x", None, "y"],
+            "float": [1.5, None, 2.0],
+            "date": [datetime.date(2020, 1, 1), None, datetime.date(2020, 2, 1)],
+            "bool": [True, None, False],
+            "cat": pl.Series(["k", "l", None], dtype=pl.Categorical),
+        }
+    )
+    columns = Columns(frame)
+    assert columns.restore(columns.to_numbers(frame)).equals(frame)
+
+
+def test_arrays_of_objects_there_and_back():
+    X = np.array([[1, "a"], [2.5, "b"], [3, "a"]], dtype=object)
+    columns = Columns(X)
+    assert columns.n_levels == [0, 2]
+    np.testing.assert_array_equal(columns.restore(columns.to_numbers(X)), X)
+
+
+def test_plain_arrays_keep_their_kind():
+    assert not is_mixed(np.ones((2, 2)))
+    assert not is_mixed([[1, 2], [3, 4]])
+    assert is_mixed([["a", 2], ["b", 4]])
+    numbers = np.array([[0.2, 1.0], [0.9, 0.0]])
+    assert PlainColumns(np.ones((2, 2), dtype=bool)).restore(numbers).dtype == bool
+    assert PlainColumns(np.ones((2, 2), dtype=int)).restore(numbers).tolist() == [[0, 1], [1, 0]]
+    assert PlainColumns(np.ones((2, 2), dtype=np.float32)).restore(numbers).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("object", "w", "'object'.*'w'.*'u', 'v'"),
+        ("float", np.inf, "'float'.*infinity"),
+        ("float", "much", "'float'.*numbers"),
+    ],
+)
+def test_bad_cells_are_named(name, value, told):
+    columns = Columns(mixed())
+    frame = mixed()
+    frame[name] = frame[name].astype(object)
+    frame.loc[1, name] = value
+    with pytest.raises(ValueError, match=told):
+        columns.to_numbers(frame)
+
+
+def test_dates_must_stay_dates():
+    columns = Columns(mixed()[["day"]])
+    with pytest.raises(TypeError, match="'day'.*dates"):
+        columns.to_numbers(pd.DataFrame({"day": [1.0, 2.0]}))
+
+
+def test_cells_that_can_not_be_levels():
+    frame = pd.DataFrame({"a": [{"foo": "bar"}, "b"]})
+    with pytest.raises(TypeError, match="'a'.*string or a number"):
+        Columns(frame)
