@@ -38,6 +38,7 @@ FLOORS = [
         "skae._scoring",
         "skae._ranks",
         "skae._mixture",
+        "skae._ratio",
         "skae._targets",
         "skae._fidelity",
         "skae._linear",

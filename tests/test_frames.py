@@ -103,11 +103,11 @@ def test_bad_cells_are_named(name, value, told):
 
 def test_dates_must_stay_dates():
     columns = Columns(mixed()[["day"]])
-    with pytest.raises(TypeError, match="'day'.*dates"):
+    with pytest.raises(TypeError, match=r"'day'.*dates"):
         columns.to_numbers(pd.DataFrame({"day": [1.0, 2.0]}))
 
 
 def test_cells_that_can_not_be_levels():
     frame = pd.DataFrame({"a": [{"foo": "bar"}, "b"]})
-    with pytest.raises(TypeError, match="'a'.*string or a number"):
+    with pytest.raises(TypeError, match=r"'a'.*string or a number"):
         Columns(frame)

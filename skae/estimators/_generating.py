@@ -6,7 +6,7 @@ from numbers import Integral
 
 import numpy as np
 from scipy.special import logsumexp
-from sklearn.utils import check_array
+from sklearn.utils import check_array, gen_batches
 from sklearn.utils.validation import (
     check_consistent_length,
     column_or_1d,
@@ -24,6 +24,7 @@ from skae._frames import Columns, PlainColumns, is_mixed
 from skae._linear import ProbabilisticPCA
 from skae._mixture import fit_mixture, join_mixtures
 from skae._ranks import Ranks
+from skae._ratio import DRAWN_PER_ROW, DensityRatio
 from skae._scaling import Scaler
 from skae._targets import TargetedReader, Targets
 from skae.estimators._doors import checked
@@ -35,6 +36,9 @@ MAX_ROWS_FOR_PRIOR, MAX_ROWS_KEPT = 10_000, 5_000
 MAX_NORM = 10.0
 # Rows drawn at once.
 ROWS_AT_ONCE = 2**16
+# Tables with fewer rows are not refined, nor are more rows looked at; and how many
+# candidates there are for a row.
+MIN_ROWS_TO_REFINE, MAX_ROWS_TO_REFINE, CANDIDATES_TO_REFINE = 200, 20_000, 8
 # Latents that are weighed against conditions, per row wanted, and at least and at most.
 CANDIDATES_PER_ROW, MIN_CANDIDATES, MAX_CANDIDATES = 20, 20_000, 200_000
 # Fewer effective candidates per row wanted, or fewer at all, are worth a warning.
@@ -142,11 +146,11 @@ class GeneratingMixin:
 
     def _fit(self, X, sample_weight):
         super()._fit(X, sample_weight)
-        self._learn_prior(X, sample_weight)
+        self._learn_around(X, sample_weight)
 
     def _partial_fit(self, X, sample_weight, first):
         super()._partial_fit(X, sample_weight, first)
-        self._learn_prior(X, sample_weight)
+        self._learn_around(X, sample_weight)
 
     def _learn_scaling(self, X, sample_weight):
         cells = X.left if self.conditional else X
@@ -223,17 +227,46 @@ class GeneratingMixin:
                 "Rescale X, or choose another likelihood."
             )
 
-    # The prior: what the posteriors of all rows are together.
+    # What is learned around the network: the prior, and where the model errs.
 
-    def _learn_prior(self, X, sample_weight):
-        """Fit a mixture to the posteriors, for each target one."""
+    def _learn_around(self, X, sample_weight):
         rng = np.random.RandomState(self._draw_seed)
-        n_rows = X.shape[0]
-        chosen = np.arange(n_rows)
-        if n_rows > MAX_ROWS_FOR_PRIOR or sample_weight is not None:
-            shares = None if sample_weight is None else sample_weight / sample_weight.sum()
-            chosen = rng.choice(n_rows, min(n_rows, MAX_ROWS_FOR_PRIOR), p=shares)
-            chosen.sort()
+        self._learn_prior(X, sample_weight, rng)
+        kept = _some_rows(X.shape[0], MAX_ROWS_KEPT, None, rng)
+        cells = X.left if self.conditional else X
+        self._rows_kept = as_dense(cells[kept]).astype(np.float64)
+        self.refiner_ = None
+        wanted = self.refine
+        if wanted == "auto":
+            wanted = self.likelihood == "auto" and X.shape[0] >= MIN_ROWS_TO_REFINE
+        if wanted:
+            self.refiner_ = self._learn_ratio(X, sample_weight, rng)
+
+    def _learn_ratio(self, X, sample_weight, rng):
+        """What tells real rows (beside their targets) from drawn ones."""
+        chosen = _some_rows(X.shape[0], MAX_ROWS_TO_REFINE, None, rng)
+        real = as_dense(X[chosen]).astype(np.float64)
+        weight = None if sample_weight is None else sample_weight[chosen]
+        n_drawn = DRAWN_PER_ROW * len(real)
+        drawn = np.empty((n_drawn, real.shape[1]))
+        codes = self._codes_to_draw(n_drawn, None, rng)
+        for rows in gen_batches(n_drawn, ROWS_AT_ONCE):
+            drawn[rows] = self._candidates(codes[rows], {}, rng)
+        is_code = np.r_[self._is_code, np.repeat(self._has_classes, self.conditional)]
+        return DensityRatio().fit(real, drawn, is_code, weight, rng.randint(2**31 - 1))
+
+    @property
+    def _is_code(self):
+        """Which columns hold codes of levels."""
+        return np.asarray(self._columns.n_levels) > 0
+
+    @property
+    def _has_classes(self):
+        return self.conditional and self._targets.classes_ is not None
+
+    def _learn_prior(self, X, sample_weight, rng):
+        """Fit a mixture to the posteriors, for each target one."""
+        chosen = _some_rows(X.shape[0], MAX_ROWS_FOR_PRIOR, sample_weight, rng)
         groups, shares = np.zeros(len(chosen), dtype=int), np.ones(1)
         if self.conditional:
             groups = self._targets.groups(as_dense(X.right[chosen])[:, 0])
@@ -243,9 +276,6 @@ class GeneratingMixin:
             posteriors = self.net_.posterior_rows(self._rows(X, chosen))
             mixtures = [self._mixture(posteriors, groups == g, rng) for g in range(len(shares))]
             self.prior_, self._group_weights = join_mixtures(mixtures, shares)
-        kept = rng.choice(n_rows, min(n_rows, MAX_ROWS_KEPT), replace=False)
-        cells = X.left if self.conditional else X
-        self._rows_kept = as_dense(cells[np.sort(kept)]).astype(np.float64)
 
     def _mixture(self, posteriors, here, rng):
         """The mixture of the rows of a target, which gets its share of the components."""
@@ -272,21 +302,29 @@ class GeneratingMixin:
 
     # Twins of the public uses.
 
-    def _log_density(self, rows, n_draws, targets_are_told):
-        prior = self._latent_prior()
+    def _log_density(self, rows, targets_are_told):
         if not self.conditional:
-            return self._evidence(rows, prior, n_draws)[:, 0]
+            return self._evidence(rows)[:, 0] + self._log_ratio(rows)
         if targets_are_told:
             groups = self._targets.groups(rows.right[:, 0])
-            return self._evidence(rows, prior, n_draws)[np.arange(len(groups)), groups]
+            told = self._evidence(rows)[np.arange(len(groups)), groups]
+            return told + self._log_ratio(rows)
         log_density = np.empty((rows.shape[0], len(self._targets.typical_)))
         for group, code in enumerate(self._targets.typical_):
-            codes = np.full((rows.shape[0], 1), code)
-            told = self._evidence(SideBySide(rows.left, codes), prior, n_draws)
-            log_density[:, group] = told[:, group]
+            given = SideBySide(rows.left, np.full((rows.shape[0], 1), code))
+            log_density[:, group] = self._evidence(given)[:, group] + self._log_ratio(given)
         return logsumexp(log_density, axis=1, b=self._targets.shares_)
 
-    def _evidence(self, rows, prior, n_draws):
+    def _log_ratio(self, rows):
+        """What the network's log-densities miss, as far as the refiner knows."""
+        if self.refiner_ is None:
+            return 0.0
+        told = [self.refiner_.log_ratio(chunk) for _, chunk in row_chunks(rows)]
+        return np.concatenate(told)
+
+    def _evidence(self, rows):
+        """Log-densities of rows under the network, for each group of targets."""
+        prior, n_draws = self._latent_prior(), self.n_importance_samples
         evidence = np.empty((rows.shape[0], len(self._group_weights)))
         for span, told in self.net_.evidence_rows(self._rows(rows), prior, n_draws):
             evidence[span] = told
@@ -307,7 +345,7 @@ class GeneratingMixin:
     def _row_errors(self, X, n_latents=None):
         """Mean squared difference; a level that differs counts as one."""
         cells = X.left if self.conditional else X
-        is_code = np.asarray(self._columns.n_levels) > 0
+        is_code = self._is_code
         errors = np.empty(X.shape[0])
         for rows, chunk in row_chunks(cells):
             told = self._reconstruct(self._with_targets(chunk))
@@ -321,25 +359,20 @@ class GeneratingMixin:
 
     # Draws.
 
-    def _draw_latents(self, groups, rng):
-        """One latent per row of the groups, from their mixtures."""
-        z = rng.normal(size=(len(groups), self.n_components_))
+    def _draw_latents(self, codes, rng):
+        """One latent for each target, from its mixture."""
+        z = rng.normal(size=(len(codes), self.n_components_))
         if self.prior_ is None:
             return z
+        groups = np.zeros(len(codes), dtype=int)
+        if self.conditional:
+            groups = self._targets.groups(codes)
         cumulative = np.cumsum(self._group_weights, axis=1)[groups]
         component = (rng.uniform(size=(len(groups), 1)) > cumulative[:, :-1]).sum(axis=1)
         roots = np.linalg.cholesky(self.prior_.covariances_)
         for c in np.unique(component):
             z[component == c] = self.prior_.means_[c] + z[component == c] @ roots[c].T
         return z
-
-    def _draw(self, z, conditions, rng):
-        """Numbers drawn for latents."""
-        given = z if conditions is None else np.hstack([z, conditions])
-        cells = np.empty((len(z), self.n_features_in_))
-        for span, drawn in self.net_.draw_rows(given, rng.randint(2**31 - 1)):
-            cells[span] = self._scaler.inverse_transform(drawn)
-        return cells
 
     def _number_to_draw(self, n_samples, y):
         """Number of rows, checked; that of `y` where one is told for each."""
@@ -354,30 +387,52 @@ class GeneratingMixin:
             raise ValueError(f"n_samples={n_samples} does not fit y, which has {n_wanted} values.")
         return n_wanted
 
-    def _latents_to_draw(self, n_samples, y, cells, rng):
-        """Yield row numbers, latents and what the decoder reads beside them."""
-        rows = np.arange(n_samples)
+    def _codes_to_draw(self, n_samples, y, rng):
+        """Codes of the targets that rows are drawn for; NaN without targets."""
         if not self.conditional:
-            groups = np.zeros(n_samples, dtype=int)
-            if cells:
-                yield rows, self._latents_given(cells, groups, None, rng)[0], None
-                return
-            yield rows, self._draw_latents(groups, rng), None
-            return
+            return np.full(n_samples, np.nan)
         targets = self._targets
         if y is None:
-            codes = targets.typical_[rng.choice(len(targets.shares_), n_samples, p=targets.shares_)]
-        else:
-            codes = targets.codes(np.broadcast_to(column_or_1d(np.atleast_1d(y)), n_samples))
-        groups, given = targets.groups(codes), targets.columns(codes)
-        if not cells:
-            yield rows, self._draw_latents(groups, rng), given
-        elif y is None:  # which targets go with the conditions is found with the latents
-            yield rows, *self._latents_given(cells, groups, given, rng)
-        else:
+            groups = rng.choice(len(targets.shares_), n_samples, p=targets.shares_)
+            return targets.typical_[groups]
+        return targets.codes(np.broadcast_to(column_or_1d(np.atleast_1d(y)), n_samples))
+
+    @property
+    def _n_candidates(self):
+        """How many rows are drawn for one that is given out."""
+        return 1 if self.refiner_ is None else CANDIDATES_TO_REFINE
+
+    def _draw(self, codes, cells, targets_are_told, rng):
+        """Rows for targets; of several candidates for each, one by how real it looks."""
+        several = np.repeat(codes, self._n_candidates)
+        rows = self._candidates(several, cells, rng, targets_are_told)
+        picked = np.arange(0, len(rows), self._n_candidates)
+        if self.refiner_ is not None:
+            # The largest of log-weights with Gumbel noise is a draw.
+            noisy = self.refiner_.log_ratio(rows) + rng.gumbel(size=len(rows))
+            picked = picked + noisy.reshape(len(codes), -1).argmax(axis=1)
+        return rows[picked, : self.n_features_in_]
+
+    def _candidates(self, codes, cells, rng, targets_are_told=False):
+        """Rows as the network draws them, beside the codes of their targets."""
+        if cells and targets_are_told:
+            z = np.empty((len(codes), self.n_components_))
             for code in np.unique(codes):
-                here = rows[codes == code]
-                yield here, *self._latents_given(cells, groups[here], given[here], rng)
+                here = codes == code
+                z[here], _ = self._latents_given(cells, codes[here], rng)
+        elif cells:  # which targets go with the conditions is found with the latents
+            z, codes = self._latents_given(cells, codes, rng)
+        else:
+            z = self._draw_latents(codes, rng)
+        X = np.empty((len(z), self.n_features_in_))
+        for span, drawn in self.net_.draw_rows(self._given(z, codes), rng.randint(2**31 - 1)):
+            X[span] = self._scaler.inverse_transform(drawn)
+        X[:, list(cells)] = list(cells.values())
+        return np.column_stack([X, codes]) if self.conditional else X
+
+    def _given(self, z, codes):
+        """Latents beside what the decoder reads of the targets."""
+        return np.hstack([z, self._targets.columns(codes)]) if self.conditional else z
 
     def _condition_cells(self, conditions):
         """Numbers and codes that `conditions` asks for, by column."""
@@ -403,26 +458,36 @@ class GeneratingMixin:
             raise ValueError(f"conditions: there is no column {name!r}; columns are {names}.")
         return names.index(name)
 
-    def _latents_given(self, cells, groups, conditions, rng):
-        """Latents resampled by how likely they make the cells that are told."""
-        n_samples = len(groups)
+    def _latents_given(self, cells, codes, rng):
+        """Latents (and targets) resampled by how likely they make the cells that are told."""
+        n_samples = len(codes)
         n_candidates = np.clip(CANDIDATES_PER_ROW * n_samples, MIN_CANDIDATES, MAX_CANDIDATES)
-        chosen = rng.randint(n_samples, size=n_candidates)
-        z = self._draw_latents(groups[chosen], rng)
-        given = z if conditions is None else np.hstack([z, conditions[chosen]])
+        codes = codes[rng.randint(n_samples, size=n_candidates)]
+        z = self._draw_latents(codes, rng)
         row = self._scaler.partial_row(cells)
-        log_weights = self.net_.likelihood_rows(given, row).astype(np.float64)
+        log_weights = self.net_.likelihood_rows(self._given(z, codes), row).astype(np.float64)
         log_weights -= logsumexp(log_weights)
         effective = float(np.exp(-logsumexp(2 * log_weights)))
-        if effective < max(MIN_EFFECTIVE_SIZE, MIN_EFFECTIVE_SHARE * n_samples):
+        n_wanted = n_samples // self._n_candidates
+        if effective < max(MIN_EFFECTIVE_SIZE, MIN_EFFECTIVE_SHARE * n_wanted):
             warnings.warn(
-                f"Rows with these conditions are rare: {n_samples} rows come from an effective "
+                f"Rows with these conditions are rare: {n_wanted} rows come from an effective "
                 f"sample of {effective:.0f} latents out of {n_candidates}, so many are alike.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         picked = rng.choice(n_candidates, n_samples, p=np.exp(log_weights))
-        return z[picked], None if conditions is None else conditions[chosen[picked]]
+        return z[picked], codes[picked]
+
+
+def _some_rows(n_rows, at_most, sample_weight, rng):
+    """Numbers of all rows, or of some of them; heavy ones several times if there are weights."""
+    if sample_weight is not None:
+        shares = sample_weight / sample_weight.sum()
+        return np.sort(rng.choice(n_rows, min(n_rows, at_most), p=shares))
+    if n_rows <= at_most:
+        return np.arange(n_rows)
+    return np.sort(rng.choice(n_rows, at_most, replace=False))
 
 
 def _items(conditions):

@@ -44,6 +44,7 @@ MAY_CHANGE = {
     "output",
     "prior",
     "random_state",
+    "refine",
     "sample_posterior",
     "threshold",
     "validation_fraction",
