@@ -155,7 +155,7 @@ class Generation:
     def max_epochs(n_rows, batch_size):
         """Passes over the rows: longer ones learn few rows by heart."""
         steps_per_epoch = ceil(n_rows / batch_size)
-        n_steps = 300 if n_rows < MIN_ROWS_FOR_SPLIT else 1000
+        n_steps = 300 if n_rows < MIN_ROWS_FOR_SPLIT else 700
         return max(20, ceil(n_steps / steps_per_epoch))
 
     @staticmethod

@@ -32,21 +32,25 @@ def fidelity(new, held_out, train, is_code, rng):
     report : sklearn.utils.Bunch
         See ``VAEGenerator.evaluate``.
     """
-    known = train is not None
-    new, held_out, train = (
-        _some(rows, rng) if rows is not None else None for rows in (new, held_out, train)
-    )
+    new, held_out = _some(new, rng), _some(held_out, rng)
     numbers = ~is_code
-    ratio, copies = record_distances(new, held_out, train, is_code) if known else (np.nan, np.nan)
-    return Bunch(
+    report = Bunch(
         auroc=two_sample_auroc(new, held_out, is_code, rng),
         ks=column_distance(new, held_out, is_code),
-        ks_real=column_distance(train, held_out, is_code) if known else np.nan,
+        ks_real=np.nan,
         correlation_difference=correlation_difference(new[:, numbers], held_out[:, numbers]),
         zero_share_difference=zero_share_difference(new[:, numbers], held_out[:, numbers]),
-        record_distance_ratio=ratio,
-        excess_copies=copies,
+        record_distance_ratio=np.nan,
+        excess_copies=np.nan,
     )
+    if train is not None:
+        train = _some(train, rng)
+        # As many rows as new ones: fewer would look further away.
+        report.ks_real = column_distance(_some(train, rng, len(new)), held_out, is_code)
+        report.record_distance_ratio, report.excess_copies = record_distances(
+            new, held_out, train, is_code
+        )
+    return report
 
 
 def two_sample_auroc(a, b, is_code, rng):
@@ -146,7 +150,7 @@ def _rank_correlations(X):
     return ranks.T @ ranks
 
 
-def _some(rows, rng):
-    if len(rows) <= MAX_ROWS:
+def _some(rows, rng, at_most=MAX_ROWS):
+    if len(rows) <= at_most:
         return rows
-    return rows[np.sort(rng.choice(len(rows), MAX_ROWS, replace=False))]
+    return rows[np.sort(rng.choice(len(rows), at_most, replace=False))]

@@ -1,0 +1,409 @@
+"""What drawn rows are worth: beside densities and copulas, downstream, and on images.
+
+Tables: all of ADBench with 6 to 64 columns (5000 rows at most) and breast_cancer, and two with
+columns of levels; 70 % of the rows to fit, the other 30 % to compare as many drawn rows with.
+
+    python benchmarks/bench_generator.py [--only SECTION ...] --data DIR
+"""
+
+import argparse
+import resource
+import time
+import warnings
+
+import numpy as np
+import pandas as pd
+import torch
+from _common import (
+    RESULTS,
+    add_data_argument,
+    load_images,
+    load_part,
+    machine_line,
+    markdown_table,
+    outlier_tables,
+    report,
+    save_part,
+    write_markdown,
+)
+from scipy.special import ndtr, ndtri
+from scipy.stats import rankdata
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine
+from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
+from sklearn.metrics import roc_auc_score
+from sklearn.mixture import GaussianMixture
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.neighbors import KernelDensity
+from sklearn.preprocessing import StandardScaler
+
+from skae import VAEGenerator
+from skae._fidelity import fidelity
+from skae._frames import Columns
+
+SECTIONS = ("tables", "downstream", "images", "speed")
+MAX_ROWS, MIN_LARGE = 5000, 1000
+MIN_COLUMNS, MAX_COLUMNS = 6, 64
+LABELLED = ("Cardiotocography", "Ionosphere", "Pima", "SpamBase")
+US, PLAIN = "VAEGenerator", "VAEGenerator, refine=False"
+MEASURES = {
+    "auroc": "AUROC, boosting",
+    "auroc_forest": "AUROC, extra trees",
+    "excess_ks": "KS beyond real's",
+    "zero_share_difference": "zero share off by",
+    "correlation_difference": "correlation off by",
+    "record_distance_ratio": "record distance",
+    "excess_copies": "excess copies",
+    "fit_seconds": "fit s",
+}
+
+
+# Tables.
+
+
+def tables(data):
+    """Yield names and frames."""
+    for path in outlier_tables(data):
+        with np.load(path, allow_pickle=False) as file:
+            X = file["X"].astype(np.float64)
+        X = X[:, X.std(axis=0) > 0]
+        if MIN_COLUMNS <= X.shape[1] <= MAX_COLUMNS:
+            X = X[np.random.default_rng(0).permutation(len(X))[:MAX_ROWS]]
+            yield path.stem, pd.DataFrame(X)
+            if path.stem == "campaign":
+                yield "campaign, levels", with_levels(pd.DataFrame(X))
+    X = load_breast_cancer(as_frame=True).frame
+    yield "breast_cancer", X.drop(columns="target")
+    levels = X.assign(target=X["target"].map({0: "malignant", 1: "benign"}))
+    for name in ("worst radius", "worst texture", "worst concavity"):
+        levels[name] = pd.qcut(levels[name], 5, labels=list("abcde"))
+    yield "breast_cancer, levels", levels
+
+
+def with_levels(frame):
+    """Groups of neighbouring flags of which one is set become one column of levels."""
+    flags = [c for c in frame if frame[c].isin((0, 1)).all()]
+    merged, start = {}, 0
+    while start < len(flags):
+        for end in range(len(flags), start + 1, -1):
+            if (frame[flags[start:end]].sum(axis=1) == 1).all():
+                merged[f"levels {start}"] = flags[start:end]
+                start = end - 1
+                break
+        start += 1
+    told = {
+        name: frame[group].idxmax(axis=1).map(lambda c: f"level {c}")
+        for name, group in merged.items()
+    }
+    return frame.drop(columns=[flag for group in merged.values() for flag in group]).assign(**told)
+
+
+class Peer:
+    """A sampler of numbers, on standardised codes; drawn levels are the nearest ones."""
+
+    def __init__(self, density):
+        self.density = density
+
+    def fit(self, X):
+        self.scaler = StandardScaler().fit(X)
+        self.density.fit(self.scaler.transform(X))
+        return self
+
+    def sample(self, n, seed):
+        if isinstance(self.density, KernelDensity):
+            drawn = self.density.sample(n, random_state=seed)
+        else:
+            drawn = self.density.set_params(random_state=seed).sample(n)[0]
+        return self.scaler.inverse_transform(drawn)
+
+
+class Copula:
+    """Normal scores of ranks under a normal distribution or a mixture; quantiles lead back."""
+
+    def __init__(self, n_components):
+        self.n_components = n_components
+
+    def fit(self, X):
+        self.sorted = np.sort(X, axis=0)
+        scores = ndtri((rankdata(X, axis=0) - 0.5) / len(X))
+        self.mixture = GaussianMixture(self.n_components, reg_covar=1e-4, random_state=0)
+        self.mixture.fit(scores)
+        return self
+
+    def sample(self, n, seed):
+        shares = ndtr(self.mixture.set_params(random_state=seed).sample(n)[0])
+        chosen = (shares * len(self.sorted)).astype(int).clip(0, len(self.sorted) - 1)
+        return np.take_along_axis(self.sorted, chosen, axis=0)
+
+
+def peers(n_rows):
+    """Contestants that draw numbers."""
+    n_components = 10 if n_rows >= 100 else 3
+    return {
+        "GaussianMixture": Peer(GaussianMixture(n_components, reg_covar=1e-4, random_state=0)),
+        "KernelDensity": Peer(KernelDensity(bandwidth="scott")),
+        "Gaussian copula": Copula(1),
+        "copula + mixture": Copula(n_components),
+        **optional_peers(),
+    }
+
+
+def optional_peers():
+    """TVAE, where ctgan is installed."""
+    try:
+        from ctgan import TVAE
+    except ImportError:
+        return {}
+
+    class Tvae:
+        def fit(self, X):
+            self.model = TVAE().fit(pd.DataFrame(X)) or TVAE()
+            return self
+
+        def sample(self, n, seed):
+            self.model.set_random_state(seed)
+            return self.model.sample(n).to_numpy()
+
+    return {"TVAE": Tvae()}
+
+
+def measure_tables(data, n_seeds):
+    """One row for each table, seed and contestant."""
+    rows = []
+    for name, frame in tables(data):
+        for seed in range(n_seeds):
+            rows += measure_table(name, frame, seed)
+        save_part("generator_tables", {"machine": machine_line(), "rows": rows})
+    return rows
+
+
+def measure_table(name, frame, seed):
+    order = np.random.default_rng(seed).permutation(len(frame))
+    train, test = (frame.iloc[part] for part in np.split(order, [int(0.7 * len(frame))]))
+    columns = Columns(frame)
+    is_code = np.asarray(columns.n_levels) > 0
+    A, B = columns.to_numbers(train), columns.to_numbers(test)
+    drawers = {US: VAEGenerator(random_state=seed), PLAIN: VAEGenerator(refine=False)}
+    rows = []
+    for label, model in {**drawers, **peers(len(A))}.items():
+        started = time.perf_counter()
+        if label in drawers:
+            model.set_params(random_state=seed).fit(train)
+        else:
+            model.fit(A)
+        seconds = time.perf_counter() - started
+        if label in drawers:
+            drawn = columns.to_numbers(model.sample(len(B), random_state=seed))
+        else:
+            drawn = model.sample(len(B), seed)
+            n_levels = np.asarray(columns.n_levels)[is_code]
+            drawn[:, is_code] = np.clip(np.rint(drawn[:, is_code]), 0, n_levels - 1)
+        told = fidelity(drawn, B, A, is_code, np.random.RandomState(seed))
+        row = {"table": name, "rows": len(A), "columns": A.shape[1], "seed": seed, "by": label}
+        row |= {key: float(value) for key, value in told.items()}
+        row["excess_ks"] = row["ks"] - row["ks_real"]
+        if label in (US, PLAIN, "copula + mixture"):
+            row["auroc_forest"] = forest_auroc(drawn, B, seed)
+        row["fit_seconds"] = seconds
+        rows.append(row)
+        report({k: row[k] for k in ("table", "seed", "by", "auroc", "excess_ks")})
+    return rows
+
+
+def forest_auroc(drawn, held_out, seed):
+    """The same question put to another kind of classifier."""
+    X = np.vstack([drawn, held_out])
+    told = np.repeat([0, 1], [len(drawn), len(held_out)])
+    trees = ExtraTreesClassifier(100, min_samples_leaf=2, random_state=seed)
+    folds = StratifiedKFold(5, shuffle=True, random_state=seed)
+    return roc_auc_score(
+        told, cross_val_predict(trees, X, told, cv=folds, method="predict_proba")[:, 1]
+    )
+
+
+def tell_tables(part):
+    rows = pd.DataFrame(part["rows"])
+    order = list(dict.fromkeys(rows["by"]))
+    blocks = ["## Tables", part["machine"], tell_tables.__doc__]
+    for title, here in (
+        (f"{MIN_LARGE} rows and more", rows["rows"] >= 0.7 * MIN_LARGE),
+        ("fewer rows", rows["rows"] < 0.7 * MIN_LARGE),
+    ):
+        part_rows = rows[here]
+        means = part_rows.groupby("by")[list(MEASURES)].mean().loc[order].rename(columns=MEASURES)
+        n_tables = part_rows["table"].nunique()
+        told = [{"": by, **row} for by, row in means.to_dict("index").items()]
+        blocks += [f"### {n_tables} tables with {title}: means", markdown_table(told)]
+    by_table = rows.pivot_table(index=["table", "rows", "columns"], columns="by", values="auroc")
+    by_table = by_table[order].reset_index()
+    blocks += [
+        "### AUROC of gradient boosting by table",
+        markdown_table(by_table.to_dict("records")),
+    ]
+    return blocks
+
+
+tell_tables.__doc__ = (
+    "A classifier tells drawn from held-out rows, in shuffled folds: 0.5 is ideal. KS is the mean "
+    "over columns of the Kolmogorov-Smirnov distance (total variation for levels) from held-out "
+    "rows, less that of as many training rows. Record distance is the median distance to the "
+    "closest training row over that of held-out rows. Densities and copulas read codes as "
+    "numbers."
+)
+
+
+# Downstream.
+
+
+def labelled_tables(data):
+    for path in outlier_tables(data):
+        if path.stem in LABELLED:
+            with np.load(path, allow_pickle=False) as file:
+                yield path.stem, file["X"].astype(np.float64), file["y"].astype(int)
+    for load in (load_breast_cancer, load_digits, load_wine):
+        yield load.__name__.removeprefix("load_"), *load(return_X_y=True)
+
+
+def measure_downstream(data, n_seeds):
+    """Accuracy on real rows of trees that saw drawn rows, over that of trees that saw real ones."""
+    rows = []
+    for name, X, y in labelled_tables(data):
+        for seed in range(n_seeds):
+            order = np.random.default_rng(seed).permutation(len(X))
+            train, test = np.split(order, [int(0.7 * len(X))])
+            trees = HistGradientBoostingClassifier(random_state=seed)
+            row = {"table": name, "seed": seed, "rows": len(train)}
+            row["real"] = trees.fit(X[train], y[train]).score(X[test], y[test])
+            model = VAEGenerator(conditional=True, random_state=seed).fit(X[train], y[train])
+            drawn = model.sample(y=y[train], random_state=seed)
+            row["drawn given y"] = trees.fit(drawn, y[train]).score(X[test], y[test])
+            frame = pd.DataFrame(X[train]).assign(y=[f"class {label}" for label in y[train]])
+            both = VAEGenerator(random_state=seed).fit(frame).sample(len(train), random_state=seed)
+            told = both["y"].str.removeprefix("class ").astype(int)
+            trees.fit(both.drop(columns="y").to_numpy(), told)
+            row["drawn with y"] = trees.score(X[test], y[test])
+            rows.append(row)
+            report(row)
+    save_part("generator_downstream", {"machine": machine_line(), "rows": rows})
+    return rows
+
+
+def tell_downstream(part):
+    rows = pd.DataFrame(part["rows"]).drop(columns="seed")
+    means = rows.groupby("table").mean().reset_index()
+    means = pd.concat([means, means.drop(columns="table").mean().to_frame().T.assign(table="mean")])
+    for name in ("drawn given y", "drawn with y"):
+        means[f"{name} / real"] = means[name] / means["real"]
+    return [
+        "## Trained on drawn rows, tested on real ones",
+        part["machine"],
+        "Accuracy of gradient boosting on the 30 % of rows held out, mean over seeds; as many rows "
+        'drawn as there are real ones. "Given y": `conditional=True`; "with y": the class is a '
+        "column like any other.",
+        markdown_table(means.to_dict("records")),
+    ]
+
+
+# Images.
+
+
+def measure_images(data, epochs):
+    """Bounds on MNIST's test digits, binarised once by chance; pictures."""
+    X, _, T, _ = load_images("mnist", data)
+    T = (np.random.default_rng(0).random(T.shape) < T).astype(np.float32)
+    T = T[np.random.default_rng(1).permutation(len(T))]
+    model = VAEGenerator(likelihood="bernoulli", max_epochs=epochs, random_state=0)
+    started = time.perf_counter()
+    model.fit(X)
+    seconds = time.perf_counter() - started
+    few = model.set_params(n_importance_samples=1).elbo(T)
+    weighted = model.set_params(n_importance_samples=100).score(T[:2000])
+    row = {
+        "fit seconds": seconds,
+        "epochs": epochs,
+        "negative ELBO": -float(few.elbo.mean()),
+        "of which KL": float(few.kl.mean()),
+        "100 importance samples, mixture prior": -weighted,
+    }
+    model.prior_, model._group_weights = None, np.ones((1, 1))
+    row["100 importance samples, standard prior"] = -model.score(T[:2000])
+    report(row)
+    save_part("generator_images", {"machine": machine_line(), "rows": [row]})
+
+
+def tell_images(part):
+    return [
+        "## MNIST",
+        part["machine"],
+        "Nats per digit. Training pixels in [0, 1] are drawn as 0 or 1 afresh each epoch; test "
+        "digits are drawn once (seed 0). The ELBO is of all 10000 with one draw each, the "
+        "importance-weighted bounds of 2000 shuffled ones.",
+        markdown_table(part["rows"]),
+    ]
+
+
+# Speed.
+
+
+def measure_speed():
+    """Seconds of a fit, of draws and of scores; memory that draws take."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(3500, 20)) @ rng.normal(size=(20, 20))
+    VAEGenerator(max_epochs=1).fit(X)  # imports and first calls are not what is measured
+    rows = []
+    for refine in (True, False):
+        seconds = []
+        for _ in range(3):
+            started = time.perf_counter()
+            model = VAEGenerator(refine=refine, random_state=0).fit(X)
+            seconds.append(time.perf_counter() - started)
+        row = {"refine": str(refine), "fit 3500x20, s": float(np.median(seconds))}
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        started = time.perf_counter()
+        drawn = model.sample(1_000_000, random_state=0)
+        row["1000000 rows, s"] = time.perf_counter() - started
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        row["MiB above the rows drawn"] = round(peak / 1024 - drawn.nbytes / 2**20)
+        started = time.perf_counter()
+        model.score_samples(X)
+        row["score 3500 rows, s"] = time.perf_counter() - started
+        rows.append(row)
+        report(row)
+    save_part("generator_speed", {"machine": machine_line(), "rows": rows})
+
+
+def tell_speed(part):
+    return ["## Speed", part["machine"], markdown_table(part["rows"])]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_data_argument(parser)
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=32, help="of the image model")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    warnings.simplefilter("ignore")
+    RESULTS.mkdir(exist_ok=True)
+    if "tables" in args.only:
+        measure_tables(args.data, args.seeds)
+    if "downstream" in args.only:
+        measure_downstream(args.data, args.seeds)
+    if "images" in args.only:
+        measure_images(args.data, args.epochs)
+    if "speed" in args.only:
+        measure_speed()
+    tellers = {
+        "tables": tell_tables,
+        "downstream": tell_downstream,
+        "images": tell_images,
+        "speed": tell_speed,
+    }
+    parts = {name: load_part(f"generator_{name}") for name in SECTIONS}
+    blocks = [block for name, part in parts.items() if part for block in tellers[name](part)]
+    write_markdown("generator", "# Drawing rows", *blocks)
+
+
+if __name__ == "__main__":
+    main()
