@@ -20,7 +20,7 @@ FLOORS = [
         "skae.estimators._filling",
         "skae.estimators._generating",
     ],
-    ["skae.estimators._training"],
+    ["skae.estimators._training", "skae.estimators._drawing"],
     ["skae.estimators._doors"],
     [
         "skae._engine._build",
@@ -112,7 +112,7 @@ def test_siblings_do_not_import_each_other(path):
         f"skae.estimators.{name}"
         for name in (
             *("_base", "_core_training", "_doors", "_filling", "_generating"),
-            "_training",
+            *("_drawing", "_training"),
         )
     }
     assert siblings <= shared

@@ -1,6 +1,5 @@
 """The private half of the generator: its doors, its network, its prior, its draws."""
 
-import warnings
 from functools import partial
 from numbers import Integral
 
@@ -28,24 +27,20 @@ from skae._ratio import DRAWN_PER_ROW, DensityRatio
 from skae._scaling import Scaler
 from skae._targets import TargetedReader, Targets
 from skae.estimators._doors import checked
+from skae.estimators._drawing import ROWS_AT_ONCE, DrawingMixin
 from skae.estimators._training import MAX_LATENTS
 
 # Posteriors that the mixture is fitted to, and training rows kept for `evaluate`.
 MAX_ROWS_FOR_PRIOR, MAX_ROWS_KEPT = 10_000, 5_000
 # Gradients of the bound, in nats per row, are scaled down to this norm.
 MAX_NORM = 10.0
-# Rows drawn at once.
-ROWS_AT_ONCE = 2**16
-# Tables with fewer rows are not refined, nor are more rows looked at; and how many
-# candidates there are for a row.
-MIN_ROWS_TO_REFINE, MAX_ROWS_TO_REFINE, CANDIDATES_TO_REFINE = 200, 20_000, 8
-# Latents that are weighed against conditions, per row wanted, and at least and at most.
-CANDIDATES_PER_ROW, MIN_CANDIDATES, MAX_CANDIDATES = 20, 20_000, 200_000
-# Fewer effective candidates per row wanted, or fewer at all, are worth a warning.
-MIN_EFFECTIVE_SHARE, MIN_EFFECTIVE_SIZE = 0.5, 10
+# Tables with fewer rows are not refined, nor are more rows looked at.
+MIN_ROWS_TO_REFINE, MAX_ROWS_TO_REFINE = 200, 20_000
+# Draws that tell which target a row is most likely for.
+DRAWS_FOR_TARGETS = 8
 
 
-class GeneratingMixin:
+class GeneratingMixin(DrawingMixin):
     """Doors for mixed columns and targets, hooks of TrainingMixin, and draws."""
 
     _net_class = VariationalNet
@@ -116,22 +111,22 @@ class GeneratingMixin:
         """Rows as a dense array of numbers and codes."""
         return as_dense(self._check_rows(X, reset=False)).astype(np.float64)
 
-    def _encode_one(self, row, name):
-        """Latents of one row, which may come without its second axis."""
+    def _code_of_one(self, row, name):
+        """What is decoded of one row, which may come without its second axis."""
         table = row
         if not hasattr(row, "columns"):
             table = np.asarray(row)
             table = table[None] if table.ndim == 1 else table
         if len(table) != 1:
             raise ValueError(f"{name} must be one row; got {len(table)} rows.")
-        return self._encode(self._open(table)[0])
+        return self._code(self._open(table)[0])
 
     def _rows_out(self, numbers, give_back=None, like=None):
         """Rows in the container they came in; a frame keeps the index of the one given."""
         return self._columns.restore(numbers, like.index if hasattr(like, "iloc") else None)
 
     def _reconstruct(self, X):
-        return self._decode(self._encode(X))
+        return self._decode(*self._code(X))
 
     def __getstate__(self):
         # Training rows stay where they are.
@@ -303,17 +298,23 @@ class GeneratingMixin:
     # Twins of the public uses.
 
     def _log_density(self, rows, targets_are_told):
+        n_draws = self.n_importance_samples
         if not self.conditional:
-            return self._evidence(rows)[:, 0] + self._log_ratio(rows)
+            return self._evidence(rows, n_draws)[:, 0] + self._log_ratio(rows)
         if targets_are_told:
             groups = self._targets.groups(rows.right[:, 0])
-            told = self._evidence(rows)[np.arange(len(groups)), groups]
+            told = self._evidence(rows, n_draws)[np.arange(len(groups)), groups]
             return told + self._log_ratio(rows)
-        log_density = np.empty((rows.shape[0], len(self._targets.typical_)))
-        for group, code in enumerate(self._targets.typical_):
+        return logsumexp(self._joint_log_density(rows, n_draws), axis=1)
+
+    def _joint_log_density(self, rows, n_draws):
+        """Log-densities of rows and each target together."""
+        targets = self._targets
+        told = np.empty((rows.shape[0], len(targets.typical_)))
+        for group, code in enumerate(targets.typical_):
             given = SideBySide(rows.left, np.full((rows.shape[0], 1), code))
-            log_density[:, group] = self._evidence(given)[:, group] + self._log_ratio(given)
-        return logsumexp(log_density, axis=1, b=self._targets.shares_)
+            told[:, group] = self._evidence(given, n_draws)[:, group] + self._log_ratio(given)
+        return told + np.log(targets.shares_)
 
     def _log_ratio(self, rows):
         """What the network's log-densities miss, as far as the refiner knows."""
@@ -322,25 +323,34 @@ class GeneratingMixin:
         told = [self.refiner_.log_ratio(chunk) for _, chunk in row_chunks(rows)]
         return np.concatenate(told)
 
-    def _evidence(self, rows):
+    def _evidence(self, rows, n_draws):
         """Log-densities of rows under the network, for each group of targets."""
-        prior, n_draws = self._latent_prior(), self.n_importance_samples
+        prior = self._latent_prior()
         evidence = np.empty((rows.shape[0], len(self._group_weights)))
         for span, told in self.net_.evidence_rows(self._rows(rows), prior, n_draws):
             evidence[span] = told
         return evidence
 
-    def _decode(self, Z):
+    def _decode(self, Z, given=None):
+        """Most likely rows; without what the decoder is given, the most probable targets."""
+        if self.conditional:
+            Z = np.hstack([Z, self._targets_at(Z) if given is None else given])
         out = np.empty((len(Z), self.n_features_in_))
-        given = np.hstack([Z, self._likely_targets(Z)]) if self.conditional else Z
-        for rows, told in self.net_.decode_rows(given):
+        for rows, told in self.net_.decode_rows(Z):
             out[rows] = self._scaler.inverse_transform(told)
         return out
 
-    def _likely_targets(self, Z):
+    def _targets_at(self, Z):
         """What the decoder reads of the most probable targets at latents."""
         told = self.net_.prior_rows(Z, self._latent_prior()) + np.log(self._targets.shares_)
         return self._targets.columns(self._targets.typical_[told.argmax(axis=1)])
+
+    def _code(self, X):
+        """Latents of rows, and what the decoder reads of the targets they are likely for."""
+        if not self.conditional:
+            return self._encode(X), None
+        likely = self._joint_log_density(X, DRAWS_FOR_TARGETS).argmax(axis=1)
+        return self._encode(X), self._targets.columns(self._targets.typical_[likely])
 
     def _row_errors(self, X, n_latents=None):
         """Mean squared difference; a level that differs counts as one."""
@@ -357,128 +367,6 @@ class GeneratingMixin:
             errors[rows] = np.einsum("ij,ij->i", difference, difference) / n_both
         return errors
 
-    # Draws.
-
-    def _draw_latents(self, codes, rng):
-        """One latent for each target, from its mixture."""
-        z = rng.normal(size=(len(codes), self.n_components_))
-        if self.prior_ is None:
-            return z
-        groups = np.zeros(len(codes), dtype=int)
-        if self.conditional:
-            groups = self._targets.groups(codes)
-        cumulative = np.cumsum(self._group_weights, axis=1)[groups]
-        component = (rng.uniform(size=(len(groups), 1)) > cumulative[:, :-1]).sum(axis=1)
-        roots = np.linalg.cholesky(self.prior_.covariances_)
-        for c in np.unique(component):
-            z[component == c] = self.prior_.means_[c] + z[component == c] @ roots[c].T
-        return z
-
-    def _number_to_draw(self, n_samples, y):
-        """Number of rows, checked; that of `y` where one is told for each."""
-        if not isinstance(n_samples, Integral) or isinstance(n_samples, bool) or n_samples < 1:
-            raise ValueError(f"n_samples={n_samples!r} must be a positive integer.")
-        if y is not None and not self.conditional:
-            raise ValueError("y is given, but nothing was learned of it: conditional=False.")
-        if y is None or np.ndim(y) == 0:
-            return int(n_samples)
-        n_wanted = len(column_or_1d(y))
-        if n_samples not in (1, n_wanted):
-            raise ValueError(f"n_samples={n_samples} does not fit y, which has {n_wanted} values.")
-        return n_wanted
-
-    def _codes_to_draw(self, n_samples, y, rng):
-        """Codes of the targets that rows are drawn for; NaN without targets."""
-        if not self.conditional:
-            return np.full(n_samples, np.nan)
-        targets = self._targets
-        if y is None:
-            groups = rng.choice(len(targets.shares_), n_samples, p=targets.shares_)
-            return targets.typical_[groups]
-        return targets.codes(np.broadcast_to(column_or_1d(np.atleast_1d(y)), n_samples))
-
-    @property
-    def _n_candidates(self):
-        """How many rows are drawn for one that is given out."""
-        return 1 if self.refiner_ is None else CANDIDATES_TO_REFINE
-
-    def _draw(self, codes, cells, targets_are_told, rng):
-        """Rows for targets; of several candidates for each, one by how real it looks."""
-        several = np.repeat(codes, self._n_candidates)
-        rows = self._candidates(several, cells, rng, targets_are_told)
-        picked = np.arange(0, len(rows), self._n_candidates)
-        if self.refiner_ is not None:
-            # The largest of log-weights with Gumbel noise is a draw.
-            noisy = self.refiner_.log_ratio(rows) + rng.gumbel(size=len(rows))
-            picked = picked + noisy.reshape(len(codes), -1).argmax(axis=1)
-        return rows[picked, : self.n_features_in_]
-
-    def _candidates(self, codes, cells, rng, targets_are_told=False):
-        """Rows as the network draws them, beside the codes of their targets."""
-        if cells and targets_are_told:
-            z = np.empty((len(codes), self.n_components_))
-            for code in np.unique(codes):
-                here = codes == code
-                z[here], _ = self._latents_given(cells, codes[here], rng)
-        elif cells:  # which targets go with the conditions is found with the latents
-            z, codes = self._latents_given(cells, codes, rng)
-        else:
-            z = self._draw_latents(codes, rng)
-        X = np.empty((len(z), self.n_features_in_))
-        for span, drawn in self.net_.draw_rows(self._given(z, codes), rng.randint(2**31 - 1)):
-            X[span] = self._scaler.inverse_transform(drawn)
-        X[:, list(cells)] = list(cells.values())
-        return np.column_stack([X, codes]) if self.conditional else X
-
-    def _given(self, z, codes):
-        """Latents beside what the decoder reads of the targets."""
-        return np.hstack([z, self._targets.columns(codes)]) if self.conditional else z
-
-    def _condition_cells(self, conditions):
-        """Numbers and codes that `conditions` asks for, by column."""
-        if self.likelihood != "auto":
-            raise ValueError(
-                f"conditions need likelihood='auto'; got likelihood={self.likelihood!r}."
-            )
-        cells = {}
-        for name, value in _items(conditions):
-            j = self._column_number(name)
-            number = self._columns.number_of(self._columns.names[j], value)
-            reason = self._scaler.why_not(j, number)
-            if reason is not None:
-                raise ValueError(f"conditions: column {name!r} can not be {value!r}; {reason}.")
-            cells[j] = number
-        return cells
-
-    def _column_number(self, name):
-        names = self._columns.names
-        if not self._columns.is_frame and hasattr(self, "feature_names_in_"):
-            names = self.feature_names_in_.tolist()
-        if name not in names:
-            raise ValueError(f"conditions: there is no column {name!r}; columns are {names}.")
-        return names.index(name)
-
-    def _latents_given(self, cells, codes, rng):
-        """Latents (and targets) resampled by how likely they make the cells that are told."""
-        n_samples = len(codes)
-        n_candidates = np.clip(CANDIDATES_PER_ROW * n_samples, MIN_CANDIDATES, MAX_CANDIDATES)
-        codes = codes[rng.randint(n_samples, size=n_candidates)]
-        z = self._draw_latents(codes, rng)
-        row = self._scaler.partial_row(cells)
-        log_weights = self.net_.likelihood_rows(self._given(z, codes), row).astype(np.float64)
-        log_weights -= logsumexp(log_weights)
-        effective = float(np.exp(-logsumexp(2 * log_weights)))
-        n_wanted = n_samples // self._n_candidates
-        if effective < max(MIN_EFFECTIVE_SIZE, MIN_EFFECTIVE_SHARE * n_wanted):
-            warnings.warn(
-                f"Rows with these conditions are rare: {n_wanted} rows come from an effective "
-                f"sample of {effective:.0f} latents out of {n_candidates}, so many are alike.",
-                UserWarning,
-                stacklevel=5,
-            )
-        picked = rng.choice(n_candidates, n_samples, p=np.exp(log_weights))
-        return z[picked], codes[picked]
-
 
 def _some_rows(n_rows, at_most, sample_weight, rng):
     """Numbers of all rows, or of some of them; heavy ones several times if there are weights."""
@@ -488,17 +376,3 @@ def _some_rows(n_rows, at_most, sample_weight, rng):
     if n_rows <= at_most:
         return np.arange(n_rows)
     return np.sort(rng.choice(n_rows, at_most, replace=False))
-
-
-def _items(conditions):
-    """Names and values of a dict or of a frame of one row."""
-    if hasattr(conditions, "columns"):
-        if len(conditions) != 1:
-            raise ValueError(f"conditions must be one row; got {len(conditions)} rows.")
-        row = conditions.rows()[0] if hasattr(conditions, "rows") else conditions.iloc[0]
-        return list(zip(conditions.columns, list(row), strict=True))
-    if not hasattr(conditions, "items"):
-        raise TypeError(
-            f"conditions={conditions!r} must be a dict of columns to values, or a frame of one row."
-        )
-    return list(conditions.items())

@@ -10,11 +10,8 @@ from sklearn.utils.validation import check_is_fitted
 from skae._fidelity import fidelity
 from skae._sklearn import Interval, StrOptions, check_sample_weight
 from skae.estimators._base import BaseAutoencoder
-from skae.estimators._generating import (
-    CANDIDATES_TO_REFINE,
-    ROWS_AT_ONCE,
-    GeneratingMixin,
-)
+from skae.estimators._drawing import CANDIDATES_TO_REFINE, ROWS_AT_ONCE
+from skae.estimators._generating import GeneratingMixin
 
 
 class VAEGenerator(
@@ -307,9 +304,10 @@ class VAEGenerator(
         check_is_fitted(self)
         if not isinstance(n, Integral) or n < 2:
             raise ValueError(f"n={n!r} must be an integer of at least 2.")
-        ends = [self._encode_one(row, name) for row, name in ((a, "a"), (b, "b"))]
+        (z_a, given_a), (z_b, given_b) = self._code_of_one(a, "a"), self._code_of_one(b, "b")
         share = np.linspace(0.0, 1.0, n)[:, None]
-        return self.decode((1 - share) * ends[0] + share * ends[1])
+        given = (1 - share) * given_a + share * given_b if self.conditional else None
+        return self._rows_out(self._decode((1 - share) * z_a + share * z_b, given))
 
     # How likely rows are.
 
