@@ -1,7 +1,6 @@
 """How well new rows stand in for real ones."""
 
 import numpy as np
-from scipy.stats import rankdata
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -141,13 +140,10 @@ class _Spread:
 
 
 def _rank_correlations(X):
-    ranks = np.column_stack([rankdata(x, nan_policy="omit") for x in X.T])
-    ranks = np.where(np.isnan(ranks), np.nanmean(np.where(np.isnan(ranks), np.nan, ranks)), ranks)
-    ranks = ranks - ranks.mean(axis=0)
-    norms = np.linalg.norm(ranks, axis=0)
+    import pandas as pd
+
     # A column that does not vary goes along with nothing.
-    ranks = ranks / np.where(norms > 0, norms, 1.0)
-    return ranks.T @ ranks
+    return np.nan_to_num(pd.DataFrame(X).corr(method="spearman").to_numpy())
 
 
 def _some(rows, rng, at_most=MAX_ROWS):

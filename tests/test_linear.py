@@ -5,7 +5,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 
 from skae import _linear
-from skae._linear import fit_pca, fit_reduced_rank
+from skae._linear import ProbabilisticPCA, fit_pca, fit_reduced_rank
 
 
 @pytest.mark.parametrize("shape", [(120, 10), (8, 10), (10, 10), (2, 3), (5, 1)])
@@ -134,3 +134,26 @@ def test_reduced_rank_penalises_what_held_out_blocks_do_not_bear_out():
     blocks = fit_reduced_rank([(noisy[part], clean[part], weight) for part in parts], 60)
     assert np.abs(blocks.readers).sum() < 0.7 * np.abs(whole.readers).sum()
     assert_allclose(blocks.mean, whole.mean)
+
+
+# The normal latent model.
+
+
+def test_probabilistic_pca_has_the_covariance_of_the_rows():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(5000, 2)) @ rng.normal(size=(2, 6)) + 0.5 * rng.normal(size=(5000, 6))
+    model = ProbabilisticPCA.of(fit_pca(X, 6), 2, 6)
+    covariance = model.writers.T @ model.writers + np.diag(model.deviations**2)
+    np.testing.assert_allclose(covariance, np.cov(X.T), atol=0.04)
+    np.testing.assert_allclose(model.deviations, 0.5, atol=0.03)
+    # Posterior means and variances make standard normal latents together.
+    Z = (X - model.mean) @ model.readers.T
+    np.testing.assert_allclose(Z.var(axis=0) + np.exp(model.log_variances), 1, atol=0.02)
+
+
+def test_probabilistic_pca_with_more_latents_than_directions():
+    X = np.random.default_rng(0).normal(size=(50, 3))
+    model = ProbabilisticPCA.of(fit_pca(X, 3), 5, 3)
+    assert model.readers.shape == (5, 3)
+    assert (model.readers[3:] == 0).all()
+    assert (model.log_variances[3:] == 0).all()

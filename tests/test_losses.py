@@ -2,10 +2,20 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from scipy.stats import norm
 from sklearn.metrics import log_loss, mean_absolute_error, mean_squared_error
 
-from skae._engine._losses import CELL_LOSSES, Objective, mean_over_rows
+from skae._engine._losses import (
+    CELL_LOSSES,
+    EvidenceBound,
+    Objective,
+    interval_log_likelihood,
+    kl_to_standard_normal,
+    log_likelihood,
+    mean_over_rows,
+)
 from skae.networks._autoencoder import OutputLink
+from skae.networks._variational import BernoulliOutput, GaussianOutput, TableOutput
 
 IDENTITY = OutputLink("identity", np.zeros(3), np.ones(3))
 
@@ -104,3 +114,95 @@ def test_sparsity_kl_is_zero_at_its_target_only():
     assert penalty(0.01) > 0
     assert np.isfinite(penalty(0.0))
     assert np.isfinite(penalty(1 - 1e-12))
+
+
+# Likelihoods and the evidence bound.
+
+
+def interval_cells():
+    generator = torch.Generator().manual_seed(0)
+    low = torch.randn(60, dtype=torch.float64, generator=generator)
+    high = low + 2 * torch.rand(60, dtype=torch.float64, generator=generator)
+    low[:5], high[5:10] = -30.0, 30.0
+    low[10], high[10] = -30.0, 30.0
+    high[11:20] = low[11:20]
+    high[20:25] = low[20:25] + 1e-4
+    mean = torch.randn(60, dtype=torch.float64, generator=generator)
+    deviation = 0.05 + torch.rand(60, dtype=torch.float64, generator=generator)
+    return mean, deviation, low, high
+
+
+def test_interval_likelihood_is_the_normal_probability():
+    mean, deviation, low, high = interval_cells()
+    told = interval_log_likelihood(mean, deviation, low, high).numpy()
+    normal = norm(mean.numpy(), deviation.numpy())
+    share = normal.cdf(high.numpy()) - normal.cdf(low.numpy())
+    point = (low == high).numpy()
+    np.testing.assert_allclose(told[point], normal.logpdf(low.numpy())[point])
+    believable = ~point & (share > 1e-12)
+    np.testing.assert_allclose(told[believable], np.log(share[believable]), atol=1e-4)
+    assert told[10] == pytest.approx(0, abs=1e-6)  # all there is
+
+
+def test_interval_likelihood_has_the_right_gradient():
+    mean, deviation, low, high = interval_cells()
+    mean.requires_grad_()
+    deviation.requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda m, s: interval_log_likelihood(m, s, low, high), (mean, deviation)
+    )
+
+
+def test_far_intervals_have_finite_likelihoods_and_gradients():
+    mean = torch.tensor([0.0, 5.0, -5.0], requires_grad=True)
+    low, high = torch.tensor([-30.0, -30.0, 4.0]), torch.tensor([30.0, -4.0, 30.0])
+    told = interval_log_likelihood(mean, torch.full((3,), 0.02), low, high)
+    told.sum().backward()
+    assert torch.isfinite(told).all()
+    assert torch.isfinite(mean.grad).all()
+    assert mean.grad.tolist()[1] < 0 < mean.grad.tolist()[2]
+
+
+def test_divergence_of_known_means_and_variances():
+    code = torch.tensor([[1.0, -2.0, 0.0, np.log(4.0)], [0.0, 0.0, 0.0, 0.0]])
+    # 0.5 * (1 + 1 - 1 - 0) + 0.5 * (4 + 4 - 1 - log 4)
+    expected = [0.5 + 0.5 * (7 - np.log(4.0)), 0.0]
+    np.testing.assert_allclose(kl_to_standard_normal(code).numpy(), expected, rtol=1e-6)
+
+
+def test_the_warm_up_ends():
+    bound = EvidenceBound(beta=2.0, warmup=0.5)
+    bound.begin(8)
+    assert [bound.step() for _ in range(6)] == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
+    bound.begin(0)
+    assert bound.step() == 2.0
+
+
+def test_likelihood_of_a_row_of_scores_and_codes():
+    link = TableOutput(np.array([1.0, 0.5]), [3], n_continuous=1).requires_grad_(False)
+    output = torch.tensor([[0.3, -0.2, 0.1, 0.2, 0.3]])
+    row = torch.tensor([[9.0, 9, 9, 9, 9, 1.0, -1.0, 1.0, 0.5, 2.0, 0.7]])
+    deviation = link.deviation.numpy()
+    expected = (
+        norm(0.3, deviation[0]).logpdf(1.0)
+        + np.log(norm(-0.2, deviation[1]).cdf(0.5) - norm(-0.2, deviation[1]).cdf(-1.0))
+        + 0.3
+        - np.log(np.exp([0.1, 0.2, 0.3]).sum())
+        + 0.7
+    )
+    assert float(log_likelihood(link, output, row)) == pytest.approx(expected, rel=1e-5)
+    # A code of -1 and a wide interval say nothing.
+    row[0, [5, 7]], row[0, 9] = torch.tensor([-30.0, 30.0]), -1.0
+    row[0, [6, 8]] = torch.tensor([-30.0, 30.0])
+    assert float(log_likelihood(link, output, row)) == pytest.approx(0.7, abs=1e-6)
+
+
+def test_likelihood_of_bits_and_of_normal_cells():
+    output, x = torch.tensor([[0.0, 2.0]]), torch.tensor([[1.0, 0.0]])
+    told = float(log_likelihood(BernoulliOutput(True), output, x))
+    assert told == pytest.approx(np.log(0.5) + np.log(1 - 1 / (1 + np.exp(-2))), rel=1e-5)
+    link = GaussianOutput(np.array([1.0, 2.0]), log_slope=0.25).requires_grad_(False)
+    told = float(log_likelihood(link, output, x))
+    s = link.deviation.numpy()
+    assert told == pytest.approx(norm(0, s[0]).logpdf(1) + norm(2, s[1]).logpdf(0) + 0.25, rel=1e-5)
+    np.testing.assert_allclose(s, [1.0, 2.0], rtol=1e-5)

@@ -309,3 +309,69 @@ def test_a_class_is_no_network(digits):
 def test_channels_are_a_tuple(digits):
     with pytest.raises(ValueError, match=r"channels=4 must be a tuple of positive ints"):
         AutoencoderTransformer(2, network=ConvNetwork((1, 8, 8), 4)).fit(digits[:50])
+
+
+# Variational networks.
+
+
+def test_a_variational_start_is_probabilistic_pca():
+    from skae._engine._build import build_variational, make_output
+    from skae._linear import ProbabilisticPCA
+    from skae._scaling import Scaler
+
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 6)) @ rng.normal(size=(6, 6))
+    scaler = Scaler("standard").fit(X)
+    rows = scaler.transform(X)
+    pca = fit_pca(rows, 6)
+    linear = ProbabilisticPCA.of(pca, 3, 6, n_conditions=2)
+    link, slopes, biases = make_output("gaussian", scaler, linear.deviations, pca.mean, False)
+    module = build_variational(
+        MLPNetwork((8,)),
+        link,
+        6,
+        3,
+        linear=linear,
+        slopes=slopes,
+        biases=biases,
+        n_conditions=2,
+        seed=0,
+    )
+    x = torch.from_numpy(np.hstack([rows, np.ones((300, 2))]).astype("f"))
+    mean, log_variance = module.code(x).chunk(2, dim=1)
+    expected = (rows - pca.mean) @ linear.readers.T
+    assert_allclose(mean.detach().numpy(), expected, atol=1e-5)
+    assert_allclose(
+        log_variance.detach().numpy(), np.tile(linear.log_variances, (300, 1)), atol=1e-5
+    )
+    told = module.reconstruct(x).detach().numpy()
+    assert_allclose(told, expected @ linear.writers + pca.mean, atol=1e-5)
+
+
+def test_log_variances_are_clamped():
+    from skae.networks._variational import MAX_LOG_VARIANCE, ClampedEncoder
+
+    encoder = ClampedEncoder(nn.Linear(1, 4))
+    code = encoder(torch.tensor([[1e6], [-1e6]]))
+    assert code.shape == (2, 4)
+    assert code[:, 2:].abs().max() <= MAX_LOG_VARIANCE
+
+
+def test_draws_follow_the_outputs():
+    from skae.networks._variational import BernoulliOutput, TableOutput
+
+    draws = torch.Generator().manual_seed(0)
+    link = TableOutput(np.array([0.5]), [3], n_continuous=1)
+    output = torch.tensor([[2.0, 0.0, np.log(2.0), -20.0]]).expand(20_000, -1)
+    drawn = link.draw(output, draws)
+    assert drawn[:, 0].mean().item() == pytest.approx(2, abs=0.02)
+    assert drawn[:, 0].std().item() == pytest.approx(0.5, abs=0.02)
+    shares = drawn[:, 1].long().bincount(minlength=3) / 20_000
+    assert_allclose(shares.numpy(), [1 / 3, 2 / 3, 0], atol=0.02)
+    assert link(output)[0].tolist() == [2.0, 1.0]
+    bits = BernoulliOutput(is_binary=True).draw(torch.full((5000, 1), np.log(3.0)), draws)
+    assert bits.mean().item() == pytest.approx(0.75, abs=0.03)
+    assert BernoulliOutput(is_binary=False).draw(torch.zeros(2, 1), draws).tolist() == [
+        [0.5],
+        [0.5],
+    ]

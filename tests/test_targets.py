@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from skae._targets import TargetedReader, Targets
+
+
+def test_classes_are_indicators():
+    targets = Targets().fit(np.array(["b", "a", "b", "b"]))
+    assert targets.classes_.tolist() == ["a", "b"]
+    assert targets.shares_.tolist() == [0.25, 0.75]
+    codes = targets.codes(["b", "a"])
+    assert targets.columns(codes).tolist() == [[0, 1], [1, 0]]
+    assert targets.groups(codes).tolist() == [1, 0]
+    assert targets.columns(np.array([np.nan])).tolist() == [[0, 0]]
+    with pytest.raises(ValueError, match=r"'c'.*allowed are \['a', 'b'\]"):
+        targets.codes(["c"])
+
+
+def test_numbers_are_scaled_and_binned():
+    y = np.random.default_rng(0).normal(5, 2, size=1000)
+    targets = Targets().fit(y)
+    assert targets.n_columns == 1
+    told = targets.columns(targets.codes(y))
+    assert told.mean() == pytest.approx(0, abs=1e-5)
+    assert told.std() == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(targets.shares_, 0.1, atol=0.02)
+    assert (np.diff(targets.typical_) > 0).all()
+    np.testing.assert_array_equal(targets.groups(targets.typical_), np.arange(10))
+    with pytest.raises(ValueError, match="finite numbers"):
+        targets.codes([np.nan])
+
+
+def test_numbers_that_mostly_coincide():
+    y = np.r_[np.zeros(900), np.linspace(0.1, 0.95, 100)]
+    targets = Targets().fit(y)
+    assert targets.shares_.sum() == pytest.approx(1)
+    assert (targets.shares_ > 0).all()
+    assert targets.groups(y).max() == len(targets.typical_) - 1
+
+
+def test_weights_move_shares():
+    targets = Targets().fit(np.array([0, 1]), sample_weight=[1.0, 3.0])
+    assert targets.shares_.tolist() == [0.25, 0.75]
+
+
+def test_a_reader_of_targets():
+    class Doubled:
+        def transform(self, X):
+            return 2 * X
+
+    targets = Targets().fit(np.array([0, 1, 1]))
+    rows = TargetedReader(Doubled(), targets).transform(np.array([[3.0, 1.0]]))
+    assert rows.tolist() == [[6, 0, 1]]
