@@ -10,6 +10,7 @@ demo: $(STAMP)
 	$(BIN)/python examples/demo.py --output demo
 	$(BIN)/python examples/demo_outliers.py --output demo
 	$(BIN)/python examples/demo_denoising.py --output demo
+	$(BIN)/python examples/demo_generator.py --output demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
@@ -29,6 +30,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/bench_outliers.py
 	$(BIN)/python benchmarks/bench_known_outliers.py
 	$(BIN)/python benchmarks/bench_denoise.py
+	$(BIN)/python benchmarks/bench_generator.py
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info

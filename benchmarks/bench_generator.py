@@ -68,9 +68,10 @@ def tables(data):
         X = X[:, X.std(axis=0) > 0]
         if MIN_COLUMNS <= X.shape[1] <= MAX_COLUMNS:
             X = X[np.random.default_rng(0).permutation(len(X))[:MAX_ROWS]]
-            yield path.stem, pd.DataFrame(X)
+            frame = pd.DataFrame(X).rename(columns=str)
+            yield path.stem, frame
             if path.stem == "campaign":
-                yield "campaign, levels", with_levels(pd.DataFrame(X))
+                yield "campaign, levels", with_levels(frame)
     X = load_breast_cancer(as_frame=True).frame
     yield "breast_cancer", X.drop(columns="target")
     levels = X.assign(target=X["target"].map({0: "malignant", 1: "benign"}))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.sparse import issparse
 from scipy.special import ndtr, ndtri
 
 from skae._chunks import as_dense
@@ -215,11 +216,11 @@ class Ranks:
     def fit(self, X, sample_weight=None, seed=0):
         """Learn the distributions of the columns from all rows, or a sample of them."""
         rows, weight = self._sample(X, sample_weight, seed)
-        missing = np.isnan(rows)
         self.columns_, self.gaps_ = {}, {}
         self.level_shares_ = []
         for j, n_levels in enumerate(self.n_levels):
-            gap, x = missing[:, j], rows[:, j]
+            x = as_dense(rows[:, [j]])[:, 0].astype(np.float64, copy=False)
+            gap = np.isnan(x)
             if n_levels:
                 codes = np.where(gap, n_levels, x).astype(int)
                 mass = np.bincount(codes, weight, minlength=n_levels + bool(gap.any()))
@@ -243,7 +244,8 @@ class Ranks:
             draws = np.random.RandomState(seed)
             kept = np.sort(draws.choice(n_rows, n_kept, replace=False))
             X, weight = X[kept], weight[kept]
-        return as_dense(X).astype(np.float64, copy=False), weight
+        # Columns are read one by one: a sparse table is never dense as a whole.
+        return X.tocsc() if issparse(X) else X, weight
 
     # Layout of a row: [scores | levels | lower ends | upper ends | codes | slope].
 

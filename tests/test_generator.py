@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
 from sklearn.model_selection import GridSearchCV
@@ -543,6 +544,15 @@ def test_memory_maps_and_sparse_rows(tmp_path):
     for same in (np.load(path, mmap_mode="r"), csr_matrix(X)):
         model = quick(max_epochs=2).fit(same)
         np.testing.assert_allclose(model.score_samples(same), expected, atol=1e-4)
+
+
+def test_tensors_come_back_as_tensors():
+    torch = pytest.importorskip("torch")
+    X = torch.from_numpy(load_iris().data)
+    with config_context(array_api_dispatch=True):
+        model = quick(max_epochs=2).fit(X)
+        for told in (model.transform(X), model.reconstruct(X), model.score_samples(X)):
+            assert isinstance(told, torch.Tensor)
 
 
 # The report.

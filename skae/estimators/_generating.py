@@ -13,7 +13,7 @@ from sklearn.utils.validation import (
 )
 
 from skae._chunks import SideBySide, as_dense, row_chunks, value_range
-from skae._defaults import Generation
+from skae._defaults import MIN_WIDE_COLUMNS, Generation
 from skae._engine._build import build_variational, is_ours, make_output, pca_of_rows
 from skae._engine._losses import EvidenceBound
 from skae._engine._noise import Corruption
@@ -31,7 +31,7 @@ from skae.estimators._drawing import ROWS_AT_ONCE, DrawingMixin
 from skae.estimators._training import MAX_LATENTS
 
 # Posteriors that the mixture is fitted to, and training rows kept for `evaluate`.
-MAX_ROWS_FOR_PRIOR, MAX_ROWS_KEPT = 10_000, 5_000
+MAX_ROWS_FOR_PRIOR, MAX_ROWS_KEPT, MAX_CELLS_KEPT = 10_000, 5_000, 2**21
 # Gradients of the bound, in nats per row, are scaled down to this norm.
 MAX_NORM = 10.0
 # Tables with fewer rows are not refined, nor are more rows looked at.
@@ -121,9 +121,11 @@ class GeneratingMixin(DrawingMixin):
             raise ValueError(f"{name} must be one row; got {len(table)} rows.")
         return self._code(self._open(table)[0])
 
-    def _rows_out(self, numbers, give_back=None, like=None):
+    def _rows_out(self, numbers, give_back=lambda out: out, like=None):
         """Rows in the container they came in; a frame keeps the index of the one given."""
-        return self._columns.restore(numbers, like.index if hasattr(like, "iloc") else None)
+        if self._columns.is_frame:
+            return self._columns.restore(numbers, like.index if hasattr(like, "iloc") else None)
+        return give_back(self._columns.restore(numbers))
 
     def _reconstruct(self, X):
         return self._decode(*self._code(X))
@@ -227,13 +229,18 @@ class GeneratingMixin(DrawingMixin):
     def _learn_around(self, X, sample_weight):
         rng = np.random.RandomState(self._draw_seed)
         self._learn_prior(X, sample_weight, rng)
-        kept = _some_rows(X.shape[0], MAX_ROWS_KEPT, None, rng)
+        n_kept = min(MAX_ROWS_KEPT, max(100, MAX_CELLS_KEPT // X.shape[1]))
+        kept = _some_rows(X.shape[0], n_kept, None, rng)
         cells = X.left if self.conditional else X
         self._rows_kept = as_dense(cells[kept]).astype(np.float64)
         self.refiner_ = None
         wanted = self.refine
         if wanted == "auto":
-            wanted = self.likelihood == "auto" and X.shape[0] >= MIN_ROWS_TO_REFINE
+            wanted = (
+                self.likelihood == "auto"
+                and X.shape[0] >= MIN_ROWS_TO_REFINE
+                and self.n_features_in_ < MIN_WIDE_COLUMNS
+            )
         if wanted:
             self.refiner_ = self._learn_ratio(X, sample_weight, rng)
 

@@ -46,7 +46,7 @@ class VAEGenerator(
         Whether gradient-boosted trees learn to tell real rows from drawn ones, and correct
         for what they see [4]_: of 8 candidates one is drawn, by its odds of being real,
         which join the density, too. ``"auto"`` is True for ``likelihood="auto"`` from 200
-        rows on. Without it, draws take an eighth of the time.
+        rows on and below 256 columns. Without it, draws take an eighth of the time.
     beta : float, default=1.0
         Factor of the divergence of posteriors from the prior in training. Only 1 bounds
         the likelihood.
