@@ -316,6 +316,7 @@ def measure_images(data, epochs):
     started = time.perf_counter()
     model.fit(X)
     seconds = time.perf_counter() - started
+    draw_digits(model, T)
     few = model.set_params(n_importance_samples=1).elbo(T)
     weighted = model.set_params(n_importance_samples=100).score(T[:2000])
     row = {
@@ -331,6 +332,25 @@ def measure_images(data, epochs):
     save_part("generator_images", {"machine": machine_line(), "rows": [row]})
 
 
+def draw_digits(model, T):
+    """Drawn digits, and walks between two test digits, as a picture."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    drawn = model.sample(60, random_state=0)
+    walks = np.vstack([model.interpolate(T[2 * i], T[2 * i + 1], 10) for i in range(4)])
+    images = np.vstack([drawn, walks]).reshape(10, 10, 28, 28)
+    figure, axes = plt.subplots(2, 1, figsize=(6, 6.5), height_ratios=[6, 4], layout="constrained")
+    parts = {"Drawn digits": images[:6], "Walks from one test digit to another": images[6:]}
+    for ax, (title, part) in zip(axes, parts.items(), strict=True):
+        ax.imshow(part.transpose(0, 2, 1, 3).reshape(-1, 280), cmap="gray_r", vmin=0, vmax=1)
+        ax.set(xticks=[], yticks=[], title=title)
+    figure.savefig(RESULTS / "generator_digits.png", dpi=110)
+    plt.close(figure)
+
+
 def tell_images(part):
     return [
         "## MNIST",
@@ -339,6 +359,7 @@ def tell_images(part):
         "digits are drawn once (seed 0). The ELBO is of all 10000 with one draw each, the "
         "importance-weighted bounds of 2000 shuffled ones.",
         markdown_table(part["rows"]),
+        "![Drawn digits, and walks between test digits](generator_digits.png)",
     ]
 
 

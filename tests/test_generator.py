@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from joblib import Parallel, delayed
 from scipy.stats import multivariate_normal
 from sklearn import config_context
 from sklearn.base import clone
@@ -544,6 +545,54 @@ def test_memory_maps_and_sparse_rows(tmp_path):
     for same in (np.load(path, mmap_mode="r"), csr_matrix(X)):
         model = quick(max_epochs=2).fit(same)
         np.testing.assert_allclose(model.score_samples(same), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("backend", ["threading", "loky"])
+def test_same_bits_from_threads_and_processes(backend, frame):
+    model = quick(max_epochs=2).fit(frame)
+    expected = model.score_samples(frame), model.sample(50, random_state=0)
+
+    def told(_):
+        return model.score_samples(frame), model.sample(50, random_state=0)
+
+    for scores, rows in Parallel(n_jobs=2, backend=backend)(delayed(told)(i) for i in range(3)):
+        np.testing.assert_array_equal(scores, expected[0])
+        pd.testing.assert_frame_equal(rows, expected[1])
+
+
+def test_global_generators_are_left_alone(frame):
+    import torch
+
+    before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
+    quick(max_epochs=2).fit(frame).sample(5, random_state=0)
+    np.testing.assert_array_equal(np.random.get_state()[1], before[0])  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), before[1])
+
+
+def test_a_fit_that_fails_leaves_the_earlier_one(frame):
+    model = quick(max_epochs=2).fit(frame)
+    expected = model.sample(20, random_state=0)
+    for bad in (frame.assign(age=np.inf), frame.iloc[:1]):
+        for fit in (model.fit, model.partial_fit):
+            if fit == model.partial_fit and len(bad) == 1:
+                continue  # one row is enough to go on
+            with pytest.raises(ValueError, match=r"infinity|minimum of 2"):
+                fit(bad)
+    pd.testing.assert_frame_equal(model.sample(20, random_state=0), expected)
+
+
+def test_rows_without_weight_are_absent():
+    X = np.random.default_rng(0).normal(size=(80, 3))
+    X_more = np.r_[X, 100 + X[:5]]
+    weight = np.r_[np.ones(80), np.zeros(5)]
+    a, b = quick().fit(X), quick().fit(X_more, sample_weight=weight)
+    np.testing.assert_array_equal(a.sample(9, random_state=0), b.sample(9, random_state=0))
+
+
+def test_latents_come_as_frames_on_request(fitted, frame):
+    Z = clone(fitted).set_output(transform="pandas").set_params(max_epochs=1).fit_transform(frame)
+    assert list(Z.columns)[:2] == ["vaegenerator0", "vaegenerator1"]
+    assert Z.index.equals(frame.index)
 
 
 def test_tensors_come_back_as_tensors():
