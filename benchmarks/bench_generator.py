@@ -277,7 +277,11 @@ def measure_downstream(data, n_seeds):
             model = VAEGenerator(conditional=True, random_state=seed).fit(X[train], y[train])
             drawn = model.sample(y=y[train], random_state=seed)
             row["drawn given y"] = trees.fit(drawn, y[train]).score(X[test], y[test])
-            frame = pd.DataFrame(X[train]).assign(y=[f"class {label}" for label in y[train]])
+            frame = (
+                pd.DataFrame(X[train])
+                .rename(columns=str)
+                .assign(y=[f"class {label}" for label in y[train]])
+            )
             both = VAEGenerator(random_state=seed).fit(frame).sample(len(train), random_state=seed)
             told = both["y"].str.removeprefix("class ").astype(int)
             trees.fit(both.drop(columns="y").to_numpy(), told)

@@ -35,7 +35,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from skae import VAEGenerator
 
-RARE, N_RARE, N_SPLITS = 8, 12, 4
+RARE, N_RARE, N_SPLITS = 8, 12, 5
 
 CLASSIFIERS = {
     "gradient boosting": lambda seed: HistGradientBoostingClassifier(
@@ -92,15 +92,16 @@ def draw(scores, path):
     figure, ax = plt.subplots(figsize=(8, 4), layout="constrained")
     places = np.arange(len(CLASSIFIERS))
     for i, name in enumerate(TREATMENTS):
-        means = scores[i].mean(axis=1)
-        bars = ax.bar(places + 0.27 * (i - 1), means, 0.25, label=name)
+        means, errors = scores[i].mean(axis=1), scores[i].std(axis=1) / np.sqrt(N_SPLITS)
+        bars = ax.bar(places + 0.27 * (i - 1), means, 0.25, yerr=errors, label=name)
         ax.bar_label(bars, fmt="%.2f", padding=2)
     ax.set(
         xticks=places,
         xticklabels=list(CLASSIFIERS),
-        ylim=(0, 1.05),
+        ylim=(0, 1.15),
         ylabel=f"F1 of the rare {RARE} on test rows",
-        title=f"{N_RARE} training rows of the digit {RARE}, about 90 of each other",
+        title=f"{N_RARE} training rows of the digit {RARE}, about 90 of every other digit\n"
+        f"(means of {N_SPLITS} splits, bars: standard error)",
     )
     ax.legend(loc="upper center", ncols=3)
     figure.savefig(path, dpi=110)

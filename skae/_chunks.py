@@ -42,6 +42,10 @@ class SideBySide:
         self.shape = (left.shape[0], left.shape[1] + right.shape[1])
         self.dtype = left.dtype
 
+    def rows(self, selection):
+        """Some of the rows, still side by side."""
+        return SideBySide(self.left[selection], self.right[selection])
+
     def __getitem__(self, selection):
         return np.hstack([as_dense(self.left[selection]), as_dense(self.right[selection])])
 

@@ -58,7 +58,10 @@ def two_sample_auroc(a, b, is_code, rng):
         return np.nan
     X = np.vstack([a, b])
     told = np.r_[np.zeros(len(a)), np.ones(len(b))]
+    kept = ~np.isnan(X).all(axis=0)  # the trees refuse a column without any value
+    X, is_code = X[:, kept], is_code[kept]
     trees = HistGradientBoostingClassifier(
+        min_samples_leaf=min(20, max(1, len(X) // 10)),  # few rows would stay in one leaf
         categorical_features=is_code & (np.nanmax(X, axis=0, initial=0) < MAX_LEVELS),
         random_state=rng.randint(2**31 - 1),
     )

@@ -1,5 +1,6 @@
 """Tables of mixed columns to numbers and back, in the container they came in."""
 
+import warnings
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -8,7 +9,11 @@ import numpy as np
 from scipy.sparse import issparse
 
 # What pandas calls objects that are all numbers.
-NUMBERS = {"integer", "floating", "mixed-integer-float", "boolean", "decimal", "empty"}
+NUMBERS = {"integer", "floating", "mixed-integer-float", "decimal", "empty"}
+# Integers beyond this are not told apart as floats.
+MAX_INTEGER = 2**53
+# A column with more levels than this share of the rows (where there are so many) names rows.
+MAX_LEVEL_SHARE, MIN_ROWS_TO_WARN = 0.5, 100
 
 
 @dataclass
@@ -23,7 +28,9 @@ class Column:
     levels : list or None
         Levels that are coded, for columns that are no numbers.
     origin, tick : int
-        First date and what all dates are multiples of, in nanoseconds, for dates.
+        First date and what all dates are multiples of, in units of the dtype, for dates.
+    is_whole : bool
+        Whether objects are integers.
     """
 
     name: Any
@@ -31,6 +38,7 @@ class Column:
     levels: list | None = None
     origin: int | None = None
     tick: int | None = None
+    is_whole: bool = False
 
     @classmethod
     def of(cls, series):
@@ -42,14 +50,25 @@ class Column:
             present = series.cat.remove_unused_categories().cat.categories
             return describe(levels=list(present))
         if _is_time(series.dtype):
-            stamps = _nanoseconds(series.dropna())
+            stamps = _stamps(series.dropna())
             origin = int(stamps.min()) if len(stamps) else 0
             return describe(origin=origin, tick=max(1, int(np.gcd.reduce(stamps - origin))))
+        if pd.api.types.is_complex_dtype(series.dtype):
+            raise ValueError(f"Complex data not supported: column {series.name!r} of X.")
         if pd.api.types.is_numeric_dtype(series.dtype):
             return describe()
-        if pd.api.types.infer_dtype(series, skipna=True) in NUMBERS:
-            return describe()
-        return describe(levels=_sorted(_unique(series)))
+        kind = pd.api.types.infer_dtype(series, skipna=True)
+        if kind in NUMBERS:
+            return describe(is_whole=kind == "integer")
+        levels = _unique(series)
+        if len(series) >= MIN_ROWS_TO_WARN and len(levels) > MAX_LEVEL_SHARE * len(series):
+            warnings.warn(
+                f"Column {series.name!r} of X holds {len(levels)} levels in {len(series)} rows, "
+                "and drawn rows will repeat them. If it names rows, leave it out.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return describe(levels=_sorted(levels))
 
     def to_numbers(self, series):
         """Numbers, ticks or codes; NaN where a cell is missing."""
@@ -62,14 +81,20 @@ class Column:
             if unknown.any():
                 raise ValueError(
                     f"Column {self.name!r} of X holds {series[unknown].iloc[0]!r}, which it did "
-                    f"not in fit; allowed are {_listed(self.levels)}."
+                    f"not in fit; allowed are {_listed(self.levels)}. Pool rare levels before."
                 )
             return np.where(missing, np.nan, codes)
         if self.origin is not None:
-            if not _is_time(series.dtype):
+            if series.dtype != object and getattr(series.dtype, "kind", "") != self.dtype.kind:
                 raise TypeError(f"Column {self.name!r} of X must hold dates; got {series.dtype}.")
+            try:
+                series = series.astype(self.dtype)  # units and time zones as in fit
+            except (TypeError, ValueError) as error:
+                raise type(error)(
+                    f"Column {self.name!r} of X must hold dates as in fit: {error}"
+                ) from error
             numbers = np.full(len(series), np.nan)
-            numbers[~missing] = (_nanoseconds(series[~missing]) - self.origin) / self.tick
+            numbers[~missing] = (_stamps(series[~missing]) - self.origin) / self.tick
             return numbers
         try:
             numbers = series.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -77,6 +102,13 @@ class Column:
             raise type(error)(
                 f"Column {self.name!r} of X must hold numbers, as it did in fit: {error}"
             ) from error
+        if pd.api.types.is_integer_dtype(series.dtype) and np.nanmax(np.abs(numbers), initial=0) > (
+            MAX_INTEGER
+        ):
+            raise ValueError(
+                f"Column {self.name!r} of X holds integers beyond 2**53, which are not told apart "
+                "as floats; subtract a constant, or make them strings."
+            )
         if np.isinf(numbers).any():
             raise ValueError(f"Column {self.name!r} of X contains infinity; allowed is NaN.")
         return numbers
@@ -94,11 +126,13 @@ class Column:
             known = ~np.isnan(numbers)
             stamps = np.full(len(numbers), np.iinfo(np.int64).min)  # which stands for NaT
             stamps[known] = self.origin + np.rint(numbers[known]).astype(np.int64) * self.tick
-            return _from_nanoseconds(series(stamps), self.dtype)
+            return _from_stamps(stamps, self.dtype, series)
         if pd.api.types.is_bool_dtype(self.dtype):
             numbers = np.where(np.isnan(numbers), np.nan, numbers > 0.5)
         elif pd.api.types.is_integer_dtype(self.dtype):
             numbers = np.rint(numbers)
+        if self.is_whole:
+            return series([None if np.isnan(n) else round(n) for n in numbers], dtype=self.dtype)
         return series(numbers).astype(self.dtype)
 
     def number_of(self, value):
@@ -114,6 +148,14 @@ class Column:
                     f"Column {self.name!r} can not be {value!r}; allowed are dates: {error}"
                 ) from error
         return float(self.to_numbers(cell)[0])
+
+    def told(self, number):
+        """A number as a value of the column, in words."""
+        import pandas as pd
+
+        if self.origin is None:
+            return f"{number:g}"
+        return str(self.restore(np.array([number]), pd.RangeIndex(1)).iloc[0])
 
 
 class PlainColumns:
@@ -140,6 +182,10 @@ class PlainColumns:
         except (TypeError, ValueError):
             raise ValueError(f"Column {name!r} can not be {value!r}; it holds numbers.") from None
 
+    def told(self, j, number):
+        """A number in words."""
+        return f"{number:g}"
+
     def restore(self, numbers, index=None):
         """Rows of the dtype that they came in."""
         if self.dtype.kind == "b":
@@ -165,6 +211,9 @@ class Columns:
         self.schema = dict(X.schema) if self.container == "polars" else None
         frame = _to_pandas(X, self.container)
         self.index = frame.columns
+        if not self.index.is_unique:
+            twice = self.index[self.index.duplicated()][0]
+            raise ValueError(f"X has several columns {twice!r}; names must differ.")
         self.columns = [Column.of(frame.iloc[:, j]) for j in range(frame.shape[1])]
 
     @property
@@ -180,11 +229,18 @@ class Columns:
         """The number, tick or code of a value of a column."""
         return self.columns[self.names.index(name)].number_of(value)
 
+    def told(self, j, number):
+        """A number as a value of its column, in words."""
+        return self.columns[j].told(number)
+
     def to_numbers(self, X):
         """Rows as one array of numbers, ticks and codes."""
         frame = _to_pandas(X, _container(X))
         cells = [c.to_numbers(frame.iloc[:, j]) for j, c in enumerate(self.columns)]
-        return np.column_stack(cells) if cells else np.empty(frame.shape)
+        if not cells:
+            return np.empty(frame.shape)
+        single = all(column.dtype == np.float32 for column in self.columns)
+        return np.column_stack(cells).astype(np.float32 if single else np.float64, copy=False)
 
     def restore(self, numbers, index=None):
         """Rows in the container, and with the dtypes, that they came in."""
@@ -271,22 +327,15 @@ def _is_time(dtype):
     return getattr(dtype, "kind", "") in "mM" and hasattr(dtype, "kind")
 
 
-def _nanoseconds(series):
-    import pandas as pd
-
-    if series.dtype.kind == "m":
-        return series.astype("timedelta64[ns]").to_numpy().view(np.int64)
-    if isinstance(series.dtype, pd.DatetimeTZDtype):
+def _stamps(series):
+    """Dates as integers, in the unit of their dtype."""
+    if hasattr(series.dtype, "tz"):
         series = series.dt.tz_convert("UTC").dt.tz_localize(None)
-    return series.astype("datetime64[ns]").to_numpy().view(np.int64)
+    return series.to_numpy().view(np.int64)
 
 
-def _from_nanoseconds(stamps, dtype):
-    import pandas as pd
-
-    if dtype.kind == "m":
-        return stamps.astype("timedelta64[ns]").astype(dtype)
-    stamps = stamps.astype("datetime64[ns]")
-    if isinstance(dtype, pd.DatetimeTZDtype):
-        return stamps.dt.tz_localize("UTC").dt.tz_convert(dtype.tz).astype(dtype)
-    return stamps.astype(dtype)
+def _from_stamps(stamps, dtype, series):
+    if not hasattr(dtype, "tz"):
+        return series(stamps.view(dtype))
+    utc = series(stamps.view(f"datetime64[{dtype.unit}]"))
+    return utc.dt.tz_localize("UTC").dt.tz_convert(dtype.tz)

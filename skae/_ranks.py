@@ -22,6 +22,8 @@ MAX_ROWS, MAX_CELLS = 100_000, 2**25
 ATOM_SHARE, ATOM_ROWS = 0.01, 5
 # Values that are multiples of a power of ten down to this one keep to it.
 MAX_DECIMALS = 6
+# So many values are told one by one where another is asked for.
+MAX_VALUES_TOLD = 3
 # Values from knot to knot of a curve, at least.
 LEAST_STRIDE = 3
 
@@ -37,12 +39,14 @@ class Grid:
     @classmethod
     def of(cls, values):
         """The coarsest grid with at most six decimals, or None."""
+        is_single = np.array_equal(values.astype(np.float32), values)
+        precision = np.float32 if is_single else np.float64
         for decimals in range(MAX_DECIMALS + 1):
             scaled = values * 10.0**decimals
             if np.abs(scaled).max() >= 2**53:
                 return None
             whole = np.rint(scaled)
-            if np.array_equal(whole / 10.0**decimals, values):
+            if np.array_equal((whole / 10.0**decimals).astype(precision), values):
                 steps = np.diff(whole.astype(np.int64))
                 step = int(np.gcd.reduce(steps)) if len(steps) else 1
                 return cls(int(whole[0]), step, decimals)
@@ -81,6 +85,9 @@ class RankedColumn:
         self.n_rows = len(x)
         self.values, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
         mass = np.bincount(inverse.ravel(), weight)
+        # Next to nothing is nothing: its interval would have no width.
+        kept = np.diff(np.cumsum(mass) / mass.sum(), prepend=0.0) > 0
+        self.values, counts, mass = self.values[kept], counts[kept], mass[kept]
         self.shares = np.concatenate([[0.0], np.cumsum(mass) / mass.sum()])
         self.shares[-1] = 1.0
         self.is_atom = _atoms(counts)
@@ -182,7 +189,8 @@ class RankedColumn:
 
     def values_of(self, scores):
         """Values that have these scores."""
-        x = np.interp(ndtr(scores), *self.quantiles)
+        # Steps between huge values overflow in the interpolation.
+        x = np.clip(np.interp(ndtr(scores), *self.quantiles), *self.values[[0, -1]])
         # A column of atoms is on its grid already.
         return x if self.grid is None or self.is_atom.all() else self.grid.snap(x)
 
@@ -304,6 +312,7 @@ class Ranks:
         """Centred and scaled indicators of the levels, and codes."""
         of_codes = np.flatnonzero(self.n_levels)
         codes = np.where(missing[:, of_codes], self.n_levels[of_codes], X[:, of_codes])
+        codes[codes >= self.level_counts] = -1  # a gap where there was none says nothing
         indicators = [
             (codes[:, [i]] == np.arange(len(shares))) - shares
             for i, shares in enumerate(self.level_shares_)
@@ -329,8 +338,11 @@ class Ranks:
         codes[[j not in cells for j in np.flatnonzero(self.n_levels)]] = -1
         return row
 
-    def why_not(self, j, x):
-        """What column `j` can hold instead of `x`; None if it can hold that."""
+    def why_not(self, j, x, tell):
+        """What column `j` can hold instead of `x`, in words; None if it can hold that.
+
+        `tell` puts numbers of the column into words.
+        """
         if np.isnan(x):
             of_codes = np.flatnonzero(self.n_levels).tolist()
             if self.n_levels[j]:
@@ -345,9 +357,12 @@ class Ranks:
         column = self.columns_[j]
         if column.can_hold(x):
             return None
+        if len(column.values) <= MAX_VALUES_TOLD:
+            return "allowed is " + " or ".join(map(tell, column.values))
         low, high = column.values[[0, -1]]
-        steps = "" if column.grid is None else f" in steps of {column.grid.width:g}"
-        return f"allowed is [{low:g}, {high:g}]{steps}"
+        if low <= x <= high:
+            return f"values go from {tell(low)} to {tell(low + column.grid.width)} and so on"
+        return f"allowed is {tell(low)} to {tell(high)}"
 
     def inverse_transform(self, drawn):
         """Numbers and codes of scores and codes, side by side; what is missing is NaN."""

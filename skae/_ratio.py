@@ -34,21 +34,27 @@ class DensityRatio:
         X = np.vstack([real, drawn])
         is_real = np.repeat([1, 0], [len(real), len(drawn)])
         few = np.nanmax(X, axis=0, initial=0.0) < MAX_LEVELS
+        # The trees refuse a column without any value.
+        self.kept_ = ~np.isnan(X).all(axis=0)
         self.classifier_ = HistGradientBoostingClassifier(
             max_iter=MAX_TREES,
             early_stopping=True,
-            categorical_features=is_code & few,
+            categorical_features=(is_code & few)[self.kept_],
             random_state=seed,
         ).fit(
-            X,
+            X[:, self.kept_],
             is_real,
             sample_weight=np.r_[weight / weight.sum(), np.full(len(drawn), 1 / len(drawn))],
         )
         self.log_mean_ = 0.0
-        self.log_mean_ = float(np.log(np.exp(self.log_ratio(drawn)).mean()))
+        return self
+
+    def calibrate(self, drawn):
+        """Make the mean ratio of drawn rows, others than those of ``fit``, one."""
+        self.log_mean_ += float(np.log(np.exp(self.log_ratio(drawn)).mean()))
         return self
 
     def log_ratio(self, X):
         """Logarithm of real over drawn density, per row."""
-        told = self.classifier_.decision_function(X)
+        told = self.classifier_.decision_function(X[:, self.kept_])
         return np.clip(told, -MAX_LOG_RATIO, MAX_LOG_RATIO) - self.log_mean_

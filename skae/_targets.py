@@ -5,6 +5,8 @@ from sklearn.utils.multiclass import type_of_target
 
 # Numbers are divided at so many quantiles, where latents are told apart by them.
 N_BINS = 10
+# Points of the quantile function that numbers are drawn from.
+N_QUANTILES = 201
 
 
 class Targets:
@@ -20,15 +22,18 @@ class Targets:
         Code of each class, or the median of each tenth.
     """
 
-    def fit(self, y, sample_weight=None):
+    def fit(self, y):
         """Learn what the targets of the training rows are."""
         y = np.asarray(y)
+        if y.dtype.kind in "mM":
+            raise ValueError("y holds dates; conditional=True needs a class or number per row.")
+        if y.dtype == object and any(cell is None or cell != cell for cell in y):
+            raise ValueError("y misses values; conditional=True needs a class or number per row.")
         kind = type_of_target(y, input_name="y")
         if kind not in ("binary", "multiclass", "continuous"):
             raise ValueError(
                 f"y is {kind!r}; it must hold one class or one number per row for conditional=True."
             )
-        weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight)
         self.classes_ = None if kind == "continuous" else np.unique(y)
         if self.classes_ is not None:
             self.typical_ = np.arange(len(self.classes_), dtype=float)
@@ -39,9 +44,24 @@ class Targets:
             bins = np.searchsorted(self.bounds_, y)
             self.typical_ = np.array([np.median(y[bins == b]) for b in np.unique(bins)])
             self.bounds_ = 0.5 * (self.typical_[1:] + self.typical_[:-1])
-        mass = np.bincount(self.groups(self.codes(y)), weight, minlength=len(self.typical_))
+        return self.weigh(self.codes(y))
+
+    def weigh(self, codes, sample_weight=None):
+        """Learn how often targets are met, given their codes and weights."""
+        weight = np.ones(len(codes)) if sample_weight is None else sample_weight
+        mass = np.bincount(self.groups(codes), weight, minlength=len(self.typical_))
         self.shares_ = mass / mass.sum()
+        order = np.argsort(codes, kind="stable")
+        self.met_ = np.interp(
+            np.linspace(0, 1, N_QUANTILES), np.cumsum(weight[order]) / weight.sum(), codes[order]
+        )
         return self
+
+    def draw(self, n_samples, rng):
+        """Codes as they are met: numbers come from a quantile function."""
+        if self.classes_ is None:
+            return np.interp(rng.uniform(size=n_samples), np.linspace(0, 1, N_QUANTILES), self.met_)
+        return self.typical_[rng.choice(len(self.shares_), n_samples, p=self.shares_)]
 
     @property
     def n_columns(self):
@@ -52,14 +72,17 @@ class Targets:
         """Numbers that stand for targets; an unknown class is an error."""
         y = np.asarray(y)
         if self.classes_ is None:
-            y = y.astype(float)
+            try:
+                y = y.astype(float)
+            except ValueError:
+                raise ValueError(f"y holds {y.tolist()[0]!r}; in fit it held numbers.") from None
             if not np.isfinite(y).all():
                 raise ValueError("y holds NaN or infinity; it must hold finite numbers.")
             return y
         unknown = ~np.isin(y, self.classes_)
         if unknown.any():
             raise ValueError(
-                f"y holds {y[unknown][0]!r}, which it did not in fit; allowed are "
+                f"y holds {y[unknown].tolist()[0]!r}, which it did not in fit; allowed are "
                 f"{self.classes_.tolist()}."
             )
         return np.searchsorted(self.classes_, y).astype(float)

@@ -101,6 +101,39 @@ def test_bad_cells_are_named(name, value, told):
         columns.to_numbers(frame)
 
 
+def test_columns_that_can_not_be_numbers():
+    with pytest.raises(ValueError, match="Complex data not supported: column 'a'"):
+        Columns(pd.DataFrame({"a": [1j, 2j]}))
+    frame = pd.DataFrame({"a": [2**60, 2**60 + 1]})
+    with pytest.raises(ValueError, match=r"'a'.*2\*\*53"):
+        Columns(frame).to_numbers(frame)
+
+
+def test_dates_of_other_kinds():
+    frame = pd.DataFrame({"a": pd.to_datetime(["2020-01-01", "2020-02-01"])})
+    columns = Columns(frame)
+    for other in (frame["a"] - frame["a"][0], frame["a"].dt.tz_localize("Europe/Berlin")):
+        with pytest.raises(TypeError, match=r"'a'.*dates"):
+            columns.to_numbers(pd.DataFrame({"a": other}))
+    far = pd.DataFrame({"a": np.array(["9999-12-31", "2020-01-01"], dtype="datetime64[s]")})
+    pd.testing.assert_frame_equal(Columns(far).restore(Columns(far).to_numbers(far)), far)
+
+
+def test_whole_objects_and_single_precision():
+    X = np.array([[1, "a"], [2, "b"]], dtype=object)
+    columns = Columns(X)
+    assert [type(cell) for cell in columns.restore(columns.to_numbers(X))[:, 0]] == [int, int]
+    frame = pd.DataFrame({"a": np.array([0.1, 0.2], dtype=np.float32)})
+    assert Columns(frame).to_numbers(frame).dtype == np.float32
+
+
+def test_flags_among_objects_are_levels():
+    frame = pd.DataFrame({"a": np.array([True, None, False], dtype=object)})
+    columns = Columns(frame)
+    assert columns.n_levels == [2]
+    assert columns.restore(columns.to_numbers(frame))["a"].tolist() == [True, None, False]
+
+
 def test_dates_must_stay_dates():
     columns = Columns(mixed()[["day"]])
     with pytest.raises(TypeError, match=r"'day'.*dates"):

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from joblib import Parallel, delayed
-from scipy.stats import multivariate_normal
+from scipy.stats import multivariate_normal, norm
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
@@ -108,6 +108,8 @@ def test_interpolation_ends_in_reconstructions(fitted, frame):
     ends = fitted.reconstruct(frame.iloc[:2])
     assert len(path) == 5
     np.testing.assert_array_equal(path["age"].iloc[[0, 4]], ends["age"])
+    same = fitted.interpolate(frame.iloc[0], frame.iloc[1], 5)
+    np.testing.assert_array_equal(same["age"], path["age"])
     X = load_iris().data
     model = quick().fit(X)
     np.testing.assert_allclose(model.interpolate(X[0], X[1])[-1], model.reconstruct(X[[1]])[0])
@@ -171,11 +173,14 @@ def test_same_seed_same_bits(frame):
 
 def test_many_rows_are_drawn_piece_by_piece(fitted, monkeypatch):
     seen = []
-    draw = type(fitted)._draw
-    monkeypatch.setattr("skae.estimators._generator.ROWS_AT_ONCE", 8000)
-    monkeypatch.setattr(
-        type(fitted), "_draw", lambda self, z, *rest: seen.append(len(z)) or draw(self, z, *rest)
-    )
+    candidates = type(fitted)._candidates
+
+    def watched(self, codes, *rest):
+        seen.append(len(codes))
+        return candidates(self, codes, *rest)
+
+    monkeypatch.setattr("skae.estimators._drawing.CELLS_AT_ONCE", 8000)
+    monkeypatch.setattr(type(fitted), "_candidates", watched)
     assert len(fitted.sample(2500, random_state=0)) == 2500
     assert seen == [1000, 1000, 500]
 
@@ -220,8 +225,11 @@ def test_rare_conditions_warn():
     [
         ({"town": 1}, ValueError, "no column 'town'.*'age'"),
         ({"city": "Paris"}, ValueError, "'city'.*'Paris'.*'Rome'"),
-        ({"age": 200}, ValueError, "'age' can not be 200; allowed is .18, .* in steps of 1"),
+        ({"age": 200}, ValueError, "'age' can not be 200; allowed is 18 to"),
         ({"age": 30.5}, ValueError, "'age' can not be 30.5"),
+        ({"age": [30, 40]}, ValueError, r"'age' must get one value; got .30, 40"),
+        ({"member": 2}, ValueError, r"'member' can not be 2; allowed is 0 or 1"),
+        ({"since": "1990-01-01"}, ValueError, r"'since' can not be .*allowed is 2020-01-0"),
         ({"age": "old"}, ValueError, "'age'.*old"),
         ({"age": None}, ValueError, "'age' can not be None; it missed no cell"),
         ({"city": None}, ValueError, "'city' can not be None; it missed no cell"),
@@ -283,15 +291,45 @@ def test_conditions_and_targets_together(frame):
     assert len(model.sample(7, conditions={"member": False}, random_state=0)) == 7
 
 
+def test_densities_given_a_number_are_right():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1200, 1))
+    y = X[:, 0] + 0.3 * rng.normal(size=1200)
+    model = VAEGenerator(conditional=True, refine=True, max_epochs=60, random_state=0).fit(X, y)
+    # X given y is normal with this mean and deviation.
+    mean, deviation = y / 1.09, np.sqrt(0.09 / 1.09)
+    true = norm(mean, deviation).logpdf(X[:, 0]).mean()
+    assert model.score(X, y) == pytest.approx(true, abs=0.3)
+    assert model.score(X) == pytest.approx(norm.logpdf(X).mean(), abs=0.3)
+
+
+def test_weights_and_targets():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 300)
+    X = rng.normal(size=(300, 3)) + 5 * y[:, None]
+    weight = np.where(y == 1, 4.0, 1.0)
+    weight[:30] = 0
+    model = quick(conditional=True, max_epochs=30).fit(X, y, sample_weight=weight)
+    share = np.average(y, weights=weight)
+    assert (model.sample(4000, random_state=0)[:, 0] > 2.5).mean() == pytest.approx(share, abs=0.05)
+
+
+def test_training_goes_on_only_with_the_same_targets():
+    X, y = load_iris(return_X_y=True)
+    model = quick(max_epochs=1, warm_start=True).fit(X)
+    with pytest.raises(ValueError, match="conditional=True does not fit the network"):
+        model.set_params(conditional=True).fit(X, y)
+
+
 def test_bad_targets(fitted, frame):
     y = frame["city"]
     with pytest.raises(ValueError, match="y=None"):
         quick(conditional=True).fit(frame)
     with pytest.raises(ValueError, match="y should be a 1d array"):
         quick(conditional=True).fit(frame, np.ones((600, 2)))
-    with pytest.raises(ValueError, match="conditional=False"):
+    with pytest.raises(ValueError, match="fit again with conditional=True"):
         fitted.sample(3, y="Oslo")
-    with pytest.raises(ValueError, match="conditional=False"):
+    with pytest.raises(ValueError, match="fit again with conditional=True"):
         fitted.score_samples(frame, y)
     model = quick(conditional=True, max_epochs=1).fit(frame, y)
     with pytest.raises(ValueError, match=r"'Paris'.*allowed"):
@@ -300,6 +338,10 @@ def test_bad_targets(fitted, frame):
         model.sample(3, y=["Oslo", "Lima"])
     with pytest.raises(ValueError, match="y=None"):
         model.elbo(frame)
+    with pytest.raises(ValueError, match="y misses values"):
+        quick(conditional=True).fit(frame, y.where(y != "Lima", None).astype(object))
+    with pytest.raises(ValueError, match="y holds dates"):
+        quick(conditional=True).fit(frame, frame["since"])
 
 
 # Densities.
@@ -369,6 +411,18 @@ def test_a_score_depends_on_its_row_alone(fitted, frame):
     assert fitted.score(frame, sample_weight=weight) == pytest.approx(
         np.average(together, weights=weight)
     )
+
+
+def test_a_missing_level_where_none_was_missing_says_nothing(fitted, frame):
+    holed = frame.iloc[:20].assign(city=None)
+    assert np.isfinite(fitted.score_samples(holed)).all()
+    assert (fitted.elbo(holed).kl >= 0).all()
+
+
+def test_values_without_weight_to_speak_of():
+    X = np.repeat(np.arange(20.0), 10)[:, None]
+    weight = np.where(X[:, 0] == 3, 1e-30, 1.0)
+    assert np.isfinite(quick().fit(X, sample_weight=weight).score_samples(X)).all()
 
 
 def test_strange_rows_are_unlikely(fitted, frame):
@@ -479,6 +533,25 @@ def test_columns_without_information():
     assert np.isfinite(model.score_samples(X)).all()
     constant = quick(max_epochs=2).fit(np.ones((20, 2)))
     assert (constant.sample(4, random_state=0) == 1).all()
+
+
+def test_an_empty_column_among_many_rows():
+    X = np.column_stack([np.random.default_rng(0).normal(size=1200), np.full(1200, np.nan)])
+    model = quick(max_epochs=1).fit(X)
+    assert model.refiner_ is not None
+    assert np.isnan(model.sample(5, random_state=0)[:, 1]).all()
+    assert np.isfinite(model.evaluate(X[:100]).auroc)
+
+
+def test_a_column_that_names_rows_is_told(frame):
+    named = frame.assign(id=[f"C{i}" for i in range(600)])
+    with pytest.warns(UserWarning, match="'id' of X holds 600 levels in 600 rows"):
+        quick(max_epochs=1).fit(named)
+
+
+def test_names_must_differ(frame):
+    with pytest.raises(ValueError, match="several columns 'age'"):
+        quick().fit(pd.concat([frame, frame[["age"]]], axis=1))
 
 
 def test_unseen_levels(fitted, frame):

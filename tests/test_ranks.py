@@ -77,6 +77,13 @@ def test_what_was_never_met_has_a_finite_likelihood(x):
         assert (np.abs(part) <= max(FAR_OUT, 40)).all()
 
 
+def test_huge_values_stay_in_their_range():
+    x = np.where(np.arange(60) % 2, 1e308, -1e308) * np.linspace(0.1, 1, 60)
+    with np.errstate(over="ignore"):
+        drawn = ranked(x).values_of(RNG.normal(size=500))
+    assert x.min() <= drawn.min() <= drawn.max() <= x.max()
+
+
 def test_weights_stand_for_repeated_rows():
     x, times = np.array([1.0, 2.0, 5.0]), np.array([2, 1, 3])
     weighted, repeated = ranked(x, times.astype(float)), ranked(np.repeat(x, times))
@@ -96,6 +103,11 @@ def test_grid(values, width):
     np.testing.assert_array_equal(grid.snap(np.array(values, dtype=float)), values)
     snapped = grid.snap(RNG.uniform(values[0], values[-1], 100))
     np.testing.assert_array_equal(grid.snap(snapped), snapped)
+
+
+def test_single_precision_has_decimals():
+    values = np.unique(np.round(RNG.normal(size=500), 2)).astype(np.float32).astype(np.float64)
+    assert Grid.of(values).width == pytest.approx(0.01)
 
 
 def table():

@@ -10,7 +10,7 @@ NUMBER = np.zeros(1, dtype=bool)
 
 def test_the_ratio_of_two_normal_distributions():
     real, drawn = RNG.normal(0.5, 1, size=(5000, 1)), RNG.normal(size=(10_000, 1))
-    ratio = DensityRatio().fit(real, drawn, NUMBER, None, seed=0)
+    ratio = DensityRatio().fit(real, drawn, NUMBER, None, seed=0).calibrate(drawn)
     x = np.linspace(-1, 2, 50)[:, None]
     true = norm.logpdf(x[:, 0], 0.5) - norm.logpdf(x[:, 0])
     assert np.abs(ratio.log_ratio(x) - true).mean() < 0.15

@@ -39,8 +39,17 @@ def test_numbers_that_mostly_coincide():
 
 
 def test_weights_move_shares():
-    targets = Targets().fit(np.array([0, 1]), sample_weight=[1.0, 3.0])
+    targets = Targets().fit(np.array([0, 1])).weigh(np.array([0, 1]), np.array([1.0, 3.0]))
     assert targets.shares_.tolist() == [0.25, 0.75]
+
+
+def test_numbers_are_drawn_as_they_were_met():
+    y = np.random.default_rng(0).exponential(size=2000)
+    drawn = Targets().fit(y).draw(5000, np.random.RandomState(0))
+    assert len(np.unique(drawn)) == 5000
+    np.testing.assert_allclose(
+        np.quantile(drawn, [0.1, 0.5, 0.9]), np.quantile(y, [0.1, 0.5, 0.9]), rtol=0.1
+    )
 
 
 def test_a_reader_of_targets():

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from skae._chunks import check_finite, is_memory_map
+from skae._chunks import SideBySide, check_finite, is_memory_map
 from skae._sklearn import check_sample_weight, convert_to_numpy, get_namespace_and_device
 
 
@@ -52,7 +52,7 @@ def drop_weightless(X, sample_weight, min_rows=2):
     weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
     kept = weight > 0
     if not kept.all():
-        X, weight = X[kept], weight[kept]
+        X, weight = X.rows(kept) if isinstance(X, SideBySide) else X[kept], weight[kept]
         if X.shape[0] < min_rows:
             raise ValueError(
                 f"sample_weight leaves {X.shape[0]} rows with a positive weight; at least "

@@ -1,20 +1,43 @@
 """How the generator draws rows: latents, conditions, targets, candidates."""
 
 import warnings
+from dataclasses import dataclass, field
+from functools import partial
 from numbers import Integral
 
 import numpy as np
 from scipy.special import logsumexp
-from sklearn.utils import column_or_1d
+from sklearn.utils import column_or_1d, gen_batches
 
-# Rows drawn at once.
-ROWS_AT_ONCE = 2**16
+# Rows and cells drawn at once.
+ROWS_AT_ONCE, CELLS_AT_ONCE = 2**16, 2**22
 # Rows that are drawn for one that is given out, where a refiner chooses.
 CANDIDATES_TO_REFINE = 8
-# Latents that are weighed against conditions, per row wanted, and at least and at most.
+# Latents that are weighed against conditions, per row drawn, and at least and at most.
 CANDIDATES_PER_ROW, MIN_CANDIDATES, MAX_CANDIDATES = 20, 20_000, 200_000
+# The same for each of many targets.
+LEAST_CANDIDATES = 500
 # Fewer effective candidates per row wanted, or fewer at all, are worth a warning.
 MIN_EFFECTIVE_SHARE, MIN_EFFECTIVE_SIZE = 0.5, 10
+
+
+@dataclass
+class Request:
+    """What the rows of one call of ``sample`` have in common.
+
+    Attributes
+    ----------
+    cells : dict of int to float
+        Numbers and codes that are fixed, by column.
+    targets_are_told : bool
+        Whether the user said which targets rows are for.
+    effective : list of float
+        Effective sample sizes of the latents that went with `cells`, batch by batch.
+    """
+
+    cells: dict = field(default_factory=dict)
+    targets_are_told: bool = False
+    effective: list = field(default_factory=list)
 
 
 class DrawingMixin:
@@ -40,7 +63,9 @@ class DrawingMixin:
         if not isinstance(n_samples, Integral) or isinstance(n_samples, bool) or n_samples < 1:
             raise ValueError(f"n_samples={n_samples!r} must be a positive integer.")
         if y is not None and not self.conditional:
-            raise ValueError("y is given, but nothing was learned of it: conditional=False.")
+            raise ValueError(
+                "y is given, but nothing was learned of it: fit again with conditional=True."
+            )
         if y is None or np.ndim(y) == 0:
             return int(n_samples)
         n_wanted = len(column_or_1d(y))
@@ -52,43 +77,49 @@ class DrawingMixin:
         """Codes of the targets that rows are drawn for; NaN without targets."""
         if not self.conditional:
             return np.full(n_samples, np.nan)
-        targets = self._targets
         if y is None:
-            groups = rng.choice(len(targets.shares_), n_samples, p=targets.shares_)
-            return targets.typical_[groups]
-        return targets.codes(np.broadcast_to(column_or_1d(np.atleast_1d(y)), n_samples))
+            return self._targets.draw(n_samples, rng)
+        return self._targets.codes(np.broadcast_to(column_or_1d(np.atleast_1d(y)), n_samples))
 
     @property
     def _n_candidates(self):
         """How many rows are drawn for one that is given out."""
         return 1 if self.refiner_ is None else CANDIDATES_TO_REFINE
 
-    def _draw(self, codes, cells, targets_are_told, rng):
-        """Rows for targets; of several candidates for each, one by how real it looks."""
-        several = np.repeat(codes, self._n_candidates)
-        rows = self._candidates(several, cells, rng, targets_are_told)
-        picked = np.arange(0, len(rows), self._n_candidates)
-        if self.refiner_ is not None:
-            # The largest of log-weights with Gumbel noise is a draw.
-            noisy = self.refiner_.log_ratio(rows) + rng.gumbel(size=len(rows))
-            picked = picked + noisy.reshape(len(codes), -1).argmax(axis=1)
-        return rows[picked, : self.n_features_in_]
+    def _batches_of(self, n_rows, times=1):
+        """Slices of rows, so many that a batch of them stays small when taken several times."""
+        step = np.clip(CELLS_AT_ONCE // self.n_features_in_, 1000, ROWS_AT_ONCE)
+        return gen_batches(n_rows, int(step) // times)
 
-    def _candidates(self, codes, cells, rng, targets_are_told=False):
+    def _draw(self, codes, request, rng):
+        """Rows for targets; of several candidates for each, one by how real it looks."""
+        X = np.empty((len(codes), self.n_features_in_))
+        for batch in self._batches_of(len(codes), self._n_candidates):
+            rows = self._candidates(np.repeat(codes[batch], self._n_candidates), request, rng)
+            picked = np.arange(0, len(rows), self._n_candidates)
+            if self.refiner_ is not None:
+                # The largest of log-weights with Gumbel noise is a draw.
+                noisy = self.refiner_.log_ratio(rows) + rng.gumbel(size=len(rows))
+                picked = picked + noisy.reshape(len(picked), -1).argmax(axis=1)
+            X[batch] = rows[picked, : self.n_features_in_]
+        return X
+
+    def _candidates(self, codes, request, rng):
         """Rows as the network draws them, beside the codes of their targets."""
-        if cells and targets_are_told:
-            z = np.empty((len(codes), self.n_components_))
-            for code in np.unique(codes):
-                here = codes == code
-                z[here], _ = self._latents_given(cells, codes[here], rng)
-        elif cells:  # which targets go with the conditions is found with the latents
-            z, codes = self._latents_given(cells, codes, rng)
-        else:
+        if not request.cells:
             z = self._draw_latents(codes, rng)
+        elif request.targets_are_told:
+            z = np.empty((len(codes), self.n_components_))
+            distinct = np.unique(codes)
+            for code in distinct:
+                here = codes == code
+                z[here], _ = self._latents_given(request, codes[here], rng, len(distinct))
+        else:  # which targets go with the cells is found with the latents
+            z, codes = self._latents_given(request, codes, rng)
         X = np.empty((len(z), self.n_features_in_))
         for span, drawn in self.net_.draw_rows(self._given(z, codes), rng.randint(2**31 - 1)):
             X[span] = self._scaler.inverse_transform(drawn)
-        X[:, list(cells)] = list(cells.values())
+        X[:, list(request.cells)] = list(request.cells.values())
         return np.column_stack([X, codes]) if self.conditional else X
 
     def _given(self, z, codes):
@@ -104,8 +135,13 @@ class DrawingMixin:
         cells = {}
         for name, value in _items(conditions):
             j = self._column_number(name)
-            number = self._columns.number_of(self._columns.names[j], value)
-            reason = self._scaler.why_not(j, number)
+            if np.ndim(value) or isinstance(value, slice | set | dict):
+                raise ValueError(f"conditions: column {name!r} must get one value; got {value!r}.")
+            try:
+                number = self._columns.number_of(self._columns.names[j], value)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"conditions: {error}") from error
+            reason = self._scaler.why_not(j, number, partial(self._columns.told, j))
             if reason is not None:
                 raise ValueError(f"conditions: column {name!r} can not be {value!r}; {reason}.")
             cells[j] = number
@@ -119,26 +155,31 @@ class DrawingMixin:
             raise ValueError(f"conditions: there is no column {name!r}; columns are {names}.")
         return names.index(name)
 
-    def _latents_given(self, cells, codes, rng):
+    def _latents_given(self, request, codes, rng, n_parts=1):
         """Latents (and targets) resampled by how likely they make the cells that are told."""
         n_samples = len(codes)
-        n_candidates = np.clip(CANDIDATES_PER_ROW * n_samples, MIN_CANDIDATES, MAX_CANDIDATES)
+        least = max(MIN_CANDIDATES // n_parts, LEAST_CANDIDATES)
+        n_candidates = np.clip(CANDIDATES_PER_ROW * n_samples, least, MAX_CANDIDATES)
         codes = codes[rng.randint(n_samples, size=n_candidates)]
         z = self._draw_latents(codes, rng)
-        row = self._scaler.partial_row(cells)
+        row = self._scaler.partial_row(request.cells)
         log_weights = self.net_.likelihood_rows(self._given(z, codes), row).astype(np.float64)
         log_weights -= logsumexp(log_weights)
-        effective = float(np.exp(-logsumexp(2 * log_weights)))
-        n_wanted = n_samples // self._n_candidates
-        if effective < max(MIN_EFFECTIVE_SIZE, MIN_EFFECTIVE_SHARE * n_wanted):
-            warnings.warn(
-                f"Rows with these conditions are rare: {n_wanted} rows come from an effective "
-                f"sample of {effective:.0f} latents out of {n_candidates}, so many are alike.",
-                UserWarning,
-                stacklevel=5,
-            )
+        request.effective.append(float(np.exp(-logsumexp(2 * log_weights))))
         picked = rng.choice(n_candidates, n_samples, p=np.exp(log_weights))
         return z[picked], codes[picked]
+
+
+def warn_if_rare(request, n_samples):
+    """Warn if few latents stand behind the rows of a call of ``sample``."""
+    effective = sum(request.effective)
+    if request.cells and effective < max(MIN_EFFECTIVE_SIZE, MIN_EFFECTIVE_SHARE * n_samples):
+        warnings.warn(
+            f"Rows with these conditions are rare: {n_samples} rows come from an effective sample "
+            f"of {effective:.0f} latents, so many are alike.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _items(conditions):

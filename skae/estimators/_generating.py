@@ -1,11 +1,13 @@
 """The private half of the generator: its doors, its network, its prior, its draws."""
 
+from copy import copy
 from functools import partial
 from numbers import Integral
 
 import numpy as np
+from scipy.sparse import issparse
 from scipy.special import logsumexp
-from sklearn.utils import check_array, gen_batches
+from sklearn.utils import check_array
 from sklearn.utils.validation import (
     check_consistent_length,
     column_or_1d,
@@ -27,15 +29,15 @@ from skae._ratio import DRAWN_PER_ROW, DensityRatio
 from skae._scaling import Scaler
 from skae._targets import TargetedReader, Targets
 from skae.estimators._doors import checked
-from skae.estimators._drawing import ROWS_AT_ONCE, DrawingMixin
+from skae.estimators._drawing import DrawingMixin, Request
 from skae.estimators._training import MAX_LATENTS
 
 # Posteriors that the mixture is fitted to, and training rows kept for `evaluate`.
 MAX_ROWS_FOR_PRIOR, MAX_ROWS_KEPT, MAX_CELLS_KEPT = 10_000, 5_000, 2**21
 # Gradients of the bound, in nats per row, are scaled down to this norm.
 MAX_NORM = 10.0
-# Tables with fewer rows are not refined, nor are more rows looked at.
-MIN_ROWS_TO_REFINE, MAX_ROWS_TO_REFINE = 200, 20_000
+# Tables with fewer rows are not refined; no more rows and cells are looked at.
+MIN_ROWS_TO_REFINE, MAX_ROWS_TO_REFINE, MAX_CELLS_TO_REFINE = 1000, 20_000, 2**22
 # Draws that tell which target a row is most likely for.
 DRAWS_FOR_TARGETS = 8
 
@@ -60,9 +62,9 @@ class GeneratingMixin(DrawingMixin):
             if reset:
                 self._columns = PlainColumns(numbers)
             return numbers
-        validate_data(self, X, skip_check_array=True, reset=reset)
         if reset:
             self._columns = self._learn_columns(X)
+        validate_data(self, X, skip_check_array=True, reset=reset)
         return checked(
             partial(check_array, estimator=self),
             self._columns.to_numbers(X),
@@ -82,26 +84,34 @@ class GeneratingMixin(DrawingMixin):
         return columns
 
     def _beside_targets(self, X, y, reset):
+        if not reset:
+            self._check_same_network()
         if not self.conditional:
             return X
         if y is None:
             raise ValueError("y=None: conditional=True requires y to be passed to fit.")
-        y = column_or_1d(y)
-        check_consistent_length(X, y)
         if reset:
+            y = column_or_1d(y)
             self._targets = Targets().fit(y)
-        return SideBySide(X, self._targets.codes(y)[:, None])
+        return self._with_targets(X, y)
 
     def _with_targets(self, X, y=None):
         """Rows beside the codes of their targets (NaN where there are none)."""
         if y is not None and not self.conditional:
-            raise ValueError("y is given, but nothing was learned of it: conditional=False.")
-        if not self.conditional or y is not None:
-            return self._beside_targets(X, y, reset=False)
-        return SideBySide(X, np.full((X.shape[0], 1), np.nan))
+            raise ValueError(
+                "y is given, but nothing was learned of it: fit again with conditional=True."
+            )
+        if not self.conditional:
+            return X
+        if y is None:
+            return SideBySide(X, np.full((X.shape[0], 1), np.nan))
+        y = column_or_1d(y)
+        check_consistent_length(X, y)
+        return SideBySide(X, self._targets.codes(y)[:, None])
 
     def _open(self, X, y=None):
         X, give_back = super()._open(X)
+        self._check_pixels(X)
         return self._with_targets(X, y), give_back
 
     def _reader(self):
@@ -114,11 +124,13 @@ class GeneratingMixin(DrawingMixin):
     def _code_of_one(self, row, name):
         """What is decoded of one row, which may come without its second axis."""
         table = row
-        if not hasattr(row, "columns"):
+        if hasattr(row, "to_frame") and self._columns.is_frame:
+            table = row.to_frame().T  # a row of a pandas frame
+        elif not hasattr(row, "columns") and not issparse(row):
             table = np.asarray(row)
             table = table[None] if table.ndim == 1 else table
-        if len(table) != 1:
-            raise ValueError(f"{name} must be one row; got {len(table)} rows.")
+        if table.shape[0] != 1:
+            raise ValueError(f"{name} must be one row; got {table.shape[0]} rows.")
         return self._code(self._open(table)[0])
 
     def _rows_out(self, numbers, give_back=lambda out: out, like=None):
@@ -142,6 +154,8 @@ class GeneratingMixin(DrawingMixin):
         return rotation, pca, seeds
 
     def _fit(self, X, sample_weight):
+        if self.conditional:
+            self._targets = copy(self._targets).weigh(as_dense(X.right)[:, 0], sample_weight)
         super()._fit(X, sample_weight)
         self._learn_around(X, sample_weight)
 
@@ -215,9 +229,12 @@ class GeneratingMixin(DrawingMixin):
         )
 
     def _check_target_range(self, X):
+        self._check_pixels(X.left if self.conditional else X)
+
+    def _check_pixels(self, X):
         if self.likelihood != "bernoulli":
             return
-        low, high = value_range(X.left if self.conditional else X)
+        low, high = value_range(X)
         if low < 0 or high > 1:
             raise ValueError(
                 f"likelihood='bernoulli' needs X in [0, 1]; X is in [{low:g}, {high:g}]. "
@@ -246,16 +263,25 @@ class GeneratingMixin(DrawingMixin):
 
     def _learn_ratio(self, X, sample_weight, rng):
         """What tells real rows (beside their targets) from drawn ones."""
-        chosen = _some_rows(X.shape[0], MAX_ROWS_TO_REFINE, None, rng)
+        n_real = min(MAX_ROWS_TO_REFINE, max(1000, MAX_CELLS_TO_REFINE // X.shape[1]))
+        chosen = _some_rows(X.shape[0], n_real, None, rng)
         real = as_dense(X[chosen]).astype(np.float64)
         weight = None if sample_weight is None else sample_weight[chosen]
-        n_drawn = DRAWN_PER_ROW * len(real)
-        drawn = np.empty((n_drawn, real.shape[1]))
-        codes = self._codes_to_draw(n_drawn, None, rng)
-        for rows in gen_batches(n_drawn, ROWS_AT_ONCE):
-            drawn[rows] = self._candidates(codes[rows], {}, rng)
+
+        def drawn(n_drawn):
+            codes = np.full(n_drawn, np.nan)
+            if self.conditional:  # those of real rows, so that these do not tell them apart
+                shares = None if weight is None else weight / weight.sum()
+                codes = real[rng.choice(len(real), n_drawn, p=shares), -1]
+            parts = [
+                self._candidates(codes[rows], Request(), rng) for rows in self._batches_of(n_drawn)
+            ]
+            return np.vstack(parts)
+
         is_code = np.r_[self._is_code, np.repeat(self._has_classes, self.conditional)]
-        return DensityRatio().fit(real, drawn, is_code, weight, rng.randint(2**31 - 1))
+        ratio = DensityRatio()
+        ratio.fit(real, drawn(DRAWN_PER_ROW * len(real)), is_code, weight, rng.randint(2**31 - 1))
+        return ratio.calibrate(drawn(len(real)))
 
     @property
     def _is_code(self):

@@ -4,13 +4,13 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import Bunch, check_random_state, gen_batches
+from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skae._fidelity import fidelity
+from skae._fidelity import MAX_ROWS, fidelity
 from skae._sklearn import Interval, StrOptions, check_sample_weight
 from skae.estimators._base import BaseAutoencoder
-from skae.estimators._drawing import CANDIDATES_TO_REFINE, ROWS_AT_ONCE
+from skae.estimators._drawing import Request, warn_if_rare
 from skae.estimators._generating import GeneratingMixin
 
 
@@ -34,18 +34,21 @@ class VAEGenerator(
         How cells are distributed given the latents. ``"auto"`` is the interval likelihood
         of normal scores for numbers, and probabilities of the levels for strings and
         categories (see Notes). ``"gaussian"`` is a normal distribution per column, and
-        ``"bernoulli"``, for X in [0, 1], one probability per cell; these two are for
-        images, and for tables without missing cells or levels.
+        ``"bernoulli"``, for X in [0, 1], one probability per cell (cells between 0 and 1 are
+        probabilities themselves: training draws bits from them, ``sample`` returns them, and
+        their log-likelihood is an expected one). These two are for images, and for tables
+        without missing cells or levels.
     prior : {"mixture", "standard"}, default="mixture"
         Distribution of the latents: a mixture of normal distributions, fitted to draws from
         the posteriors of the training rows once the network is trained, or the
         standard normal distribution of its training.
     n_mixture_components : int or "auto", default="auto"
-        Normal distributions in that mixture. ``"auto"`` is 30, and 5 below 1000 rows.
+        Normal distributions in that mixture. ``"auto"`` is one for 30 rows, between 3 and 60. With
+        ``conditional=True`` they are shared out among the classes, or tenths, of y.
     refine : bool or "auto", default="auto"
         Whether gradient-boosted trees learn to tell real rows from drawn ones, and correct
         for what they see [4]_: of 8 candidates one is drawn, by its odds of being real,
-        which join the density, too. ``"auto"`` is True for ``likelihood="auto"`` from 200
+        which join the density, too. ``"auto"`` is True for ``likelihood="auto"`` from 1000
         rows on and below 256 columns. Without it, draws take an eighth of the time.
     beta : float, default=1.0
         Factor of the divergence of posteriors from the prior in training. Only 1 bounds
@@ -54,7 +57,7 @@ class VAEGenerator(
         Share of the steps over which that factor rises from zero.
     conditional : bool, default=False
         Whether the rows' distribution given y is learned: ``fit`` then needs y, one class
-        or one number per row, and ``sample`` takes it.
+        (whole numbers are classes) or one number per row, and ``sample`` takes it.
     n_importance_samples : int, default=100
         Draws from each posterior behind ``score_samples`` and ``elbo``.
     hidden_layer_sizes : int, array-like of int or "auto", default="auto"
@@ -77,7 +80,7 @@ class VAEGenerator(
     batch_size : int or "auto", default="auto"
         Rows per step. ``"auto"`` is 256.
     max_epochs : int or "auto", default="auto"
-        Passes over the rows. ``"auto"`` is 20 or what 1500 steps take, whichever is more;
+        Passes over the rows. ``"auto"`` is 20 or what 700 steps take, whichever is more;
         below 1000 rows 300 steps are enough, as longer training learns rows by heart.
     early_stopping : bool, default=False
         Whether rows are held out to choose the epoch whose weights are kept. By default
@@ -141,8 +144,12 @@ class VAEGenerator(
     ``partial_fit`` keeps what its first call learned of the columns (ranks, levels, which
     of them miss cells) and of y, and fits the prior to the rows of its last call.
 
-    Every column's values (not its rows) are part of the fitted model. Up to 5000 training
-    rows are kept for ``evaluate``, but not in pickles and copies.
+    Relations that hold exactly in the data (a total that is a product, an end after a start)
+    hold only nearly in drawn rows; derive such columns afterwards.
+
+    The fitted model holds the distinct values of every column and so do its pickles: leave
+    out columns that name rows. Up to 5000 whole training rows are kept for ``evaluate``;
+    these are left out of pickles and copies.
 
     References
     ----------
@@ -270,20 +277,22 @@ class VAEGenerator(
 
         Notes
         -----
-        Conditions are met by importance resampling: 20 latents per row wanted (between
-        20000 and 200000) are drawn from the prior and weighed by how likely they make
-        the values, and rows come from latents picked by these weights w. The effective
-        sample size is ``sum(w) ** 2 / sum(w ** 2)``; the warning comes where it is below 10
-        or half the rows wanted.
+        Conditions are met by importance resampling: 20 latents per row drawn (between
+        20000 and 200000 for each batch of rows) come from the prior and are weighed by how
+        likely they make the values, and rows come from latents picked by these weights w. The
+        effective sample size is ``sum(w) ** 2 / sum(w ** 2)``; the warning comes where it is
+        below 10 or half the rows wanted.
+
+        In a :class:`~sklearn.pipeline.Pipeline`, ask its last step:
+        ``pipeline[:-1].inverse_transform(pipeline[-1].sample(10))``.
         """
         check_is_fitted(self)
         n_samples = self._number_to_draw(n_samples, y)
         rng = check_random_state(random_state)
         cells = {} if conditions is None else self._condition_cells(conditions)
-        X = np.empty((n_samples, self.n_features_in_))
-        codes = self._codes_to_draw(n_samples, y, rng)
-        for rows in gen_batches(n_samples, ROWS_AT_ONCE // CANDIDATES_TO_REFINE):
-            X[rows] = self._draw(codes[rows], cells, y is not None, rng)
+        request = Request(cells, targets_are_told=y is not None)
+        X = self._draw(self._codes_to_draw(n_samples, y, rng), request, rng)
+        warn_if_rare(request, n_samples)
         return self._rows_out(X)
 
     def interpolate(self, a, b, n=10):
@@ -329,9 +338,10 @@ class VAEGenerator(
         log_density : ndarray of shape (n_samples,)
             Densities are in the units of X where a column has a density (so rescaling X
             by c adds ``-log(c)``); for values that many rows share, integers mostly,
-            levels and missing cells they are probabilities. A value never met among
+            levels and missing cells they are probabilities. A number never met among
             such counts as one that one row had, and a missing cell in a column that
-            missed none counts as not told.
+            missed none says nothing. A level that was not in ``fit`` is an error: pool
+            rare ones first.
         """
         check_is_fitted(self)
         rows, give_back = self._open(X, y)
@@ -433,7 +443,7 @@ class VAEGenerator(
         train = getattr(self, "_rows_kept", None)
         if X_train is not None:
             train = self._numbers(X_train)
-        new = self._numbers(self.sample(len(held_out), random_state=rng))
+        new = self._numbers(self.sample(min(len(held_out), MAX_ROWS), random_state=rng))
         return fidelity(new, held_out, train, self._is_code, rng)
 
     # Latents.
