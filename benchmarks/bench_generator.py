@@ -406,7 +406,7 @@ def main():
     add_data_argument(parser)
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=32, help="of the image model")
+    parser.add_argument("--epochs", type=int, default=24, help="of the image model")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

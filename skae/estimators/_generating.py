@@ -109,6 +109,10 @@ class GeneratingMixin(DrawingMixin):
         check_consistent_length(X, y)
         return SideBySide(X, self._targets.codes(y)[:, None])
 
+    def _cells(self, X):
+        """Rows without the codes of their targets."""
+        return X.left if self.conditional else X
+
     def _open(self, X, y=None):
         X, give_back = super()._open(X)
         self._check_pixels(X)
@@ -164,7 +168,7 @@ class GeneratingMixin(DrawingMixin):
         self._learn_around(X, sample_weight)
 
     def _learn_scaling(self, X, sample_weight):
-        cells = X.left if self.conditional else X
+        cells = self._cells(X)
         if self.likelihood == "auto":
             self._scaler = Ranks(self._columns.n_levels).fit(cells, sample_weight)
             return
@@ -178,7 +182,7 @@ class GeneratingMixin(DrawingMixin):
 
     def _fit_pca(self, X, sample_weight, seed):
         n_inputs = self._n_inputs()
-        cells = X.left if self.conditional else X
+        cells = self._cells(X)
         n_directions = min(n_inputs, MAX_LATENTS)
         if isinstance(self.n_components, Integral):
             n_directions = min(n_inputs, max(MAX_LATENTS, self.n_components))
@@ -229,7 +233,7 @@ class GeneratingMixin(DrawingMixin):
         )
 
     def _check_target_range(self, X):
-        self._check_pixels(X.left if self.conditional else X)
+        self._check_pixels(self._cells(X))
 
     def _check_pixels(self, X):
         if self.likelihood != "bernoulli":
@@ -248,7 +252,7 @@ class GeneratingMixin(DrawingMixin):
         self._learn_prior(X, sample_weight, rng)
         n_kept = min(MAX_ROWS_KEPT, max(100, MAX_CELLS_KEPT // X.shape[1]))
         kept = _some_rows(X.shape[0], n_kept, None, rng)
-        cells = X.left if self.conditional else X
+        cells = self._cells(X)
         self._rows_kept = as_dense(cells[kept]).astype(np.float64)
         self.refiner_ = None
         wanted = self.refine
@@ -387,7 +391,7 @@ class GeneratingMixin(DrawingMixin):
 
     def _row_errors(self, X, n_latents=None):
         """Mean squared difference; a level that differs counts as one."""
-        cells = X.left if self.conditional else X
+        cells = self._cells(X)
         is_code = self._is_code
         errors = np.empty(X.shape[0])
         for rows, chunk in row_chunks(cells):
