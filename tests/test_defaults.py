@@ -1,6 +1,11 @@
 import pytest
 
-from skae import AutoencoderOutlierDetector, AutoencoderTransformer, DenoisingAutoencoder
+from skae import (
+    AutoencoderOutlierDetector,
+    AutoencoderTransformer,
+    DenoisingAutoencoder,
+    VAEGenerator,
+)
 from skae._defaults import Cleaning, Compression, Detection, Filling, Generation
 
 
@@ -50,6 +55,15 @@ def test_auto_means_the_defaults_of_the_denoiser(table):
     assert cleaner.net_.learning_rate == Cleaning.learning_rate(10, 120)
     # 120 rows come nine times an epoch, each time with other noise.
     assert model.n_iter_ == Cleaning.max_epochs(120, 64) == 38
+
+
+def test_auto_means_the_defaults_of_the_generator(table):
+    model = VAEGenerator(random_state=0).fit(table)
+    assert model.n_components_ == Generation.n_components(10) == 10
+    assert model.net_.learning_rate == Generation.learning_rate(10, 120)
+    assert model.n_iter_ == Generation.max_epochs(120, 256) == 300  # one step each
+    assert model.prior_.n_components == Generation.n_mixture_components(120) == 4
+    assert model.refiner_ is None
 
 
 @pytest.mark.parametrize("n_features", [1, 2, 6, 20, 784, 10**6])

@@ -145,7 +145,8 @@ class VAEGenerator(
     of them miss cells) and of y, and fits the prior to the rows of its last call.
 
     Relations that hold exactly in the data (a total that is a product, an end after a start)
-    hold only nearly in drawn rows; derive such columns afterwards.
+    hold only nearly in drawn rows; derive such columns afterwards. ``reconstruction_error``
+    counts a level that differs as 1 and dates in steps of their column.
 
     The fitted model holds the distinct values of every column and so do its pickles: leave
     out columns that name rows. Up to 5000 whole training rows are kept for ``evaluate``;
