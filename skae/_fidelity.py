@@ -7,11 +7,11 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import Bunch
 
+from skae._ratio import columns_for_trees
+
 # Rows of each kind that the classifier and the distances look at.
 MAX_ROWS = 5000
 N_FOLDS = 5
-# More levels than the trees can take are read as numbers.
-MAX_LEVELS = 255
 
 
 def fidelity(new, held_out, train, is_code, rng):
@@ -58,11 +58,11 @@ def two_sample_auroc(a, b, is_code, rng):
         return np.nan
     X = np.vstack([a, b])
     told = np.r_[np.zeros(len(a)), np.ones(len(b))]
-    kept = ~np.isnan(X).all(axis=0)  # the trees refuse a column without any value
-    X, is_code = X[:, kept], is_code[kept]
+    kept, are_levels = columns_for_trees(X, is_code)
+    X = X[:, kept]
     trees = HistGradientBoostingClassifier(
         min_samples_leaf=min(20, max(1, len(X) // 10)),  # few rows would stay in one leaf
-        categorical_features=is_code & (np.nanmax(X, axis=0, initial=0) < MAX_LEVELS),
+        categorical_features=are_levels,
         random_state=rng.randint(2**31 - 1),
     )
     folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=rng.randint(2**31 - 1))

@@ -33,13 +33,11 @@ class DensityRatio:
         weight = np.ones(len(real)) if sample_weight is None else sample_weight
         X = np.vstack([real, drawn])
         is_real = np.repeat([1, 0], [len(real), len(drawn)])
-        few = np.nanmax(X, axis=0, initial=0.0) < MAX_LEVELS
-        # The trees refuse a column without any value.
-        self.kept_ = ~np.isnan(X).all(axis=0)
+        self.kept_, are_levels = columns_for_trees(X, is_code)
         self.classifier_ = HistGradientBoostingClassifier(
             max_iter=MAX_TREES,
             early_stopping=True,
-            categorical_features=(is_code & few)[self.kept_],
+            categorical_features=are_levels,
             random_state=seed,
         ).fit(
             X[:, self.kept_],
@@ -58,3 +56,13 @@ class DensityRatio:
         """Logarithm of real over drawn density, per row."""
         told = self.classifier_.decision_function(X[:, self.kept_])
         return np.clip(told, -MAX_LOG_RATIO, MAX_LOG_RATIO) - self.log_mean_
+
+
+def columns_for_trees(X, is_code):
+    """Which columns the trees can take, and which of these hold levels that they can.
+
+    They refuse columns without any value.
+    """
+    kept = ~np.isnan(X).all(axis=0)
+    few = np.nanmax(X, axis=0, initial=0.0) < MAX_LEVELS
+    return kept, (is_code & few)[kept]

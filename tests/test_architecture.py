@@ -31,7 +31,7 @@ FLOORS = [
     ],
     ["skae._engine._net"],
     ["skae._engine"],
-    ["skae._core", "skae._gaussian"],
+    ["skae._core", "skae._fidelity", "skae._gaussian"],
     [
         "skae.networks",
         "skae._scaling",
@@ -40,7 +40,6 @@ FLOORS = [
         "skae._mixture",
         "skae._ratio",
         "skae._targets",
-        "skae._fidelity",
         "skae._linear",
         "skae._defaults",
     ],
