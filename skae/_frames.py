@@ -175,12 +175,12 @@ class PlainColumns:
     def n_levels(self):
         return [0] * self.n_features
 
-    def number_of(self, name, value):
+    def number_of(self, j, value):
         """The number that a value of a column is."""
         try:
             return float(value)
         except (TypeError, ValueError):
-            raise ValueError(f"Column {name!r} can not be {value!r}; it holds numbers.") from None
+            raise ValueError(f"Column {j!r} can not be {value!r}; it holds numbers.") from None
 
     def told(self, j, number):
         """A number in words."""
@@ -225,9 +225,9 @@ class Columns:
         """Number of levels of each column that is coded, 0 for the others."""
         return [len(column.levels or []) for column in self.columns]
 
-    def number_of(self, name, value):
+    def number_of(self, j, value):
         """The number, tick or code of a value of a column."""
-        return self.columns[self.names.index(name)].number_of(value)
+        return self.columns[j].number_of(value)
 
     def told(self, j, number):
         """A number as a value of its column, in words."""
@@ -324,7 +324,7 @@ def _listed(levels, at_most=10):
 
 
 def _is_time(dtype):
-    return getattr(dtype, "kind", "") in "mM" and hasattr(dtype, "kind")
+    return getattr(dtype, "kind", None) in {"m", "M"}
 
 
 def _stamps(series):

@@ -220,6 +220,7 @@ class Ranks:
 
     def __init__(self, n_levels):
         self.n_levels = np.asarray(n_levels)
+        self.of_codes = np.flatnonzero(self.n_levels)
 
     def fit(self, X, sample_weight=None, seed=0):
         """Learn the distributions of the columns from all rows, or a sample of them."""
@@ -310,8 +311,8 @@ class Ranks:
 
     def _levels(self, X, missing):
         """Centred and scaled indicators of the levels, and codes."""
-        of_codes = np.flatnonzero(self.n_levels)
-        codes = np.where(missing[:, of_codes], self.n_levels[of_codes], X[:, of_codes])
+        codes = X[:, self.of_codes]
+        codes = np.where(missing[:, self.of_codes], self.n_levels[self.of_codes], codes)
         codes[codes >= self.level_counts] = -1  # a gap where there was none says nothing
         indicators = [
             (codes[:, [i]] == np.arange(len(shares))) - shares
@@ -335,7 +336,7 @@ class Ranks:
         untold = gaps[[j not in cells for j in self.gaps_]]
         low[untold], high[untold] = -FAR_OUT, FAR_OUT
         codes = row[self.n_inputs + 2 * self.n_scores : -1]
-        codes[[j not in cells for j in np.flatnonzero(self.n_levels)]] = -1
+        codes[[j not in cells for j in self.of_codes]] = -1
         return row
 
     def why_not(self, j, x, tell):
@@ -344,9 +345,9 @@ class Ranks:
         `tell` puts numbers of the column into words.
         """
         if np.isnan(x):
-            of_codes = np.flatnonzero(self.n_levels).tolist()
             if self.n_levels[j]:
-                met = self.level_counts[of_codes.index(j)] > self.n_levels[j]
+                place = self.of_codes.tolist().index(j)
+                met = self.level_counts[place] > self.n_levels[j]
             else:
                 met = j in self.gaps_ or j not in self.columns_
             return None if met else "it missed no cell in fit"
@@ -372,9 +373,8 @@ class Ranks:
             X[:, j] = column.values_of(drawn[:, i])
         for i, (j, column) in enumerate(self.gaps_.items(), len(self.columns_)):
             X[column.values_of(drawn[:, i]) > 0.5, j] = np.nan
-        of_codes = np.flatnonzero(self.n_levels)
         codes = drawn[:, self.n_scores :]
-        X[:, of_codes] = np.where(codes < self.n_levels[of_codes], codes, np.nan)
+        X[:, self.of_codes] = np.where(codes < self.n_levels[self.of_codes], codes, np.nan)
         return X
 
 
@@ -383,12 +383,12 @@ def _atoms(counts):
     n_rows = counts.sum()
     atoms = counts >= max(ATOM_ROWS, ATOM_SHARE * n_rows)
     rest = counts[~atoms]
+    is_short = len(rest) < ATOM_ROWS
+    if is_short and not atoms.any() and len(counts) > 2:
+        return atoms  # a handful of rows, all different
     # Mostly repeated, or too few to draw a curve through.
-    if len(counts) <= 2 or len(rest) < ATOM_ROWS or rest[rest > 1].sum() > 0.5 * rest.sum():
-        if len(rest) < ATOM_ROWS and not atoms.any() and len(counts) > 2:
-            return atoms
-        return np.ones(len(counts), dtype=bool)
-    return atoms
+    is_discrete = len(counts) <= 2 or is_short or rest[rest > 1].sum() > 0.5 * rest.sum()
+    return np.ones_like(atoms) if is_discrete else atoms
 
 
 def _normal_density(scores):

@@ -358,8 +358,7 @@ class AutoencoderNet(NeuralNet):
     def decode_rows(self, Z: NDArray[Any]) -> Any:
         """Yield slices and scaled rows for latents `Z`."""
         for span in self._spans(len(Z)):
-            z = torch.from_numpy(np.array(Z[span], dtype=np.float32)).to(self.device)
-            yield span, self._evaluate(self.module_.decode, z)
+            yield span, self._evaluate(self.module_.decode, self._tensor(Z[span]))
 
     def reconstruct_rows(self, rows: SourceRows, n_latents: int | None = None) -> Any:
         """Yield slices and scaled reconstructions, from the first `n_latents` only if given."""
@@ -379,6 +378,9 @@ class AutoencoderNet(NeuralNet):
             x = torch.cat([x, x[-1:].expand(n_missing, -1)])
         with autocast(self.precision, x.device):
             return function(x).narrow(row_axis, 0, n_rows).float().cpu().numpy()
+
+    def _tensor(self, values: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(np.array(values, dtype=np.float32)).to(self.device)
 
     def _inference_batches(self, rows: SourceRows | TensorRows) -> Any:
         for span in self._spans(len(rows)):

@@ -65,8 +65,13 @@ class Corruption:
 
 def sample_posterior(code: Tensor, draws: torch.Generator) -> Tensor:
     """Latents drawn from the distributions that an encoder says."""
+    shape = (*code.shape[:-1], code.shape[-1] // 2)
+    return latents_at(code, torch.randn(shape, generator=draws, device=code.device))
+
+
+def latents_at(code: Tensor, noise: Tensor) -> Tensor:
+    """Latents where a standard normal distribution would have drawn `noise`."""
     mean, log_variance = code.chunk(2, dim=-1)
-    noise = torch.randn(mean.shape, generator=draws, device=mean.device)
     return mean + noise * torch.exp(0.5 * log_variance)
 
 

@@ -18,7 +18,7 @@ from skae._engine._losses import (
     log_likelihood,
 )
 from skae._engine._net import INFERENCE_BYTES, MIN_INFERENCE_ROWS, AutoencoderNet
-from skae._engine._noise import sample_posterior
+from skae._engine._noise import latents_at, sample_posterior
 from skae._engine._runtime import generator
 from skae.networks._variational import VariationalAutoencoder
 
@@ -112,7 +112,7 @@ class VariationalNet(AutoencoderNet):
 
         def bound(x: Tensor) -> Tensor:
             code = self.module_.code(x).float()
-            expected = self._log_likelihoods(self._draws(code, noise), x).mean(dim=0)
+            expected = self._log_likelihoods(latents_at(code, noise), x).mean(dim=0)
             return torch.stack([expected, kl_to_standard_normal(code)], dim=1)
 
         yield from self._in_small_batches(rows, n_draws, bound)
@@ -125,7 +125,7 @@ class VariationalNet(AutoencoderNet):
 
         def evidence(x: Tensor) -> Tensor:
             code = self.module_.code(x).float()
-            z = self._draws(code, noise)
+            z = latents_at(code, noise)
             spread = 0.5 * code.chunk(2, dim=-1)[1]
             proposal = (-0.5 * noise.square() - LOG_ROOT_TWO_PI).sum(dim=-1) - spread.sum(dim=-1)
             weights = self._log_likelihoods(z, x) - proposal
@@ -151,11 +151,6 @@ class VariationalNet(AutoencoderNet):
         sobol = torch.quasirandom.SobolEngine(self.module_.n_kept, scramble=True, seed=FIXED_SEED)
         uniform = sobol.draw(n_draws).clamp(1e-6, 1 - 1e-6)
         return torch.special.ndtri(uniform)[:, None].to(self.device)
-
-    @staticmethod
-    def _draws(code: Tensor, noise: Tensor) -> Tensor:
-        mean, log_variance = code.chunk(2, dim=-1)
-        return mean + torch.exp(0.5 * log_variance) * noise
 
     def _log_likelihoods(self, z: Tensor, x: Tensor) -> Tensor:
         """Of rows `x` for each of several draws of their latents."""
@@ -190,6 +185,3 @@ class VariationalNet(AutoencoderNet):
 
         spans = [Z[span] for span in self._spans(len(Z))]
         return np.concatenate([self._evaluate(likelihood, self._tensor(z)) for z in spans])
-
-    def _tensor(self, values: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(np.array(values, dtype=np.float32)).to(self.device)

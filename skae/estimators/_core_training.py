@@ -7,11 +7,10 @@ from sklearn.utils import check_random_state
 
 from skae._core import inner_rows, scale_by_core
 from skae._defaults import Detection
-from skae._engine._build import build_members, is_ours, make_link
+from skae._engine._build import build_members, make_link
 from skae._engine._losses import Objective
 from skae._engine._members import MemberNet, MemberRows
 from skae._engine._noise import Corruption
-from skae._engine._runtime import generator, resolve_device
 from skae._scaling import Scaler, column_moments
 from skae._scoring import SeenLosses
 
@@ -31,6 +30,7 @@ class CoreTrainingMixin:
     """The private half of the detector's ``fit``: hooks of TrainingMixin, and stages."""
 
     _auto = Detection
+    _net_class = MemberNet
     _accepts_missing = True
 
     def _n_latents(self):
@@ -59,11 +59,16 @@ class CoreTrainingMixin:
             )
         return Objective(self.loss, kl=float(self.variational), missing=True)
 
+    def _corruption(self, draws, pca):
+        return Corruption(draws, variational=self.variational)
+
     def _make_net(self, n_features, pca, rotation, seeds):
-        network = self._network(n_features)
-        device = resolve_device(self.device)
-        draws = np.random.RandomState(seeds[0])
-        module = build_members(
+        net = super()._make_net(n_features, pca, rotation, seeds)
+        return net.initialize()  # it is asked before it is trained
+
+    def _make_module(self, network, n_features, pca, rotation, seed):
+        draws = np.random.RandomState(seed)
+        return build_members(
             network,
             n_features,
             self.n_components_,
@@ -72,18 +77,9 @@ class CoreTrainingMixin:
             variational=self.variational,
             seeds=draws.randint(np.iinfo(np.int32).max - 1, size=self.n_estimators).tolist(),
         )
-        net = MemberNet(
-            module.to(device),
-            self._objective(),
-            n_members=self.n_estimators,
-            score_method=self.score_method,
-            corruption=Corruption(generator(seeds[1], device), variational=self.variational),
-            batch_generator=generator(seeds[2]),
-            precision=self.precision,
-            device=device,
-            global_seed=None if is_ours(network) else seeds[0],
-        )
-        return net.initialize()  # it is asked before it is trained
+
+    def _net_parameters(self):
+        return {"n_members": self.n_estimators, "score_method": self.score_method}
 
     def _fit(self, X, sample_weight):
         rng = check_random_state(self.random_state)

@@ -62,16 +62,19 @@ class DrawingMixin:
         """Number of rows, checked; that of `y` where one is told for each."""
         if not isinstance(n_samples, Integral) or isinstance(n_samples, bool) or n_samples < 1:
             raise ValueError(f"n_samples={n_samples!r} must be a positive integer.")
-        if y is not None and not self.conditional:
-            raise ValueError(
-                "y is given, but nothing was learned of it: fit again with conditional=True."
-            )
+        self._check_targets_are_known(y)
         if y is None or np.ndim(y) == 0:
             return int(n_samples)
         n_wanted = len(column_or_1d(y))
         if n_samples not in (1, n_wanted):
             raise ValueError(f"n_samples={n_samples} does not fit y, which has {n_wanted} values.")
         return n_wanted
+
+    def _check_targets_are_known(self, y):
+        if y is not None and not self.conditional:
+            raise ValueError(
+                "y is given, but nothing was learned of it: fit again with conditional=True."
+            )
 
     def _codes_to_draw(self, n_samples, y, rng):
         """Codes of the targets that rows are drawn for; NaN without targets."""
@@ -138,7 +141,7 @@ class DrawingMixin:
             if np.ndim(value) or isinstance(value, slice | set | dict):
                 raise ValueError(f"conditions: column {name!r} must get one value; got {value!r}.")
             try:
-                number = self._columns.number_of(self._columns.names[j], value)
+                number = self._columns.number_of(j, value)
             except (TypeError, ValueError) as error:
                 raise ValueError(f"conditions: {error}") from error
             reason = self._scaler.why_not(j, number, partial(self._columns.told, j))

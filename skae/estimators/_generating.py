@@ -16,10 +16,9 @@ from sklearn.utils.validation import (
 
 from skae._chunks import SideBySide, as_dense, row_chunks, value_range
 from skae._defaults import MIN_WIDE_COLUMNS, Generation
-from skae._engine._build import build_variational, is_ours, make_output, pca_of_rows
+from skae._engine._build import build_variational, make_output, pca_of_rows
 from skae._engine._losses import EvidenceBound
 from skae._engine._noise import Corruption
-from skae._engine._runtime import generator, resolve_device
 from skae._engine._variational import MixturePrior, VariationalNet
 from skae._frames import Columns, PlainColumns, is_mixed
 from skae._linear import ProbabilisticPCA
@@ -40,6 +39,7 @@ MAX_NORM = 10.0
 MIN_ROWS_TO_REFINE, MAX_ROWS_TO_REFINE, MAX_CELLS_TO_REFINE = 1000, 20_000, 2**22
 # Draws that tell which target a row is most likely for.
 DRAWS_FOR_TARGETS = 8
+ALL = slice(None)
 
 
 class GeneratingMixin(DrawingMixin):
@@ -97,10 +97,7 @@ class GeneratingMixin(DrawingMixin):
 
     def _with_targets(self, X, y=None):
         """Rows beside the codes of their targets (NaN where there are none)."""
-        if y is not None and not self.conditional:
-            raise ValueError(
-                "y is given, but nothing was learned of it: fit again with conditional=True."
-            )
+        self._check_targets_are_known(y)
         if not self.conditional:
             return X
         if y is None:
@@ -199,8 +196,16 @@ class GeneratingMixin(DrawingMixin):
     def _needs_pca(self):
         return True
 
-    def _make_net(self, n_features, pca, rotation, seeds):
-        network = self._network(n_features)
+    def _objective(self):
+        return EvidenceBound(self.beta, self.kl_warmup)
+
+    def _corruption(self, draws, pca):
+        return Corruption(draws, variational=True)
+
+    def _net_parameters(self):
+        return {"max_norm": MAX_NORM * np.sqrt(max(1.0, self._n_inputs() / 16))}
+
+    def _make_module(self, network, n_features, pca, rotation, seed):
         n_conditions = self._targets.n_columns if self.conditional else 0
         linear = ProbabilisticPCA.of(
             pca, self.n_components_, max(1, self._n_directions()), n_conditions
@@ -209,8 +214,7 @@ class GeneratingMixin(DrawingMixin):
         link, slopes, biases = make_output(
             self.likelihood, self._scaler, deviations, pca.mean, getattr(self, "_is_binary", None)
         )
-        device = resolve_device(self.device)
-        module = build_variational(
+        return build_variational(
             network,
             link,
             self._n_inputs(),
@@ -219,17 +223,7 @@ class GeneratingMixin(DrawingMixin):
             slopes=slopes,
             biases=biases,
             n_conditions=n_conditions,
-            seed=seeds[0],
-        )
-        return self._net_class(
-            module.to(device),
-            EvidenceBound(self.beta, self.kl_warmup),
-            corruption=Corruption(generator(seeds[1], device), variational=True),
-            batch_generator=generator(seeds[2]),
-            max_norm=MAX_NORM * np.sqrt(max(1.0, self._n_inputs() / 16)),
-            precision=self.precision,
-            device=device,
-            global_seed=None if is_ours(network) else seeds[0],
+            seed=seed,
         )
 
     def _check_target_range(self, X):
@@ -282,7 +276,9 @@ class GeneratingMixin(DrawingMixin):
             ]
             return np.vstack(parts)
 
-        is_code = np.r_[self._is_code, np.repeat(self._has_classes, self.conditional)]
+        is_code = self._is_code
+        if self.conditional:
+            is_code = np.r_[is_code, self._targets.classes_ is not None]
         ratio = DensityRatio()
         ratio.fit(real, drawn(DRAWN_PER_ROW * len(real)), is_code, weight, rng.randint(2**31 - 1))
         return ratio.calibrate(drawn(len(real)))
@@ -291,10 +287,6 @@ class GeneratingMixin(DrawingMixin):
     def _is_code(self):
         """Which columns hold codes of levels."""
         return np.asarray(self._columns.n_levels) > 0
-
-    @property
-    def _has_classes(self):
-        return self.conditional and self._targets.classes_ is not None
 
     def _learn_prior(self, X, sample_weight, rng):
         """Fit a mixture to the posteriors, for each target one."""
@@ -321,16 +313,15 @@ class GeneratingMixin(DrawingMixin):
         n_distinct = len(np.unique(mean, axis=0))
         return fit_mixture(mean, np.square(deviation), min(n_components, n_distinct), rng)
 
-    def _latent_prior(self):
-        k, device = self.n_components_, self.net_.device
+    def _latent_prior(self, groups=ALL):
+        """The prior of the latents for each of some groups of targets."""
         if self.prior_ is None:
-            return MixturePrior(
-                self._group_weights, np.zeros((1, k)), np.eye(k)[None], device=device
-            )
-        prior = self.prior_
-        return MixturePrior(
-            self._group_weights, prior.means_, prior.precisions_cholesky_, device=device
-        )
+            k = self.n_components_
+            means, whitening = np.zeros((1, k)), np.eye(k)[None]
+        else:
+            means, whitening = self.prior_.means_, self.prior_.precisions_cholesky_
+        weights = self._group_weights[groups]
+        return MixturePrior(weights, means, whitening, device=self.net_.device)
 
     # Twins of the public uses.
 
@@ -350,7 +341,8 @@ class GeneratingMixin(DrawingMixin):
         told = np.empty((rows.shape[0], len(targets.typical_)))
         for group, code in enumerate(targets.typical_):
             given = SideBySide(rows.left, np.full((rows.shape[0], 1), code))
-            told[:, group] = self._evidence(given, n_draws)[:, group] + self._log_ratio(given)
+            evidence = self._evidence(given, n_draws, [group])[:, 0]
+            told[:, group] = evidence + self._log_ratio(given)
         return told + np.log(targets.shares_)
 
     def _log_ratio(self, rows):
@@ -360,10 +352,10 @@ class GeneratingMixin(DrawingMixin):
         told = [self.refiner_.log_ratio(chunk) for _, chunk in row_chunks(rows)]
         return np.concatenate(told)
 
-    def _evidence(self, rows, n_draws):
-        """Log-densities of rows under the network, for each group of targets."""
-        prior = self._latent_prior()
-        evidence = np.empty((rows.shape[0], len(self._group_weights)))
+    def _evidence(self, rows, n_draws, groups=ALL):
+        """Log-densities of rows under the network, for each of some groups of targets."""
+        evidence = np.empty((rows.shape[0], len(self._group_weights[groups])))
+        prior = self._latent_prior(groups)
         for span, told in self.net_.evidence_rows(self._rows(rows), prior, n_draws):
             evidence[span] = told
         return evidence

@@ -108,20 +108,8 @@ class TrainingMixin:
 
     def _make_net(self, n_features, pca, rotation, seeds):
         network = self._network(n_features)
-        link = make_link(*self._link_parameters())
-        if rotation is not None:
-            n_features, pca, link = rotation.n_coordinates, rotation.pca, rotation.link
         device = resolve_device(self.device)
-        module = build_autoencoder(
-            network,
-            n_features,
-            self.n_components_,
-            link=link,
-            pca=pca if self.init == "pca" else None,
-            tied=self._is_tied(),
-            seed=seeds[0],
-            n_inputs=self._n_inputs(),
-        )
+        module = self._make_module(network, n_features, pca, rotation, seeds[0])
         return self._net_class(
             module.to(device),
             self._objective(),
@@ -130,6 +118,7 @@ class TrainingMixin:
             precision=self.precision,
             device=device,
             global_seed=None if is_ours(network) else seeds[0],
+            **self._net_parameters(),
         )
 
     def _set_training_parameters(self, n_rows):
@@ -369,6 +358,26 @@ class TrainingMixin:
 
     def _dropout(self):
         return 0.0
+
+    def _make_module(self, network, n_features, pca, rotation, seed):
+        """The initialised module that the net trains."""
+        link = make_link(*self._link_parameters())
+        if rotation is not None:
+            n_features, pca, link = rotation.n_coordinates, rotation.pca, rotation.link
+        return build_autoencoder(
+            network,
+            n_features,
+            self.n_components_,
+            link=link,
+            pca=pca if self.init == "pca" else None,
+            tied=self._is_tied(),
+            seed=seed,
+            n_inputs=self._n_inputs(),
+        )
+
+    def _net_parameters(self):
+        """What the net is told besides."""
+        return {}
 
     def _objective(self):
         return Objective()

@@ -28,8 +28,7 @@ class VariationalEncoder(nn.Module):
         self.log_variance = log_variance
 
     def forward(self, x: Tensor) -> Tensor:
-        bound = MAX_LOG_VARIANCE
-        return torch.cat([self.mean(x), self.log_variance(x).clamp(-bound, bound)], dim=-1)
+        return clamped_code(self.mean(x), self.log_variance(x))
 
 
 class ClampedEncoder(nn.Module):
@@ -40,8 +39,12 @@ class ClampedEncoder(nn.Module):
         self.network = network
 
     def forward(self, x: Tensor) -> Tensor:
-        mean, log_variance = self.network(x).chunk(2, dim=-1)
-        return torch.cat([mean, log_variance.clamp(-MAX_LOG_VARIANCE, MAX_LOG_VARIANCE)], dim=-1)
+        return clamped_code(*self.network(x).chunk(2, dim=-1))
+
+
+def clamped_code(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Both side by side, log-variances within their bounds."""
+    return torch.cat([mean, log_variance.clamp(-MAX_LOG_VARIANCE, MAX_LOG_VARIANCE)], dim=-1)
 
 
 class VariationalAutoencoder(Autoencoder):
@@ -84,10 +87,6 @@ class VariationalAutoencoder(Autoencoder):
     def given(self, z: Tensor, x: Tensor) -> Tensor:
         """Latents beside the conditions of the rows `x`."""
         return torch.cat([z, x[..., x.shape[-1] - self.n_conditions :]], dim=-1)
-
-    def reconstruct(self, x: Tensor, n_latents: int | None = None) -> Tensor:
-        """The most likely cells at the mean of the latents."""
-        return self.decode(self.given(self.encode(x), x))
 
 
 class GaussianOutput(nn.Module):
