@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("numpy", "scikit-learn", "torch", "skorch", "skae")
+LABELLED = ("Cardiotocography", "Ionosphere", "Pima", "SpamBase")
 OPENML_NAMES = {"mnist": "mnist_784", "fashion_mnist": "Fashion-MNIST"}
 
 
@@ -79,6 +81,16 @@ def outlier_tables(data):
     return sorted(existing(Path(data) / "adbench").glob("*.npz"))
 
 
+def labelled_tables(data):
+    """Yield names, rows and classes of tables with labels that can be learned."""
+    for path in outlier_tables(data):
+        if path.stem in LABELLED:
+            with np.load(path, allow_pickle=False) as file:
+                yield path.stem, file["X"].astype(np.float64), file["y"]
+    for load in (load_breast_cancer, load_digits, load_wine):
+        yield load.__name__.removeprefix("load_"), *load(return_X_y=True)
+
+
 def existing(path):
     """The path, or the end of the program with its name."""
     if not path.exists():
@@ -129,6 +141,13 @@ def cell(value):
     if value is None:
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def write_sections(name, title, tellers):
+    """Write what was measured, now or before; `tellers` make blocks of a section's numbers."""
+    parts = {section: load_part(f"{name}_{section}") for section in tellers}
+    told = [block for section, part in parts.items() if part for block in tellers[section](part)]
+    write_markdown(name, title, *told)
 
 
 def write_markdown(name, *blocks):

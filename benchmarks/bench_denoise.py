@@ -15,18 +15,18 @@ import numpy as np
 import torch
 from _common import (
     add_data_argument,
+    labelled_tables,
     load_images,
-    load_part,
     machine_line,
     markdown_table,
     outlier_tables,
     report,
     save_part,
-    write_markdown,
+    write_sections,
 )
 from scipy.ndimage import gaussian_filter
 from scipy.stats import rankdata
-from sklearn.datasets import load_breast_cancer, load_digits, load_wine
+from sklearn.datasets import load_breast_cancer
 from sklearn.decomposition import PCA
 from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingClassifier
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
@@ -48,7 +48,6 @@ PATTERNS = {
     "30 % at random": 0.3,
     "20 %, larger values more often": "larger",
 }
-LABELLED = ("Cardiotocography", "Ionosphere", "Pima", "SpamBase")
 US = "DenoisingAutoencoder"
 CLIPPED = "IterativeImputer, clipped"
 TREES = "IterativeImputer, trees"
@@ -335,17 +334,6 @@ def tell_images(part):
 # Downstream.
 
 
-def labelled_tables(data):
-    """Yield names, rows and classes."""
-    for path in outlier_tables(data):
-        if path.stem in LABELLED:
-            with np.load(path, allow_pickle=False) as file:
-                yield path.stem, file["X"].astype(np.float64), file["y"]
-    for load in (load_breast_cancer, load_digits, load_wine):
-        X, y = load(return_X_y=True)
-        yield load.__name__.removeprefix("load_"), X, y
-
-
 def measure_downstream(data, n_seeds):
     """Accuracy of classifiers on filled rows, 30 % of the cells missing."""
     rows = []
@@ -418,9 +406,7 @@ def main():
         "images": tell_images,
         "downstream": tell_downstream,
     }
-    parts = {name: load_part(f"denoise_{name}") for name in SECTIONS}
-    blocks = [block for name, part in parts.items() if part for block in tellers[name](part)]
-    write_markdown("denoise", "# Cleaning and filling", *blocks)
+    write_sections("denoise", "# Cleaning and filling", tellers)
 
 
 if __name__ == "__main__":
