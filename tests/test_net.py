@@ -157,9 +157,8 @@ def test_gradients_are_clipped(make_net, data):
     norms = []
 
     class Norm(Callback):
-        def on_grad_computed(self, net, named_parameters=None, **kwargs):
-            grads = [p.grad.flatten() for _, p in named_parameters if p.grad is not None]
-            norms.append(torch.cat(grads).norm().item())
+        def on_batch_end(self, net, training=None, **kwargs):
+            norms.append(torch.cat([p.grad.flatten() for p in net.module_.parameters()]).norm())
 
     net.set_params(callbacks=[Norm()])
     net.train(data(TRAIN))

@@ -349,9 +349,9 @@ def test_a_variational_start_is_probabilistic_pca():
 
 
 def test_log_variances_are_clamped():
-    from skae.networks._variational import MAX_LOG_VARIANCE, ClampedEncoder
+    from skae.networks._variational import MAX_LOG_VARIANCE, VariationalEncoder
 
-    encoder = ClampedEncoder(nn.Linear(1, 4))
+    encoder = VariationalEncoder(nn.Linear(1, 4))
     code = encoder(torch.tensor([[1e6], [-1e6]]))
     assert code.shape == (2, 4)
     assert code[:, 2:].abs().max() <= MAX_LOG_VARIANCE

@@ -20,7 +20,7 @@ from skae.networks._members import stack_members
 from skae.networks._mlp import MLPNetwork
 from skae.networks._variational import (
     BernoulliOutput,
-    ClampedEncoder,
+    Beside,
     GaussianOutput,
     TableOutput,
     VariationalAutoencoder,
@@ -104,7 +104,8 @@ def build_members(
     encoders: list[nn.Module] = [member.encoder for member in members]
     if variational:
         spreads = [build(seed + 1, pca=None).encoder for seed in seeds]
-        encoders = list(map(VariationalEncoder, encoders, spreads))
+        pairs = zip(encoders, spreads, strict=True)
+        encoders = [VariationalEncoder(Beside(*pair)) for pair in pairs]
     encoder, decoder = stack_members(encoders, [member.decoder for member in members])
     return Autoencoder(encoder, decoder, link, n_components, missing=True)
 
@@ -141,7 +142,7 @@ def build_variational(
     if linear is not None:
         encoder, decoder = add_probabilistic_path(encoder, decoder, linear, slopes, biases)
     return VariationalAutoencoder(
-        ClampedEncoder(encoder), decoder, link, n_components, n_inputs, n_conditions
+        VariationalEncoder(encoder), decoder, link, n_components, n_inputs, n_conditions
     )
 
 

@@ -146,11 +146,17 @@ class DenoisingNet(AutoencoderNet):
         left = [([p for p in ps if not any(p is q for q in path)], s, a) for ps, s, a in groups]
         return [*left, (path, share, 0.0)]
 
-    def infer(self, x: Any, **fit_params: Any) -> Any:
-        return super().infer(x[:, : x.shape[1] - self.n_features])
+    def _inputs(self, x: Tensor) -> Tensor:
+        return super()._inputs(self._read(x))
 
-    def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
-        return super().get_loss(y_pred, y_true, X[:, X.shape[1] - self.n_features :], training)
+    def infer(self, x: Any, **fit_params: Any) -> Any:
+        return super().infer(self._read(x))
+
+    def _read(self, x: Tensor) -> Tensor:
+        return x[:, : x.shape[1] - self.n_features]
+
+    def _targets(self, x: Tensor) -> Tensor:
+        return x[:, x.shape[1] - self.n_features :]
 
     @property
     def n_features(self) -> int:

@@ -235,6 +235,23 @@ class Objective(nn.Module):
         """Loss of a batch without penalties; this is what validation compares."""
         return mean_over_rows(self.cells(link, output, x), sample_weight)
 
+    def written(self, link: OutputLink) -> bool:
+        """Whether ``squared_error`` is all there is to it."""
+        is_plain = self.loss == "squared_error" and link.activation == "identity"
+        return is_plain and not (self.l1 or self.sparsity or self.kl)
+
+    def squared_error(
+        self, output: Tensor, x: Tensor, sample_weight: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Mean squared error of a batch, and its gradient by the output."""
+        error = output - x
+        if self.missing:
+            error.masked_fill_(x.isnan(), 0.0)
+        gradient = error * (2.0 / error.numel())
+        if sample_weight is not None:
+            gradient *= sample_weight[..., None]
+        return 0.5 * torch.dot(error.flatten(), gradient.flatten()), gradient
+
     def cells(self, link: OutputLink, output: Tensor, x: Tensor) -> Tensor:
         """Loss of each cell; of missing ones, zero."""
         if self.missing:

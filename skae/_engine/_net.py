@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from skorch import NeuralNet
 from torch import Tensor, nn
 
+from skae._engine._backprop import Pass, RecordedPass, two_way
 from skae._engine._batches import Batch, Batches, Rows, SourceRows, TensorRows
 from skae._engine._callbacks import (
     BestWeights,
@@ -27,7 +28,8 @@ from skae._engine._callbacks import (
     watches_batches,
 )
 from skae._engine._losses import Objective
-from skae._engine._noise import Corruption
+from skae._engine._noise import Corruption, Gradient
+from skae._engine._optimizer import FlatAdamW
 from skae._engine._runtime import autocast, borrowed_global_generator
 from skae.networks._autoencoder import Autoencoder
 from skae.networks._layers import set_generators, weights_of
@@ -72,7 +74,8 @@ class AutoencoderNet(NeuralNet):
     module_: Autoencoder
     criterion_: Objective
     schedule_: Iterator[float] | None
-    parameters_: list[nn.Parameter]
+    passes_: tuple[Pass, Pass]
+    optimizer_: FlatAdamW
     valid_rows_: Rows | None
 
     def __init__(
@@ -118,7 +121,7 @@ class AutoencoderNet(NeuralNet):
             {"params": parameters, "share": share, "weight_decay": alpha}
             for parameters, share, alpha in self._parameter_groups()
         ]
-        self.optimizer_ = torch.optim.AdamW(groups, lr=self.learning_rate, fused=True)
+        self.optimizer_ = FlatAdamW(groups, self.learning_rate, self.max_norm)
         return self
 
     def _parameter_groups(self) -> list[tuple[list[nn.Parameter], float, float]]:
@@ -235,17 +238,25 @@ class AutoencoderNet(NeuralNet):
         self.stop_ = "finished"
         self.watched_ = any(watches_batches(callback) for _, callback in self.callbacks_)
         set_generators(self.module_, self.corruption.generator)
-        self.parameters_ = list(self.module_.parameters())
         try:
-            with self._global_generator():
+            with self._global_generator(), self.optimizer_.flat():
+                self.passes_ = (
+                    self._two_way(self.module_.encoder, needs_input=False),
+                    self._two_way(self.module_.decoder, needs_input=True),
+                )
                 super().fit_loop(X, y, epochs=n_epochs, **kwargs)
         except TrainingStopped:
             self.stop_ = "stopped"
         except KeyboardInterrupt:
             self.stop_ = "interrupted"
         finally:
-            self.parameters_ = []  # a second reference would not survive pickling
+            self.__dict__.pop("passes_", None)  # they remember the last batch
         return self
+
+    def _two_way(self, module: nn.Module, needs_input: bool) -> Pass:
+        # Other precisions are torch's business, which records what it casts.
+        kind = two_way if self.precision == "float32" else RecordedPass
+        return kind(module, needs_input)
 
     def _global_generator(self) -> AbstractContextManager[None]:
         """What a user's own layers draw from: torch's generator, seeded and given back."""
@@ -278,27 +289,23 @@ class AutoencoderNet(NeuralNet):
             self.history.record(f"{prefix}_loss", self._mean_loss(iterator))
             return
         self._set_training(True)
+        self.optimizer_.hold_frozen()
         total: Any = 0.0
         n_rows = 0
         for batch in iterator:
             # The sum stays on the device: reading it here would make a GPU wait.
             n_in_batch = batch[0].shape[-2]
-            total = total + self._step(batch).detach() * n_in_batch
+            total = total + self._step(batch) * n_in_batch
             n_rows += n_in_batch
         self.history.record(f"{prefix}_loss", float(total) / n_rows)
 
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         self._set_training(True)
-        return {"loss": self._step(batch).detach(), "y_pred": None}
+        return {"loss": self._step(batch), "y_pred": None}
 
     def _step(self, batch: Batch) -> Tensor:
-        x, weight = batch
-        for parameter in self.parameters_:
-            parameter.grad = None
-        with autocast(self.precision, x.device):
-            loss = self.get_loss(self.infer(x), weight, X=x, training=True)
-        loss.backward()
-        clip_gradients(self.parameters_, self.max_norm)
+        self.optimizer_.zero_grad()
+        loss = self._backpropagate(*batch)
         if self.watched_:
             self.notify(
                 "on_grad_computed",
@@ -311,16 +318,51 @@ class AutoencoderNet(NeuralNet):
         self.optimizer_.step()
         return loss
 
+    @torch.no_grad()
+    def _backpropagate(self, x: Tensor, weight: Tensor | None) -> Tensor:
+        """Add to the gradients of all parameters; the loss."""
+        encoder, decoder = self.passes_
+        with autocast(self.precision, x.device):
+            code = encoder.forward(self._inputs(x)).float()
+            latents, latents_to_code = self._latents(code, x)
+            output = decoder.forward(latents).float()
+        loss, by_output, by_code = self._loss_and_gradients(output, code, x, weight)
+        by_latents = latents_to_code(decoder.backward(by_output))
+        encoder.backward(by_latents if by_code is None else by_latents + by_code)
+        return loss
+
+    def _loss_and_gradients(
+        self, output: Tensor, code: Tensor, x: Tensor, weight: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The loss, and its gradients by output and code; None stands for zero."""
+        if isinstance(self.criterion_, Objective) and self.criterion_.written(self.module_.link):
+            return *self.criterion_.squared_error(output, self._targets(x), weight), None
+        output, code = output.detach().requires_grad_(), code.detach().requires_grad_()
+        with torch.enable_grad():
+            loss = self.get_loss((output, code), weight, X=x, training=True)
+        loss.backward()
+        gradient: Any = output.grad
+        return loss.detach(), gradient, code.grad
+
+    def _inputs(self, x: Tensor) -> Tensor:
+        """What the encoder reads in training."""
+        return self.module_.inputs(self.corruption.inputs(x))
+
+    def _targets(self, x: Tensor) -> Tensor:
+        """What the decoder is to say."""
+        return x
+
+    def _latents(self, code: Tensor, x: Tensor) -> tuple[Tensor, Gradient]:
+        """What the decoder reads in training, and how gradients lead back to the code."""
+        return self.corruption.latents(code)
+
     def infer(self, x: Any, **fit_params: Any) -> Any:
-        module = self.module_
-        if not module.training:
-            return module(x)
-        code = module.code(self.corruption.inputs(x))
-        return module.decode_raw(self.corruption.latents(code)), code
+        return self.module_(x)
 
     def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
         output, code = y_pred
-        loss = self.criterion_.reconstruction(self.module_.link, output.float(), X, y_true)
+        target = self._targets(X)
+        loss = self.criterion_.reconstruction(self.module_.link, output.float(), target, y_true)
         return loss + self.criterion_.penalty(self.module_, code.float()) if training else loss
 
     def validation_loss(self, rows: Rows) -> float:
@@ -394,13 +436,6 @@ class AutoencoderNet(NeuralNet):
     def _floats_per_row(self) -> int:
         """Width of the widest layer."""
         return max(max(p.shape, default=1) for p in self.module_.parameters())
-
-
-def clip_gradients(parameters: list[nn.Parameter], max_norm: float) -> None:
-    """Scale gradients down to a norm; half the cost of torch's own for small networks."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-    torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))
 
 
 def trapezoid(n_steps: int, peak: float) -> list[float]:

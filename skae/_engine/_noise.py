@@ -10,6 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+# From the gradient by what came out to that by what went in.
+Gradient = Callable[[Tensor], Tensor]
+
 
 class Corruption:
     """Noise on inputs and latents, and nested dropout of latents.
@@ -45,22 +48,36 @@ class Corruption:
         """Rows as the encoder sees them."""
         return self._add_gaussian(x, self.input_noise)
 
-    def latents(self, code: Tensor) -> Tensor:
-        """Latents as the decoder sees them."""
+    def latents(self, code: Tensor) -> tuple[Tensor, Gradient]:
+        """Latents as the decoder sees them, and what makes their gradient the code's."""
         if self.variational:
-            return sample_posterior(code, self.generator)
+            return draw_posterior(code, self.generator)
         z = self._add_gaussian(code, self.latent_noise)
-        if self.ordered:
-            n, k = z.shape
-            kept = torch.randint(1, k + 1, (n, 1), generator=self.generator, device=z.device)
-            z = z * (torch.arange(k, device=z.device) < kept)
-        return z
+        if not self.ordered:
+            return z, as_it_is
+        n, k = z.shape
+        n_kept = torch.randint(1, k + 1, (n, 1), generator=self.generator, device=z.device)
+        kept = torch.arange(k, device=z.device) < n_kept
+        return z * kept, lambda gradient: gradient * kept
 
     def _add_gaussian(self, x: Tensor, deviation: float) -> Tensor:
         if not deviation:
             return x
         noise = torch.randn(x.shape, generator=self.generator, device=x.device)
         return torch.add(x, noise, alpha=deviation)
+
+
+def as_it_is(gradient: Tensor) -> Tensor:
+    """The gradient through a sum with something else."""
+    return gradient
+
+
+def draw_posterior(code: Tensor, draws: torch.Generator) -> tuple[Tensor, Gradient]:
+    """Latents drawn from the distributions that an encoder says, and their gradient."""
+    mean, log_variance = code.chunk(2, dim=-1)
+    noise = torch.randn(mean.shape, generator=draws, device=code.device)
+    spread = noise * torch.exp(0.5 * log_variance)
+    return mean + spread, lambda g: torch.cat([g, 0.5 * g * spread], dim=-1)
 
 
 def sample_posterior(code: Tensor, draws: torch.Generator) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skae._engine._batches import Batch, SourceRows
+from skae._engine._batches import SourceRows
 from skae._engine._losses import (
     LOG_ROOT_TWO_PI,
     EvidenceBound,
@@ -18,7 +18,7 @@ from skae._engine._losses import (
     log_likelihood,
 )
 from skae._engine._net import INFERENCE_BYTES, MIN_INFERENCE_ROWS, AutoencoderNet
-from skae._engine._noise import latents_at, sample_posterior
+from skae._engine._noise import Gradient, draw_posterior, latents_at, sample_posterior
 from skae._engine._runtime import generator
 from skae.networks._variational import VariationalAutoencoder
 
@@ -74,17 +74,18 @@ class VariationalNet(AutoencoderNet):
         self.criterion_.begin(n_steps if self.schedule_ is not None else 0)
         return super().fit_loop(X, y, epochs=epochs, **kwargs)
 
-    def _step(self, batch: Batch) -> Tensor:
-        x, weight = batch
-        return super()._step((self.module_.link.fresh(x, self.corruption.generator), weight))
+    def _backpropagate(self, x: Tensor, weight: Tensor | None) -> Tensor:
+        return super()._backpropagate(self.module_.link.fresh(x, self.corruption.generator), weight)
+
+    def _latents(self, code: Tensor, x: Tensor) -> tuple[Tensor, Gradient]:
+        z, by_code = draw_posterior(code, self.corruption.generator)
+        return self.module_.given(z, x), lambda g: by_code(g[..., : self.module_.n_kept])
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
-        module = self.module_
-        code = module.code(x)
+        code = self.module_.code(x)
         # Losses that are compared have the same draws each time.
-        draws = self.corruption.generator if module.training else self.draws_
-        z = sample_posterior(code, draws)
-        return module.decode_raw(module.given(z, x)), code
+        z = sample_posterior(code, self.draws_)
+        return self.module_.decode_raw(self.module_.given(z, x)), code
 
     def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
         output, code = y_pred

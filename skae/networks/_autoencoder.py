@@ -63,9 +63,13 @@ class Autoencoder(nn.Module):
         self.n_latents = n_latents
         self.n_kept = n_latents
 
+    def inputs(self, x: Tensor) -> Tensor:
+        """What the encoder reads of scaled rows: of a missing cell, the centre."""
+        return x.nan_to_num(0.0) if self.missing else x
+
     def code(self, x: Tensor) -> Tensor:
-        """What the encoder says of scaled rows; a missing cell reads as the centre."""
-        return self.encoder(x.nan_to_num(0.0) if self.missing else x)
+        """What the encoder says of scaled rows."""
+        return self.encoder(self.inputs(x))
 
     def encode(self, x: Tensor) -> Tensor:
         """Latents of scaled rows, of shape (..., n, n_kept).

@@ -27,10 +27,15 @@ class Dropout(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
+        kept = self.kept(x)
+        return x if kept is None else x * kept
+
+    def kept(self, x: Tensor) -> Tensor | None:
+        """Factors of the units: zero, or what makes up for those that are zero."""
         if not self.training or self.p == 0.0:
-            return x
+            return None
         uniform = torch.rand(x.shape, generator=self.generator, device=x.device)
-        return x * (uniform >= self.p) / (1.0 - self.p)
+        return (uniform >= self.p) / (1.0 - self.p)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

@@ -19,32 +19,32 @@ MAX_LOG_VARIANCE = 8.0
 LEAST_DEVIATION = 0.02
 
 
-class VariationalEncoder(nn.Module):
-    """Means and log-variances of the latents, side by side, from a network each."""
+class Beside(nn.Module):
+    """What two networks say, side by side."""
 
-    def __init__(self, mean: nn.Module, log_variance: nn.Module):
+    def __init__(self, first: nn.Module, second: nn.Module):
         super().__init__()
-        self.mean = mean
-        self.log_variance = log_variance
+        self.first = first
+        self.second = second
 
     def forward(self, x: Tensor) -> Tensor:
-        return clamped_code(self.mean(x), self.log_variance(x))
+        return torch.cat([self.first(x), self.second(x)], dim=-1)
 
 
-class ClampedEncoder(nn.Module):
-    """Means and log-variances of the latents, side by side, from one network."""
+class VariationalEncoder(nn.Module):
+    """Means and log-variances of the latents, side by side, the latter within bounds."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
 
     def forward(self, x: Tensor) -> Tensor:
-        return clamped_code(*self.network(x).chunk(2, dim=-1))
+        return self.clamped(self.network(x))
 
-
-def clamped_code(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Both side by side, log-variances within their bounds."""
-    return torch.cat([mean, log_variance.clamp(-MAX_LOG_VARIANCE, MAX_LOG_VARIANCE)], dim=-1)
+    def clamped(self, code: Tensor) -> Tensor:
+        """The same code with log-variances within their bounds."""
+        mean, log_variance = code.chunk(2, dim=-1)
+        return torch.cat([mean, log_variance.clamp(-MAX_LOG_VARIANCE, MAX_LOG_VARIANCE)], dim=-1)
 
 
 class VariationalAutoencoder(Autoencoder):
@@ -80,9 +80,9 @@ class VariationalAutoencoder(Autoencoder):
         self.n_inputs = n_inputs
         self.n_conditions = n_conditions
 
-    def code(self, x: Tensor) -> Tensor:
-        """Means and log-variances of the latents of rows."""
-        return self.encoder(x[..., : self.n_inputs])
+    def inputs(self, x: Tensor) -> Tensor:
+        """What the encoder reads of rows."""
+        return x[..., : self.n_inputs]
 
     def given(self, z: Tensor, x: Tensor) -> Tensor:
         """Latents beside the conditions of the rows `x`."""

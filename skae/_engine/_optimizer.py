@@ -1,0 +1,112 @@
+"""AdamW over all parameters at once: they lie side by side in one tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BETAS = (0.9, 0.999)
+EPSILON = 1e-8
+
+
+class FlatAdamW(torch.optim.Optimizer):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019), and clipped gradients.
+
+    While ``flat`` is open, parameters and their gradients are views of two flat tensors. A
+    step is then a kernel per group, not one per layer: for small networks, what
+    ``torch.optim.AdamW`` takes to walk its lists is as long as forward and backward.
+
+    Parameters
+    ----------
+    groups : list of dict
+        ``params``, ``weight_decay``, and ``share``, a factor of the learning rate.
+    lr : float
+    max_norm : float
+        The gradient of all parameters together is scaled down to this norm.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], lr: float, max_norm: float):
+        defaults = {"lr": lr, "weight_decay": 0.0, "share": 1.0, "max_norm": max_norm}
+        super().__init__(groups, defaults)
+
+    @contextmanager
+    def flat(self) -> Iterator[None]:
+        """Lay the parameters side by side; afterwards each has a storage of its own again."""
+        groups = [group["params"] for group in self.param_groups]
+        parameters = [p for group in groups for p in group]
+        dtypes = sorted({str(p.dtype) for p in parameters})
+        if len(dtypes) > 1:
+            raise TypeError(f"network has parameters of types {dtypes}; all must be of one.")
+        values = torch.cat([p.detach().reshape(-1) for p in parameters])
+        self.gradients = torch.zeros_like(values)
+        sizes = [p.numel() for p in parameters]
+        pieces = zip(parameters, values.split(sizes), self.gradients.split(sizes), strict=True)
+        for parameter, value, gradient in pieces:
+            parameter.data = value.view_as(parameter)
+            parameter.grad = gradient.view_as(parameter)
+        sizes = [sum(p.numel() for p in group) for group in groups]
+        of_groups = zip(
+            self.param_groups, values.split(sizes), self.gradients.split(sizes), strict=True
+        )
+        self.flat_groups = [
+            (group, own_values, own_gradients, *self._moments(group, own_values))
+            for group, own_values, own_gradients in of_groups
+            if group["params"]
+        ]
+        self.hold_frozen()
+        try:
+            yield
+        finally:
+            for parameter in parameters:
+                parameter.data = parameter.data.clone()
+                parameter.grad = None
+            del self.gradients, self.flat_groups
+
+    def _moments(self, group: dict[str, Any], values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """First and second moments and the number of steps, kept under the first parameter."""
+        state = self.state[group["params"][0]]
+        if not state:
+            state["step"] = torch.zeros((), device=values.device)
+            state["exp_avg"] = torch.zeros_like(values)
+            state["exp_avg_sq"] = torch.zeros_like(values)
+        return state["exp_avg"], state["exp_avg_sq"], state["step"]
+
+    def hold_frozen(self) -> None:
+        """Look anew which parameters are not to be trained."""
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        self.frozen = [(p, p.detach().clone()) for p in parameters if not p.requires_grad]
+
+    def zero_grad(self, set_to_none: bool = False) -> None:
+        """Set all gradients to zero; they stay where they are."""
+        self.gradients.zero_()
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Clip the gradients and move the parameters."""
+        norm = torch.linalg.vector_norm(self.gradients)
+        excess = (norm / self.defaults["max_norm"]).clamp(min=1.0)
+        for group, values, gradients, averages, squares, n_steps in self.flat_groups:
+            n_steps.add_(1)
+            # What torch.optim.AdamW(fused=True) calls in the end.
+            torch._fused_adamw_(
+                [values],
+                [gradients],
+                [averages],
+                [squares],
+                [],
+                [n_steps],
+                lr=group["lr"],
+                beta1=BETAS[0],
+                beta2=BETAS[1],
+                weight_decay=group["weight_decay"],
+                eps=EPSILON,
+                amsgrad=False,
+                maximize=False,
+                grad_scale=excess,
+            )
+        for parameter, value in self.frozen:
+            parameter.copy_(value)

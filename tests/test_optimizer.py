@@ -1,0 +1,110 @@
+"""The flat optimiser does what torch's does."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from skae._engine._optimizer import FlatAdamW
+
+
+def make(max_norm=1e9, lr=0.01):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2))
+    weights = [module[0].weight, module[2].weight]
+    groups = [
+        {"params": weights, "weight_decay": 0.1},
+        {"params": []},
+        {"params": [module[0].bias, module[2].bias], "share": 0.5},
+    ]
+    return module, FlatAdamW(groups, lr, max_norm)
+
+
+def accumulate(module, step):
+    x = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
+    module(x).square().sum().backward()
+
+
+def train(module, optimizer, n_steps=5):
+    with optimizer.flat():
+        for step in range(n_steps):
+            optimizer.zero_grad()
+            accumulate(module, step)
+            optimizer.step()
+
+
+@pytest.mark.parametrize("max_norm", [1e9, 0.5])
+def test_steps_are_those_of_torch(max_norm):
+    module, optimizer = make(max_norm)
+    other, _ = make()
+    torchs = torch.optim.AdamW(
+        [
+            {"params": [other[0].weight, other[2].weight], "weight_decay": 0.1},
+            {"params": [other[0].bias, other[2].bias], "weight_decay": 0.0},
+        ],
+        lr=0.01,
+    )
+    train(module, optimizer)
+    for step in range(5):
+        torchs.zero_grad()
+        accumulate(other, step)
+        nn.utils.clip_grad_norm_(other.parameters(), max_norm)
+        torchs.step()
+    for ours, theirs in zip(module.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_parameters_lie_side_by_side_only_while_flat():
+    module, optimizer = make()
+    parameters = list(module.parameters())
+    before = [p.detach().clone() for p in parameters]
+    with optimizer.flat():
+        storages = {p.untyped_storage().data_ptr() for p in parameters}
+        assert len(storages) == 1
+        assert list(module.parameters()) == parameters
+    assert len({p.untyped_storage().data_ptr() for p in parameters}) == 4
+    for parameter, value in zip(parameters, before, strict=True):
+        assert parameter.grad is None
+        assert torch.equal(parameter, value)
+        assert parameter.untyped_storage().nbytes() == 4 * parameter.numel()
+
+
+def test_parameters_are_given_back_when_training_fails():
+    module, optimizer = make()
+    with pytest.raises(KeyError), optimizer.flat():
+        raise KeyError
+    assert len({p.untyped_storage().data_ptr() for p in module.parameters()}) == 4
+
+
+def test_moments_live_on():
+    module, optimizer = make()
+    train(module, optimizer, 2)
+    other = copy.deepcopy((module, optimizer))
+    third = pickle.loads(pickle.dumps((module, optimizer)))
+    for pair in ((module, optimizer), other, third):
+        train(*pair, 2)
+        for ours, theirs in zip(pair[0].parameters(), module.parameters(), strict=True):
+            assert torch.equal(ours, theirs)
+    assert optimizer.state[module[0].weight]["step"] == 4
+
+
+def test_frozen_parameters_stay_where_they_are():
+    module, optimizer = make()
+    module[0].weight.requires_grad_(False)
+    before = module[0].weight.clone()
+    train(module, optimizer)
+    assert torch.equal(module[0].weight, before)
+    assert not torch.equal(module[2].weight, make()[0][2].weight)
+
+
+def test_one_type_for_all():
+    module, _ = make()
+    module[2].double()
+    optimizer = FlatAdamW([{"params": list(module.parameters())}], 0.1, 1.0)
+    with (
+        pytest.raises(TypeError, match=r"torch\.float32.*torch\.float64.*must be of one"),
+        optimizer.flat(),
+    ):
+        pass
