@@ -145,8 +145,7 @@ class Scaler:
 
     def inverse_transform(self, X, dtype=np.float64):
         """Bring scaled rows back to the units of the data, within the cut."""
-        rows = X.astype(dtype)
-        rows *= self.scale_.astype(dtype)
+        rows = np.multiply(X, self.scale_.astype(dtype), dtype=dtype)
         rows += self.center_.astype(dtype)
         if self.low_ is not None:
             np.clip(rows, self.low_.astype(dtype), self.high_.astype(dtype), out=rows)

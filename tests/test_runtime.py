@@ -1,10 +1,19 @@
 import re
 import threading
 
+import joblib
 import pytest
 import torch
+from skorch.callbacks import Callback
 
-from skae._engine._runtime import autocast, borrowed_global_generator, generator, resolve_device
+from skae import AutoencoderTransformer
+from skae._engine._runtime import (
+    autocast,
+    borrowed_global_generator,
+    generator,
+    multiplies_bfloat16,
+    resolve_device,
+)
 
 
 def test_auto_device_exists():
@@ -68,3 +77,68 @@ def test_one_borrower_at_a_time():
         thread.join()
     assert len(draws) == 8
     assert all(torch.equal(draw, draws[0]) for draw in draws)
+
+
+# Threads of joblib.
+
+
+class ThreadCount(Callback):
+    """Notes how many threads torch has while it trains."""
+
+    def __init__(self, seen):
+        self.seen = seen
+
+    def on_epoch_end(self, net, **kwargs):
+        self.seen.append(torch.get_num_threads())
+
+
+def fit_and_count(X, seen):
+    params = {"hidden_layer_sizes": 4, "max_epochs": 3, "random_state": 0}
+    model = AutoencoderTransformer(2, callbacks=[ThreadCount(seen)], **params).fit(X)
+    return torch.get_num_threads(), model.transform(X)
+
+
+@pytest.fixture
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_fits_side_by_side_take_a_thread_each(table):
+    seen, alone = [], []
+    calls = [joblib.delayed(fit_and_count)(table, seen) for _ in range(6)]
+    with joblib.parallel_config(backend="threading"):
+        after, latents = zip(*joblib.Parallel(n_jobs=3)(calls), strict=True)
+    assert seen
+    assert set(seen) == {1}
+    assert set(after) == {3}
+    assert torch.get_num_threads() == 3
+    fresh = []
+    thread = threading.Thread(target=lambda: fresh.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert fresh == [3]
+    assert all((z == latents[0]).all() for z in latents)
+    fit_and_count(table, alone)
+    assert set(alone) == {3}
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_threads_come_back_after_an_error(table):
+    params = {"hidden_layer_sizes": -1, "max_epochs": 3}
+
+    def fail():
+        with pytest.raises(ValueError, match="hidden_layer_sizes"):
+            AutoencoderTransformer(2, **params).fit(table)
+        return torch.get_num_threads()
+
+    with joblib.parallel_config(backend="threading"):
+        assert joblib.Parallel(n_jobs=2)(joblib.delayed(fail)() for _ in range(4)) == [3] * 4
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_whether_products_in_bfloat16_are_fast_is_known(device):
+    assert multiplies_bfloat16(torch.device(device)) in (True, False)

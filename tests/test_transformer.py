@@ -501,7 +501,8 @@ def test_bad_hidden_layer_sizes(sizes, table):
         AutoencoderTransformer(2, hidden_layer_sizes=sizes, max_epochs=1).fit(table)
 
 
-def test_bfloat16_is_close(digits):
+def test_bfloat16_is_close(digits, monkeypatch):
+    monkeypatch.setattr("skae._engine._runtime.multiplies_bfloat16", lambda device: True)
     X = digits[:300]
     full, half = (
         AutoencoderTransformer(
@@ -515,6 +516,14 @@ def test_bfloat16_is_close(digits):
     )
     assert not np.array_equal(half.transform(X), full.transform(X))
     assert_allclose(half.score(X), full.score(X), atol=0.02)
+
+
+def test_bfloat16_falls_back_where_it_would_be_slower(table, fast, monkeypatch):
+    monkeypatch.setattr("skae._engine._runtime.multiplies_bfloat16", lambda device: False)
+    with pytest.warns(UserWarning, match=r"precision='bfloat16' is computed in float32 here"):
+        half = AutoencoderTransformer(2, precision="bfloat16", **fast).fit(table)
+    full = AutoencoderTransformer(2, **fast).fit(table)
+    assert_array_equal(half.transform(table), full.transform(table))
 
 
 # Names.

@@ -231,7 +231,9 @@ class AutoencoderNet(NeuralNet):
     def get_iterator(self, dataset: Any, training: bool = False) -> Any:
         if not isinstance(dataset, Rows):
             return super().get_iterator(dataset, training=training)
-        return Batches(dataset, self.batch_size, self.batch_generator if training else None)
+        if training:
+            return Batches(dataset, self.batch_size, self.batch_generator)
+        return Batches(dataset, max(self.batch_size, self._inference_batch_size))
 
     def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **kwargs: Any) -> Any:
         n_epochs = self.max_epochs if epochs is None else epochs
@@ -429,8 +431,12 @@ class AutoencoderNet(NeuralNet):
             yield span, rows.read(span)
 
     def _spans(self, n_rows: int) -> Any:
-        step = max(MIN_INFERENCE_ROWS, INFERENCE_BYTES // (4 * self._floats_per_row))
+        step = self._inference_batch_size
         return (slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step))
+
+    @property
+    def _inference_batch_size(self) -> int:
+        return max(MIN_INFERENCE_ROWS, INFERENCE_BYTES // (4 * self._floats_per_row))
 
     @property
     def _floats_per_row(self) -> int:

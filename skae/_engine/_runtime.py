@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
+from joblib.parallel import get_active_backend
 
 _global_generator_lock = threading.RLock()
+_thread_count_lock = threading.Lock()
+_thread_counts: list[int] = []
 
 
 def resolve_device(device: str) -> torch.device:
@@ -30,6 +34,30 @@ def resolve_device(device: str) -> torch.device:
             f"torch says: {error}"
         ) from error
     return resolved
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """The same precision, or ``"float32"``, with a warning, where it would only be slower."""
+    if precision == "float32" or multiplies_bfloat16(device):
+        return precision
+    warnings.warn(
+        f"precision={precision!r} is computed in float32 here: it needs a processor with AMX, "
+        "AVX512-BF16 or the like, or a GPU; others would be slower, not faster.",
+        stacklevel=2,
+    )
+    return "float32"
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for products in bfloat16."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    if device.type != "cpu":
+        return True
+    if hasattr(torch.cpu, "get_capabilities"):
+        capabilities = torch.cpu.get_capabilities()
+        return any(there for name, there in capabilities.items() if name.endswith("bf16"))
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager:
@@ -54,3 +82,26 @@ def borrowed_global_generator(seed: int) -> Iterator[None]:
             yield
         finally:
             torch.set_rng_state(state)
+
+
+@contextmanager
+def one_thread_per_worker() -> Iterator[None]:
+    """In a thread of joblib's, compute on that thread alone; torch's number comes back after.
+
+    Every Python thread has a team of OpenMP threads of its own: as many searching side by
+    side as there are cores would wait for each other's teams. In joblib's processes, joblib
+    shares the cores out itself.
+    """
+    backend, _ = get_active_backend()
+    if not backend.nesting_level or threading.current_thread() is threading.main_thread():
+        yield
+        return
+    with _thread_count_lock:
+        # A fresh thread reads the number set last: by us, if others are at work already.
+        _thread_counts.append(_thread_counts[0] if _thread_counts else torch.get_num_threads())
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        with _thread_count_lock:
+            torch.set_num_threads(_thread_counts.pop())

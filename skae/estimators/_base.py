@@ -15,8 +15,8 @@ from skae.estimators._doors import (
     as_numpy,
     checked,
     drop_weightless,
+    fitting,
     output_dtype,
-    unchanged_on_error,
 )
 from skae.estimators._training import TrainingMixin
 from skae.networks._layers import ACTIVATIONS
@@ -82,7 +82,7 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
         DivergenceError
             If the training loss explodes; the estimator stays as it was.
         """
-        with unchanged_on_error(self):
+        with fitting(self):
             reset = not (self.warm_start and hasattr(self, "net_"))
             X = self._beside_targets(self._check_rows(X, reset=reset), y, reset)
             self._fit(*drop_weightless(X, sample_weight))
@@ -111,7 +111,7 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
             The estimator, trained further.
         """
         first = not hasattr(self, "net_")
-        with unchanged_on_error(self):
+        with fitting(self):
             X = self._beside_targets(self._check_rows(X, reset=first), y, first)
             X, weight = drop_weightless(X, sample_weight, min_rows=2 if first else 1)
             self._partial_fit(X, weight, first)

@@ -19,7 +19,7 @@ from skae._sklearn import (
     fit_context,
 )
 from skae.estimators._base import BaseAutoencoder
-from skae.estimators._doors import output_dtype, unchanged_on_error
+from skae.estimators._doors import fitting, output_dtype
 from skae.estimators._filling import FillingMixin, warn_of_targets
 
 N_SCORE_ROUNDS = 5  # each hides a fifth of the cells
@@ -123,7 +123,7 @@ class DenoisingAutoencoder(
     device : str, default="auto"
         As in :class:`AutoencoderTransformer`.
     precision : {"float32", "bfloat16"}, default="float32"
-        Arithmetic of matrix products.
+        As in :class:`AutoencoderTransformer`.
     callbacks : list of skorch.callbacks.Callback, default=None
         Told of training as skorch does.
     random_state : int, RandomState instance or None, default=None
@@ -318,7 +318,7 @@ class DenoisingAutoencoder(
             If the training loss explodes; the estimator stays as it was.
         """
         warn_of_targets(X, y)
-        with unchanged_on_error(self):
+        with fitting(self):
             reset = not (self.warm_start and hasattr(self, "net_"))
             self._fit(*self._take_in(X, X_clean, sample_weight, reset))
         return self
@@ -349,7 +349,7 @@ class DenoisingAutoencoder(
             The estimator, trained further.
         """
         first = not hasattr(self, "net_")
-        with unchanged_on_error(self):
+        with fitting(self):
             self._partial_fit(*self._take_in(X, X_clean, sample_weight, first), first)
         return self
 

@@ -5,15 +5,17 @@ from contextlib import contextmanager
 import numpy as np
 
 from skae._chunks import SideBySide, check_finite, is_memory_map
+from skae._engine._runtime import one_thread_per_worker
 from skae._sklearn import check_sample_weight, convert_to_numpy, get_namespace_and_device
 
 
 @contextmanager
-def unchanged_on_error(estimator):
-    """Put an estimator's attributes back if the block raises."""
+def fitting(estimator):
+    """What every fit is wrapped in: its attributes are put back if the block raises."""
     before = vars(estimator).copy()
     try:
-        yield
+        with one_thread_per_worker():
+            yield
     except BaseException:
         vars(estimator).clear()
         vars(estimator).update(before)

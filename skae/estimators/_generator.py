@@ -94,7 +94,7 @@ class VAEGenerator(
     device : str, default="auto"
         As in :class:`AutoencoderTransformer`.
     precision : {"float32", "bfloat16"}, default="float32"
-        Arithmetic of matrix products.
+        As in :class:`AutoencoderTransformer`.
     callbacks : list of skorch.callbacks.Callback, default=None
         Told of training as skorch does.
     random_state : int, RandomState instance or None, default=None

@@ -104,7 +104,7 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
     device : str, default="auto"
         Where to compute: ``"cpu"``, ``"cuda"``, ...; ``"auto"`` is CUDA where there is one.
     precision : {"float32", "bfloat16"}, default="float32"
-        Arithmetic of matrix products; weights are float32 always.
+        As in :class:`AutoencoderTransformer`.
     callbacks : list of skorch.callbacks.Callback, default=None
         Told of training as skorch does, of each of the ``n_refits + 1`` trainings.
     random_state : int, RandomState instance or None, default=None

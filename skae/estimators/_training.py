@@ -12,7 +12,7 @@ from skae._engine._losses import Objective
 from skae._engine._net import AutoencoderNet
 from skae._engine._noise import Corruption
 from skae._engine._rotation import COORDINATES_PER_LATENT, Rotation, refit_output
-from skae._engine._runtime import generator, resolve_device
+from skae._engine._runtime import generator, resolve_device, resolve_precision
 from skae._scaling import Scaler
 from skae.exceptions import TrainingInterruptedWarning
 
@@ -115,7 +115,7 @@ class TrainingMixin:
             self._objective(),
             corruption=self._corruption(generator(seeds[1], device), pca),
             batch_generator=generator(seeds[2]),
-            precision=self.precision,
+            precision=resolve_precision(self.precision, device),
             device=device,
             global_seed=None if is_ours(network) else seeds[0],
             **self._net_parameters(),

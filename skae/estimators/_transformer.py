@@ -117,7 +117,9 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     device : str, default="auto"
         Where to compute: ``"cpu"``, ``"cuda"``, ...; ``"auto"`` is CUDA where there is one.
     precision : {"float32", "bfloat16"}, default="float32"
-        Arithmetic of matrix products; weights are float32 always.
+        Arithmetic of matrix products; weights are float32 always. ``"bfloat16"`` pays in
+        wide networks on GPUs and processors with AMX or AVX512-BF16; on others float32 is
+        used instead, with a warning.
     callbacks : list of skorch.callbacks.Callback, default=None
         Told of training as skorch does; per-batch hooks make it slower. They are used as
         they are, not copied.
