@@ -1,3 +1,5 @@
+import copy
+import pickle
 import re
 import threading
 
@@ -6,20 +8,27 @@ import pytest
 import torch
 from skorch.callbacks import Callback
 
-from skae import AutoencoderTransformer
+from skae import (
+    AutoencoderOutlierDetector,
+    AutoencoderTransformer,
+    DenoisingAutoencoder,
+    VAEGenerator,
+)
 from skae._engine._runtime import (
     autocast,
     borrowed_global_generator,
     generator,
+    moved_generator,
     multiplies_bfloat16,
     resolve_device,
+    restored_draws,
 )
 
 
 def test_auto_device_exists():
     expected = "cuda" if torch.cuda.is_available() else "cpu"
     assert resolve_device("auto").type == expected
-    assert resolve_device("cpu") == torch.device("cpu")
+    assert resolve_device("cpu") == resolve_device("cpu:0") == torch.device("cpu")
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:77", "", "cpu cpu"])
@@ -142,3 +151,53 @@ def test_threads_come_back_after_an_error(table):
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_whether_products_in_bfloat16_are_fast_is_known(device):
     assert multiplies_bfloat16(torch.device(device)) in (True, False)
+
+
+# Devices.
+
+
+@pytest.mark.parametrize("stored", [copy.deepcopy, lambda g: pickle.loads(pickle.dumps(g))])
+def test_generators_go_on_where_they_were(stored):
+    draws = generator(3)
+    torch.rand(5, generator=draws)
+    assert torch.equal(torch.rand(3, generator=stored(draws)), torch.rand(3, generator=draws))
+
+
+@pytest.mark.parametrize("device", ["hpu:0", "cuda:77"])
+def test_a_generator_of_a_device_that_is_gone_is_read(device):
+    draws = restored_draws(device, generator(0).get_state(), 5)
+    assert draws.device.type == "cpu"
+    assert torch.equal(torch.rand(3, generator=draws), torch.rand(3, generator=generator(5)))
+
+
+def test_a_generator_moves():
+    draws = generator(3)
+    torch.rand(5, generator=draws)
+    moved = moved_generator(draws, torch.device("cpu:0"))
+    assert torch.equal(torch.rand(3, generator=moved), torch.rand(3, generator=draws))
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [AutoencoderTransformer, AutoencoderOutlierDetector, DenoisingAutoencoder, VAEGenerator],
+)
+def test_a_fitted_network_moves_when_told_to(estimator, table):
+    params = {"hidden_layer_sizes": 4, "max_epochs": 2, "random_state": 0}
+    here, there = (estimator(n_components=2, **params).fit(table) for _ in range(2))
+    there.set_params(device="cpu:0")
+    assert there.device == "cpu:0"
+    for _ in range(2):
+        assert (there.encode(table) == here.encode(table)).all()
+        here.partial_fit(table)
+        there.partial_fit(table)
+
+
+def test_a_device_that_is_not_there_changes_nothing(table):
+    params = {"hidden_layer_sizes": 4, "max_epochs": 2, "random_state": 0}
+    model = AutoencoderTransformer(2, **params).fit(table)
+    latents = model.transform(table)
+    with pytest.raises(ValueError, match=r"device='cuda:77' can not be used"):
+        model.set_params(device="cuda:77", max_epochs=5)
+    assert model.device == "auto"
+    assert model.max_epochs == 2
+    assert (model.transform(table) == latents).all()

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from skae._chunks import CHUNK_BYTES, PageKeeper, as_dense
+from skae._engine._runtime import bytes_for_rows
 
 # A scaled copy of the rows is kept where it is no larger than this.
 MAX_COPY_BYTES = 512 * 2**20
@@ -108,7 +109,8 @@ class SourceRows(Rows):
         width = self.read(slice(0, 1)).shape[1]
         n_bytes = 4 * len(self) * width
         # A sparse matrix stays one, unless its dense copy is small anyhow.
-        if n_bytes > (MAX_SHUFFLE_BYTES if issparse(self.source) else MAX_COPY_BYTES):
+        limit = MAX_SHUFFLE_BYTES if issparse(self.source) else MAX_COPY_BYTES
+        if n_bytes > bytes_for_rows(self.device, limit):
             return self
         return TensorRows(self.read_all(), self.sample_weight)
 
@@ -119,7 +121,7 @@ class SourceRows(Rows):
 
     def batches(self, spans: Iterator[slice], generator: torch.Generator | None) -> Iterator[Batch]:
         weight = self.sample_weight
-        order = None if generator is None else torch.randperm(len(self), generator=generator)
+        order = None if generator is None else shuffled(len(self), generator).cpu()
         for span in spans:
             selection: Any = span
             if order is not None:
@@ -167,7 +169,7 @@ class TensorRows(Rows):
     def batches(self, spans: Iterator[slice], generator: torch.Generator | None) -> Iterator[Batch]:
         X, weight = self.X, self.sample_weight
         if generator is not None:
-            order = torch.randperm(len(X), generator=generator).to(X.device)
+            order = shuffled(len(X), generator)
             if X.numel() * 4 > MAX_SHUFFLE_BYTES:
                 for span in spans:
                     batch = order[span]
@@ -177,6 +179,11 @@ class TensorRows(Rows):
             X, weight = X[order], None if weight is None else weight[order]
         for span in spans:
             yield X[span], None if weight is None else weight[span]
+
+
+def shuffled(n_rows: int, generator: torch.Generator) -> Tensor:
+    """Row numbers in an order drawn from the generator, on its device."""
+    return torch.randperm(n_rows, generator=generator, device=generator.device)
 
 
 class Batches:

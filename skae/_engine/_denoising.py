@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skae._engine._batches import Batch, Rows, SourceRows, TensorRows
+from skae._engine._batches import Batch, Rows, SourceRows, TensorRows, shuffled
 from skae._engine._net import AutoencoderNet
 from skae.networks._layers import ACTIVATIONS
 from skae.networks._linear_path import LinearPath
@@ -112,7 +112,7 @@ class NoisyRows(Rows):
         wide = (slice(group[0].start, group[-1].stop) for group in groups)
         for group, (x, weight) in zip(groups, self.rows.batches(wide, generator), strict=True):
             if generator is not None:  # rows of a memory map come sorted
-                order = torch.randperm(len(x), generator=generator).to(x.device)
+                order = shuffled(len(x), generator)
                 x, weight = x[order], None if weight is None else weight[order]
             pairs = self.pairs(x)
             for cut in group:

@@ -48,11 +48,16 @@ class MemberRows(Rows):
         return self.n_draws
 
     def batches(self, spans: Iterator[slice], generator: torch.Generator | None) -> Iterator[Batch]:
-        places = (torch.arange(self.n_draws, dtype=torch.float64) + 0.5) / self.n_draws
-        places = places.expand(len(self.reached), -1)
-        if generator is not None:
-            places = torch.rand(places.shape, generator=generator, dtype=torch.float64)
-        drawn = torch.searchsorted(self.reached, places.contiguous())
+        shape = (len(self.reached), self.n_draws)
+        reached = self.reached
+        if generator is None:
+            places = (torch.arange(self.n_draws, dtype=torch.float64) + 0.5) / self.n_draws
+            places = places.expand(shape).contiguous()
+        else:
+            device = generator.device
+            places = torch.rand(shape, generator=generator, dtype=torch.float64, device=device)
+            reached = reached.to(device)
+        drawn = torch.searchsorted(reached, places)
         # Rounding may leave the last sum below one.
         drawn = drawn.clamp(max=self.reached.shape[1] - 1)
         for span in spans:

@@ -30,7 +30,7 @@ from skae._engine._callbacks import (
 from skae._engine._losses import Objective
 from skae._engine._noise import Corruption, Gradient
 from skae._engine._optimizer import FlatAdamW
-from skae._engine._runtime import autocast, borrowed_global_generator
+from skae._engine._runtime import autocast, borrowed_global_generator, moved_generator
 from skae.networks._autoencoder import Autoencoder
 from skae.networks._layers import set_generators, weights_of
 
@@ -191,6 +191,15 @@ class AutoencoderNet(NeuralNet):
         self.module = self.module_ = module
         with self._current_init_context("optimizer"):
             self.initialize_optimizer()
+
+    def move_to(self, device: torch.device) -> None:
+        """Compute on another device from now on."""
+        self.device = device
+        self.module_.to(device)
+        self.corruption.generator = moved_generator(self.corruption.generator, device)
+        self.batch_generator = moved_generator(self.batch_generator, device)
+        for state in self.optimizer_.state.values():
+            state.update({name: value.to(device) for name, value in state.items()})
 
     def copy(self) -> AutoencoderNet:
         """A net that can be trained on while this one stays as it is."""

@@ -6,9 +6,11 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from joblib.parallel import get_active_backend
+from torch import Tensor
 
 _global_generator_lock = threading.RLock()
 _thread_count_lock = threading.Lock()
@@ -33,7 +35,8 @@ def resolve_device(device: str) -> torch.device:
             f"device={device!r} can not be used here; 'auto' and 'cpu' always can. "
             f"torch says: {error}"
         ) from error
-    return resolved
+    # torch can not copy what it has put on "cpu:0".
+    return torch.device("cpu") if resolved.type == "cpu" else resolved
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
@@ -67,9 +70,41 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager:
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
+class Draws(torch.Generator):
+    """A generator that can be stored on a machine with a GPU and read on one without."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return restored_draws, (str(self.device), self.get_state(), self.initial_seed())
+
+
+def restored_draws(device: str, state: Tensor, seed: int) -> torch.Generator:
+    """The generator as it was; where its device is not there, a fresh one."""
+    try:
+        draws = Draws(device)
+    except RuntimeError:
+        return generator(seed)
+    draws.set_state(state)
+    return draws
+
+
 def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator of our own, so the global one is never touched."""
-    return torch.Generator(device).manual_seed(seed)
+    return Draws(device).manual_seed(seed)
+
+
+def moved_generator(draws: torch.Generator, device: torch.device) -> torch.Generator:
+    """The generator, or one of the same seed where devices of another kind draw otherwise."""
+    if draws.device.type == device.type:
+        return restored_draws(str(device), draws.get_state(), draws.initial_seed())
+    return generator(draws.initial_seed(), device)
+
+
+def bytes_for_rows(device: torch.device | str, otherwise: int) -> int:
+    """How much of a device's memory rows may take: half of what a GPU has left."""
+    device = torch.device(device)
+    if device.type != "cuda":
+        return otherwise
+    return torch.cuda.mem_get_info(device)[0] // 2
 
 
 @contextmanager

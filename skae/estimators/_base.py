@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skae._chunks import as_dense
 from skae._engine._batches import SourceRows
+from skae._engine._runtime import resolve_device
 from skae._sklearn import HasMethods, Interval, RealNotInt, StrOptions, fit_context
 from skae.estimators._doors import (
     as_numpy,
@@ -259,6 +260,31 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
     def _reader(self):
         """What turns rows into what the encoder reads."""
         return self._scaler
+
+    def set_params(self, **params):
+        """Set parameters; a fitted network moves to another `device` at once.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters of the estimator.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is unknown, or no such device can be used.
+        """
+        moves = "device" in params and hasattr(self, "net_")
+        device = resolve_device(params["device"]) if moves else None
+        super().set_params(**params)
+        if moves:
+            self.net_.move_to(device)
+        return self
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
