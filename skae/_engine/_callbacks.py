@@ -70,16 +70,13 @@ class BestWeights(Callback):
         n_epochs_since = len(self.losses_) - 1 - (self.best_epoch_ or 0)
         if self.patience is not None and n_epochs_since >= self.patience:
             raise TrainingStopped
-        if len(net.history) >= HOPELESS_AFTER * net.max_epochs and self._is_hopeless():
+        if is_hopeless(self.losses_, self.best_epoch_, net.max_epochs):
             raise TrainingStopped
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         if self.weights_ is not None:
             net.module_.load_state_dict(self.weights_)
         self.weights_ = None  # a fitted net needs no second copy of itself
-
-    def _is_hopeless(self) -> bool:
-        return self.best_epoch_ == 0 and self.losses_[-1] > HOPELESS_LOSS * self.losses_[0]
 
     def _compare(self, net: Any, loss: float) -> bool:
         self.losses_.append(loss)
@@ -151,6 +148,12 @@ class Progress(Callback):
         if self.bar_ is not None:
             self.bar_.close()
             self.bar_ = None
+
+
+def is_hopeless(losses: list[float], best_epoch: int | None, max_epochs: int) -> bool:
+    """Whether validation losses, from the start on, say that training only makes it worse."""
+    has_tried = len(losses) - 1 >= HOPELESS_AFTER * max_epochs
+    return has_tried and best_epoch == 0 and losses[-1] > HOPELESS_LOSS * losses[0]
 
 
 def watches_batches(callback: Callback) -> bool:

@@ -153,10 +153,10 @@ class DenoisingNet(AutoencoderNet):
         return super().infer(self._read(x))
 
     def _read(self, x: Tensor) -> Tensor:
-        return x[:, : x.shape[1] - self.n_features]
+        return x[..., : x.shape[-1] - self.n_features]
 
     def _targets(self, x: Tensor) -> Tensor:
-        return x[:, x.shape[1] - self.n_features :]
+        return x[..., x.shape[-1] - self.n_features :]
 
     @property
     def n_features(self) -> int:

@@ -74,6 +74,7 @@ class AutoencoderNet(NeuralNet):
     module_: Autoencoder
     criterion_: Objective
     schedule_: Iterator[float] | None
+    stop_: str
     passes_: tuple[Pass, Pass]
     optimizer_: FlatAdamW
     valid_rows_: Rows | None
@@ -185,6 +186,16 @@ class AutoencoderNet(NeuralNet):
         # The epoch's mean loss was taken before its last steps.
         guard: DivergenceGuard = dict(self.callbacks_)["divergence_guard"]
         guard.check(self, self.first_batch_loss(rows))
+
+    def adopt(self, joint: AutoencoderNet, losses: list[float], best_epoch: int) -> None:
+        """Look as if trained alone, after training as a member of a joint net."""
+        self.initialized_ = False
+        self.initialize()
+        self.stop_ = joint.stop_
+        self.history_ = joint.history[: len(losses) - 1]
+        self.rewrite_history("valid_loss", losses[1:])
+        self._best_weights.losses_ = losses
+        self._best_weights.best_epoch_ = best_epoch
 
     def replace_module(self, module: Autoencoder) -> None:
         """Go on with another module; the optimiser starts afresh."""
@@ -392,7 +403,7 @@ class AutoencoderNet(NeuralNet):
             with autocast(self.precision, x.device):
                 loss = self.get_loss(self.infer(x), weight, X=x)
             total = total.to(loss.device) + loss * x.shape[-2]
-            total_weight += x.shape[-2] if weight is None else float(weight.sum())
+            total_weight += x.shape[-2] * (1.0 if weight is None else float(weight.mean()))
         return float(total) / total_weight
 
     # Inference: rows in, arrays out.

@@ -21,7 +21,7 @@ class Corruption:
     ----------
     generator : torch.Generator
         Where all draws come from.
-    input_noise, latent_noise : float
+    input_noise, latent_noise : float or Tensor
         Standard deviations of Gaussian noise, in the units of scaled rows and of latents.
     ordered : bool
         Nested dropout (Rippel et al., 2014): in each row the latents past a random
@@ -33,8 +33,8 @@ class Corruption:
     def __init__(
         self,
         generator: torch.Generator,
-        input_noise: float = 0.0,
-        latent_noise: float = 0.0,
+        input_noise: float | Tensor = 0.0,
+        latent_noise: float | Tensor = 0.0,
         ordered: bool = False,
         variational: bool = False,
     ):
@@ -60,11 +60,11 @@ class Corruption:
         kept = torch.arange(k, device=z.device) < n_kept
         return z * kept, lambda gradient: gradient * kept
 
-    def _add_gaussian(self, x: Tensor, deviation: float) -> Tensor:
-        if not deviation:
+    def _add_gaussian(self, x: Tensor, deviation: float | Tensor) -> Tensor:
+        if isinstance(deviation, float | int) and deviation == 0:
             return x
         noise = torch.randn(x.shape, generator=self.generator, device=x.device)
-        return torch.add(x, noise, alpha=deviation)
+        return x + deviation * noise
 
 
 def as_it_is(gradient: Tensor) -> Tensor:

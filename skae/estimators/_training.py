@@ -1,6 +1,7 @@
 """How a fit goes: sizes, starting point, training, and which epoch is kept."""
 
 import warnings
+from copy import copy
 from numbers import Integral
 
 import numpy as np
@@ -13,6 +14,7 @@ from skae._engine._net import AutoencoderNet
 from skae._engine._noise import Corruption
 from skae._engine._rotation import COORDINATES_PER_LATENT, Rotation, refit_output
 from skae._engine._runtime import generator, resolve_device, resolve_precision
+from skae._engine._together import train_together
 from skae._scaling import Scaler
 from skae.exceptions import TrainingInterruptedWarning
 
@@ -152,32 +154,43 @@ class TrainingMixin:
         """
         n_folds = round(1 / self.validation_fraction)
         n_folds = int(np.clip(n_folds, 2, min(self._max_folds, X.shape[0])))
-        losses, measures = [], []
-        for fold in np.array_split(rng.permutation(X.shape[0]), n_folds):
-            train = np.setdiff1d(np.arange(X.shape[0]), fold)
-            self._before_training(X, train, sample_weight)
-            self._build_net(X.shape[0], pca, None, seeds)
-            self.net_.set_params(verbose=0)
-            rows, valid = (self._fit_rows(X, part, sample_weight) for part in (train, fold))
-            keep_last = self._keeps_last_epoch()
-            self.net_.train(
-                self._to_train_on(rows), self._to_validate_on(valid), keep_last=keep_last
-            )
-            measures.append(self._measure(X, fold, sample_weight))
-            if self.net_.stop_ == "interrupted":
-                self._record_training()
-                return measures
-            losses.append(self.net_.validation_losses)
+        folds = np.array_split(rng.permutation(X.shape[0]), n_folds)
+        # Each fold is learned by a copy of the estimator, all of them at once.
+        copies = [copy(self) for _ in folds]
+        parts = [
+            own._prepare_fold(X, fold, sample_weight, pca, seeds)
+            for own, fold in zip(copies, folds, strict=True)
+        ]
+        nets = [own.net_ for own in copies]
+        keep_last = self._keeps_last_epoch()
+        n_trained = train_together(nets, *zip(*parts, strict=True), keep_last=keep_last, until=any)
+        pairs = zip(copies[:n_trained], folds[:n_trained], strict=True)
+        measures = [own._measure(X, fold, sample_weight) for own, fold in pairs]
+        last = copies[n_trained - 1]
+        if last.net_.stop_ == "interrupted":
+            vars(self).update(vars(last))
+            self._record_training()
+            return measures
+        losses = [net.validation_losses for net in nets]
         n_epochs = min(map(len, losses)) - 1
         curve = np.mean([fold_losses[: n_epochs + 1] for fold_losses in losses], axis=0)
         self._before_training(X, None, sample_weight)
         self._build_net(X.shape[0], pca, None, seeds)
         rows = self._to_train_on(self._fit_rows(X, None, sample_weight))
-        best = n_epochs if self._keeps_last_epoch() else int(curve.argmin())
+        best = n_epochs if keep_last else int(curve.argmin())
         self.net_.train(rows, keep_epoch=best, n_epochs=n_epochs)
         self._record_training()
         self.validation_loss_curve_ = curve.tolist()
         return measures
+
+    def _prepare_fold(self, X, fold, sample_weight, pca, seeds):
+        """Rows to train on without a fold, and those of the fold."""
+        train = np.setdiff1d(np.arange(X.shape[0]), fold)
+        self._before_training(X, train, sample_weight)
+        self._build_net(X.shape[0], pca, None, seeds)
+        self.net_.set_params(verbose=0)
+        rows, valid = (self._fit_rows(X, part, sample_weight) for part in (train, fold))
+        return self._to_train_on(rows), self._to_validate_on(valid)
 
     def _train_with_split(self, X, sample_weight, rng, rotation):
         """Train on a part of the rows and keep the best epoch on the rest."""

@@ -16,12 +16,22 @@ from skae.networks._variational import Beside, VariationalEncoder
 
 
 class MemberLinear(nn.Module):
-    """A linear layer of every member: (n_members, n, n_in) to (n_members, n, n_out)."""
+    """A linear layer of every member: (n_members, n, n_in) to (n_members, n, n_out).
+
+    Narrower layers are filled up with zeros.
+    """
 
     def __init__(self, layers: Sequence[nn.Linear]):
         super().__init__()
-        self.weight = nn.Parameter(torch.stack([layer.weight.detach().T for layer in layers]))
-        self.bias = nn.Parameter(torch.stack([layer.bias.detach()[None] for layer in layers]))
+        n_in = max(layer.in_features for layer in layers)
+        n_out = max(layer.out_features for layer in layers)
+        weight, bias = torch.zeros(len(layers), n_in, n_out), torch.zeros(len(layers), 1, n_out)
+        for i, layer in enumerate(layers):
+            weight[i, : layer.in_features, : layer.out_features] = layer.weight.detach().T
+            bias[i, 0, : layer.out_features] = layer.bias.detach()
+        like = layers[0].weight
+        self.weight = nn.Parameter(weight.to(like))
+        self.bias = nn.Parameter(bias.to(like))
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.baddbmm(self.bias, x, self.weight)
