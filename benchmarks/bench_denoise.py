@@ -19,9 +19,11 @@ from _common import (
     load_images,
     machine_line,
     markdown_table,
-    outlier_tables,
+    outlier_tables_beside_others,
+    parse_arguments,
     report,
     save_part,
+    skippable,
     write_sections,
 )
 from scipy.ndimage import gaussian_filter
@@ -58,7 +60,7 @@ TREES = "IterativeImputer, trees"
 
 def tables(data):
     """Yield names and rows."""
-    for path in outlier_tables(data):
+    for path in outlier_tables_beside_others(data):
         with np.load(path, allow_pickle=False) as file:
             X = file["X"].astype(np.float64)
         if len(X) >= MIN_ROWS and MIN_COLUMNS <= (X.std(axis=0) > 0).sum() <= MAX_COLUMNS:
@@ -193,7 +195,7 @@ def tell_tables(part):
 # Speed.
 
 
-def measure_speed(n_rounds=3):
+def measure_speed(n_rounds):
     """Seconds on normal rows with five factors, 30 % missing, contestants in turn."""
     rows = []
     for n_columns in (20, 60):
@@ -389,17 +391,19 @@ def main():
     add_data_argument(parser)
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS)
     parser.add_argument("--seeds", type=int, default=3)
-    args = parser.parse_args()
+    args = parse_arguments(parser)
+    n_seeds, n_rounds = (1, 1) if args.quick else (args.seeds, 3)
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # IterativeImputer says of most tables that it did not converge
     if "tables" in args.only:
-        measure_tables(args.data, args.seeds)
+        measure_tables(args.data, n_seeds)
     if "speed" in args.only:
-        measure_speed()
+        measure_speed(n_rounds)
     if "images" in args.only:
-        measure_images(args.data)
+        with skippable("images"):
+            measure_images(args.data)
     if "downstream" in args.only:
-        measure_downstream(args.data, args.seeds)
+        measure_downstream(args.data, n_seeds)
     tellers = {
         "tables": tell_tables,
         "speed": tell_speed,

@@ -15,15 +15,17 @@ import numpy as np
 import pandas as pd
 import torch
 from _common import (
-    RESULTS,
     add_data_argument,
     labelled_tables,
     load_images,
     machine_line,
     markdown_table,
-    outlier_tables,
+    outlier_tables_beside_others,
+    parse_arguments,
     report,
+    results_folder,
     save_part,
+    skippable,
     write_sections,
 )
 from scipy.special import ndtr, ndtri
@@ -68,7 +70,7 @@ TABLES_TOLD = (
 
 def tables(data):
     """Yield names and frames."""
-    for path in outlier_tables(data):
+    for path in outlier_tables_beside_others(data):
         with np.load(path, allow_pickle=False) as file:
             X = file["X"].astype(np.float64)
         X = X[:, X.std(axis=0) > 0]
@@ -340,7 +342,7 @@ def draw_digits(model, T):
     for ax, (title, part) in zip(axes, parts.items(), strict=True):
         ax.imshow(part.transpose(0, 2, 1, 3).reshape(-1, 280), cmap="gray_r", vmin=0, vmax=1)
         ax.set(xticks=[], yticks=[], title=title)
-    figure.savefig(RESULTS / "generator_digits.png", dpi=110)
+    figure.savefig(results_folder() / "generator_digits.png", dpi=110)
     plt.close(figure)
 
 
@@ -359,7 +361,7 @@ def tell_images(part):
 # Speed.
 
 
-def measure_speed():
+def measure_speed(n_drawn, n_rounds):
     """Seconds of a fit, of draws and of scores; memory that draws take."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(3500, 20)) @ rng.normal(size=(20, 20))
@@ -367,15 +369,15 @@ def measure_speed():
     rows = []
     for refine in (True, False):
         seconds = []
-        for _ in range(3):
+        for _ in range(n_rounds):
             started = time.perf_counter()
             model = VAEGenerator(refine=refine, random_state=0).fit(X)
             seconds.append(time.perf_counter() - started)
         row = {"refine": str(refine), "fit 3500x20, s": float(np.median(seconds))}
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         started = time.perf_counter()
-        drawn = model.sample(1_000_000, random_state=0)
-        row["1000000 rows, s"] = time.perf_counter() - started
+        drawn = model.sample(n_drawn, random_state=0)
+        row[f"{n_drawn} rows, s"] = time.perf_counter() - started
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
         row["MiB above the rows and the peak before"] = round(peak / 1024 - drawn.nbytes / 2**20)
         started = time.perf_counter()
@@ -397,18 +399,19 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=24, help="of the image model")
     parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
+    args = parse_arguments(parser)
     torch.set_num_threads(args.threads)
     warnings.simplefilter("ignore")
-    RESULTS.mkdir(exist_ok=True)
+    n_seeds = 1 if args.quick else args.seeds
     if "tables" in args.only:
-        measure_tables(args.data, args.seeds)
+        measure_tables(args.data, n_seeds)
     if "downstream" in args.only:
-        measure_downstream(args.data, args.seeds)
+        measure_downstream(args.data, n_seeds)
     if "images" in args.only:
-        measure_images(args.data, args.epochs)
+        with skippable("images"):
+            measure_images(args.data, args.epochs)
     if "speed" in args.only:
-        measure_speed()
+        measure_speed(*(10_000, 1) if args.quick else (1_000_000, 3))
     tell()
 
 

@@ -19,8 +19,10 @@ from _common import (
     machine_line,
     markdown_table,
     outlier_tables,
+    parse_arguments,
     report,
     save_part,
+    skippable,
     write_markdown,
 )
 from sklearn.decomposition import PCA
@@ -36,7 +38,6 @@ CLASSIC_SIZES = (8, 16, 64)
 SMALL_ROWS, SMALL_LATENTS, SMALL_SEEDS = 500, 32, (0, 1, 2)
 MAX_TABLE_ROWS, MIN_TABLE_COLUMNS, TABLE_SEEDS = 5000, 5, (0, 1)
 SPEED_ROWS, SPEED_LATENTS, SPEED_RUNS = 20000, 16, 3
-QUICK_ROWS = 1000
 
 # What we aim at: kNN accuracy and test MSE over PCA's, by data set and latents.
 AIMS = {
@@ -77,7 +78,7 @@ def fit_and_measure(model, X_train, X_test):
 def measure_images(args):
     rows = []
     for name in ("mnist", "fashion_mnist"):
-        X_train, y_train, X_test, y_test = shrunk(load_images(name, args.data), args.quick)
+        X_train, y_train, X_test, y_test = load_images(name, args.data)
         raw = knn(X_train, y_train, X_test, y_test)
         rows.append({"data": name, "method": "raw pixels", "latents": X_train.shape[1], **raw})
         for k in SIZES:
@@ -97,16 +98,6 @@ def knn(Z_train, y_train, Z_test, y_test):
     start = perf_counter()
     accuracy = KNeighborsClassifier(7).fit(Z_train, y_train).score(Z_test, y_test)
     return {"accuracy": float(accuracy), "knn": perf_counter() - start}
-
-
-def shrunk(arrays, quick):
-    """A thousand shuffled rows of each array, if quick."""
-    X_train, y_train, X_test, y_test = arrays
-    if not quick:
-        return arrays
-    train = np.random.default_rng(0).permutation(len(X_train))[:QUICK_ROWS]
-    test = np.random.default_rng(0).permutation(len(X_test))[:QUICK_ROWS]
-    return X_train[train], y_train[train], X_test[test], y_test[test]
 
 
 def write_images(rows):
@@ -154,10 +145,8 @@ CLASSIC_CODES = {
 
 def measure_classic(args):
     return {
-        "mnist": measure_classic_mnist(*shrunk(load_images("mnist", args.data), args.quick)[::2]),
-        "fashion": measure_fashion_64(
-            *shrunk(load_images("fashion_mnist", args.data), args.quick)[::2]
-        ),
+        "mnist": measure_classic_mnist(*load_images("mnist", args.data)[::2]),
+        "fashion": measure_fashion_64(*load_images("fashion_mnist", args.data)[::2]),
     }
 
 
@@ -211,7 +200,7 @@ def write_classic(part):
 
 
 def measure_small(args):
-    X_train, _, X_test, _ = shrunk(load_images("mnist", args.data), args.quick)
+    X_train, _, X_test, _ = load_images("mnist", args.data)
     rows = []
     for seed in SMALL_SEEDS:
         drawn = np.random.default_rng(seed).choice(len(X_train), SMALL_ROWS, replace=False)
@@ -235,8 +224,7 @@ def write_small(rows):
 
 def measure_tables(args):
     rows = []
-    paths = outlier_tables(args.data)
-    for path in paths[:: len(paths) // 3] if args.quick else paths:
+    for path in outlier_tables(args.data):
         with np.load(path, allow_pickle=False) as file:
             X = file["X"]
         if X.shape[1] < MIN_TABLE_COLUMNS:
@@ -285,15 +273,14 @@ def write_tables(rows):
 
 def measure_speed(args):
     X, *_ = load_images("mnist", args.data)
-    n_rows = QUICK_ROWS if args.quick else SPEED_ROWS
-    rows = np.random.default_rng(0).permutation(len(X))[:n_rows]
+    rows = np.random.default_rng(0).permutation(len(X))[:SPEED_ROWS]
     seconds = []
     for _ in range(SPEED_RUNS):
         start = perf_counter()
         autoencoder(SPEED_LATENTS).fit(X[rows])
         seconds.append(perf_counter() - start)
         print(f"{seconds[-1]:.1f} s", flush=True)
-    return {"machine": machine_line(), "rows": n_rows, "seconds": seconds}
+    return {"machine": machine_line(), "rows": len(rows), "seconds": seconds}
 
 
 def write_speed(part):
@@ -322,15 +309,10 @@ def main():
     )
     add_data_argument(parser)
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
-    parser.add_argument("--quick", action="store_true", help="few rows; writes no file")
-    args = parser.parse_args()
+    args = parse_arguments(parser)
     for section in args.only:
-        measure, write = SECTIONS[section]
-        part = measure(args)
-        if args.quick:
-            print("\n\n".join(write(part)))
-        else:
-            save_part(f"latents_{section}", part)
+        with skippable(section):
+            save_part(f"latents_{section}", SECTIONS[section][0](args))
             write_page()
 
 
