@@ -56,6 +56,11 @@ def autoencoder(k, **params):
     return AutoencoderTransformer(k, random_state=0, **params)
 
 
+def chosen(settings, args):
+    """All of the settings, or the first of them in a quick run."""
+    return settings[:1] if args.quick else settings
+
+
 def fit_and_measure(model, X_train, X_test):
     """Fit a transformer: seconds, test errors, and the latents of both parts."""
     start = perf_counter()
@@ -81,7 +86,7 @@ def measure_images(args):
         X_train, y_train, X_test, y_test = load_images(name, args.data)
         raw = knn(X_train, y_train, X_test, y_test)
         rows.append({"data": name, "method": "raw pixels", "latents": X_train.shape[1], **raw})
-        for k in SIZES:
+        for k in chosen(SIZES, args):
             for method, model in (("PCA", PCA(k, random_state=0)), ("autoencoder", autoencoder(k))):
                 got = fit_and_measure(model, X_train, X_test)
                 rows.append(
@@ -145,14 +150,16 @@ CLASSIC_CODES = {
 
 def measure_classic(args):
     return {
-        "mnist": measure_classic_mnist(*load_images("mnist", args.data)[::2]),
+        "mnist": measure_classic_mnist(
+            *load_images("mnist", args.data)[::2], chosen(CLASSIC_SIZES, args)
+        ),
         "fashion": measure_fashion_64(*load_images("fashion_mnist", args.data)[::2]),
     }
 
 
-def measure_classic_mnist(X_train, X_test):
+def measure_classic_mnist(X_train, X_test, sizes):
     rows = []
-    for k in CLASSIC_SIZES:
+    for k in sizes:
         pca_mse = fit_and_measure(PCA(k, random_state=0), X_train, X_test)["mse"]
         for code, params in CLASSIC_CODES.items():
             for loss in ("squared_error", "binary_cross_entropy"):
@@ -202,7 +209,7 @@ def write_classic(part):
 def measure_small(args):
     X_train, _, X_test, _ = load_images("mnist", args.data)
     rows = []
-    for seed in SMALL_SEEDS:
+    for seed in chosen(SMALL_SEEDS, args):
         drawn = np.random.default_rng(seed).choice(len(X_train), SMALL_ROWS, replace=False)
         pca = fit_and_measure(PCA(SMALL_LATENTS, random_state=0), X_train[drawn], X_test)
         for loss in ("squared_error", "absolute_error"):
@@ -229,7 +236,7 @@ def measure_tables(args):
             X = file["X"]
         if X.shape[1] < MIN_TABLE_COLUMNS:
             continue
-        rows += [measure_table(path.stem, X, seed) for seed in TABLE_SEEDS]
+        rows += [measure_table(path.stem, X, seed) for seed in chosen(TABLE_SEEDS, args)]
     return rows
 
 
@@ -275,7 +282,7 @@ def measure_speed(args):
     X, *_ = load_images("mnist", args.data)
     rows = np.random.default_rng(0).permutation(len(X))[:SPEED_ROWS]
     seconds = []
-    for _ in range(SPEED_RUNS):
+    for _ in chosen(range(SPEED_RUNS), args):
         start = perf_counter()
         autoencoder(SPEED_LATENTS).fit(X[rows])
         seconds.append(perf_counter() - start)
