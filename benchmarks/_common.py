@@ -257,10 +257,16 @@ def save_part(name, part):
     text = json.dumps(part, indent=1)
     one_line_a_row = re.sub(r"\{[^{}]*\}", lambda row: " ".join(row[0].split()), text)
     (results_folder() / f"{name}.json").write_text(one_line_a_row + "\n")
+    _saved.add(name)
+
+
+_saved = set()  # names of the parts that this run has measured
 
 
 def load_part(name):
-    """A section's numbers, or None where it was never measured."""
+    """A section's numbers, or None where it was not measured: ever, or in this quick run."""
+    if _options["quick"] and name not in _saved:
+        return None
     path = results_folder() / f"{name}.json"
     return json.loads(path.read_text()) if path.exists() else None
 

@@ -9,13 +9,13 @@ page `results/latents.md` is put together from all parts there are.
 
 import argparse
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 import numpy as np
 from _common import (
     add_data_argument,
     load_images,
-    load_part,
     machine_line,
     markdown_table,
     outlier_tables,
@@ -23,7 +23,7 @@ from _common import (
     report,
     save_part,
     skippable,
-    write_markdown,
+    write_sections,
 )
 from sklearn.decomposition import PCA
 from sklearn.model_selection import train_test_split
@@ -287,15 +287,14 @@ def measure_speed(args):
         autoencoder(SPEED_LATENTS).fit(X[rows])
         seconds.append(perf_counter() - start)
         print(f"{seconds[-1]:.1f} s", flush=True)
-    return {"machine": machine_line(), "rows": len(rows), "seconds": seconds}
+    return {"rows": len(rows), "seconds": seconds}
 
 
 def write_speed(part):
     seconds = ", ".join(f"{s:.1f}" for s in part["seconds"])
     return (
         f"## Default fit of {part['rows']} MNIST rows, {SPEED_LATENTS} latents",
-        f"Median **{np.median(part['seconds']):.1f} s** of {seconds} (aim: under 10 s on 2 cores). "
-        f"{part['machine']}",
+        f"Median **{np.median(part['seconds']):.1f} s** of {seconds} (aim: under 10 s on 2 cores).",
     )
 
 
@@ -319,18 +318,16 @@ def main():
     args = parse_arguments(parser)
     for section in args.only:
         with skippable(section):
-            save_part(f"latents_{section}", SECTIONS[section][0](args))
-            write_page()
+            measured = SECTIONS[section][0](args)
+            save_part(f"latents_{section}", {"machine": machine_line(), "measured": measured})
+    tellers = {section: partial(tell, write) for section, (_, write) in SECTIONS.items()}
+    write_sections("latents", "# Latents", tellers)
 
 
-def write_page():
-    """Put the page together from every part that was measured."""
-    blocks = ["# Latents", machine_line()]
-    for section, (_, write) in SECTIONS.items():
-        part = load_part(f"latents_{section}")
-        if part is not None:
-            blocks += write(part)
-    write_markdown("latents", *blocks)
+def tell(write, part):
+    """A section's heading, where it was measured, and the rest."""
+    heading, *blocks = write(part["measured"])
+    return [heading, part["machine"], *blocks]
 
 
 if __name__ == "__main__":

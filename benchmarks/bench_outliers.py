@@ -301,7 +301,7 @@ def main():
         if arguments.only != "speed":
             with skippable("tables"):
                 rows = measure_tables(arguments.data, arguments.detectors)
-                if arguments.detectors:
+                if arguments.detectors and not arguments.quick:
                     old = load_part("outliers_tables")["rows"]
                     rows += [row for row in old if row["detector"] not in arguments.detectors]
                 save_part("outliers_tables", {"machine": machine_line(), "rows": rows})
