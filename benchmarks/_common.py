@@ -1,7 +1,8 @@
 """What all benchmarks share: options, machine, data, measures and the files written.
 
-After ``--quick``, images and tables are loaded in part, what needs data that are not there
-is skipped, and all is written to ``results/quick``: `parse_arguments` decides it for all.
+After ``--quick``, images and tables are loaded in part, estimators train for few epochs, what
+needs data that are not there is skipped, and all is written to ``results/quick``:
+`parse_arguments` decides it for all.
 """
 
 import ctypes
@@ -29,9 +30,10 @@ LABELLED = ("Cardiotocography", "Ionosphere", "Pima", "SpamBase")
 OPENML_NAMES = {"mnist": "mnist_784", "fashion_mnist": "Fashion-MNIST"}
 QUICK_ROWS = 1000  # of each image set
 QUICK_TABLES = slice(None, None, 7)  # of those in adbench/
+QUICK_EPOCHS = 20
 QUICK_NOTE = (
-    "A quick run, to see that all works: few rows and few rounds, whatever is said below. Its "
-    "numbers are no results."
+    f"A quick run, to see that all works: few rows, few rounds and {QUICK_EPOCHS} epochs at most, "
+    "whatever is said below. Its numbers are no results."
 )
 SAMPLING_SECONDS = 0.005
 
@@ -50,6 +52,11 @@ def parse_arguments(parser):
 
 
 _options = {"quick": False}
+
+
+def short_training():
+    """Parameters that keep an estimator's training short in a quick run, else none."""
+    return {"max_epochs": QUICK_EPOCHS} if _options["quick"] else {}
 
 
 class MissingDataError(SystemExit):

@@ -23,6 +23,7 @@ from _common import (
     parse_arguments,
     report,
     save_part,
+    short_training,
     skippable,
     write_sections,
 )
@@ -90,7 +91,7 @@ def imputers(train, seed):
     high = np.maximum(high, low + 1e-9)  # IterativeImputer refuses constant columns
     clipped = {"min_value": low, "max_value": high, "random_state": seed}
     contestants = {
-        US: DenoisingAutoencoder(random_state=seed),
+        US: DenoisingAutoencoder(random_state=seed, **short_training()),
         "mean": SimpleImputer(),
         "median": SimpleImputer(strategy="median"),
         "KNNImputer": KNNImputer(),
@@ -250,19 +251,16 @@ def measure_images(data):
     """Mean squared errors after several ways of cleaning."""
     rows = []
     network = ConvNetwork((1, 28, 28), (16, 8))
+    params = {"scaling": "global", "random_state": 0, **short_training()}
     fashion = {
-        "MLP, defaults": DenoisingAutoencoder(
-            noise=clipped_noise, scaling="global", random_state=0
-        ),
+        "MLP, defaults": DenoisingAutoencoder(noise=clipped_noise, **params),
         "ConvNetwork (16, 8)": DenoisingAutoencoder(
-            392, network=network, noise=clipped_noise, scaling="global", random_state=0
+            392, network=network, noise=clipped_noise, **params
         ),
     }
     strong = {
-        "MLP, defaults": DenoisingAutoencoder(noise=strong_noise, scaling="global", random_state=0),
-        "MLP, 32 latents": DenoisingAutoencoder(
-            32, noise=strong_noise, scaling="global", random_state=0
-        ),
+        "MLP, defaults": DenoisingAutoencoder(noise=strong_noise, **params),
+        "MLP, 32 latents": DenoisingAutoencoder(32, noise=strong_noise, **params),
     }
     for name, noise, models in (
         ("fashion_mnist", clipped_noise, fashion),

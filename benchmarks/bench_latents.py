@@ -22,6 +22,7 @@ from _common import (
     parse_arguments,
     report,
     save_part,
+    short_training,
     skippable,
     write_sections,
 )
@@ -53,7 +54,7 @@ PUBLISHED_FASHION_MSE = 0.0088
 
 def autoencoder(k, **params):
     """The estimator with its defaults and a seed."""
-    return AutoencoderTransformer(k, random_state=0, **params)
+    return AutoencoderTransformer(k, random_state=0, **short_training() | params)
 
 
 def chosen(settings, args):
