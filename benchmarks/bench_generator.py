@@ -25,6 +25,7 @@ from _common import (
     report,
     results_folder,
     save_part,
+    short_training,
     skippable,
     write_sections,
 )
@@ -192,12 +193,13 @@ def measure_table(name, frame, seed):
     columns = Columns(frame)
     is_code = np.asarray(columns.n_levels) > 0
     A, B = columns.to_numbers(train), columns.to_numbers(test)
-    drawers = {US: VAEGenerator(random_state=seed), PLAIN: VAEGenerator(refine=False)}
+    params = {"random_state": seed, **short_training()}
+    drawers = {US: VAEGenerator(**params), PLAIN: VAEGenerator(refine=False, **params)}
     rows = []
     for label, model in {**drawers, **peers(len(A))}.items():
         started = time.perf_counter()
         if label in drawers:
-            model.set_params(random_state=seed).fit(train)
+            model.fit(train)
         else:
             model.fit(A)
         seconds = time.perf_counter() - started
@@ -263,9 +265,10 @@ def measure_downstream(data, n_seeds):
             order = np.random.default_rng(seed).permutation(len(X))
             train, test = np.split(order, [int(0.7 * len(X))])
             trees = HistGradientBoostingClassifier(random_state=seed)
+            params = {"random_state": seed, **short_training()}
             row = {"table": name, "seed": seed, "rows": len(train)}
             row["real"] = trees.fit(X[train], y[train]).score(X[test], y[test])
-            model = VAEGenerator(conditional=True, random_state=seed).fit(X[train], y[train])
+            model = VAEGenerator(conditional=True, **params).fit(X[train], y[train])
             drawn = model.sample(y=y[train], random_state=seed)
             row["drawn given y"] = trees.fit(drawn, y[train]).score(X[test], y[test])
             frame = (
@@ -273,7 +276,7 @@ def measure_downstream(data, n_seeds):
                 .rename(columns=str)
                 .assign(y=[f"class {label}" for label in y[train]])
             )
-            both = VAEGenerator(random_state=seed).fit(frame).sample(len(train), random_state=seed)
+            both = VAEGenerator(**params).fit(frame).sample(len(train), random_state=seed)
             told = both["y"].str.removeprefix("class ").astype(int)
             trees.fit(both.drop(columns="y").to_numpy(), told)
             row["drawn with y"] = trees.score(X[test], y[test])
@@ -371,7 +374,7 @@ def measure_speed(n_drawn, n_rounds):
         seconds = []
         for _ in range(n_rounds):
             started = time.perf_counter()
-            model = VAEGenerator(refine=refine, random_state=0).fit(X)
+            model = VAEGenerator(refine=refine, random_state=0, **short_training()).fit(X)
             seconds.append(time.perf_counter() - started)
         row = {"refine": str(refine), "fit 3500x20, s": float(np.median(seconds))}
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

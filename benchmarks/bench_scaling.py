@@ -20,6 +20,7 @@ from _common import (
     report,
     results_folder,
     save_part,
+    short_training,
     write_sections,
 )
 from sklearn.base import clone
@@ -34,7 +35,7 @@ FEW_ROWS = 2000  # at which columns are varied
 WIDTHS = (20, 200)  # at which rows are varied
 ROWS = (10**3, 10**4, 10**5, 10**6)
 COLUMNS = (10, 10**2, 10**3, 10**4)
-QUICK_ROWS, QUICK_COLUMNS = ROWS[:2], COLUMNS[:3:2]
+QUICK_ROWS, QUICK_COLUMNS = ROWS[:2], COLUMNS[:3]
 # Larger tables are fitted once: their seconds vary little and cost much.
 MAX_CELLS_FOR_ROUNDS = 2_000_000
 N_ROUNDS = 3
@@ -70,14 +71,16 @@ largest of these fits.
 
 def measure_here(n_rows, n_columns, n_rounds):
     """Print seconds and peak memory of every contestant in every round."""
+    default = clone(CONTESTANTS[DEFAULT]).set_params(**short_training())
+    models = CONTESTANTS | {DEFAULT: default}
     warm_up = curved_table(1000, WIDTHS[0], N_LATENTS)
-    for model in CONTESTANTS.values():
-        short = {"max_epochs": 1} if isinstance(model, AutoencoderTransformer) else {}
-        clone(model).set_params(**short).fit(warm_up)
+    for name, model in models.items():
+        if name != DEFAULT:  # which does the same as one epoch, at length
+            clone(model).fit(warm_up)
     X = curved_table(n_rows, n_columns, N_LATENTS)
-    peaks = {name: [] for name in CONTESTANTS}
+    peaks = {name: [] for name in models}
     for _ in range(n_rounds):
-        for name, model in CONTESTANTS.items():
+        for name, model in models.items():
             with PeakAbove() as fit:
                 clone(model).fit(X)
             peaks[name].append(fit.peak)
@@ -93,12 +96,12 @@ def sizes(quick):
     return [(n, d) for d in WIDTHS for n in row_counts] + [(FEW_ROWS, d) for d in column_counts]
 
 
-def measure(n_rows, n_columns, n_rounds, n_threads):
+def measure(n_rows, n_columns, args):
     """Medians of seconds and highest peaks of memory, from a child process."""
-    if n_rows * n_columns > MAX_CELLS_FOR_ROUNDS:
-        n_rounds = 1
-    size = ("--child", n_rows, n_columns)
-    peaks = from_child(__file__, *size, "--rounds", n_rounds, "--threads", n_threads)
+    once = args.quick or n_rows * n_columns > MAX_CELLS_FOR_ROUNDS
+    options = ["--child", n_rows, n_columns, "--rounds", 1 if once else args.rounds]
+    options += ["--threads", args.threads, *(["--quick"] if args.quick else [])]
+    peaks = from_child(__file__, *options)
     row = {"rows": n_rows, "columns": n_columns}
     for name, fits in peaks.items():
         row[f"{name}, s"] = float(np.median([fit["seconds"] for fit in fits]))
@@ -188,7 +191,7 @@ def main():
         return
     rows = []
     for size in sizes(args.quick):
-        rows.append(measure(*size, 1 if args.quick else args.rounds, args.threads))
+        rows.append(measure(*size, args))
         save_part("scaling_sizes", {"machine": machine_line(), "rows": rows})
     draw(rows)
     write_sections("scaling", "# Seconds and memory by size", {"sizes": tell})
