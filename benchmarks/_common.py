@@ -28,7 +28,7 @@ RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("numpy", "scikit-learn", "torch", "skorch", "skae")
 LABELLED = ("Cardiotocography", "Ionosphere", "Pima", "SpamBase")
 OPENML_NAMES = {"mnist": "mnist_784", "fashion_mnist": "Fashion-MNIST"}
-QUICK_ROWS = 1000  # of each image set
+QUICK_ROWS = 1000  # of each table and each part of an image set
 QUICK_TABLES = slice(None, None, 7)  # of those in adbench/
 QUICK_EPOCHS = 20
 QUICK_NOTE = (
@@ -57,6 +57,11 @@ _options = {"quick": False}
 def short_training():
     """Parameters that keep an estimator's training short in a quick run, else none."""
     return {"max_epochs": QUICK_EPOCHS} if _options["quick"] else {}
+
+
+def at_most(n_rows):
+    """How many rows of a table are used: fewer in a quick run."""
+    return min(n_rows, QUICK_ROWS) if _options["quick"] else n_rows
 
 
 class MissingDataError(SystemExit):

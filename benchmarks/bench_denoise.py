@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from _common import (
     add_data_argument,
+    at_most,
     labelled_tables,
     load_images,
     machine_line,
@@ -65,7 +66,7 @@ def tables(data):
         with np.load(path, allow_pickle=False) as file:
             X = file["X"].astype(np.float64)
         if len(X) >= MIN_ROWS and MIN_COLUMNS <= (X.std(axis=0) > 0).sum() <= MAX_COLUMNS:
-            yield path.stem, X[np.random.default_rng(0).permutation(len(X))[:MAX_ROWS]]
+            yield path.stem, X[np.random.default_rng(0).permutation(len(X))[: at_most(MAX_ROWS)]]
     yield "breast_cancer", load_breast_cancer().data
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from _common import (
     add_data_argument,
+    at_most,
     labelled_tables,
     load_images,
     machine_line,
@@ -76,7 +77,7 @@ def tables(data):
             X = file["X"].astype(np.float64)
         X = X[:, X.std(axis=0) > 0]
         if MIN_COLUMNS <= X.shape[1] <= MAX_COLUMNS:
-            X = X[np.random.default_rng(0).permutation(len(X))[:MAX_ROWS]]
+            X = X[np.random.default_rng(0).permutation(len(X))[: at_most(MAX_ROWS)]]
             frame = pd.DataFrame(X).rename(columns=str)
             yield path.stem, frame
             if path.stem == "campaign":

@@ -15,6 +15,7 @@ from time import perf_counter
 import numpy as np
 from _common import (
     add_data_argument,
+    at_most,
     load_images,
     machine_line,
     markdown_table,
@@ -242,8 +243,9 @@ def measure_tables(args):
 
 
 def measure_table(name, X, seed):
-    if len(X) > MAX_TABLE_ROWS:
-        X = X[np.random.default_rng(0).choice(len(X), MAX_TABLE_ROWS, replace=False)]
+    n_rows = at_most(MAX_TABLE_ROWS)
+    if len(X) > n_rows:
+        X = X[np.random.default_rng(0).choice(len(X), n_rows, replace=False)]
     X_train, X_test = train_test_split(X, test_size=0.3, random_state=seed)
     scaler = StandardScaler().fit(X_train)
     X_train, X_test = scaler.transform(X_train), scaler.transform(X_test)
