@@ -172,7 +172,7 @@ def labelled_tables(data):
 def data_folder(data):
     """The folder of the evaluation data, where it was given."""
     if data is None:
-        raise MissingDataError("give the folder of the data with --data or $SKAE_DATA.")
+        raise MissingDataError("the folder of the data is missing: give --data or $SKAE_DATA.")
     return Path(data)
 
 
@@ -306,7 +306,8 @@ def write_sections(name, title, tellers):
     """Write what was measured, now or before; `tellers` make blocks of a section's numbers."""
     parts = {section: load_part(f"{name}_{section}") for section in tellers}
     told = [block for section, part in parts.items() if part for block in tellers[section](part)]
-    write_markdown(name, title, *told)
+    if told:
+        write_markdown(name, title, *told)
 
 
 def write_markdown(name, title, *blocks):
