@@ -59,9 +59,9 @@ def short_training():
     return {"max_epochs": QUICK_EPOCHS} if _options["quick"] else {}
 
 
-def at_most(n_rows):
-    """How many rows of a table are used: fewer in a quick run."""
-    return min(n_rows, QUICK_ROWS) if _options["quick"] else n_rows
+def at_most(limit):
+    """How many rows or cells a contestant is given at most: fewer in a quick run."""
+    return min(limit, QUICK_ROWS) if _options["quick"] else limit
 
 
 class MissingDataError(SystemExit):
