@@ -29,7 +29,7 @@ PACKAGES = ("numpy", "scikit-learn", "torch", "skorch", "skae")
 LABELLED = ("Cardiotocography", "Ionosphere", "Pima", "SpamBase")
 OPENML_NAMES = {"mnist": "mnist_784", "fashion_mnist": "Fashion-MNIST"}
 QUICK_ROWS = 1000  # of each table and each part of an image set
-QUICK_TABLES = slice(None, None, 7)  # of those in adbench/
+QUICK_TABLES = slice(None, None, 11)  # of those in adbench/
 QUICK_EPOCHS = 20
 QUICK_NOTE = (
     f"A quick run, to see that all works: few rows, few rounds and {QUICK_EPOCHS} epochs at most, "
