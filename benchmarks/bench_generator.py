@@ -242,6 +242,8 @@ def tell_tables(part):
         ("fewer rows", rows["rows"] < 0.7 * MIN_LARGE),
     ):
         part_rows = rows[here]
+        if part_rows.empty:
+            continue
         means = part_rows.groupby("by")[list(MEASURES)].mean().loc[order].rename(columns=MEASURES)
         n_tables = part_rows["table"].nunique()
         told = [{"": by, **row} for by, row in means.to_dict("index").items()]
