@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint coverage bench clean
+.PHONY: demo test lint coverage bench bench-full clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py --output demo
@@ -23,14 +23,13 @@ lint: $(STAMP)
 coverage: $(STAMP)
 	$(BIN)/python -m pytest --cov --cov-report=term-missing
 
+# Every benchmark in small, into benchmarks/results/quick; see benchmarks/README.md.
 bench: $(STAMP)
-	$(BIN)/python benchmarks/bench_engine.py
-	$(BIN)/python benchmarks/bench_memory.py
-	$(BIN)/python benchmarks/bench_latents.py
-	$(BIN)/python benchmarks/bench_outliers.py
-	$(BIN)/python benchmarks/bench_known_outliers.py
-	$(BIN)/python benchmarks/bench_denoise.py
-	$(BIN)/python benchmarks/bench_generator.py
+	set -e; for script in benchmarks/bench_*.py; do $(BIN)/python $$script --quick; done
+
+# The recorded results, anew: hours, and $$SKAE_DATA must name the folder of the data.
+bench-full: $(STAMP)
+	set -e; for script in benchmarks/bench_*.py; do $(BIN)/python $$script; done
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info

@@ -15,13 +15,17 @@ import numpy as np
 import torch
 from _common import (
     add_data_argument,
+    at_most,
     labelled_tables,
     load_images,
     machine_line,
     markdown_table,
-    outlier_tables,
+    outlier_tables_beside_others,
+    parse_arguments,
     report,
     save_part,
+    short_training,
+    skippable,
     write_sections,
 )
 from scipy.ndimage import gaussian_filter
@@ -58,11 +62,11 @@ TREES = "IterativeImputer, trees"
 
 def tables(data):
     """Yield names and rows."""
-    for path in outlier_tables(data):
+    for path in outlier_tables_beside_others(data):
         with np.load(path, allow_pickle=False) as file:
             X = file["X"].astype(np.float64)
         if len(X) >= MIN_ROWS and MIN_COLUMNS <= (X.std(axis=0) > 0).sum() <= MAX_COLUMNS:
-            yield path.stem, X[np.random.default_rng(0).permutation(len(X))[:MAX_ROWS]]
+            yield path.stem, X[np.random.default_rng(0).permutation(len(X))[: at_most(MAX_ROWS)]]
     yield "breast_cancer", load_breast_cancer().data
 
 
@@ -88,14 +92,14 @@ def imputers(train, seed):
     high = np.maximum(high, low + 1e-9)  # IterativeImputer refuses constant columns
     clipped = {"min_value": low, "max_value": high, "random_state": seed}
     contestants = {
-        US: DenoisingAutoencoder(random_state=seed),
+        US: DenoisingAutoencoder(random_state=seed, **short_training()),
         "mean": SimpleImputer(),
         "median": SimpleImputer(strategy="median"),
         "KNNImputer": KNNImputer(),
         "IterativeImputer": IterativeImputer(random_state=seed),
         CLIPPED: IterativeImputer(**clipped),
     }
-    if seed == 0 and train.size <= MAX_CELLS_FOR_TREES:
+    if seed == 0 and train.size <= at_most(MAX_CELLS_FOR_TREES):
         trees = ExtraTreesRegressor(20, min_samples_leaf=3, random_state=seed)
         contestants[TREES] = IterativeImputer(trees, max_iter=5, **clipped)
     return contestants
@@ -148,7 +152,7 @@ def tell_tables(part):
     """Ratios to each peer, then all errors at 30 %, then seconds."""
     rows = part["rows"]
     errors = {key: mean_over_seeds(rows, key) for key in ("rmse", "mae")}
-    peers = ["mean", "median", "KNNImputer", "IterativeImputer", CLIPPED, TREES]
+    peers = [name for name in dict.fromkeys(row["imputer"] for row in rows) if name != US]
     ratios, seconds = [], []
     for peer in peers:
         row = {f"{US} over": peer}
@@ -193,10 +197,10 @@ def tell_tables(part):
 # Speed.
 
 
-def measure_speed(n_rounds=3):
+def measure_speed(n_rounds, widths):
     """Seconds on normal rows with five factors, 30 % missing, contestants in turn."""
     rows = []
-    for n_columns in (20, 60):
+    for n_columns in widths:
         rng = np.random.default_rng(0)
         X = rng.normal(size=(5000, 5)) @ rng.normal(size=(5, n_columns))
         X += 0.5 * rng.normal(size=X.shape)
@@ -248,19 +252,16 @@ def measure_images(data):
     """Mean squared errors after several ways of cleaning."""
     rows = []
     network = ConvNetwork((1, 28, 28), (16, 8))
+    params = {"scaling": "global", "random_state": 0, **short_training()}
     fashion = {
-        "MLP, defaults": DenoisingAutoencoder(
-            noise=clipped_noise, scaling="global", random_state=0
-        ),
+        "MLP, defaults": DenoisingAutoencoder(noise=clipped_noise, **params),
         "ConvNetwork (16, 8)": DenoisingAutoencoder(
-            392, network=network, noise=clipped_noise, scaling="global", random_state=0
+            392, network=network, noise=clipped_noise, **params
         ),
     }
     strong = {
-        "MLP, defaults": DenoisingAutoencoder(noise=strong_noise, scaling="global", random_state=0),
-        "MLP, 32 latents": DenoisingAutoencoder(
-            32, noise=strong_noise, scaling="global", random_state=0
-        ),
+        "MLP, defaults": DenoisingAutoencoder(noise=strong_noise, **params),
+        "MLP, 32 latents": DenoisingAutoencoder(32, noise=strong_noise, **params),
     }
     for name, noise, models in (
         ("fashion_mnist", clipped_noise, fashion),
@@ -389,17 +390,19 @@ def main():
     add_data_argument(parser)
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS)
     parser.add_argument("--seeds", type=int, default=3)
-    args = parser.parse_args()
+    args = parse_arguments(parser)
+    n_seeds, n_rounds = (1, 1) if args.quick else (args.seeds, 3)
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # IterativeImputer says of most tables that it did not converge
     if "tables" in args.only:
-        measure_tables(args.data, args.seeds)
+        measure_tables(args.data, n_seeds)
     if "speed" in args.only:
-        measure_speed()
+        measure_speed(n_rounds, (20,) if args.quick else (20, 60))
     if "images" in args.only:
-        measure_images(args.data)
+        with skippable("images"):
+            measure_images(args.data)
     if "downstream" in args.only:
-        measure_downstream(args.data, args.seeds)
+        measure_downstream(args.data, n_seeds)
     tellers = {
         "tables": tell_tables,
         "speed": tell_speed,

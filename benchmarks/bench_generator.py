@@ -15,15 +15,19 @@ import numpy as np
 import pandas as pd
 import torch
 from _common import (
-    RESULTS,
     add_data_argument,
+    at_most,
     labelled_tables,
     load_images,
     machine_line,
     markdown_table,
-    outlier_tables,
+    outlier_tables_beside_others,
+    parse_arguments,
     report,
+    results_folder,
     save_part,
+    short_training,
+    skippable,
     write_sections,
 )
 from scipy.special import ndtr, ndtri
@@ -68,12 +72,12 @@ TABLES_TOLD = (
 
 def tables(data):
     """Yield names and frames."""
-    for path in outlier_tables(data):
+    for path in outlier_tables_beside_others(data):
         with np.load(path, allow_pickle=False) as file:
             X = file["X"].astype(np.float64)
         X = X[:, X.std(axis=0) > 0]
         if MIN_COLUMNS <= X.shape[1] <= MAX_COLUMNS:
-            X = X[np.random.default_rng(0).permutation(len(X))[:MAX_ROWS]]
+            X = X[np.random.default_rng(0).permutation(len(X))[: at_most(MAX_ROWS)]]
             frame = pd.DataFrame(X).rename(columns=str)
             yield path.stem, frame
             if path.stem == "campaign":
@@ -190,12 +194,13 @@ def measure_table(name, frame, seed):
     columns = Columns(frame)
     is_code = np.asarray(columns.n_levels) > 0
     A, B = columns.to_numbers(train), columns.to_numbers(test)
-    drawers = {US: VAEGenerator(random_state=seed), PLAIN: VAEGenerator(refine=False)}
+    params = {"random_state": seed, **short_training()}
+    drawers = {US: VAEGenerator(**params), PLAIN: VAEGenerator(refine=False, **params)}
     rows = []
     for label, model in {**drawers, **peers(len(A))}.items():
         started = time.perf_counter()
         if label in drawers:
-            model.set_params(random_state=seed).fit(train)
+            model.fit(train)
         else:
             model.fit(A)
         seconds = time.perf_counter() - started
@@ -237,6 +242,8 @@ def tell_tables(part):
         ("fewer rows", rows["rows"] < 0.7 * MIN_LARGE),
     ):
         part_rows = rows[here]
+        if part_rows.empty:
+            continue
         means = part_rows.groupby("by")[list(MEASURES)].mean().loc[order].rename(columns=MEASURES)
         n_tables = part_rows["table"].nunique()
         told = [{"": by, **row} for by, row in means.to_dict("index").items()]
@@ -261,9 +268,10 @@ def measure_downstream(data, n_seeds):
             order = np.random.default_rng(seed).permutation(len(X))
             train, test = np.split(order, [int(0.7 * len(X))])
             trees = HistGradientBoostingClassifier(random_state=seed)
+            params = {"random_state": seed, **short_training()}
             row = {"table": name, "seed": seed, "rows": len(train)}
             row["real"] = trees.fit(X[train], y[train]).score(X[test], y[test])
-            model = VAEGenerator(conditional=True, random_state=seed).fit(X[train], y[train])
+            model = VAEGenerator(conditional=True, **params).fit(X[train], y[train])
             drawn = model.sample(y=y[train], random_state=seed)
             row["drawn given y"] = trees.fit(drawn, y[train]).score(X[test], y[test])
             frame = (
@@ -271,7 +279,7 @@ def measure_downstream(data, n_seeds):
                 .rename(columns=str)
                 .assign(y=[f"class {label}" for label in y[train]])
             )
-            both = VAEGenerator(random_state=seed).fit(frame).sample(len(train), random_state=seed)
+            both = VAEGenerator(**params).fit(frame).sample(len(train), random_state=seed)
             told = both["y"].str.removeprefix("class ").astype(int)
             trees.fit(both.drop(columns="y").to_numpy(), told)
             row["drawn with y"] = trees.score(X[test], y[test])
@@ -340,7 +348,7 @@ def draw_digits(model, T):
     for ax, (title, part) in zip(axes, parts.items(), strict=True):
         ax.imshow(part.transpose(0, 2, 1, 3).reshape(-1, 280), cmap="gray_r", vmin=0, vmax=1)
         ax.set(xticks=[], yticks=[], title=title)
-    figure.savefig(RESULTS / "generator_digits.png", dpi=110)
+    figure.savefig(results_folder() / "generator_digits.png", dpi=110)
     plt.close(figure)
 
 
@@ -359,7 +367,7 @@ def tell_images(part):
 # Speed.
 
 
-def measure_speed():
+def measure_speed(n_drawn, n_rounds):
     """Seconds of a fit, of draws and of scores; memory that draws take."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(3500, 20)) @ rng.normal(size=(20, 20))
@@ -367,15 +375,15 @@ def measure_speed():
     rows = []
     for refine in (True, False):
         seconds = []
-        for _ in range(3):
+        for _ in range(n_rounds):
             started = time.perf_counter()
-            model = VAEGenerator(refine=refine, random_state=0).fit(X)
+            model = VAEGenerator(refine=refine, random_state=0, **short_training()).fit(X)
             seconds.append(time.perf_counter() - started)
         row = {"refine": str(refine), "fit 3500x20, s": float(np.median(seconds))}
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         started = time.perf_counter()
-        drawn = model.sample(1_000_000, random_state=0)
-        row["1000000 rows, s"] = time.perf_counter() - started
+        drawn = model.sample(n_drawn, random_state=0)
+        row[f"{n_drawn} rows, s"] = time.perf_counter() - started
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
         row["MiB above the rows and the peak before"] = round(peak / 1024 - drawn.nbytes / 2**20)
         started = time.perf_counter()
@@ -397,18 +405,19 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=24, help="of the image model")
     parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
+    args = parse_arguments(parser)
     torch.set_num_threads(args.threads)
     warnings.simplefilter("ignore")
-    RESULTS.mkdir(exist_ok=True)
+    n_seeds = 1 if args.quick else args.seeds
     if "tables" in args.only:
-        measure_tables(args.data, args.seeds)
+        measure_tables(args.data, n_seeds)
     if "downstream" in args.only:
-        measure_downstream(args.data, args.seeds)
+        measure_downstream(args.data, n_seeds)
     if "images" in args.only:
-        measure_images(args.data, args.epochs)
+        with skippable("images"):
+            measure_images(args.data, args.epochs)
     if "speed" in args.only:
-        measure_speed()
+        measure_speed(*(10_000, 1) if args.quick else (1_000_000, 3))
     tell()
 
 

@@ -4,18 +4,23 @@ python benchmarks/bench_known_outliers.py --data DIR
 """
 
 import argparse
+from functools import partial
 from time import perf_counter
 
 import numpy as np
 import torch
 from _common import (
     add_data_argument,
+    data_folder,
     existing,
     load_images,
     machine_line,
     markdown_table,
+    parse_arguments,
     report,
-    write_markdown,
+    save_part,
+    skippable,
+    write_sections,
 )
 from sklearn.model_selection import train_test_split
 
@@ -51,7 +56,7 @@ N_SHOES, N_PATCHED, PATCH = 100, 2000, 6
 
 def load_heartbeats(data):
     """The published split: scaled by the training range, trained on normal beats only."""
-    with np.load(existing(data / "ecg5000.npz"), allow_pickle=False) as file:
+    with np.load(existing(data_folder(data) / "ecg5000.npz"), allow_pickle=False) as file:
         X, normal = file["X"], file["y"] == 1
     X_train, X_test, normal_train, normal_test = train_test_split(
         X, normal, test_size=0.2, random_state=21
@@ -61,7 +66,7 @@ def load_heartbeats(data):
     return X_train[normal_train], X_test, normal_test
 
 
-def measure_heartbeats(data, seeds=range(5)):
+def measure_heartbeats(data, seeds):
     X_train, X_test, normal = load_heartbeats(data)
     rows = [
         {
@@ -84,6 +89,17 @@ def measure_heartbeats(data, seeds=range(5)):
         rows[-1] |= dict(zip(names, means, strict=True))
         report(rows[-1])
     return rows
+
+
+def tell_heartbeats(part):
+    return [
+        "## ECG5000",
+        part["machine"],
+        "Split 80/20 with `random_state=21`, scaled by the training range, trained on normal "
+        "beats only; precision and recall are those of the normal class; means of five "
+        "seeds. The published figures are those of TensorFlow's tutorial on autoencoders.",
+        markdown_table(part["rows"]),
+    ]
 
 
 # A shoe among digits, and a patch of noise on a digit.
@@ -116,6 +132,19 @@ def measure_images(data):
         rows.append(row)
         report(row)
     return rows
+
+
+def tell_images(part):
+    return [
+        "## Digits",
+        part["machine"],
+        f"Trained on the 60000 training digits of MNIST. {N_SHOES} shoes of Fashion-MNIST's test "
+        f"images each against all 10000 test digits. {N_PATCHED} test digits with a "
+        f"{PATCH}x{PATCH} patch of uniform noise: in the middle, its columns told to `correct`; or "
+        "at a random place, untold. *Nearer*: the patch has a smaller squared distance from "
+        "the original than with the noise.",
+        markdown_table(part["rows"]),
+    ]
 
 
 def with_patches(rows):
@@ -159,27 +188,19 @@ def say(params):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     add_data_argument(parser)
-    data = parser.parse_args().data
-    if data is None:
-        parser.error("give --data or $SKAE_DATA")
+    args = parse_arguments(parser)
     torch.set_num_threads(1)
-    write_markdown(
-        "known_outliers",
-        "# Known cases of outlier detection",
-        "## ECG5000",
-        "Split 80/20 with `random_state=21`, scaled by the training range, trained on normal "
-        "beats only; precision and recall are those of the normal class; means of five "
-        "seeds. The published figures are those of TensorFlow's tutorial on autoencoders.",
-        markdown_table(measure_heartbeats(existing(data))),
-        "## Digits",
-        f"Trained on the 60000 training digits of MNIST. {N_SHOES} shoes of Fashion-MNIST's test "
-        f"images each against all 10000 test digits. {N_PATCHED} test digits with a "
-        f"{PATCH}x{PATCH} patch of uniform noise: in the middle, its columns told to `correct`; or "
-        "at a random place, untold. *Nearer*: the patch has a smaller squared distance from "
-        "the original than with the noise.",
-        markdown_table(measure_images(existing(data))),
-        machine_line(),
-    )
+    seeds = range(1 if args.quick else 5)
+    measures = {
+        "heartbeats": partial(measure_heartbeats, seeds=seeds),
+        "images": measure_images,
+    }
+    for section, measure in measures.items():
+        with skippable(section):
+            part = {"machine": machine_line(), "rows": measure(args.data)}
+            save_part(f"known_outliers_{section}", part)
+    tellers = {"heartbeats": tell_heartbeats, "images": tell_images}
+    write_sections("known_outliers", "# Known cases of outlier detection", tellers)
 
 
 if __name__ == "__main__":

@@ -9,19 +9,23 @@ page `results/latents.md` is put together from all parts there are.
 
 import argparse
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 import numpy as np
 from _common import (
     add_data_argument,
+    at_most,
     load_images,
-    load_part,
     machine_line,
     markdown_table,
     outlier_tables,
+    parse_arguments,
     report,
     save_part,
-    write_markdown,
+    short_training,
+    skippable,
+    write_sections,
 )
 from sklearn.decomposition import PCA
 from sklearn.model_selection import train_test_split
@@ -36,7 +40,6 @@ CLASSIC_SIZES = (8, 16, 64)
 SMALL_ROWS, SMALL_LATENTS, SMALL_SEEDS = 500, 32, (0, 1, 2)
 MAX_TABLE_ROWS, MIN_TABLE_COLUMNS, TABLE_SEEDS = 5000, 5, (0, 1)
 SPEED_ROWS, SPEED_LATENTS, SPEED_RUNS = 20000, 16, 3
-QUICK_ROWS = 1000
 
 # What we aim at: kNN accuracy and test MSE over PCA's, by data set and latents.
 AIMS = {
@@ -52,7 +55,12 @@ PUBLISHED_FASHION_MSE = 0.0088
 
 def autoencoder(k, **params):
     """The estimator with its defaults and a seed."""
-    return AutoencoderTransformer(k, random_state=0, **params)
+    return AutoencoderTransformer(k, random_state=0, **short_training() | params)
+
+
+def chosen(settings, args):
+    """All of the settings, or the first of them in a quick run."""
+    return settings[:1] if args.quick else settings
 
 
 def fit_and_measure(model, X_train, X_test):
@@ -77,10 +85,10 @@ def fit_and_measure(model, X_train, X_test):
 def measure_images(args):
     rows = []
     for name in ("mnist", "fashion_mnist"):
-        X_train, y_train, X_test, y_test = shrunk(load_images(name, args.data), args.quick)
+        X_train, y_train, X_test, y_test = load_images(name, args.data)
         raw = knn(X_train, y_train, X_test, y_test)
         rows.append({"data": name, "method": "raw pixels", "latents": X_train.shape[1], **raw})
-        for k in SIZES:
+        for k in chosen(SIZES, args):
             for method, model in (("PCA", PCA(k, random_state=0)), ("autoencoder", autoencoder(k))):
                 got = fit_and_measure(model, X_train, X_test)
                 rows.append(
@@ -97,16 +105,6 @@ def knn(Z_train, y_train, Z_test, y_test):
     start = perf_counter()
     accuracy = KNeighborsClassifier(7).fit(Z_train, y_train).score(Z_test, y_test)
     return {"accuracy": float(accuracy), "knn": perf_counter() - start}
-
-
-def shrunk(arrays, quick):
-    """A thousand shuffled rows of each array, if quick."""
-    X_train, y_train, X_test, y_test = arrays
-    if not quick:
-        return arrays
-    train = np.random.default_rng(0).permutation(len(X_train))[:QUICK_ROWS]
-    test = np.random.default_rng(0).permutation(len(X_test))[:QUICK_ROWS]
-    return X_train[train], y_train[train], X_test[test], y_test[test]
 
 
 def write_images(rows):
@@ -154,16 +152,16 @@ CLASSIC_CODES = {
 
 def measure_classic(args):
     return {
-        "mnist": measure_classic_mnist(*shrunk(load_images("mnist", args.data), args.quick)[::2]),
-        "fashion": measure_fashion_64(
-            *shrunk(load_images("fashion_mnist", args.data), args.quick)[::2]
+        "mnist": measure_classic_mnist(
+            *load_images("mnist", args.data)[::2], chosen(CLASSIC_SIZES, args)
         ),
+        "fashion": measure_fashion_64(*load_images("fashion_mnist", args.data)[::2]),
     }
 
 
-def measure_classic_mnist(X_train, X_test):
+def measure_classic_mnist(X_train, X_test, sizes):
     rows = []
-    for k in CLASSIC_SIZES:
+    for k in sizes:
         pca_mse = fit_and_measure(PCA(k, random_state=0), X_train, X_test)["mse"]
         for code, params in CLASSIC_CODES.items():
             for loss in ("squared_error", "binary_cross_entropy"):
@@ -211,9 +209,9 @@ def write_classic(part):
 
 
 def measure_small(args):
-    X_train, _, X_test, _ = shrunk(load_images("mnist", args.data), args.quick)
+    X_train, _, X_test, _ = load_images("mnist", args.data)
     rows = []
-    for seed in SMALL_SEEDS:
+    for seed in chosen(SMALL_SEEDS, args):
         drawn = np.random.default_rng(seed).choice(len(X_train), SMALL_ROWS, replace=False)
         pca = fit_and_measure(PCA(SMALL_LATENTS, random_state=0), X_train[drawn], X_test)
         for loss in ("squared_error", "absolute_error"):
@@ -235,19 +233,19 @@ def write_small(rows):
 
 def measure_tables(args):
     rows = []
-    paths = outlier_tables(args.data)
-    for path in paths[:: len(paths) // 3] if args.quick else paths:
+    for path in outlier_tables(args.data):
         with np.load(path, allow_pickle=False) as file:
             X = file["X"]
         if X.shape[1] < MIN_TABLE_COLUMNS:
             continue
-        rows += [measure_table(path.stem, X, seed) for seed in TABLE_SEEDS]
+        rows += [measure_table(path.stem, X, seed) for seed in chosen(TABLE_SEEDS, args)]
     return rows
 
 
 def measure_table(name, X, seed):
-    if len(X) > MAX_TABLE_ROWS:
-        X = X[np.random.default_rng(0).choice(len(X), MAX_TABLE_ROWS, replace=False)]
+    n_rows = at_most(MAX_TABLE_ROWS)
+    if len(X) > n_rows:
+        X = X[np.random.default_rng(0).choice(len(X), n_rows, replace=False)]
     X_train, X_test = train_test_split(X, test_size=0.3, random_state=seed)
     scaler = StandardScaler().fit(X_train)
     X_train, X_test = scaler.transform(X_train), scaler.transform(X_test)
@@ -285,23 +283,21 @@ def write_tables(rows):
 
 def measure_speed(args):
     X, *_ = load_images("mnist", args.data)
-    n_rows = QUICK_ROWS if args.quick else SPEED_ROWS
-    rows = np.random.default_rng(0).permutation(len(X))[:n_rows]
+    rows = np.random.default_rng(0).permutation(len(X))[:SPEED_ROWS]
     seconds = []
-    for _ in range(SPEED_RUNS):
+    for _ in chosen(range(SPEED_RUNS), args):
         start = perf_counter()
         autoencoder(SPEED_LATENTS).fit(X[rows])
         seconds.append(perf_counter() - start)
         print(f"{seconds[-1]:.1f} s", flush=True)
-    return {"machine": machine_line(), "rows": n_rows, "seconds": seconds}
+    return {"rows": len(rows), "seconds": seconds}
 
 
 def write_speed(part):
     seconds = ", ".join(f"{s:.1f}" for s in part["seconds"])
     return (
         f"## Default fit of {part['rows']} MNIST rows, {SPEED_LATENTS} latents",
-        f"Median **{np.median(part['seconds']):.1f} s** of {seconds} (aim: under 10 s on 2 cores). "
-        f"{part['machine']}",
+        f"Median **{np.median(part['seconds']):.1f} s** of {seconds} (aim: under 10 s on 2 cores).",
     )
 
 
@@ -322,26 +318,19 @@ def main():
     )
     add_data_argument(parser)
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
-    parser.add_argument("--quick", action="store_true", help="few rows; writes no file")
-    args = parser.parse_args()
+    args = parse_arguments(parser)
     for section in args.only:
-        measure, write = SECTIONS[section]
-        part = measure(args)
-        if args.quick:
-            print("\n\n".join(write(part)))
-        else:
-            save_part(f"latents_{section}", part)
-            write_page()
+        with skippable(section):
+            measured = SECTIONS[section][0](args)
+            save_part(f"latents_{section}", {"machine": machine_line(), "measured": measured})
+    tellers = {section: partial(tell, write) for section, (_, write) in SECTIONS.items()}
+    write_sections("latents", "# Latents", tellers)
 
 
-def write_page():
-    """Put the page together from every part that was measured."""
-    blocks = ["# Latents", machine_line()]
-    for section, (_, write) in SECTIONS.items():
-        part = load_part(f"latents_{section}")
-        if part is not None:
-            blocks += write(part)
-    write_markdown("latents", *blocks)
+def tell(write, part):
+    """A section's heading, where it was measured, and the rest."""
+    heading, *blocks = write(part["measured"])
+    return [heading, part["machine"], *blocks]
 
 
 if __name__ == "__main__":

@@ -12,23 +12,23 @@ Each measurement runs in a process of its own. Two numbers are read there, both 
 """
 
 import argparse
-import ctypes
-import gc
 import json
-import subprocess
-import sys
 import tempfile
-import threading
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
-from _common import machine_line, markdown_table, write_markdown
+from _common import (
+    PeakAbove,
+    from_child,
+    machine_line,
+    markdown_table,
+    parse_arguments,
+    write_markdown,
+)
 
 GIB = 2**30
 N_FEATURES = 1024
 CHUNK_ROWS = 4096
-SAMPLING_SECONDS = 0.005
 # Kind of input: its size and the limit of fit, both in GiB.
 INPUTS = {"float32 array": (1.0, 1.3), "numpy.memmap, float32": (4.0, 1.0)}
 NOTES = """\
@@ -40,49 +40,6 @@ The limit is held against the larger one."""
 
 
 # In the child.
-
-
-def status(field):
-    """A memory field of this process, in GiB."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024 / GIB
-    raise KeyError(field)
-
-
-def hand_back_freed_memory():
-    """Or memory that an earlier call freed would hide what the next one takes."""
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-
-
-class PeakAbove:
-    """Peak memory of the block above what was there at its start."""
-
-    def __enter__(self):
-        hand_back_freed_memory()
-        Path("/proc/self/clear_refs").write_text("5")  # set VmHWM back to VmRSS
-        self.resident_before, self.anonymous_before = status("VmRSS"), status("RssAnon")
-        self.highest = self.anonymous_before
-        self.done = threading.Event()
-        self.sampler = threading.Thread(target=self.sample)
-        self.sampler.start()
-        self.start = perf_counter()
-        return self
-
-    def sample(self):
-        while not self.done.wait(SAMPLING_SECONDS):
-            self.highest = max(self.highest, status("RssAnon"))
-
-    def __exit__(self, *exception):
-        seconds = perf_counter() - self.start
-        self.done.set()
-        self.sampler.join()
-        self.peak = {
-            "resident": status("VmHWM") - self.resident_before,
-            "anonymous": self.highest - self.anonymous_before,
-            "seconds": seconds,
-        }
 
 
 def run_child(path, gib):
@@ -132,22 +89,21 @@ def measure(kind, gib, folder):
         with path.open("wb") as file:
             for _, chunk in chunks(gib):
                 chunk.tofile(file)
-    command = [sys.executable, __file__, "--child", str(path or ""), "--gib", str(gib)]
-    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    return json.loads(answer)
+    return from_child(__file__, "--child", path or "", "--gib", gib)
 
 
 def rows_of_table(kind, gib, limit, peaks):
     for verb, peak in peaks.items():
         limit_of_verb = limit if verb == "fit" else None
-        highest = max(peak["resident"], peak["anonymous"])
+        resident, anonymous = peak["resident"] / GIB, peak["anonymous"] / GIB
+        highest = max(resident, anonymous)
         yield {
             "input": kind,
             "rows x columns": "{}x{}".format(*shape(gib)),
             "size, GiB": gib,
             "call": verb,
-            "resident, GiB above": f"{peak['resident']:.2f}",
-            "anonymous, GiB above": f"{peak['anonymous']:.2f}",
+            "resident, GiB above": f"{resident:.2f}",
+            "anonymous, GiB above": f"{anonymous:.2f}",
             "limit": limit_of_verb,
             "kept": limit_of_verb and ("yes" if highest <= limit_of_verb else "no"),
             "seconds": f"{peak['seconds']:.0f}",
@@ -159,10 +115,9 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--tmp", help="folder for the 4 GiB file (default: the system's)")
-    parser.add_argument("--quick", action="store_true", help="a 16th of the size; writes no file")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--gib", type=float, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = parse_arguments(parser)
     if args.child is not None:
         run_child(args.child, args.gib)
         return
@@ -172,8 +127,7 @@ def main():
         with tempfile.TemporaryDirectory(dir=args.tmp) as folder:
             table += rows_of_table(kind, gib, limit, measure(kind, gib, folder))
         print(markdown_table(table[-2:]), flush=True)
-    if not args.quick:
-        write_markdown("memory", "# Peak memory", machine_line(), markdown_table(table), NOTES)
+    write_markdown("memory", "# Peak memory", machine_line(), markdown_table(table), NOTES)
 
 
 if __name__ == "__main__":

@@ -14,23 +14,27 @@ not installed (``pip install pyod``).
 import argparse
 import contextlib
 import io
+import json
 import logging
-import subprocess
-import sys
 import warnings
 from time import perf_counter
 
 import numpy as np
 import torch
 from _common import (
+    PeakAbove,
     add_data_argument,
+    at_most,
+    from_child,
     load_part,
     machine_line,
     markdown_table,
     outlier_tables,
+    parse_arguments,
     report,
     save_part,
-    write_markdown,
+    skippable,
+    write_sections,
 )
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -57,6 +61,8 @@ PYOD = {
     "DeepSVDD": "deep_svdd",
 }
 N_RESAMPLES = 10_000
+# Rounds, rows of the large fit and rows scored.
+FULL_SPEED, QUICK_SPEED = (5, 50_000, 10**6), (1, 10_000, 10**5)
 
 
 class NoNetwork:
@@ -123,17 +129,18 @@ def detectors(seed):
 def load_table(path):
     with np.load(path, allow_pickle=False) as file:
         X, y = file["X"].astype(np.float64), file["y"].astype(int)
-    if len(X) > MAX_ROWS:
-        X, _, y, _ = train_test_split(X, y, train_size=MAX_ROWS, stratify=y, random_state=0)
+    n_rows = at_most(MAX_ROWS)
+    if len(X) > n_rows:
+        X, _, y, _ = train_test_split(X, y, train_size=n_rows, stratify=y, random_state=0)
     return X, y
 
 
-def measure_tables(data, chosen):
+def measure_tables(data, chosen, split_seeds):
     """AUROC, AP and seconds of the detectors on every table, means over the splits."""
     rows = []
     for path in outlier_tables(data):
         X, y = load_table(path)
-        measured = [measure_split(X, y, seed, chosen) for seed in SPLIT_SEEDS]
+        measured = [measure_split(X, y, seed, chosen) for seed in split_seeds]
         for name in measured[0]:
             auroc, ap, fit, score = np.mean([split[name] for split in measured], axis=0)
             row = {"table": path.stem, "detector": name, "auroc": auroc, "ap": ap}
@@ -229,28 +236,29 @@ def seconds_of(function, *args):
     return perf_counter() - start
 
 
-def measure_speed(n_rounds=5):
+def measure_speed(n_rounds, n_fitted, n_scored):
     X = factors_table(5000)
     members = {m: AutoencoderOutlierDetector(n_estimators=m, random_state=0) for m in (1, 4, 8)}
     members[1].fit(X)
     rounds = [{m: seconds_of(d.fit, X) for m, d in members.items()} for _ in range(n_rounds)]
     median = {m: float(np.median([r[m] for r in rounds])) for m in members}
     ratio = float(np.median([r[8] / r[1] for r in rounds]))
-    large = factors_table(50_000)
+    large = factors_table(n_fitted)
     fit_large = seconds_of(members[4].fit, large)
     forest = IsolationForest(random_state=0).fit(large)
-    million = factors_table(10**6)
+    larger = factors_table(n_scored)
     ratios = []
-    for _ in range(3):
-        ours = seconds_of(members[4].score_samples, million)
-        ratios.append(ours / seconds_of(forest.score_samples, million))
+    for _ in range(min(n_rounds, 3)):
+        ours = seconds_of(members[4].score_samples, larger)
+        ratios.append(ours / seconds_of(forest.score_samples, larger))
+    memory = from_child(__file__, "--memory", n_scored)
     return [
         line("fit 5000x20, default (4 members), one core, s", median[4], "3"),
         line("fit 5000x20, 8 members over 1, ratio", ratio, "3"),
-        line("fit 50000x20, one core, s", fit_large, "15"),
-        line("score 1000000x20, one core, s", ours, ""),
-        line("score 1000000x20 over IsolationForest's, ratio", float(np.median(ratios)), "1"),
-        line("score 1000000x20, MiB above the data", memory_of_scoring(), "500"),
+        line(f"fit {n_fitted}x20, one core, s", fit_large, "15"),
+        line(f"score {n_scored}x20, one core, s", ours, ""),
+        line(f"score {n_scored}x20 over IsolationForest's, ratio", float(np.median(ratios)), "1"),
+        line(f"score {n_scored}x20, MiB above the data", memory["resident"] / 2**20, "500"),
     ]
 
 
@@ -260,33 +268,14 @@ def line(what, measured, limit):
     return row
 
 
-def memory_of_scoring():
-    """Peak resident MiB above what is resident before, in a process of its own."""
-    command = [sys.executable, __file__, "--memory"]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-
-
-def print_memory():
-    import psutil
-
+def print_memory(n_scored):
+    """What scoring takes; in a process of its own."""
     detector = AutoencoderOutlierDetector(random_state=0, max_epochs=1).fit(factors_table(5000))
-    X = factors_table(10**6)
-    detector.score_samples(X[:100_000])
-    import threading
-
-    process, peak, done = psutil.Process(), [0], threading.Event()
-
-    def watch():
-        while not done.wait(0.002):
-            peak[0] = max(peak[0], process.memory_info().rss)
-
-    before = process.memory_info().rss
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    detector.score_samples(X)
-    done.set()
-    watcher.join()
-    print((peak[0] - before) / 2**20)
+    X = factors_table(n_scored)
+    detector.score_samples(X[: n_scored // 10])
+    with PeakAbove() as scoring:
+        detector.score_samples(X)
+    print(json.dumps(scoring.peak))
 
 
 # All of it.
@@ -301,40 +290,42 @@ def main():
     parser.add_argument(
         "--detectors", nargs="+", help="measure these anew and keep the others' numbers"
     )
-    parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    parser.add_argument("--memory", type=int, help=argparse.SUPPRESS)
+    arguments = parse_arguments(parser)
     torch.set_num_threads(1)
     with threadpool_limits(1):
         if arguments.memory:
-            print_memory()
+            print_memory(arguments.memory)
             return
         if arguments.only != "tables":
-            save_part("outliers_speed", {"machine": machine_line(), "rows": measure_speed()})
+            rows = measure_speed(*QUICK_SPEED if arguments.quick else FULL_SPEED)
+            save_part("outliers_speed", {"machine": machine_line(), "rows": rows})
         if arguments.only != "speed":
-            rows = measure_tables(arguments.data, arguments.detectors)
-            if arguments.detectors:
-                old = load_part("outliers_tables")["rows"]
-                rows += [row for row in old if row["detector"] not in arguments.detectors]
-            save_part("outliers_tables", {"machine": machine_line(), "rows": rows})
-    write_results()
+            with skippable("tables"):
+                split_seeds = SPLIT_SEEDS[:1] if arguments.quick else SPLIT_SEEDS
+                rows = measure_tables(arguments.data, arguments.detectors, split_seeds)
+                if arguments.detectors and not arguments.quick:
+                    old = load_part("outliers_tables")["rows"]
+                    rows += [row for row in old if row["detector"] not in arguments.detectors]
+                save_part("outliers_tables", {"machine": machine_line(), "rows": rows})
+    write_sections("outliers", "# Outlier detectors", {"tables": tell_tables, "speed": tell_speed})
 
 
-def write_results():
-    blocks = ["# Outlier detectors"]
-    tables, speed = load_part("outliers_tables"), load_part("outliers_speed")
-    if tables:
-        blocks += [
-            "## 22 tables of ADBench",
-            __doc__.split("Protocol: ")[1].strip() + " *skae better by* is the mean difference "
-            "with the 95 % interval of a bootstrap over tables; *no network* is skae's scaling, "
-            "core and loss without a network. Seconds are means per split.",
-            markdown_table(summary(tables["rows"])),
-            markdown_table(per_table(tables["rows"])),
-            tables["machine"],
-        ]
-    if speed:
-        blocks += ["## Cost", markdown_table(speed["rows"]), speed["machine"]]
-    write_markdown("outliers", *blocks)
+def tell_tables(part):
+    n_tables = len({row["table"] for row in part["rows"]})
+    return [
+        f"## {n_tables} tables of ADBench",
+        __doc__.split("Protocol: ")[1].strip() + " *skae better by* is the mean difference "
+        "with the 95 % interval of a bootstrap over tables; *no network* is skae's scaling, "
+        "core and loss without a network. Seconds are means per split.",
+        markdown_table(summary(part["rows"])),
+        markdown_table(per_table(part["rows"])),
+        part["machine"],
+    ]
+
+
+def tell_speed(part):
+    return ["## Cost", markdown_table(part["rows"]), part["machine"]]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,201 @@
+"""Seconds and memory of a fit by the size of the table, beside PCA's.
+
+Each size is measured in a process of its own, where the contestants take turns.
+
+    python benchmarks/bench_scaling.py [--threads 1]
+"""
+
+import argparse
+import json
+
+import numpy as np
+import torch
+from _common import (
+    PeakAbove,
+    curved_table,
+    from_child,
+    machine_line,
+    markdown_table,
+    parse_arguments,
+    report,
+    results_folder,
+    save_part,
+    short_training,
+    write_sections,
+)
+from sklearn.base import clone
+from sklearn.decomposition import PCA
+from threadpoolctl import threadpool_limits
+
+from skae import AutoencoderTransformer
+
+N_LATENTS = 8
+MIB = 2**20
+FEW_ROWS = 2000  # at which columns are varied
+WIDTHS = (20, 200)  # at which rows are varied
+ROWS = (10**3, 10**4, 10**5, 10**6)
+COLUMNS = (10, 10**2, 10**3, 10**4)
+QUICK_ROWS, QUICK_COLUMNS = ROWS[:2], COLUMNS[:3]
+# Larger tables are fitted once: their seconds vary little and cost much.
+MAX_CELLS_FOR_ROUNDS = 2_000_000
+N_ROUNDS = 3
+
+DEFAULT, EPOCH, RANDOM_START = "defaults", "one epoch", "one epoch, random start"
+# Without input noise a random start needs no PCA at all; by default its level is PCA's error.
+ONE_EPOCH = {"max_epochs": 1, "batch_size": 128, "random_state": 0}
+CONTESTANTS = {
+    "PCA": PCA(N_LATENTS, random_state=0),
+    DEFAULT: AutoencoderTransformer(N_LATENTS, random_state=0),
+    EPOCH: AutoencoderTransformer(N_LATENTS, **ONE_EPOCH),
+    RANDOM_START: AutoencoderTransformer(N_LATENTS, init="random", input_noise=0.0, **ONE_EPOCH),
+}
+NOTES = f"""\
+Float32 rows near a curved surface of {N_LATENTS} dimensions, {N_LATENTS} latents. Seconds are
+medians of {N_ROUNDS} fits up to {MAX_CELLS_FOR_ROUNDS} cells, and of one fit beyond. Memory is the
+peak of resident memory during the fit above what was resident before it (X included), the
+largest of these fits.
+
+- *PCA*: scikit-learn's, which chooses its solver.
+- *defaults*: `AutoencoderTransformer({N_LATENTS})`. It takes 1500 steps or 12 epochs, whichever is
+  more, so seconds hardly grow with rows up to about 16000 of them, and in proportion beyond.
+- *one epoch*: `max_epochs=1`, batches of 128: the same steps per row at every size. Time is linear
+  in the number of rows where *µs per row* stays the same.
+- *one epoch, random start*: the same with `init="random"` and without input noise, so without
+  PCA.
+- *PCA start*: the difference of the last two: PCA of the rows, the linear path in each step, and
+  the final regression of the decoder's last layer."""
+
+
+# In the child.
+
+
+def measure_here(n_rows, n_columns, n_rounds):
+    """Print seconds and peak memory of every contestant in every round."""
+    default = clone(CONTESTANTS[DEFAULT]).set_params(**short_training())
+    models = CONTESTANTS | {DEFAULT: default}
+    warm_up = curved_table(1000, WIDTHS[0], N_LATENTS)
+    for name, model in models.items():
+        if name != DEFAULT:  # which does the same as one epoch, at length
+            clone(model).fit(warm_up)
+    X = curved_table(n_rows, n_columns, N_LATENTS)
+    peaks = {name: [] for name in models}
+    for _ in range(n_rounds):
+        for name, model in models.items():
+            with PeakAbove() as fit:
+                clone(model).fit(X)
+            peaks[name].append(fit.peak)
+    print(json.dumps(peaks))
+
+
+# In the parent.
+
+
+def sizes(quick):
+    """Rows and columns of the tables."""
+    row_counts, column_counts = (QUICK_ROWS, QUICK_COLUMNS) if quick else (ROWS, COLUMNS)
+    return [(n, d) for d in WIDTHS for n in row_counts] + [(FEW_ROWS, d) for d in column_counts]
+
+
+def measure(n_rows, n_columns, args):
+    """Medians of seconds and highest peaks of memory, from a child process."""
+    once = args.quick or n_rows * n_columns > MAX_CELLS_FOR_ROUNDS
+    options = ["--child", n_rows, n_columns, "--rounds", 1 if once else args.rounds]
+    options += ["--threads", args.threads, *(["--quick"] if args.quick else [])]
+    peaks = from_child(__file__, *options)
+    row = {"rows": n_rows, "columns": n_columns}
+    for name, fits in peaks.items():
+        row[f"{name}, s"] = float(np.median([fit["seconds"] for fit in fits]))
+        row[f"{name}, MiB"] = max(fit["resident"] for fit in fits) / MIB
+    report(row)
+    return row
+
+
+def tell(part):
+    rows = part["rows"]
+    return [
+        part["machine"],
+        "![Seconds of a fit by rows and by columns](scaling.png)",
+        "## Seconds",
+        markdown_table([seconds_line(row) for row in rows]),
+        "## Memory",
+        markdown_table([memory_line(row) for row in rows]),
+        NOTES,
+    ]
+
+
+def seconds_line(row):
+    line = {"rows": row["rows"], "columns": row["columns"]}
+    line |= {f"{name}, s": row[f"{name}, s"] for name in CONTESTANTS}
+    line["one epoch, µs per row"] = 1e6 * row[f"{EPOCH}, s"] / row["rows"]
+    line["PCA start, s"] = row[f"{EPOCH}, s"] - row[f"{RANDOM_START}, s"]
+    return line | {"defaults over PCA": row[f"{DEFAULT}, s"] / row["PCA, s"]}
+
+
+def memory_line(row):
+    line = {"rows": row["rows"], "columns": row["columns"]}
+    line["X, MiB"] = 4 * row["rows"] * row["columns"] / MIB
+    return line | {f"{name}, MiB above": round(row[f"{name}, MiB"], 1) for name in CONTESTANTS}
+
+
+# The picture.
+
+
+def draw(rows):
+    """Seconds by rows and by columns, on logarithmic axes, as a picture."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(9, 4.4), sharey=True, layout="constrained")
+    for width, style in zip(WIDTHS, ("--", "-"), strict=True):
+        by_rows = [row for row in rows if row["columns"] == width and row["rows"] in ROWS]
+        lines = draw_lines(axes[0], by_rows, "rows", style)
+        axes[0].plot([], [], style, color="0.4", label=f"{width} columns")
+    draw_lines(axes[1], [row for row in rows if row["rows"] == FEW_ROWS], "columns", "-")
+    axes[0].set(xlabel="rows", ylabel="fit, seconds", title="By rows")
+    axes[1].set(xlabel="columns", title=f"By columns, {FEW_ROWS} rows")
+    for ax in axes:
+        ax.set(xscale="log", yscale="log")
+        ax.grid(color="0.92")
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0].legend(handles=axes[0].lines[len(lines) :: len(lines) + 1], frameon=False)
+    figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), frameon=False)
+    figure.savefig(results_folder() / "scaling.png", dpi=130)
+    plt.close(figure)
+
+
+def draw_lines(ax, rows, size, style):
+    """One line for each contestant; returns them."""
+    lines = []
+    for i, name in enumerate(CONTESTANTS):
+        seconds = [row[f"{name}, s"] for row in rows]
+        lines += ax.plot(
+            [row[size] for row in rows], seconds, style, marker=".", color=f"C{i}", label=name
+        )
+    return lines
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=N_ROUNDS, help="of small tables")
+    parser.add_argument("--child", type=int, nargs=2, help=argparse.SUPPRESS)
+    args = parse_arguments(parser)
+    torch.set_num_threads(args.threads)
+    if args.child:
+        with threadpool_limits(args.threads):
+            measure_here(*args.child, args.rounds)
+        return
+    rows = []
+    for size in sizes(args.quick):
+        rows.append(measure(*size, args))
+        save_part("scaling_sizes", {"machine": machine_line(), "rows": rows})
+    draw(rows)
+    write_sections("scaling", "# Seconds and memory by size", {"sizes": tell})
+
+
+if __name__ == "__main__":
+    main()
