@@ -23,6 +23,7 @@ from time import perf_counter
 import numpy as np
 import torch
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
+from threadpoolctl import threadpool_limits
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("numpy", "scikit-learn", "torch", "skorch", "skae")
@@ -97,6 +98,18 @@ def cpu_model():
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+@contextmanager
+def threads(n_threads):
+    """In the block, torch and the libraries behind numpy use so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    try:
+        with threadpool_limits(n_threads):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 # The data.

@@ -1,4 +1,4 @@
-"""What a training step costs, against a loop written by hand, skorch and MLPRegressor.
+"""What training costs, against loops written by hand, skorch, scikit-learn, Keras and PyOD.
 
 All contestants train the same network on the same array, batch size and number of
 epochs, in one process, one after the other in each round. A contestant's number is the
@@ -8,11 +8,15 @@ median over rounds of its seconds over the eager loop's seconds in the same roun
 """
 
 import argparse
+import os
+import subprocess
+import sys
 import warnings
 from functools import partial
+from pathlib import Path
 from time import perf_counter
-from typing import NamedTuple
 
+import _eager as eager
 import numpy as np
 import torch
 from _common import (
@@ -21,123 +25,149 @@ from _common import (
     median_ratios,
     parse_arguments,
     report,
+    threads,
     write_markdown,
 )
+from _eager import INPUT_NOISE, LATENT_NOISE, LEARNING_RATE, Setting
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor
 from skorch import NeuralNet
-from threadpoolctl import threadpool_limits
 from torch import nn
 
-from skae import AutoencoderTransformer
+from skae import (
+    AutoencoderOutlierDetector,
+    AutoencoderTransformer,
+    DenoisingAutoencoder,
+    VAEGenerator,
+)
+from skae.networks import MLPNetwork
 
-LIMIT = 1.2
-LEARNING_RATE = 1e-3
-NOTES = f"""\
-Ratios of seconds per training step to the eager loop of the same line, medians over rounds
-that alternate the contestants in one process; below 1 is faster. Nothing is subtracted: skae's
-time is the whole `fit`, with validation of X, scaling and the starting point; eager's is
-the whole function, with tensors and network. All train on X -> X with ReLU, Adam and
-squared error.
+# Settings and what the plain network's steps may cost, eager's being 1.
+SETTINGS = {
+    Setting(1000, 20, 32, 4, 64, 50): 0.8,
+    Setting(10000, 20, 64, 8, 256, 20): 0.8,
+    Setting(20000, 784, 128, 16, 256, 10): 1.0,
+}
+WIDE = Setting(20000, 784, 512, 16, 1024, 5)
+STEP_AIM = 1.15
+VALIDATION_AIM, VALIDATION_FRACTION = 0.05, 0.1
+IMPORT_AIM, N_IMPORTS = 0.2, 9  # seconds, child processes
+IMPORT = """\
+import torch, skorch, sklearn
+from time import perf_counter
+start = perf_counter()
+import skae
+print(perf_counter() - start)"""
+
+NOTES = """\
+All ratios are of seconds per training step to an eager loop's, medians over rounds that
+alternate the contestants in one process; below 1 is faster. The eager loops
+(`benchmarks/_eager.py`) use torch's Adam and neither clipping nor a schedule, both of which skae
+has."""
+PLAIN_NOTES = """\
+The whole `fit` divided by its steps, nothing subtracted: skae's with validation of X, scaling and
+the starting point, eager's with tensors and network. All train on X -> X with ReLU, Adam and
+squared error. An empty column is a package that is not installed.
 
 - *skae, plain*: `init="random"`, no noise, no early stopping: the eager loop's network,
-  batches and epochs (and gradient clipping and a schedule, which the eager loop has not).
-  Aim: at most {LIMIT}.
-- *skae, default start*: PCA start, latent noise and early stopping as by default, in this
-  line's layer sizes and batches. It trains on 90 % of the rows and its whole fit, validation and
-  PCA included, is divided by its own steps.
-- *eager, linear path*: the eager loop with a linear map beside encoder and decoder, which
-  is the network that the default start trains.
+  batches and epochs.
+- *skae, default start*: PCA start, noise and early stopping as by default, in this line's
+  layer sizes and batches. It trains on 90 % of the rows (in principal coordinates where these are
+  few) and its whole fit, validation and PCA included, is divided by its own steps.
+- *eager, linear path*: the eager loop with a linear map beside encoder and decoder and
+  noise on the latents, as the default start trains.
 - *skorch*: `skorch.NeuralNet` as it comes, without validation split and printing.
-- *MLPRegressor*: scikit-learn's; it has an activation on the code too."""
+- *MLPRegressor*: scikit-learn's; it has an activation on the code too.
+- *Keras*: `Sequential.fit` on its torch backend.
+- *PyOD*: its `AutoEncoder` without scaling, batch norm and dropout; it has an activation on the
+  code and weight decay, and scores the training rows when it is fitted."""
+STEP_NOTES = f"""\
+What an estimator does beside its steps (PCA, thresholds, a prior) is told apart from them: the
+cost of a step is the slope (seconds of a fit with 2E epochs - seconds with E) / steps in E,
+with E half of the epochs above, for skae and for the eager loop of the same objective,
+network, batches and epochs. In brackets eager's median milliseconds per step. Aim: at most
+{STEP_AIM}.
+
+- *PCA start*: linear paths beside encoder and decoder and noise on the latents; the
+  network is given by `network=`, so that it is trained in columns, not in principal coordinates.
+- *denoiser*: `DenoisingAutoencoder(noise="gaussian", init="random")`.
+- *VAE*: `VAEGenerator(likelihood="gaussian", prior="standard", refine=False, init="random")`;
+  a deviation is learned for each column.
+- *detector*: `AutoencoderOutlierDetector(n_estimators=1, core_fraction=1.0)`: Cauchy loss, rows
+  drawn with replacement; it also copes with missing cells, which eager does not."""
+VALIDATION_NOTES = f"""\
+Share of a fit that early stopping takes: `init="random"`, validated on {VALIDATION_FRACTION:.0%} \
+of the rows before the
+first and after each epoch, against a fit on as many training rows without validation. Aim: at
+most {VALIDATION_AIM:.0%}."""
 
 
-class Setting(NamedTuple):
-    """Size of a table and the network trained on it."""
+# Contestants: each trains on X and returns the number of steps it took, or None for all.
 
-    n_rows: int
-    n_features: int
-    hidden: int
-    code: int
-    batch_size: int
-    epochs: int
-
-    @property
-    def n_steps(self):
-        return self.epochs * -(-self.n_rows // self.batch_size)
-
-    def __str__(self):
-        sizes = f"{self.hidden}-{self.code}-{self.hidden}"
-        return f"{self.n_rows}x{self.n_features}, {sizes}, batch {self.batch_size}"
+PLAIN = {"init": "random", "latent_noise": 0, "input_noise": 0, "early_stopping": False}
 
 
-SETTINGS = [
-    Setting(1000, 20, 32, 4, 64, 50),
-    Setting(10000, 20, 64, 8, 256, 20),
-    Setting(20000, 784, 128, 16, 256, 10),
-]
+def sizes(setting):
+    """The parameters that all our estimators share."""
+    return {
+        "n_components": setting.code,
+        "hidden_layer_sizes": (setting.hidden,),
+        "activation": "relu",
+        "batch_size": setting.batch_size,
+        "max_epochs": setting.epochs,
+        "random_state": 0,
+    }
 
 
-# Contestants: each trains on X and returns the number of steps it took.
-
-
-class PlainAutoencoder(nn.Module):
-    def __init__(self, setting):
-        super().__init__()
-        d, h, k = setting.n_features, setting.hidden, setting.code
-        self.encoder = nn.Sequential(nn.Linear(d, h), nn.ReLU(), nn.Linear(h, k))
-        self.decoder = nn.Sequential(nn.Linear(k, h), nn.ReLU(), nn.Linear(h, d))
-
-    def forward(self, x):
-        return self.decoder(self.encoder(x))
-
-
-class LinearPathAutoencoder(PlainAutoencoder):
-    def __init__(self, setting):
-        super().__init__(setting)
-        self.into = nn.Linear(setting.n_features, setting.code)
-        self.out = nn.Linear(setting.code, setting.n_features)
-
-    def forward(self, x):
-        z = self.encoder(x) + self.into(x)
-        return self.decoder(z) + self.out(z)
-
-
-def fit_eager(setting, X, network=PlainAutoencoder):
-    """The loop of a good tutorial."""
-    x_all = torch.from_numpy(X)
-    model = network(setting)
-    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
-    criterion = nn.MSELoss()
-    model.train()
-    for _ in range(setting.epochs):
-        order = torch.randperm(len(x_all))
-        for start in range(0, len(x_all), setting.batch_size):
-            x = x_all[order[start : start + setting.batch_size]]
-            optimizer.zero_grad()
-            loss = criterion(model(x), x)
-            loss.backward()
-            optimizer.step()
-    return setting.n_steps
-
-
-def fit_skae(setting, X, **params):
-    model = AutoencoderTransformer(
-        setting.code,
-        hidden_layer_sizes=(setting.hidden,),
-        activation="relu",
-        batch_size=setting.batch_size,
-        max_epochs=setting.epochs,
-        random_state=0,
-        **params,
-    ).fit(X)
+def fit_transformer(setting, X, **params):
+    model = AutoencoderTransformer(**sizes(setting), **params).fit(X)
     n_valid = np.ceil(model.validation_fraction * len(X)) if model.early_stopping else 0
     return model.n_iter_ * int(np.ceil((len(X) - n_valid) / setting.batch_size))
 
 
+def fit_pca_start(setting, X):
+    AutoencoderTransformer(
+        **sizes(setting),
+        network=MLPNetwork((setting.hidden,), "relu"),
+        input_noise=0,
+        latent_noise=LATENT_NOISE,
+        early_stopping=False,
+    ).fit(X)
+
+
+def fit_denoiser(setting, X):
+    DenoisingAutoencoder(
+        **sizes(setting),
+        noise="gaussian",
+        noise_level=INPUT_NOISE,
+        init="random",
+        early_stopping=False,
+    ).fit(X)
+
+
+def fit_generator(setting, X):
+    VAEGenerator(
+        **sizes(setting),
+        likelihood="gaussian",
+        prior="standard",
+        refine=False,
+        kl_warmup=0,
+        init="random",
+    ).fit(X)
+
+
+def fit_detector(setting, X):
+    AutoencoderOutlierDetector(
+        **sizes(setting),
+        n_estimators=1,
+        core_fraction=1.0,
+        validation_fraction=1e-3,  # it always leaves rows out; so few cost no step
+    ).fit(X)
+
+
 def fit_skorch(setting, X):
     NeuralNet(
-        PlainAutoencoder(setting),
+        eager.PlainAutoencoder(setting),
         nn.MSELoss,
         optimizer=torch.optim.Adam,
         lr=LEARNING_RATE,
@@ -146,7 +176,6 @@ def fit_skorch(setting, X):
         train_split=None,
         verbose=0,
     ).fit(X, X)
-    return setting.n_steps
 
 
 def fit_mlp_regressor(setting, X):
@@ -162,17 +191,55 @@ def fit_mlp_regressor(setting, X):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(X, X)
-    return setting.n_steps
 
 
-PLAIN = {"init": "random", "latent_noise": 0, "input_noise": 0, "early_stopping": False}
+def fit_keras(setting, X):
+    os.environ["KERAS_BACKEND"] = "torch"
+    import keras
+
+    model = keras.Sequential(
+        [
+            keras.layers.Dense(setting.hidden, activation="relu"),
+            keras.layers.Dense(setting.code),
+            keras.layers.Dense(setting.hidden, activation="relu"),
+            keras.layers.Dense(setting.n_features),
+        ]
+    )
+    model.compile(optimizer=keras.optimizers.Adam(LEARNING_RATE), loss="mse")
+    model.fit(X, X, batch_size=setting.batch_size, epochs=setting.epochs, verbose=0)
+
+
+def fit_pyod(setting, X):
+    from pyod.models.auto_encoder import AutoEncoder
+
+    AutoEncoder(
+        hidden_neuron_list=[setting.hidden, setting.code],
+        batch_size=setting.batch_size,
+        epoch_num=setting.epochs,
+        lr=LEARNING_RATE,
+        preprocessing=False,
+        batch_norm=False,
+        dropout_rate=0,
+        verbose=0,
+    ).fit(X)
+
+
 CONTESTANTS = {
-    "eager": fit_eager,
-    "skae, plain": partial(fit_skae, **PLAIN),
-    "skae, default start": fit_skae,
-    "eager, linear path": partial(fit_eager, network=LinearPathAutoencoder),
+    "eager": eager.fit_plain,
+    "skae, plain": partial(fit_transformer, **PLAIN),
+    "skae, default start": fit_transformer,
+    "eager, linear path": eager.fit_linear_path,
     "skorch": fit_skorch,
     "MLPRegressor": fit_mlp_regressor,
+    "Keras": fit_keras,
+    "PyOD": fit_pyod,
+}
+# Ours, and the eager loop of the same objective.
+PAIRS = {
+    "PCA start": (fit_pca_start, eager.fit_linear_path),
+    "denoiser": (fit_denoiser, eager.fit_denoiser),
+    "VAE": (fit_generator, eager.fit_vae),
+    "detector": (fit_detector, eager.fit_member),
 }
 
 
@@ -188,33 +255,132 @@ def make_table(setting):
     return np.float32((X - X.mean(axis=0)) / X.std(axis=0))
 
 
-def seconds_per_step(setting, n_rounds):
-    """Seconds per step of every contestant in every round; a first round warms up."""
-    X = make_table(setting)
-    warm_up = setting._replace(epochs=1)
-    for fit in CONTESTANTS.values():
-        fit(warm_up, X)
-    seconds = {name: [] for name in CONTESTANTS}
+def seconds_of(fit, setting, X):
+    """Seconds of a fit, and the steps it took."""
+    start = perf_counter()
+    n_steps = fit(setting, X)
+    seconds = perf_counter() - start
+    return seconds, n_steps if isinstance(n_steps, int) else setting.n_steps
+
+
+def seconds_per_step(fit, setting, X):
+    """The whole fit, divided by its steps."""
+    seconds, n_steps = seconds_of(fit, setting, X)
+    return seconds / n_steps
+
+
+def slope(fit, setting, X):
+    """Seconds of a step alone: what twice the epochs cost more, divided by their steps."""
+    half = setting._replace(epochs=max(1, setting.epochs // 2))
+    short, n_steps = seconds_of(fit, half, X)
+    long, _ = seconds_of(fit, half._replace(epochs=2 * half.epochs), X)
+    return (long - short) / n_steps
+
+
+def alternate(contestants, cost, setting, X, n_rounds):
+    """Costs of all contestants in all rounds; a first, short round warms up."""
+    ready = {}
+    for name, fit in contestants.items():
+        try:
+            fit(setting._replace(epochs=1), X)
+        except ImportError:
+            continue
+        ready[name] = fit
+    costs = {name: [] for name in ready}
     for _ in range(n_rounds):
-        for name, fit in CONTESTANTS.items():
-            start = perf_counter()
-            n_steps = fit(setting, X)
-            seconds[name].append((perf_counter() - start) / n_steps)
-    return seconds
+        for name, fit in ready.items():
+            costs[name].append(cost(fit, setting, X))
+    return costs
 
 
-def measure(setting, n_threads, n_rounds):
-    """One line of the table."""
-    torch.set_num_threads(n_threads)
-    with threadpool_limits(n_threads):
-        seconds = seconds_per_step(setting, n_rounds)
+def measure_plain(setting, aim, X, n_rounds):
+    """Whole fits of the plain network, per step."""
+    seconds = alternate(CONTESTANTS, seconds_per_step, setting, X, n_rounds)
     ratios = median_ratios(seconds, "eager")
-    row = {"table and network": str(setting), "threads": n_threads}
-    row["eager, ms per step"] = f"{1e3 * np.median(seconds['eager']):.3f}"
-    row |= {name: f"{ratio:.2f}" for name, ratio in ratios.items() if name != "eager"}
-    row[f"plain at most {LIMIT}"] = "yes" if ratios["skae, plain"] <= LIMIT else "no"
-    report(row)
-    return row
+    row = {"eager, ms per step": f"{1e3 * np.median(seconds['eager']):.3f}"}
+    row |= {name: two_digits(ratios.get(name)) for name in CONTESTANTS if name != "eager"}
+    return row | {"plain at most": f"{aim}: {yes_no(ratios['skae, plain'] <= aim)}"}
+
+
+def measure_steps(setting, X, n_rounds):
+    """Steps of each objective, without what else its estimator does."""
+    row, kept = {}, True
+    for name, (ours, loop) in PAIRS.items():
+        costs = alternate({"skae": ours, "eager": loop}, slope, setting, X, n_rounds)
+        ratio = median_ratios(costs, "eager")["skae"]
+        row[name] = f"{ratio:.2f} ({1e3 * np.median(costs['eager']):.3f} ms)"
+        kept &= ratio <= STEP_AIM
+    return row | {f"all at most {STEP_AIM}": yes_no(kept)}
+
+
+def measure_validation(setting, X, n_rounds):
+    """Share of a fit that early stopping takes."""
+    n_train = len(X) - int(np.ceil(VALIDATION_FRACTION * len(X)))
+    params = PLAIN | {"validation_fraction": VALIDATION_FRACTION}
+    contestants = {
+        "with": partial(fit_transformer, **params | {"early_stopping": True}),
+        "without": lambda setting, X: fit_transformer(setting, X[:n_train], **params),
+    }
+    costs = alternate(contestants, seconds_per_step, setting, X, n_rounds)
+    share = 1 - median_ratios(costs, "with")["without"]
+    return {
+        "share of early stopping": f"{share:.1%}",
+        f"at most {VALIDATION_AIM:.0%}": yes_no(share <= VALIDATION_AIM),
+    }
+
+
+def measure_import(n_runs):
+    """A line on what `import skae` takes where its dependencies are there already."""
+    command = [sys.executable, "-c", IMPORT]
+    seconds = [
+        float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+        for _ in range(n_runs)
+    ]
+    return (
+        f"`import skae` after torch, skorch and sklearn: {np.median(seconds):.2f} s, the median of "
+        f"{n_runs} processes (aim: at most {IMPORT_AIM} s)."
+    )
+
+
+def measure_bfloat16(n_threads, n_rounds):
+    """A line on bfloat16, which only some processors multiply faster than float32."""
+    told = f"bfloat16, {WIDE}"
+    flags = Path("/proc/cpuinfo").read_text()
+    if "amx_bf16" not in flags and "avx512_bf16" not in flags:
+        return f"{told}: not run, as this processor has neither AMX nor AVX512-BF16."
+    params = {p: PLAIN | {"precision": p} for p in ("float32", "bfloat16")}
+    contestants = {p: partial(fit_transformer, **params[p]) for p in params}
+    with threads(n_threads):
+        costs = alternate(contestants, seconds_per_step, WIDE, make_table(WIDE), n_rounds)
+    ratio = median_ratios(costs, "float32")["bfloat16"]
+    return f"{told}, {n_threads} threads: {ratio:.2f} of float32's time per step."
+
+
+def tiny(setting):
+    return setting._replace(n_rows=max(1000, setting.n_rows // 10), epochs=2)
+
+
+def two_digits(ratio):
+    return None if ratio is None else f"{ratio:.2f}"
+
+
+def yes_no(kept):
+    return "yes" if kept else "no"
+
+
+def measure(settings, thread_counts, n_rounds):
+    """Rows of the three tables."""
+    tables = {measure_plain: [], measure_steps: [], measure_validation: []}
+    for n_threads in thread_counts:
+        for setting, aim in settings.items():
+            X = make_table(setting)
+            head = {"table and network": str(setting), "threads": n_threads}
+            for what, rows in tables.items():
+                aims = (aim,) if what is measure_plain else ()
+                with threads(n_threads):
+                    rows.append(head | what(setting, *aims, X, n_rounds))
+                report(rows[-1])
+    return tables.values()
 
 
 def main():
@@ -224,12 +390,31 @@ def main():
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=7)
     args = parse_arguments(parser)
-    settings = [s._replace(epochs=2) for s in SETTINGS] if args.quick else SETTINGS
-    # On a busy machine, threads that wait for one another make a quick run a long one.
-    n_threads, rounds = ([1], 2) if args.quick else (args.threads, args.rounds)
-    rows = [measure(s, threads, rounds) for threads in n_threads for s in settings]
-    title = "# Seconds per training step"
-    write_markdown("engine", title, machine_line(), markdown_table(rows), NOTES)
+    settings, thread_counts, rounds = SETTINGS, args.threads, args.rounds
+    if args.quick:
+        settings = {tiny(setting): aim for setting, aim in SETTINGS.items()}
+        thread_counts, rounds = thread_counts[:1], 1
+    plain, steps, validation = measure(settings, thread_counts, rounds)
+    n_imports = 1 if args.quick else N_IMPORTS
+    lines = [measure_import(n_imports), measure_bfloat16(max(thread_counts), rounds)]
+    print(*lines, sep="\n")
+    write_markdown(
+        "engine",
+        "# What training costs",
+        machine_line(),
+        NOTES,
+        "## The plain network",
+        markdown_table(plain),
+        PLAIN_NOTES,
+        "## Steps of each objective",
+        markdown_table(steps),
+        STEP_NOTES,
+        "## Early stopping",
+        markdown_table(validation),
+        VALIDATION_NOTES,
+        "## Imports and precision",
+        *lines,
+    )
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ FLOORS = [
         "skae._engine._denoising",
         "skae._engine._members",
         "skae._engine._rotation",
+        "skae._engine._together",
         "skae._engine._variational",
     ],
     ["skae._engine._net"],
