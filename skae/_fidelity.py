@@ -1,10 +1,8 @@
 """How well new rows stand in for real ones."""
 
 import numpy as np
-from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import Bunch
 
 from skae._ratio import columns_for_trees
@@ -54,6 +52,8 @@ def fidelity(new, held_out, train, is_code, rng):
 
 def two_sample_auroc(a, b, is_code, rng):
     """AUROC of gradient-boosted trees that tell two tables apart, cross-validated."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
     if min(len(a), len(b)) < N_FOLDS:
         return np.nan
     X = np.vstack([a, b])
@@ -109,6 +109,8 @@ def zero_share_difference(a, b):
 
 def record_distances(new, held_out, train, is_code):
     """Median distance to the closest training row, and share of copies, over held-out rows'."""
+    from sklearn.neighbors import NearestNeighbors
+
     spread = _Spread(train, is_code)
     closest = NearestNeighbors(n_neighbors=1).fit(spread(train))
     to_new, to_held_out = (closest.kneighbors(spread(rows))[0][:, 0] for rows in (new, held_out))

@@ -2,8 +2,6 @@
 
 import numpy as np
 from scipy.linalg import solve_triangular
-from sklearn.cluster import KMeans
-from sklearn.mixture import GaussianMixture
 
 # Rounds of expectation-maximisation, and the gain in nats per row that ends it.
 MAX_ROUNDS, LEAST_GAIN = 20, 1e-3
@@ -29,6 +27,8 @@ def fit_mixture(means, variances, n_components, rng):
     mixture : sklearn.mixture.GaussianMixture
         Fitted, with full covariances.
     """
+    from sklearn.cluster import KMeans
+
     means, variances = means.astype(np.float32), variances.astype(np.float32)
     seed = rng.randint(2**31 - 1)
     clusters = KMeans(n_components, n_init=1, max_iter=10, random_state=seed).fit_predict(means)
@@ -89,6 +89,8 @@ def _whitening(covariance):
 
 
 def _as_mixture(weights, centres, covariances, whitening, seed):
+    from sklearn.mixture import GaussianMixture
+
     mixture = GaussianMixture(len(weights), random_state=seed)
     mixture.weights_ = (weights / weights.sum(dtype=np.float64)).astype(np.float64)
     mixture.means_ = centres.astype(np.float64)

@@ -1,7 +1,6 @@
 """How much likelier rows are than a model says: a classifier that tells real from drawn rows."""
 
 import numpy as np
-from sklearn.ensemble import HistGradientBoostingClassifier
 
 # Drawn rows per real one.
 DRAWN_PER_ROW = 2
@@ -30,6 +29,8 @@ class DensityRatio:
 
     def fit(self, real, drawn, is_code, sample_weight, seed):
         """Learn to tell real rows from drawn ones, each kind with half of the weight."""
+        from sklearn.ensemble import HistGradientBoostingClassifier
+
         weight = np.ones(len(real)) if sample_weight is None else sample_weight
         X = np.vstack([real, drawn])
         is_real = np.repeat([1, 0], [len(real), len(drawn)])

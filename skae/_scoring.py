@@ -7,7 +7,6 @@ a last one for the centre, which reproduces every row by one and the same point.
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.covariance import ledoit_wolf
 
 from skae._sklearn import weighted_percentile
 
@@ -33,6 +32,8 @@ class Location:
 
     @classmethod
     def of(cls, points, weights):
+        from sklearn.covariance import ledoit_wolf
+
         # As many rows as there are, drawn evenly by weight: the estimator knows no weights.
         reached = np.cumsum(weights) / np.sum(weights)
         places = (np.arange(np.count_nonzero(weights)) + 0.5) / np.count_nonzero(weights)

@@ -10,8 +10,6 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_validate
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import Pipeline
 
 PASSTHROUGH = "passthrough"
 # What cross_validate calls a column, and what the table calls it.
@@ -214,6 +212,9 @@ def _outlying(y, n_splits):
 
 
 def _measure(transformer, X, y, n_neighbors, cv):
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import Pipeline
+
     classifier = KNeighborsClassifier(n_neighbors)
     pipeline = Pipeline([("transformer", transformer), ("classifier", classifier)])
     folds = cross_validate(pipeline, X, y, cv=cv, scoring=_score, error_score="raise")

@@ -33,6 +33,10 @@ class FlatAdamW(torch.optim.Optimizer):
         defaults = {"lr": lr, "weight_decay": 0.0, "share": 1.0, "max_norm": max_norm}
         super().__init__(groups, defaults)
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Take parameters on; torch's own would import its compiler, for two seconds."""
+        self.param_groups.append({**self.defaults, **param_group})
+
     @contextmanager
     def flat(self) -> Iterator[None]:
         """Lay the parameters side by side; afterwards each has a storage of its own again."""

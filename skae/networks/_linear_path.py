@@ -9,9 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
-def _empty_linear(n_in: int, n_out: int) -> nn.Linear:
-    return nn.utils.skip_init(nn.Linear, n_in, n_out)
+from skae.networks._layers import linear_of
 
 
 class LinearPath(nn.Module):
@@ -77,16 +75,10 @@ def add_linear_path(
     scales = torch.full((n_components, 1), pca.scale, dtype=torch.float64)
     scales[:n_directions, 0] = torch.from_numpy(pca.scales[:n_directions])
     scales = scales.float()
-    into = _empty_linear(read.shape[1], n_components)
+    into = linear_of(read / scales, -(read / scales) @ input_center)
     out: nn.Module
-    with torch.no_grad():
-        into.weight.copy_(read / scales)
-        into.bias.copy_(-(into.weight @ input_center))
     if tied:
         out = TiedLinear(into, pca.scale**2, center)
     else:
-        out = _empty_linear(n_components, n_features)
-        with torch.no_grad():
-            out.weight.copy_((write * scales).T)
-            out.bias.copy_(center)
+        out = linear_of((write * scales).T.contiguous(), center)
     return LinearPath(into, encoder, n_components, tied), LinearPath(out, decoder, n_features, tied)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skae.networks._autoencoder import Autoencoder
+from skae.networks._layers import linear_of
 from skae.networks._linear_path import LinearPath
 
 # Bounds of log-variances: e^8 is flat for every use, and exp() of it far from overflow.
@@ -224,15 +225,13 @@ def add_probabilistic_path(
         Lead from what it writes, centred, to what the decoder is to say.
     """
     n_latents, n_inputs = linear.readers.shape
-    into = nn.utils.skip_init(nn.Linear, n_inputs, 2 * n_latents)
-    n_read = n_latents + linear.n_conditions
-    out = nn.utils.skip_init(nn.Linear, n_read, len(biases))
-    with torch.no_grad():
-        into.weight.zero_()
-        into.weight[:n_latents] = torch.from_numpy(linear.readers)
-        into.bias[:n_latents] = torch.from_numpy(-linear.readers @ linear.mean)
-        into.bias[n_latents:] = torch.from_numpy(linear.log_variances)
-        out.weight.zero_()
-        out.weight[:, :n_latents] = torch.from_numpy((linear.writers * slopes).T)
-        out.bias.copy_(torch.from_numpy(biases))
+    read, write = (
+        torch.zeros(2 * n_latents, n_inputs),
+        torch.zeros(len(biases), n_latents + linear.n_conditions),
+    )
+    read[:n_latents] = torch.from_numpy(linear.readers)
+    write[:, :n_latents] = torch.from_numpy((linear.writers * slopes).T)
+    offset = torch.from_numpy(np.r_[-linear.readers @ linear.mean, linear.log_variances])
+    into = linear_of(read, offset.float())
+    out = linear_of(write, torch.from_numpy(biases).float())
     return LinearPath(into, encoder, 2 * n_latents), LinearPath(out, decoder, len(biases))

@@ -1,0 +1,21 @@
+"""What `import skae` brings along."""
+
+import subprocess
+import sys
+
+NEWCOMERS = """
+import sys
+import sklearn, skorch, torch
+before = set(sys.modules)
+import skae
+new = {name.partition(".")[0] for name in set(sys.modules) - before}
+heavy = {name for name in set(sys.modules) - before if name.startswith(("sklearn", "scipy"))}
+print(*sorted((new - set(sys.stdlib_module_names)) | heavy))
+"""
+
+
+def test_importing_skae_imports_little_else():
+    told = subprocess.run(
+        [sys.executable, "-c", NEWCOMERS], capture_output=True, text=True, check=True
+    )
+    assert set(told.stdout.split()) <= {"skae", "tqdm"}
