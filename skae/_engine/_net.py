@@ -35,7 +35,7 @@ from skae.networks._autoencoder import Autoencoder
 from skae.networks._layers import set_generators, weights_of
 
 # Rows of an inference batch: large enough for full speed, small enough to stay in cache.
-INFERENCE_BYTES = 8 * 2**20
+INFERENCE_BYTES = 4 * 2**20
 # Shorter batches are filled up: matrix products of few rows round otherwise, and a row
 # alone is to be that row of a batch.
 MIN_INFERENCE_ROWS = 16
@@ -436,7 +436,8 @@ class AutoencoderNet(NeuralNet):
     @torch.no_grad()
     def _evaluate(self, function: Any, x: Tensor, row_axis: int = 0) -> NDArray[np.float32]:
         """What a function says of rows; they stand in `row_axis` of the result."""
-        self._set_training(False)
+        if self.module_.training:
+            self._set_training(False)
         n_rows, n_missing = len(x), MIN_INFERENCE_ROWS - len(x)
         if n_missing > 0:
             x = torch.cat([x, x[-1:].expand(n_missing, -1)])
