@@ -168,7 +168,8 @@ def test_observed_cells_can_be_cleaned_too(holed):
     _, holes = holed
     kept, cleaned = (make(keep_observed=k).fit(holes).transform(holes) for k in (True, False))
     seen, gaps = ~np.isnan(holes), np.isnan(holes)
-    assert_array_equal(kept[gaps], cleaned[gaps])
+    # Rows without gaps are read in one case only; others then stand elsewhere in a batch.
+    assert_allclose(kept[gaps], cleaned[gaps], rtol=1e-4, atol=1e-5)
     assert (kept[seen] != cleaned[seen]).mean() > 0.9
     assert np.abs((kept - cleaned) / np.nanstd(holes, axis=0)).max() < 1
 
