@@ -1,6 +1,6 @@
 """Autoencoders behind scikit-learn's contract."""
 
-from skae.comparison import compare_knn, compare_outlier_detectors
+from skae.comparison import compare_knn, compare_outlier_detectors, latent_size_curve
 from skae.estimators._denoising import DenoisingAutoencoder
 from skae.estimators._generator import VAEGenerator
 from skae.estimators._outlier import AutoencoderOutlierDetector
@@ -16,4 +16,5 @@ __all__ = [
     "__version__",
     "compare_knn",
     "compare_outlier_detectors",
+    "latent_size_curve",
 ]

@@ -194,24 +194,31 @@ class TrainingMixin:
 
     def _train_with_split(self, X, sample_weight, rng, rotation):
         """Train on a part of the rows and keep the best epoch on the rest."""
-        train, valid = self._split(X.shape[0], rng)
-        self._before_training(X, train, sample_weight)
-        net = self.net_
-        rows = self._fit_rows(X, train, sample_weight, rotation)
-        valid_rows = None
-        if valid is not None:
-            valid_rows = self._fit_rows(X, valid, sample_weight, rotation)
-        net.train(
+        rows, valid_rows, held_out = self._prepare_split(X, sample_weight, rng, rotation)
+        self.net_.train(
             self._to_train_on(rows),
-            None if valid is None else self._to_validate_on(valid_rows),
+            None if valid_rows is None else self._to_validate_on(valid_rows),
             keep_last=self._keeps_last_epoch(),
         )
+        return self._finish_split(X, sample_weight, rows, valid_rows, held_out, rotation)
+
+    def _prepare_split(self, X, sample_weight, rng, rotation):
+        """Rows to train on, those to validate on and the latter's numbers, or None."""
+        train, held_out = self._split(X.shape[0], rng)
+        self._before_training(X, train, sample_weight)
+        rows = self._fit_rows(X, train, sample_weight, rotation)
+        if held_out is None:
+            return rows, None, None
+        return rows, self._fit_rows(X, held_out, sample_weight, rotation), held_out
+
+    def _finish_split(self, X, sample_weight, rows, valid_rows, held_out, rotation):
+        """What follows training on a split; the measures of what was held out."""
         self._record_training()
         if rotation is not None:
             rows, valid_rows = self._leave_rotation(rotation, rows, valid_rows)
-        if valid is not None and self._has_plain_output() and not self._is_ordered():
-            refit_output(net.module_, rows, valid_rows)
-        return [self._measure(X, valid, sample_weight)]
+        if valid_rows is not None and self._has_plain_output() and not self._is_ordered():
+            refit_output(self.net_.module_, rows, valid_rows)
+        return [self._measure(X, held_out, sample_weight)]
 
     def _leave_rotation(self, rotation, rows, valid_rows):
         """Fold the rotation into the network; return the rows as it reads them now."""
