@@ -31,7 +31,7 @@ LABELLED = ("Cardiotocography", "Ionosphere", "Pima", "SpamBase")
 OPENML_NAMES = {"mnist": "mnist_784", "fashion_mnist": "Fashion-MNIST"}
 QUICK_ROWS = 1000  # of each table and each part of an image set
 QUICK_TABLES = slice(None, None, 11)  # of those in adbench/
-QUICK_EPOCHS = 20
+QUICK_EPOCHS = 5
 QUICK_NOTE = (
     f"A quick run, to see that all works: few rows, few rounds and {QUICK_EPOCHS} epochs at most, "
     "whatever is said below. Its numbers are no results."
@@ -262,6 +262,22 @@ def from_child(script, *options):
 # Numbers.
 
 
+def seconds_of(function, *args):
+    """Seconds of one call."""
+    start = perf_counter()
+    function(*args)
+    return perf_counter() - start
+
+
+def in_turn(contestants, n_rounds):
+    """What each contestant's calls return, one call a round, all in turn in each round."""
+    told = {name: [] for name in contestants}
+    for _ in range(n_rounds):
+        for name, call in contestants.items():
+            told[name].append(call())
+    return told
+
+
 def median_ratios(seconds, baseline):
     """Median over runs of each contestant's seconds over the baseline's of the same round."""
     base = np.asarray(seconds[baseline])
@@ -302,6 +318,11 @@ def markdown_table(rows):
     lines = ["| " + " | ".join(rows[0]) + " |", "|" + " --- |" * len(rows[0])]
     lines += ["| " + " | ".join(cell(value) for value in row.values()) + " |" for row in rows]
     return "\n".join(lines)
+
+
+def yes_no(kept):
+    """Whether an aim is kept, as text."""
+    return "yes" if kept else "no"
 
 
 def report(row):

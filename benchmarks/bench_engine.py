@@ -20,6 +20,8 @@ import _eager as eager
 import numpy as np
 import torch
 from _common import (
+    curved_table,
+    in_turn,
     machine_line,
     markdown_table,
     median_ratios,
@@ -27,6 +29,7 @@ from _common import (
     report,
     threads,
     write_markdown,
+    yes_no,
 )
 from _eager import INPUT_NOISE, LATENT_NOISE, LEARNING_RATE, Setting
 from sklearn.exceptions import ConvergenceWarning
@@ -247,15 +250,11 @@ PAIRS = {
 
 
 def make_table(setting):
-    """Rows near a curved surface of a few dimensions, standardised."""
-    rng = np.random.default_rng(0)
-    latents = rng.standard_normal((setting.n_rows, setting.code))
-    X = np.tanh(latents @ rng.standard_normal((setting.code, setting.n_features)))
-    X += 0.1 * rng.standard_normal(X.shape)
-    return np.float32((X - X.mean(axis=0)) / X.std(axis=0))
+    """Rows as the setting wants them."""
+    return curved_table(setting.n_rows, setting.n_features, setting.code)
 
 
-def seconds_of(fit, setting, X):
+def seconds_and_steps(fit, setting, X):
     """Seconds of a fit, and the steps it took."""
     start = perf_counter()
     n_steps = fit(setting, X)
@@ -265,15 +264,15 @@ def seconds_of(fit, setting, X):
 
 def seconds_per_step(fit, setting, X):
     """The whole fit, divided by its steps."""
-    seconds, n_steps = seconds_of(fit, setting, X)
+    seconds, n_steps = seconds_and_steps(fit, setting, X)
     return seconds / n_steps
 
 
 def slope(fit, setting, X):
     """Seconds of a step alone: what twice the epochs cost more, divided by their steps."""
     half = setting._replace(epochs=max(1, setting.epochs // 2))
-    short, n_steps = seconds_of(fit, half, X)
-    long, _ = seconds_of(fit, half._replace(epochs=2 * half.epochs), X)
+    short, n_steps = seconds_and_steps(fit, half, X)
+    long, _ = seconds_and_steps(fit, half._replace(epochs=2 * half.epochs), X)
     return (long - short) / n_steps
 
 
@@ -285,12 +284,8 @@ def alternate(contestants, cost, setting, X, n_rounds):
             fit(setting._replace(epochs=1), X)
         except ImportError:
             continue
-        ready[name] = fit
-    costs = {name: [] for name in ready}
-    for _ in range(n_rounds):
-        for name, fit in ready.items():
-            costs[name].append(cost(fit, setting, X))
-    return costs
+        ready[name] = partial(cost, fit, setting, X)
+    return in_turn(ready, n_rounds)
 
 
 def measure_plain(setting, aim, X, n_rounds):
@@ -362,10 +357,6 @@ def tiny(setting):
 
 def two_digits(ratio):
     return None if ratio is None else f"{ratio:.2f}"
-
-
-def yes_no(kept):
-    return "yes" if kept else "no"
 
 
 def measure(settings, thread_counts, n_rounds):

@@ -9,25 +9,33 @@ they take of memory beyond input and output is measured in a process for each.
 
 import argparse
 import json
-import subprocess
-import sys
 from functools import partial
-from time import perf_counter
 
 import numpy as np
 import torch
-from _common import machine_line, markdown_table, report, threads, write_markdown
-from bench_memory import PeakAbove
+from _common import (
+    PeakAbove,
+    from_child,
+    machine_line,
+    markdown_table,
+    parse_arguments,
+    report,
+    seconds_of,
+    threads,
+    write_markdown,
+    yes_no,
+)
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 
 N_FEATURES, HIDDEN, CODE = 784, (256, 64), 16
 N_ROWS, MEMORY_ROWS = 60_000, (60_000, 600_000)
+QUICK_ROWS = 6_000
 CHUNK_ROWS, FIT_ROWS = 10_000, 2_000
 RATE_AIM, MEMORY_AIM = 0.70, 64  # share of torch.mm's rate, MiB
 MM_SHAPES = [(1024, 1024, 1024), (2048, 2048, 2048), (8192, 784, 256), (2048, 784, 2048)]
 N_MM_RUNS = 5
-MIB_PER_GIB = 1024
+MIB = 2**20
 NOTES = f"""\
 Rows of {N_FEATURES} float32 columns; `AutoencoderTransformer({CODE}, hidden_layer_sizes={HIDDEN})`
 and `AutoencoderOutlierDetector` with the same sizes and its default of four members, fitted for
@@ -84,12 +92,6 @@ def n_weights(module):
 # Speed.
 
 
-def seconds_of(call):
-    start = perf_counter()
-    call()
-    return perf_counter() - start
-
-
 def mm_rate():
     """Best floating-point operations per second of matrix products."""
     rates = []
@@ -118,7 +120,7 @@ def measure_speed(n_rows, n_threads, n_rounds):
             "GFLOP/s": float(np.median([rate[verb] for rate in rates])) / 1e9,
             "torch.mm, GFLOP/s": float(np.median([rate["mm"] for rate in rates])) / 1e9,
             "share of torch.mm": f"{share:.2f}",
-            f"at least {RATE_AIM}": "yes" if share >= RATE_AIM else "no",
+            f"at least {RATE_AIM}": yes_no(share >= RATE_AIM),
         }
         report(row)
         yield row
@@ -139,22 +141,19 @@ def run_child(verb, n_rows):
     call, _ = prepare(verb, make_rows(n_rows))
     with PeakAbove() as above:
         out = call()
-    peak = MIB_PER_GIB * max(above.peak["resident"], above.peak["anonymous"])
-    print(json.dumps(peak - out.nbytes / 2**20))
+    peak = max(above.peak["resident"], above.peak["anonymous"])
+    print(json.dumps((peak - out.nbytes) / MIB))
 
 
 def measure_memory(verb, n_rows, n_threads):
     """A line of the table of memory."""
-    command = [sys.executable, __file__, "--child", verb, "--rows", str(n_rows)]
-    command += ["--threads", str(n_threads)]
-    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    mib = json.loads(answer)
+    mib = from_child(__file__, "--child", verb, "--rows", n_rows, "--threads", n_threads)
     row = {
         "call": verb,
         "rows": n_rows,
         "threads": n_threads,
         "extra memory, MiB": f"{mib:.0f}",
-        f"at most {MEMORY_AIM} MiB": "yes" if mib <= MEMORY_AIM else "no",
+        f"at most {MEMORY_AIM} MiB": yes_no(mib <= MEMORY_AIM),
     }
     report(row)
     return row
@@ -166,20 +165,20 @@ def main():
     )
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--quick", action="store_true", help="few rows; writes no file")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--rows", type=int, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = parse_arguments(parser)
     if args.child:
         with threads(args.threads[0]):
             run_child(args.child, args.rows)
         return
+    n_rows, thread_counts, n_rounds = N_ROWS, args.threads, args.rounds
+    cases = [(verb, n) for verb in VERBS for n in MEMORY_ROWS]
     if args.quick:
-        list(measure_speed(N_ROWS // 10, args.threads[0], 2))
-        measure_memory("transform", MEMORY_ROWS[0] // 10, args.threads[0])
-        return
-    speed = [row for n in args.threads for row in measure_speed(N_ROWS, n, args.rounds)]
-    memory = [measure_memory(v, n, max(args.threads)) for v in VERBS for n in MEMORY_ROWS]
+        n_rows, thread_counts, n_rounds = QUICK_ROWS, args.threads[:1], 2
+        cases = [(verb, QUICK_ROWS) for verb in VERBS[::3]]
+    speed = [row for n in thread_counts for row in measure_speed(n_rows, n, n_rounds)]
+    memory = [measure_memory(*case, max(thread_counts)) for case in cases]
     tables = markdown_table(speed), markdown_table(memory)
     write_markdown("inference", "# Inference", machine_line(), *tables, NOTES)
 

@@ -24,6 +24,7 @@ from _common import (
     markdown_table,
     parse_arguments,
     write_markdown,
+    yes_no,
 )
 
 GIB = 2**30
@@ -105,7 +106,7 @@ def rows_of_table(kind, gib, limit, peaks):
             "resident, GiB above": f"{resident:.2f}",
             "anonymous, GiB above": f"{anonymous:.2f}",
             "limit": limit_of_verb,
-            "kept": limit_of_verb and ("yes" if highest <= limit_of_verb else "no"),
+            "kept": limit_of_verb and yes_no(highest <= limit_of_verb),
             "seconds": f"{peak['seconds']:.0f}",
         }
 

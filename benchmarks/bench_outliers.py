@@ -33,6 +33,7 @@ from _common import (
     parse_arguments,
     report,
     save_part,
+    seconds_of,
     skippable,
     write_sections,
 )
@@ -228,12 +229,6 @@ def factors_table(n_rows, seed=0):
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n_rows, 5)) @ rng.normal(size=(5, 20))
     return (X + 0.3 * rng.normal(size=X.shape)).astype(np.float32)
-
-
-def seconds_of(function, *args):
-    start = perf_counter()
-    function(*args)
-    return perf_counter() - start
 
 
 def measure_speed(n_rounds, n_fitted, n_scored):

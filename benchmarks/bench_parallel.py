@@ -8,21 +8,33 @@ seconds within a round.
 
 import argparse
 from functools import partial
-from time import perf_counter
 
 import joblib
 import numpy as np
 import torch
-from _common import machine_line, markdown_table, median_ratios, report, threads, write_markdown
+from _common import (
+    at_most,
+    curved_table,
+    in_turn,
+    machine_line,
+    markdown_table,
+    median_ratios,
+    parse_arguments,
+    report,
+    seconds_of,
+    short_training,
+    threads,
+    write_markdown,
+    yes_no,
+)
 from sklearn.model_selection import GridSearchCV
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 
-N_FEATURES = 20
+N_FEATURES, N_FACTORS = 20, 4
 MEMBERS_ROWS, SEARCH_ROWS = 10_000, 2_000
 N_MEMBERS, MEMBERS_AIM = 8, 2.0
 N_COMPONENTS, N_FOLDS = (2, 3, 4, 6, 8, 12), 4
-N_FITS = N_FOLDS * len(N_COMPONENTS)
 N_WORKERS, WORKERS_AIM = 2, 0.6
 MAX_EPOCHS = 20
 NOTES = f"""\
@@ -38,47 +50,25 @@ NOTES = f"""\
 - *torch threads*: `torch.get_num_threads()` before and after, which should be the same."""
 
 
-def make_table(n_rows):
-    """Rows near a curved surface of a few dimensions, standardised."""
-    rng = np.random.default_rng(0)
-    X = np.tanh(rng.standard_normal((n_rows, 4)) @ rng.standard_normal((4, N_FEATURES)))
-    X += 0.1 * rng.standard_normal(X.shape)
-    return np.float32((X - X.mean(axis=0)) / X.std(axis=0))
-
-
-def fit_detector(X, n_members, **params):
+def fit_detector(X, n_members):
+    params = short_training()
     AutoencoderOutlierDetector(n_estimators=n_members, random_state=0, **params).fit(X)
 
 
-def search(X, n_jobs, backend, n_fits, max_epochs):
-    """A grid search of so many fits."""
-    model = AutoencoderTransformer(max_epochs=max_epochs, random_state=0)
-    grid = {"n_components": N_COMPONENTS[: n_fits // N_FOLDS]}
+def search(X, grid, n_jobs, backend):
+    """A grid search without the last fit."""
+    params = {"max_epochs": MAX_EPOCHS} | short_training()
+    model = AutoencoderTransformer(random_state=0, **params)
     with joblib.parallel_config(backend=backend):
         GridSearchCV(model, grid, cv=N_FOLDS, n_jobs=n_jobs, refit=False).fit(X)
 
 
-def seconds_of(call):
-    start = perf_counter()
-    call()
-    return perf_counter() - start
-
-
-def alternate(contestants, n_rounds):
-    """Seconds of all contestants in all rounds."""
-    seconds = {name: [] for name in contestants}
-    for _ in range(n_rounds):
-        for name, call in contestants.items():
-            seconds[name].append(seconds_of(call))
-    return seconds
-
-
-def measure_members(n_rounds, **params):
+def measure_members(n_rounds):
     """What more members cost."""
-    X = make_table(MEMBERS_ROWS)
-    contestants = {n: partial(fit_detector, X, n, **params) for n in (1, N_MEMBERS)}
-    fit_detector(X[:500], 1, **params)
-    seconds = alternate(contestants, n_rounds)
+    X = curved_table(at_most(MEMBERS_ROWS), N_FEATURES, N_FACTORS)
+    contestants = {n: partial(seconds_of, fit_detector, X, n) for n in (1, N_MEMBERS)}
+    fit_detector(X[:500], 1)
+    seconds = in_turn(contestants, n_rounds)
     ratio = median_ratios(seconds, 1)[N_MEMBERS]
     return {
         "one member, s": float(np.median(seconds[1])),
@@ -87,19 +77,20 @@ def measure_members(n_rounds, **params):
     }
 
 
-def measure_search(n_rounds, n_fits=N_FITS, max_epochs=MAX_EPOCHS):
+def measure_search(n_rounds, n_sizes):
     """What workers gain."""
-    X = make_table(SEARCH_ROWS)
+    X = curved_table(at_most(SEARCH_ROWS), N_FEATURES, N_FACTORS)
+    grid = {"n_components": N_COMPONENTS[:n_sizes]}
     searches = {
-        "serial": partial(search, X, 1, "loky", n_fits, max_epochs),
-        "processes": partial(search, X, N_WORKERS, "loky", n_fits, max_epochs),
-        "threads": partial(search, X, N_WORKERS, "threading", n_fits, max_epochs),
+        "serial": partial(seconds_of, search, X, grid, 1, "loky"),
+        "processes": partial(seconds_of, search, X, grid, N_WORKERS, "loky"),
+        "threads": partial(seconds_of, search, X, grid, N_WORKERS, "threading"),
     }
-    first = seconds_of(searches["processes"])
-    seconds = alternate(searches, n_rounds)
+    first = searches["processes"]()
+    seconds = in_turn(searches, n_rounds)
     ratios = median_ratios(seconds, "serial")
     row = {
-        "fits": n_fits,
+        "fits": n_sizes * N_FOLDS,
         "serial, s": float(np.median(seconds["serial"])),
         "first search in processes, s": first,
     }
@@ -109,14 +100,10 @@ def measure_search(n_rounds, n_fits=N_FITS, max_epochs=MAX_EPOCHS):
     return row
 
 
-def yes_no(kept):
-    return "yes" if kept else "no"
-
-
-def measure(what, n_threads, **params):
+def measure(n_threads, what, *args):
     """One line of a table, with torch's threads before and after."""
     with threads(n_threads):
-        row = {"threads": n_threads} | what(**params)
+        row = {"threads": n_threads} | what(*args)
         row["torch threads"] = f"{n_threads} -> {torch.get_num_threads()}"
     report(row)
     return row
@@ -128,14 +115,12 @@ def main():
     )
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="few fits; writes no file")
-    args = parser.parse_args()
+    args = parse_arguments(parser)
+    thread_counts, n_rounds, n_sizes = args.threads, args.rounds, len(N_COMPONENTS)
     if args.quick:
-        measure(measure_members, args.threads[0], n_rounds=1, max_epochs=1)
-        measure(measure_search, args.threads[0], n_rounds=1, n_fits=N_FOLDS, max_epochs=2)
-        return
-    members = [measure(measure_members, n, n_rounds=args.rounds) for n in args.threads]
-    searches = [measure(measure_search, n, n_rounds=args.rounds) for n in args.threads]
+        thread_counts, n_rounds, n_sizes = args.threads[:1], 1, 1
+    members = [measure(n, measure_members, n_rounds) for n in thread_counts]
+    searches = [measure(n, measure_search, n_rounds, n_sizes) for n in thread_counts]
     tables = markdown_table(members), markdown_table(searches)
     write_markdown("parallel", "# Members and workers", machine_line(), *tables, NOTES)
 
