@@ -21,7 +21,11 @@ CLASSES = [
     *(getattr(skae, n) for n in skae.__all__ if inspect.isclass(getattr(skae, n))),
     *(getattr(skae.networks, n) for n in skae.networks.__all__),
 ]
-FUNCTIONS = [skae.comparison.compare_knn, skae.comparison.compare_outlier_detectors]
+FUNCTIONS = [
+    skae.comparison.compare_knn,
+    skae.comparison.compare_outlier_detectors,
+    skae.comparison.latent_size_curve,
+]
 ESTIMATORS = [
     AutoencoderTransformer(0.9, hidden_layer_sizes=4, max_epochs=2, random_state=0),
     AutoencoderOutlierDetector(max_epochs=2, random_state=0),

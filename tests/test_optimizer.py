@@ -56,6 +56,20 @@ def test_steps_are_those_of_torch(max_norm):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
+def test_rates_may_be_read_on_the_device():
+    told, read = make(), make()
+    train(*told)
+    module, optimizer = read
+    with optimizer.flat():
+        optimizer.rates = torch.empty(2)
+        for step in range(5):
+            optimizer.zero_grad()
+            accumulate(module, step)
+            optimizer.step()
+    for ours, theirs in zip(module.parameters(), told[0].parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_parameters_lie_side_by_side_only_while_flat():
     module, optimizer = make()
     parameters = list(module.parameters())

@@ -8,7 +8,7 @@ objective in ``get_loss``.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -27,6 +27,7 @@ from skae._engine._callbacks import (
     TrainingStopped,
     watches_batches,
 )
+from skae._engine._graphs import GraphedSteps
 from skae._engine._losses import Objective
 from skae._engine._noise import Corruption, Gradient
 from skae._engine._optimizer import FlatAdamW
@@ -73,6 +74,8 @@ class AutoencoderNet(NeuralNet):
 
     module_: Autoencoder
     criterion_: Objective
+    steps_alike = True
+    take_step_: Callable[[Batch], Tensor]
     schedule_: Iterator[float] | None
     stop_: str
     passes_: tuple[Pass, Pass]
@@ -262,6 +265,7 @@ class AutoencoderNet(NeuralNet):
         set_generators(self.module_, self.corruption.generator)
         try:
             with self._global_generator(), self.optimizer_.flat():
+                self.take_step_ = GraphedSteps(self) if self._is_graphed() else self._launch
                 self.passes_ = (
                     self._two_way(self.module_.encoder, needs_input=False),
                     self._two_way(self.module_.decoder, needs_input=True),
@@ -273,6 +277,7 @@ class AutoencoderNet(NeuralNet):
             self.stop_ = "interrupted"
         finally:
             self.__dict__.pop("passes_", None)  # they remember the last batch
+            self.__dict__.pop("take_step_", None)
         return self
 
     def _two_way(self, module: nn.Module, needs_input: bool) -> Pass:
@@ -325,7 +330,18 @@ class AutoencoderNet(NeuralNet):
         self._set_training(True)
         return {"loss": self._step(batch), "y_pred": None}
 
+    def _is_graphed(self) -> bool:
+        """Whether steps are alike enough to be recorded once: same kernels, no eyes on them."""
+        is_ours = self.global_seed is None  # others may do as they like in each step
+        on_gpu = torch.device(self.device).type == "cuda"
+        return on_gpu and is_ours and self.steps_alike and not self.watched_
+
     def _step(self, batch: Batch) -> Tensor:
+        if self.schedule_ is not None:
+            self._set_rate(next(self.schedule_))
+        return self.take_step_(batch)
+
+    def _launch(self, batch: Batch) -> Tensor:
         self.optimizer_.zero_grad()
         loss = self._backpropagate(*batch)
         if self.watched_:
@@ -335,8 +351,6 @@ class AutoencoderNet(NeuralNet):
                 batch=batch,
                 training=True,
             )
-        if self.schedule_ is not None:
-            self._set_rate(next(self.schedule_))
         self.optimizer_.step()
         return loss
 

@@ -62,13 +62,16 @@ class FlatAdamW(torch.optim.Optimizer):
             if group["params"]
         ]
         self.hold_frozen()
+        n_groups = len(self.flat_groups)
+        # A recorded step reads its rates on the device.
+        self.rates: Any = values.new_empty(n_groups) if values.is_cuda else [0.0] * n_groups
         try:
             yield
         finally:
             for parameter in parameters:
                 parameter.data = parameter.data.clone()
                 parameter.grad = None
-            del self.gradients, self.flat_groups
+            del self.gradients, self.flat_groups, self.rates
 
     def _moments(self, group: dict[str, Any], values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """First and second moments and the number of steps, kept under the first parameter."""
@@ -78,6 +81,11 @@ class FlatAdamW(torch.optim.Optimizer):
             state["exp_avg"] = torch.zeros_like(values)
             state["exp_avg_sq"] = torch.zeros_like(values)
         return state["exp_avg"], state["exp_avg_sq"], state["step"]
+
+    def load_rates(self) -> None:
+        """Bring the groups' learning rates to where ``step`` reads them."""
+        for i, (group, *_) in enumerate(self.flat_groups):
+            self.rates[i] = group["lr"]
 
     def hold_frozen(self) -> None:
         """Look anew which parameters are not to be trained."""
@@ -91,9 +99,12 @@ class FlatAdamW(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Clip the gradients and move the parameters."""
+        if not (self.gradients.is_cuda and torch.cuda.is_current_stream_capturing()):
+            self.load_rates()
         norm = torch.linalg.vector_norm(self.gradients)
         excess = (norm / self.defaults["max_norm"]).clamp(min=1.0)
-        for group, values, gradients, averages, squares, n_steps in self.flat_groups:
+        for rate, flat_group in zip(self.rates, self.flat_groups, strict=True):
+            group, values, gradients, averages, squares, n_steps = flat_group
             n_steps.add_(1)
             # What torch.optim.AdamW(fused=True) calls in the end.
             torch._fused_adamw_(
@@ -103,7 +114,7 @@ class FlatAdamW(torch.optim.Optimizer):
                 [squares],
                 [],
                 [n_steps],
-                lr=group["lr"],
+                lr=rate,
                 beta1=BETAS[0],
                 beta2=BETAS[1],
                 weight_decay=group["weight_decay"],

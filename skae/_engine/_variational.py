@@ -68,6 +68,7 @@ class VariationalNet(AutoencoderNet):
     module_: VariationalAutoencoder  # type: ignore[assignment]
     criterion_: EvidenceBound  # type: ignore[assignment]
     draws_: torch.Generator
+    steps_alike = False  # the divergence weighs more from step to step
 
     def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **kwargs: Any) -> Any:
         n_steps = self.max_epochs * len(self.get_iterator(X, training=True))
