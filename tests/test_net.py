@@ -12,8 +12,9 @@ from skae import AutoencoderTransformer
 from skae._engine._batches import SourceRows
 from skae._engine._build import build_autoencoder, make_link
 from skae._engine._losses import Objective
-from skae._engine._net import AutoencoderNet, trapezoid
+from skae._engine._net import AutoencoderNet
 from skae._engine._noise import Corruption
+from skae._engine._optimizer import trapezoid
 from skae._engine._runtime import generator
 from skae._linear import fit_pca
 from skae._scaling import Scaler

@@ -30,7 +30,7 @@ from skae._engine._callbacks import (
 from skae._engine._graphs import GraphedSteps
 from skae._engine._losses import Objective
 from skae._engine._noise import Corruption, Gradient
-from skae._engine._optimizer import FlatAdamW
+from skae._engine._optimizer import FlatAdamW, trapezoid
 from skae._engine._runtime import autocast, borrowed_global_generator, moved_generator
 from skae.networks._autoencoder import Autoencoder
 from skae.networks._layers import set_generators, weights_of
@@ -40,8 +40,8 @@ INFERENCE_BYTES = 4 * 2**20
 # Shorter batches are filled up: matrix products of few rows round otherwise, and a row
 # alone is to be that row of a batch.
 MIN_INFERENCE_ROWS = 16
-# Shares of the steps in which the learning rate rises and falls.
-RISE, FALL = 0.1, 0.4
+# What a net holds only while it trains: it remembers batches, or the module twice.
+WHILE_TRAINING = ("layers_", "passes_", "take_step_")
 
 
 class AutoencoderNet(NeuralNet):
@@ -75,6 +75,7 @@ class AutoencoderNet(NeuralNet):
     module_: Autoencoder
     criterion_: Objective
     steps_alike = True
+    layers_: list[nn.Module]
     take_step_: Callable[[Batch], Tensor]
     schedule_: Iterator[float] | None
     stop_: str
@@ -265,6 +266,7 @@ class AutoencoderNet(NeuralNet):
         set_generators(self.module_, self.corruption.generator)
         try:
             with self._global_generator(), self.optimizer_.flat():
+                self.layers_ = list(self.module_.modules())
                 self.take_step_ = GraphedSteps(self) if self._is_graphed() else self._launch
                 self.passes_ = (
                     self._two_way(self.module_.encoder, needs_input=False),
@@ -276,9 +278,19 @@ class AutoencoderNet(NeuralNet):
         except KeyboardInterrupt:
             self.stop_ = "interrupted"
         finally:
-            self.__dict__.pop("passes_", None)  # they remember the last batch
-            self.__dict__.pop("take_step_", None)
+            for name in WHILE_TRAINING:
+                self.__dict__.pop(name, None)
         return self
+
+    def _set_training(self, training: bool = True) -> None:
+        layers = vars(self).get("layers_")
+        if layers is None or self.global_seed is not None:
+            super()._set_training(training)
+            return
+        # Layers of ours hold a flag and no more; torch's way there and back through the
+        # tree takes as long as a step of a small network.
+        for layer in layers:
+            vars(layer)["training"] = training
 
     def _two_way(self, module: nn.Module, needs_input: bool) -> Pass:
         # Other precisions are torch's business, which records what it casts.
@@ -477,12 +489,3 @@ class AutoencoderNet(NeuralNet):
     def _floats_per_row(self) -> int:
         """Width of the widest layer."""
         return max(max(p.shape, default=1) for p in self.module_.parameters())
-
-
-def trapezoid(n_steps: int, peak: float) -> list[float]:
-    """Learning rates that rise, stay at their peak and fall to zero, all along lines."""
-    rates = []
-    for step in range(1, n_steps + 1):
-        share = step / (n_steps + 1)
-        rates.append(peak * min(share / RISE, 1.0, (1.0 - share) / FALL))
-    return rates

@@ -1,4 +1,4 @@
-"""AdamW over all parameters at once: they lie side by side in one tensor."""
+"""AdamW over all parameters at once, side by side in one tensor, and its schedule."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from torch import Tensor
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
+# Shares of the steps in which the learning rate rises and falls.
+RISE, FALL = 0.1, 0.4
 
 
 class FlatAdamW(torch.optim.Optimizer):
@@ -125,3 +127,12 @@ class FlatAdamW(torch.optim.Optimizer):
             )
         for parameter, value in self.frozen:
             parameter.copy_(value)
+
+
+def trapezoid(n_steps: int, peak: float) -> list[float]:
+    """Learning rates that rise, stay at their peak and fall to zero, all along lines."""
+    rates = []
+    for step in range(1, n_steps + 1):
+        share = step / (n_steps + 1)
+        rates.append(peak * min(share / RISE, 1.0, (1.0 - share) / FALL))
+    return rates
