@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
@@ -10,9 +11,11 @@ from sklearn.model_selection import KFold, StratifiedKFold, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier, LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
-from skae.comparison import compare_knn, compare_outlier_detectors
+from skae._engine._net import AutoencoderNet
+from skae.comparison import compare_knn, compare_outlier_detectors, latent_size_curve
 
 COLUMNS = [
     "n_components",
@@ -184,3 +187,87 @@ def test_too_few_outliers_for_the_splits(outliers):
     X, _ = outliers
     with pytest.raises(ValueError, match="n_splits=3 is more than the 2 rows"):
         compare_outlier_detectors([IsolationForest()], X, np.arange(150) < 2)
+
+
+# The latent-size curve.
+
+
+@pytest.fixture(scope="module", name="curved")
+def _curved():
+    rng = np.random.default_rng(0)
+    X = np.tanh(rng.normal(size=(1400, 3)) @ rng.normal(size=(3, 8)))
+    return X + 0.1 * rng.normal(size=X.shape)
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    seen = []
+    train = AutoencoderNet.train
+
+    def noted(net, *args, **kwargs):
+        seen.append(net)
+        return train(net, *args, **kwargs)
+
+    monkeypatch.setattr(AutoencoderNet, "train", noted)
+    return seen
+
+
+def share_of_pca(size, train, test):
+    pca = PCA(size).fit(train)
+    left = np.square(test - pca.inverse_transform(pca.transform(test))).sum()
+    return 1 - left / np.square(test - pca.mean_).sum()
+
+
+FEW_EPOCHS = {"hidden_layer_sizes": 16, "max_epochs": 15, "random_state": 0}
+
+
+def test_latent_size_curve(curved, trainings):
+    model = AutoencoderTransformer(**FEW_EPOCHS)
+    table = latent_size_curve(model, curved, [1, 5, 3], cv=4)
+    assert len(trainings) == 1  # all twelve networks at once
+    assert list(table.index) == [1, 5, 3]
+    assert list(table.columns) == ["explained", "explained_std", "pca"]
+    cv = KFold(4, shuffle=True, random_state=np.random.RandomState(0).randint(2**31 - 1))
+    for size, row in table.iterrows():
+        alone = cross_val_score(AutoencoderTransformer(size, **FEW_EPOCHS), curved, cv=cv)
+        assert row["explained"] == pytest.approx(alone.mean(), abs=0.02)
+        by_pca = [
+            share_of_pca(size, curved[train], curved[test]) for train, test in cv.split(curved)
+        ]
+        assert row["pca"] == pytest.approx(np.mean(by_pca), abs=1e-6)
+    assert not hasattr(model, "net_")
+
+
+@pytest.mark.parametrize(
+    "params", [{"early_stopping": False}, {"callbacks": [Callback()]}, {"ordered": True}]
+)
+def test_curves_of_other_fits_are_the_fits(curved, params):
+    model = AutoencoderTransformer(**FEW_EPOCHS, **params)
+    splits = [(np.arange(1100), np.arange(1100, 1400))]
+    table = latent_size_curve(model, curved, [2], cv=splits)
+    alone = clone(model).set_params(n_components=2).fit(curved[:1100])
+    assert table["explained"].item() == pytest.approx(alone.score(curved[1100:]))
+
+
+def test_few_rows_are_fitted_one_by_one(table, trainings):
+    told = latent_size_curve(AutoencoderTransformer(**FEW_EPOCHS), table, [2, 12], cv=2)
+    assert len(trainings) == 2 * 4  # the folds of each fit, then all its rows
+    assert told["pca"][12] == pytest.approx(1)
+    assert np.isfinite(told).all().all()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"transformer": PCA(2)}, TypeError, r"transformer=PCA.* must be an AutoencoderTransf"),
+        ({"n_components": []}, ValueError, r"n_components=\[\]"),
+        ({"n_components": [2, 0]}, ValueError, r"n_components=0"),
+        ({"n_components": [2, 0.5]}, TypeError, r"n_components=0\.5"),
+        ({"cv": 1}, ValueError, r"cv=1 must be at least 2"),
+        ({"X": [[1.0, np.nan], [0.0, 1.0]]}, ValueError, r"NaN"),
+    ],
+)
+def test_bad_input_of_the_curve(change, error, message, curved):
+    params = {"transformer": AutoencoderTransformer(), "X": curved, "n_components": [2]} | change
+    with pytest.raises(error, match=message):
+        latent_size_curve(params.pop("transformer"), params.pop("X"), **params)
