@@ -100,10 +100,10 @@ def draw_with_replacement(n_rows):
     return torch.randint(n_rows, (n_rows,))
 
 
-def train(setting, X, network, objective, draw=torch.randperm):
+def train(setting, X, network, objective, draw=torch.randperm, device="cpu"):
     """The loop of a good tutorial; returns the trained network."""
-    x_all = torch.from_numpy(X)
-    model = network(setting)
+    x_all = torch.from_numpy(X).to(device)
+    model = network(setting).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     model.train()
     for _ in range(setting.epochs):
@@ -117,8 +117,8 @@ def train(setting, X, network, objective, draw=torch.randperm):
     return model
 
 
-def fit_plain(setting, X):
-    return train(setting, X, PlainAutoencoder, squared_error)
+def fit_plain(setting, X, device="cpu"):
+    return train(setting, X, PlainAutoencoder, squared_error, device=device)
 
 
 def fit_linear_path(setting, X):
