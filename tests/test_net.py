@@ -6,7 +6,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from skorch import NeuralNet
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, Freezer, Unfreezer
 
 from skae import AutoencoderTransformer
 from skae._engine._batches import SourceRows
@@ -201,3 +201,15 @@ def test_no_reference_to_the_data_is_kept(digits):
         len(pickle.dumps(AutoencoderTransformer(2, **params).fit(digits[:n]))) for n in (1000, 1797)
     ]
     assert abs(sizes[0] - sizes[1]) < 2000
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_layers_can_be_frozen_and_thawed(watched, make_net, data):
+    watcher = [SeesBatches()] if watched else []
+    start = weights(make_net())
+    frozen = make_net(callbacks=[Freezer("*"), *watcher])
+    frozen.train(data(TRAIN))
+    assert_array_equal(weights(frozen), start)
+    thawed = make_net(callbacks=[Freezer("*"), Unfreezer("*", at=3), *watcher])
+    thawed.train(data(TRAIN))
+    assert not np.array_equal(weights(thawed), start)

@@ -183,6 +183,10 @@ class EvidenceBound(nn.Module):
             return self.beta
         return self.beta * self.n_steps_done / self.n_warm_steps
 
+    def written(self, link: Any) -> bool:
+        """Whether its gradient is written out: it has too many parts."""
+        return False
+
     def rows(self, link: Any, output: Tensor, code: Tensor, x: Tensor, beta: float) -> Tensor:
         """The bound of each row."""
         return beta * kl_to_standard_normal(code) - log_likelihood(link, output, x)

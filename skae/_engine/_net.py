@@ -318,6 +318,8 @@ class AutoencoderNet(NeuralNet):
     ) -> None:
         if iterator is None:
             return
+        if training:
+            self.optimizer_.hold_frozen()
         if self.watched_:
             super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
         if self.watched_ and training:
@@ -328,7 +330,6 @@ class AutoencoderNet(NeuralNet):
             self.history.record(f"{prefix}_loss", self._mean_loss(iterator))
             return
         self._set_training(True)
-        self.optimizer_.hold_frozen()
         total: Any = 0.0
         n_rows = 0
         for batch in iterator:
@@ -383,7 +384,7 @@ class AutoencoderNet(NeuralNet):
         self, output: Tensor, code: Tensor, x: Tensor, weight: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """The loss, and its gradients by output and code; None stands for zero."""
-        if isinstance(self.criterion_, Objective) and self.criterion_.written(self.module_.link):
+        if self.criterion_.written(self.module_.link):
             return *self.criterion_.squared_error(output, self._targets(x), weight), None
         output, code = output.detach().requires_grad_(), code.detach().requires_grad_()
         with torch.enable_grad():

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from skae._engine._batches import Batch, Batches, Rows
 from skae._engine._callbacks import TrainingStopped, is_hopeless
-from skae._engine._losses import Objective
 from skae._engine._net import AutoencoderNet
 from skae._engine._noise import Corruption
 from skae.networks._autoencoder import Autoencoder
@@ -85,10 +84,7 @@ def _joint_module(nets: Sequence[AutoencoderNet]) -> Autoencoder | None:
     first = nets[0]
     if len(nets) == 1 or any(net.callbacks for net in nets) or not _agree(nets):
         return None
-    is_written = isinstance(first.criterion, Objective) and first.criterion.written(
-        first.module.link
-    )
-    if not is_written or first.corruption.ordered:
+    if not first.criterion.written(first.module.link) or first.corruption.ordered:
         return None
     stacked = stack_members(
         [net.module.encoder for net in nets], [net.module.decoder for net in nets]
