@@ -206,7 +206,7 @@ def test_no_reference_to_the_data_is_kept(digits):
 @pytest.mark.parametrize("watched", [False, True])
 def test_layers_can_be_frozen_and_thawed(watched, make_net, data):
     watcher = [SeesBatches()] if watched else []
-    start = weights(make_net())
+    start = weights(make_net().initialize())
     frozen = make_net(callbacks=[Freezer("*"), *watcher])
     frozen.train(data(TRAIN))
     assert_array_equal(weights(frozen), start)
