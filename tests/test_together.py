@@ -155,7 +155,7 @@ class Watching(Callback):
 @pytest.mark.parametrize(
     "params",
     [
-        {"loss": "huber"},
+        {"loss": "binary_cross_entropy"},
         {"corruption": {"ordered": True}},
         {"callbacks": [Watching()]},
         {"network": ConvNetwork((1, 2, 5), channels=(2,))},

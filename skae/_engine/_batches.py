@@ -164,7 +164,8 @@ class TensorRows(Rows):
 
     def take(self, selection: Tensor) -> Tensor:
         """Rows by number, in any order and shape."""
-        return self.X[selection]
+        rows = self.X.index_select(0, selection.flatten())
+        return rows.view(*selection.shape, -1)
 
     def batches(self, spans: Iterator[slice], generator: torch.Generator | None) -> Iterator[Batch]:
         X, weight = self.X, self.sample_weight

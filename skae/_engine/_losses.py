@@ -49,6 +49,23 @@ CELL_LOSSES: dict[str, Callable[[OutputLink, Tensor, Tensor], Tensor]] = {
 }
 
 
+# Losses of errors (output minus target) and their derivatives, per cell.
+LOSSES_OF_ERRORS: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {
+    "absolute_error": lambda e: (e.abs(), e.sign()),
+    "cauchy": lambda e: _cauchy(e, e.square()),
+    "huber": lambda e: _huber(e, e.clamp(-1.0, 1.0)),
+    "squared_error": lambda e: (e.square(), 2.0 * e),
+}
+
+
+def _cauchy(error: Tensor, square: Tensor) -> tuple[Tensor, Tensor]:
+    return square.log1p(), 2.0 * error / (1.0 + square)
+
+
+def _huber(error: Tensor, clamped: Tensor) -> tuple[Tensor, Tensor]:
+    return clamped * (error - 0.5 * clamped), clamped
+
+
 def mean_over_rows(losses: Tensor, sample_weight: Tensor | None) -> Tensor:
     """Weighted mean of cells or rows; weights have mean one over all rows."""
     if sample_weight is None:
@@ -240,21 +257,21 @@ class Objective(nn.Module):
         return mean_over_rows(self.cells(link, output, x), sample_weight)
 
     def written(self, link: OutputLink) -> bool:
-        """Whether ``squared_error`` is all there is to it."""
-        is_plain = self.loss == "squared_error" and link.activation == "identity"
+        """Whether ``with_gradient`` is all there is to it."""
+        is_plain = self.loss in LOSSES_OF_ERRORS and link.activation == "identity"
         return is_plain and not (self.l1 or self.sparsity or self.kl)
 
-    def squared_error(
+    def with_gradient(
         self, output: Tensor, x: Tensor, sample_weight: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Mean squared error of a batch, and its gradient by the output."""
+        """Reconstruction loss of a batch, and its gradient by the output."""
         error = output - x
         if self.missing:
             error.masked_fill_(x.isnan(), 0.0)
-        gradient = error * (2.0 / error.numel())
+        loss, gradient = LOSSES_OF_ERRORS[self.loss](error)
         if sample_weight is not None:
-            gradient *= sample_weight[..., None]
-        return 0.5 * torch.dot(error.flatten(), gradient.flatten()), gradient
+            gradient = gradient * sample_weight[..., None]
+        return mean_over_rows(loss, sample_weight), gradient / error.numel()
 
     def cells(self, link: OutputLink, output: Tensor, x: Tensor) -> Tensor:
         """Loss of each cell; of missing ones, zero."""

@@ -17,6 +17,8 @@ from skae._scoring import Location
 
 Losses = NDArray[np.float64]
 Judge = Callable[[Losses, Losses], tuple[NDArray[np.bool_], NDArray[np.float64]]]
+# From places in [0, 1) to row numbers, both of shape (n_members, n_draws).
+Draw = Callable[[Tensor], Tensor]
 # Cells that contribute this share of the row's largest contribution are guilty with it.
 TAKEN_AT_ONCE = 0.75
 # Rounds in which replaced cells settle; more of them make images drift from the rest.
@@ -40,28 +42,51 @@ class MemberRows(Rows):
     def __init__(self, rows: SourceRows | TensorRows, weights: NDArray[np.float64]):
         self.rows = rows
         self.sample_weight = None
+        self.n_members = len(weights)
         self.n_draws = max(1, round(np.count_nonzero(weights) / len(weights)))
-        reached = torch.from_numpy(np.cumsum(weights, axis=1))
-        self.reached = reached / reached[:, -1:]
+        self.draw = _as_likely(weights) or _by_weight(weights)
 
     def __len__(self) -> int:
         return self.n_draws
 
     def batches(self, spans: Iterator[slice], generator: torch.Generator | None) -> Iterator[Batch]:
-        shape = (len(self.reached), self.n_draws)
-        reached = self.reached
+        shape = (self.n_members, self.n_draws)
         if generator is None:
             places = (torch.arange(self.n_draws, dtype=torch.float64) + 0.5) / self.n_draws
             places = places.expand(shape).contiguous()
         else:
             device = generator.device
             places = torch.rand(shape, generator=generator, dtype=torch.float64, device=device)
-            reached = reached.to(device)
-        drawn = torch.searchsorted(reached, places)
-        # Rounding may leave the last sum below one.
-        drawn = drawn.clamp(max=self.reached.shape[1] - 1)
+        drawn = self.draw(places)
         for span in spans:
             yield self.rows.take(drawn[:, span]), None
+
+
+def _as_likely(weights: NDArray[np.float64]) -> Draw | None:
+    """Draws where each member's rows are all as likely, and as many: a look into a table."""
+    own = [np.flatnonzero(row) for row in weights]
+    even = all((row[rows] == row[rows[:1]]).all() for row, rows in zip(weights, own, strict=True))
+    if not even or len({len(rows) for rows in own}) > 1:
+        return None
+    table = torch.from_numpy(np.stack(own))
+
+    def draw(places: Tensor) -> Tensor:
+        return table.to(places.device).gather(1, (places * table.shape[1]).long())
+
+    return draw
+
+
+def _by_weight(weights: NDArray[np.float64]) -> Draw:
+    """Draws by a search among cumulated weights."""
+    sums = torch.from_numpy(np.cumsum(weights, axis=1))
+    reached = sums / sums[:, -1:]
+
+    def draw(places: Tensor) -> Tensor:
+        drawn = torch.searchsorted(reached.to(places.device), places)
+        # Rounding may leave the last sum below one.
+        return drawn.clamp(max=reached.shape[1] - 1)
+
+    return draw
 
 
 class MemberNet(AutoencoderNet):

@@ -385,7 +385,7 @@ class AutoencoderNet(NeuralNet):
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """The loss, and its gradients by output and code; None stands for zero."""
         if self.criterion_.written(self.module_.link):
-            return *self.criterion_.squared_error(output, self._targets(x), weight), None
+            return *self.criterion_.with_gradient(output, self._targets(x), weight), None
         output, code = output.detach().requires_grad_(), code.detach().requires_grad_()
         with torch.enable_grad():
             loss = self.get_loss((output, code), weight, X=x, training=True)
