@@ -7,6 +7,7 @@ left to autograd, one by one.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -44,7 +45,7 @@ def two_way(module: nn.Module, needs_input: bool) -> Pass:
     return known(module, needs_input)
 
 
-class Pass:
+class Pass(ABC):
     """There and back through a module; ``torch.no_grad`` is for the caller to enter.
 
     Parameters
@@ -58,13 +59,13 @@ class Pass:
         self.module = module
         self.needs_input = needs_input
 
+    @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
         """What the module says of `x`."""
-        raise TypeError(f"{type(self).__name__} has no way there.")
 
+    @abstractmethod
     def backward(self, gradient: Tensor) -> Any:
         """Gradient by the input, given that by the output."""
-        raise TypeError(f"{type(self).__name__} has no way back.")
 
 
 class RecordedPass(Pass):
