@@ -1,7 +1,7 @@
 """Tables that show what a transformer or an outlier detector is worth."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from numbers import Integral
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from sklearn.utils import check_array, check_random_state
 
 from skae._chunks import as_dense
 from skae._linear import fit_pca
+from skae._scoring import share_explained
 from skae.estimators._searching import fit_together
 from skae.estimators._transformer import AutoencoderTransformer
 
@@ -106,15 +107,16 @@ def latent_size_curve(transformer, X, n_components, *, cv=5):
 
     All networks, one for each number of latents and fold, are cloned from `transformer`
     and trained side by side as one batched network where they are small enough (and the
-    folds hold 1000 training rows or more). Where only the answer counts, this is the
-    faster ``GridSearchCV``.
+    folds hold 1000 training rows or more). Scores are those of ``GridSearchCV`` but for
+    the order of rows in batches, and sooner there.
 
     Parameters
     ----------
     transformer : AutoencoderTransformer
         What is cloned; its own `n_components` does not matter.
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        Rows.
+        Rows, as the transformer is to read them: for columns of different units, say
+        ``scaling="standard"`` and each fold learns its own.
     n_components : iterable of int
         Numbers of latents.
     cv : int, cross-validation generator or iterable, default=5
@@ -150,6 +152,9 @@ def latent_size_curve(transformer, X, n_components, *, cv=5):
 
     if not isinstance(transformer, AutoencoderTransformer):
         raise TypeError(f"transformer={transformer!r} must be an AutoencoderTransformer.")
+    transformer._validate_params()
+    if not isinstance(n_components, Iterable) or isinstance(n_components, str):
+        raise TypeError(f"n_components={n_components!r} must be a list of numbers of latents.")
     sizes = list(n_components)
     if not sizes:
         raise ValueError("n_components=[] must hold one number of latents at least.")
@@ -159,10 +164,12 @@ def latent_size_curve(transformer, X, n_components, *, cv=5):
         _check_positive("cv", cv, at_least=2)
         seed = check_random_state(transformer.random_state).randint(2**31 - 1)
         cv = KFold(cv, shuffle=True, random_state=seed)
-    X = check_array(X, accept_sparse="csr", dtype="numeric")
+    X = check_array(X, accept_sparse="csr", dtype="numeric", estimator=transformer, input_name="X")
     folds = list(check_cv(cv).split(X))
+    if not folds:
+        raise ValueError(f"cv={cv!r} holds no fold.")
     clones = [clone(transformer).set_params(n_components=size) for size in sizes for _ in folds]
-    fit_together(clones, [X[train] for _ in sizes for train, _ in folds])
+    fit_together(clones, len(sizes) * [X[train] for train, _ in folds])
     explained = [
         own.score(X[test]) for own, (_, test) in zip(clones, folds * len(sizes), strict=True)
     ]
@@ -181,8 +188,8 @@ def _explained_by_pca(train, test, sizes):
     pca = fit_pca(as_dense(train).astype(np.float64), min(max(sizes), *train.shape))
     centred = as_dense(test) - pca.mean
     caught = np.square(centred @ pca.directions.T).sum(axis=0)
-    reached = np.r_[0.0, np.cumsum(caught)] / np.square(centred).sum()
-    return [reached[min(size, len(caught))] for size in sizes]
+    total = np.square(centred).sum()
+    return [share_explained(total - caught[:size].sum(), total) for size in sizes]
 
 
 def compare_outlier_detectors(detectors, X, y, *, n_splits=3):

@@ -2,17 +2,19 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from torch import nn
 
-from skae._engine._backprop import (
-    DERIVATIVES,
-    DropoutPass,
-    MemberLinearPass,
-    RecordedPass,
-    two_way,
+from skae import (
+    AutoencoderOutlierDetector,
+    AutoencoderTransformer,
+    DenoisingAutoencoder,
+    VAEGenerator,
 )
+from skae._engine._backprop import DropoutPass, is_written, two_way
 from skae._engine._losses import LOSSES_OF_ERRORS, Objective
 from skae._engine._noise import Corruption
 from skae._engine._runtime import generator
@@ -34,50 +36,19 @@ def gated():
     return path
 
 
-class InPlace(nn.Module):
-    def forward(self, x):
-        return x.mul_(2.0)
-
-
-class Scaled(nn.Module):
-    """A layer that nobody knows."""
-
-    def __init__(self):
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(1.5))
-
-    def forward(self, x):
-        return self.scale * x
-
-
 def stacked():
     return stack_members([LinearPath(nn.Linear(5, 3), mlp(), 3) for _ in range(4)])[0]
 
 
-def hooked():
-    module = mlp()
-    module.layers[1].register_forward_hook(lambda _, x, y: 2 * y)
-    return module
-
-
-NETWORKS = {
+WRITTEN = {
     **{name: lambda name=name: mlp(name) for name in ACTIVATIONS},
     "linear path": lambda: LinearPath(nn.Linear(5, 3), mlp(), 3),
     "gated": gated,
     "no bias": lambda: nn.Sequential(nn.Linear(5, 4, bias=False), nn.Tanh(), nn.Linear(4, 3)),
     "side by side": lambda: Beside(mlp(), mlp("tanh")),
     "variational": lambda: VariationalEncoder(mlp(n_out=6)),
-    "unknown layer": lambda: nn.Sequential(nn.Linear(5, 4), Scaled(), nn.Linear(4, 3)),
-    "in place": lambda: nn.Sequential(nn.Linear(5, 4), InPlace(), nn.ReLU(inplace=True)),
-    "in place first": lambda: nn.Sequential(InPlace(), nn.Linear(5, 4)),
-    "batch norm": lambda: nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)),
-    "hook": hooked,
     "same layer twice": lambda: nn.Sequential(*[nn.Linear(5, 5), nn.ELU(alpha=0.7)] * 2),
-    "images": lambda: nn.Sequential(nn.Unflatten(1, (5, 1)), nn.Linear(1, 2), nn.Flatten()),
     "members": stacked,
-    "convolutions": lambda: nn.Sequential(
-        nn.Linear(5, 64), ConvNetwork((1, 8, 8), channels=(2,)).build(64, 3)[0]
-    ),
 }
 
 
@@ -109,9 +80,10 @@ def both_ways(module, x, by_output):
     )
 
 
-@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+@pytest.mark.parametrize("network", WRITTEN.values(), ids=WRITTEN)
 def test_gradients(network):
     module = double(network)
+    assert is_written(module)
     shape = (4, 6, 5) if network is stacked else (6, 5)
     # Far enough out that log-variances leave their bounds.
     x = 9 * torch.randn(shape, generator=generator(0), dtype=torch.float64)
@@ -148,12 +120,139 @@ def test_dropout_is_the_same_draw():
     assert any(isinstance(layer, DropoutPass) for layer in step.passes)
 
 
-def test_what_is_known_is_not_recorded():
-    kinds = [type(step) for step in two_way(mlp("relu"), needs_input=False).passes]
-    assert RecordedPass not in kinds
-    assert isinstance(two_way(stacked().path, needs_input=False), MemberLinearPass)
-    assert set(DERIVATIVES) == set(ACTIVATIONS.values())
-    assert isinstance(two_way(Scaled(), needs_input=False), RecordedPass)
+# Networks that are left to autograd.
+
+
+class InPlace(nn.Module):
+    def forward(self, x):
+        return x.mul_(2.0)
+
+
+class Last(nn.Module):
+    def forward(self, sequence):
+        return sequence[0][:, -1]
+
+
+class Kept(nn.Module):
+    """Keeps what passes, for another layer to add."""
+
+    def forward(self, x):
+        self.seen = x.tanh()
+        return x
+
+
+class Added(nn.Module):
+    def __init__(self, kept):
+        super().__init__()
+        self.kept = (kept,)
+
+    def forward(self, x):
+        return x + self.kept[0].seen
+
+
+class Deaf(nn.Module):
+    """A decoder that does not listen."""
+
+    def __init__(self, n_out):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(n_out))
+
+    def forward(self, z):
+        return self.bias.expand(len(z), -1)
+
+
+class Detached(nn.Module):
+    def forward(self, x):
+        return x.detach()
+
+
+def hooked(hook):
+    module = mlp(n_in=10, n_out=2)
+    hook(module.layers[2])
+    return module
+
+
+def skipping():
+    kept = Kept()
+    return nn.Sequential(nn.Linear(10, 4), kept, nn.Linear(4, 4), Added(kept), nn.Linear(4, 2))
+
+
+RECORDED = {
+    "in place": lambda: nn.Sequential(nn.Linear(10, 2), nn.ReLU(inplace=True)),
+    "writes in place": lambda: nn.Sequential(nn.Linear(10, 2), InPlace()),
+    "batch norm": lambda: nn.Sequential(nn.Linear(10, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)),
+    "recurrent": lambda: nn.Sequential(
+        nn.Unflatten(1, (10, 1)), nn.LSTM(1, 3, batch_first=True), Last(), nn.Linear(3, 2)
+    ),
+    "skip": skipping,
+    "detached": lambda: nn.Sequential(nn.Linear(10, 4), Detached(), nn.Linear(4, 2)),
+    "images": lambda: ConvNetwork((1, 2, 5), channels=(2,)).build(10, 2)[0],
+    "forward hook": lambda: hooked(lambda layer: layer.register_forward_hook(lambda *a: None)),
+    "backward hook": lambda: hooked(
+        lambda layer: layer.register_full_backward_pre_hook(lambda *a: None)
+    ),
+    "masked weight": lambda: hooked(lambda layer: layer.weight.register_hook(lambda g: 0 * g)),
+}
+
+
+class Custom:
+    def __init__(self, encoder, decoder=None):
+        self.encoder = encoder
+        self.decoder = decoder or nn.Linear
+
+    def build(self, n_features, n_components):
+        return self.encoder(), self.decoder(n_components, n_features)
+
+
+@pytest.mark.parametrize("init", ["pca", "random"])
+@pytest.mark.parametrize("encoder", RECORDED.values(), ids=RECORDED)
+def test_other_networks_are_recorded(encoder, init, table):
+    assert not is_written(encoder())
+    params = {"max_epochs": 4, "random_state": 0, "init": init, "early_stopping": False}
+    model = AutoencoderTransformer(2, network=Custom(encoder), **params).fit(table)
+    assert np.isfinite(model.transform(table)).all()
+    if init == "random":
+        assert model.loss_curve_[-1] < model.loss_curve_[0]
+
+
+def test_hooks_on_weights_are_heard(table):
+    params = {"max_epochs": 4, "random_state": 0, "init": "random", "early_stopping": False}
+    network = Custom(RECORDED["masked weight"])
+    masked = AutoencoderTransformer(2, network=network, **params).fit(table)
+    start = clone(masked).set_params(learning_rate=1e-12).fit(table)
+    weights = [m.net_.module_.encoder.layers[2].weight for m in (masked, start)]
+    torch.testing.assert_close(*weights)
+
+
+def test_a_decoder_may_ignore_the_latents(table):
+    network = Custom(lambda: nn.Linear(10, 2), lambda n_in, n_out: Deaf(n_out))
+    AutoencoderTransformer(2, network=network, init="random", max_epochs=2).fit(table)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        AutoencoderTransformer(2, ordered=True),
+        AutoencoderTransformer(2, dropout=0.3, sparsity=0.1, l1=1e-3),
+        AutoencoderTransformer(2, loss="huber"),
+        AutoencoderOutlierDetector(variational=True),
+        AutoencoderOutlierDetector(),
+        DenoisingAutoencoder(),
+        VAEGenerator(2, refine=False),
+    ],
+    ids=repr,
+)
+def test_training_is_the_same_either_way(estimator, table, monkeypatch):
+    params = {"hidden_layer_sizes": 4, "max_epochs": 2, "random_state": 0, "batch_size": 32}
+    written = clone(estimator).set_params(**params).fit(table)
+    monkeypatch.setattr("skae._engine._net.is_written", lambda module: False)
+    recorded = clone(estimator).set_params(**params).fit(table)
+    pairs = zip(*(m.net_.module_.parameters() for m in (written, recorded)), strict=True)
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+# Losses and noise.
 
 
 @pytest.mark.parametrize("loss", LOSSES_OF_ERRORS)

@@ -261,10 +261,13 @@ def test_few_rows_are_fitted_one_by_one(table, trainings):
     [
         ({"transformer": PCA(2)}, TypeError, r"transformer=PCA.* must be an AutoencoderTransf"),
         ({"n_components": []}, ValueError, r"n_components=\[\]"),
+        ({"n_components": 4}, TypeError, r"n_components=4 must be a list"),
+        ({"n_components": "24"}, TypeError, r"n_components='24' must be a list"),
+        ({"cv": []}, ValueError, r"cv=\[\] holds no fold"),
         ({"n_components": [2, 0]}, ValueError, r"n_components=0"),
         ({"n_components": [2, 0.5]}, TypeError, r"n_components=0\.5"),
         ({"cv": 1}, ValueError, r"cv=1 must be at least 2"),
-        ({"X": [[1.0, np.nan], [0.0, 1.0]]}, ValueError, r"NaN"),
+        ({"X": [[1.0, np.nan], [0.0, 1.0]]}, ValueError, r"Input X contains NaN"),
     ],
 )
 def test_bad_input_of_the_curve(change, error, message, curved):

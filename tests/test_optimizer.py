@@ -118,7 +118,7 @@ def test_one_type_for_all():
     module[2].double()
     optimizer = FlatAdamW([{"params": list(module.parameters())}], 0.1, 1.0)
     with (
-        pytest.raises(TypeError, match=r"torch\.float32.*torch\.float64.*must be of one"),
+        pytest.raises(TypeError, match=r"torch\.float32.*torch\.float64.*must be of one type"),
         optimizer.flat(),
     ):
         pass

@@ -31,7 +31,9 @@ def test_auto_device_exists():
     assert resolve_device("cpu") == resolve_device("cpu:0") == torch.device("cpu")
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:77", "", "cpu cpu"])
+@pytest.mark.parametrize(
+    "device", ["gpu", "cuda:77", "", "cpu cpu", "meta", None, 5, torch.device("cpu")]
+)
 def test_unusable_device_is_named(device):
     with pytest.raises(ValueError, match=re.escape(f"device={device!r}")):
         resolve_device(device)

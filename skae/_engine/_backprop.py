@@ -1,8 +1,8 @@
 """Gradients of dense networks, written out; autograd's bookkeeping costs more than they do.
 
 A network becomes a tree of passes: ``forward`` remembers what ``backward`` needs, and
-``backward`` adds to the gradients of the parameters. Layers that are not known here are
-left to autograd, one by one.
+``backward`` adds to the gradients of the parameters. A network with a layer that is not
+known here is left to autograd as a whole.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skae.networks._layers import Dropout
+from skae.networks._layers import Dropout, has_hooks
 from skae.networks._linear_path import LinearPath
 from skae.networks._members import MemberLinear
 from skae.networks._mlp import MLP
@@ -37,12 +37,17 @@ DERIVATIVES: dict[type[nn.Module], Callable[[Any, Tensor, Tensor, Tensor], Tenso
 }
 
 
+def is_written(module: nn.Module) -> bool:
+    """Whether there are written gradients for all layers of a network."""
+    return all(
+        type(layer) in PASSES and not has_hooks(layer) and not getattr(layer, "inplace", False)
+        for layer in module.modules()
+    )
+
+
 def two_way(module: nn.Module, needs_input: bool) -> Pass:
-    """The way there and back through a module, without and with the gradient by its input."""
-    has_hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
-    writes_in_place = getattr(module, "inplace", False)
-    known = RecordedPass if has_hooks or writes_in_place else PASSES.get(type(module), RecordedPass)
-    return known(module, needs_input)
+    """The way there and back through a module that ``is_written``."""
+    return PASSES[type(module)](module, needs_input)
 
 
 class Pass(ABC):
@@ -66,22 +71,6 @@ class Pass(ABC):
     @abstractmethod
     def backward(self, gradient: Tensor) -> Any:
         """Gradient by the input, given that by the output."""
-
-
-class RecordedPass(Pass):
-    """Any module, by autograd."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.x = x.detach().requires_grad_(self.needs_input)
-        with torch.enable_grad():
-            # A copy, since the module may write in place.
-            self.output: Tensor = self.module(self.x.clone())
-        return self.output.detach()
-
-    def backward(self, gradient: Tensor) -> Any:
-        if self.output.requires_grad:
-            self.output.backward(gradient.to(self.output.dtype))
-        return self.x.grad
 
 
 class LinearPass(Pass):

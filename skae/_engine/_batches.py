@@ -164,7 +164,7 @@ class TensorRows(Rows):
 
     def take(self, selection: Tensor) -> Tensor:
         """Rows by number, in any order and shape."""
-        rows = self.X.index_select(0, selection.flatten())
+        rows = self.X.index_select(0, selection.flatten().to(self.X.device))
         return rows.view(*selection.shape, -1)
 
     def batches(self, spans: Iterator[slice], generator: torch.Generator | None) -> Iterator[Batch]:

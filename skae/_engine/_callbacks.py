@@ -25,7 +25,11 @@ class TrainingStopped(KeyboardInterrupt):
     """A callback asked for the end of training (skorch's own do so by this type too)."""
 
 
-class BestWeights(Callback):
+class OwnCallback(Callback):
+    """One of ours: it asks for the end of training by ``TrainingStopped`` alone."""
+
+
+class BestWeights(OwnCallback):
     """Keep the weights with the lowest validation loss, epoch 0 included.
 
     Parameters
@@ -92,7 +96,7 @@ class BestWeights(Callback):
         self.weights_ = {name: w.clone() for name, w in net.module_.state_dict().items()}
 
 
-class DivergenceGuard(Callback):
+class DivergenceGuard(OwnCallback):
     """Stop with an error that says what to lower when the loss explodes."""
 
     def initialize(self) -> DivergenceGuard:
@@ -118,7 +122,7 @@ class DivergenceGuard(Callback):
         )
 
 
-class Progress(Callback):
+class Progress(OwnCallback):
     """A progress bar (``verbose=1``) or a line an epoch (``verbose=2``)."""
 
     def __init__(self, verbose: int):

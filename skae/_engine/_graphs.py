@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import warnings
 from typing import Any
 
 import torch
@@ -11,13 +13,15 @@ from skae._engine._batches import Batch
 
 # Steps that are taken one by one first: libraries choose their kernels in them.
 N_WARM_UP = 3
+# One graph at a time can be recorded in a process.
+_recording = threading.Lock()
 
 
 class GraphedSteps:
     """Replays the kernels of a step that was recorded once, as a CUDA graph.
 
     Launching the kernels of a small network takes several times as long as running them.
-    Only batches like the recorded one are replayed; others are computed as they come.
+    Only whole batches are replayed; others are computed as they come.
 
     Parameters
     ----------
@@ -29,18 +33,19 @@ class GraphedSteps:
         self.net = net
         self.n_steps = 0
         self.graph: Any = None
+        self.can_record = True
 
     def __call__(self, batch: Batch) -> Tensor:
         """Take a step; the loss."""
-        if self.net.optimizer_.frozen:  # what is held may change from epoch to epoch
+        x, weight = batch
+        is_whole = x.shape[-2] == self.net.batch_size
+        # What is held frozen may change from epoch to epoch.
+        if not (self.can_record and is_whole) or self.net.optimizer_.frozen:
             return self.net._launch(batch)
         self.n_steps += 1
         if self.n_steps <= N_WARM_UP:
             return self._warm_up(batch)
-        if self.graph is None:
-            self._record(batch)
-        x, weight = batch
-        if x.shape != self.x.shape or (weight is None) != (self.weight is None):
+        if self.graph is None and not self._record(batch):
             return self.net._launch(batch)
         self.x.copy_(x)
         if weight is not None:
@@ -58,11 +63,24 @@ class GraphedSteps:
         torch.cuda.current_stream().wait_stream(stream)
         return loss
 
-    def _record(self, batch: Batch) -> None:
+    def _record(self, batch: Batch) -> bool:
+        """Record a step without taking it; whether that went well."""
         x, weight = batch
         self.x = x.clone()
         self.weight: Any = None if weight is None else weight.clone()
-        self.graph = torch.cuda.CUDAGraph()
-        self.graph.register_generator_state(self.net.corruption.generator)
-        with torch.cuda.graph(self.graph):
-            self.loss: Tensor = self.net._launch((self.x, self.weight))
+        graph = torch.cuda.CUDAGraph()
+        graph.register_generator_state(self.net.corruption.generator)
+        own = torch.cuda.Stream()
+        try:
+            # Other threads may use the device meanwhile.
+            with _recording, torch.cuda.graph(graph, stream=own, capture_error_mode="thread_local"):
+                self.loss: Tensor = self.net._launch((self.x, self.weight))
+        except RuntimeError as error:
+            self.can_record = False
+            warnings.warn(
+                f"Steps could not be recorded as a CUDA graph and are launched one by one: {error}",
+                stacklevel=2,
+            )
+            return False
+        self.graph = graph
+        return True

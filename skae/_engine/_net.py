@@ -16,13 +16,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from skorch import NeuralNet
+from skorch.history import History
 from torch import Tensor, nn
 
-from skae._engine._backprop import Pass, RecordedPass, two_way
+from skae._engine._backprop import Pass, is_written, two_way
 from skae._engine._batches import Batch, Batches, Rows, SourceRows, TensorRows
 from skae._engine._callbacks import (
     BestWeights,
     DivergenceGuard,
+    OwnCallback,
     Progress,
     TrainingStopped,
     watches_batches,
@@ -31,7 +33,7 @@ from skae._engine._graphs import GraphedSteps
 from skae._engine._losses import Objective
 from skae._engine._noise import Corruption, Gradient
 from skae._engine._optimizer import FlatAdamW, trapezoid
-from skae._engine._runtime import autocast, borrowed_global_generator, moved_generator
+from skae._engine._runtime import autocast, borrowed_global_generator, moved_generator, on_device
 from skae.networks._autoencoder import Autoencoder
 from skae.networks._layers import set_generators, weights_of
 
@@ -79,7 +81,7 @@ class AutoencoderNet(NeuralNet):
     take_step_: Callable[[Batch], Tensor]
     schedule_: Iterator[float] | None
     stop_: str
-    passes_: tuple[Pass, Pass]
+    passes_: tuple[Pass, Pass] | None
     optimizer_: FlatAdamW
     valid_rows_: Rows | None
 
@@ -142,7 +144,14 @@ class AutoencoderNet(NeuralNet):
     # Module and module_ are one object: it is stored once.
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"module": None}
+        if "layers_" not in vars(self):
+            return super().__getstate__() | {"module": None}
+        # In the middle of training, each parameter would bring the storage of all.
+        still = object.__new__(type(self))
+        kept = {name: value for name, value in vars(self).items() if name not in WHILE_TRAINING}
+        module, optimizer = copy.deepcopy((self.module_, self.optimizer_))
+        still.__dict__.update(kept, module_=module, optimizer_=optimizer)
+        return still.__getstate__()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -192,11 +201,11 @@ class AutoencoderNet(NeuralNet):
         guard.check(self, self.first_batch_loss(rows))
 
     def adopt(self, joint: AutoencoderNet, losses: list[float], best_epoch: int) -> None:
-        """Look as if trained alone, after training as a member of a joint net."""
+        """Go on as if trained alone; training losses are those of all members together."""
         self.initialized_ = False
         self.initialize()
         self.stop_ = joint.stop_
-        self.history_ = joint.history[: len(losses) - 1]
+        self.history_ = History(joint.history[: len(losses) - 1])
         self.rewrite_history("valid_loss", losses[1:])
         self._best_weights.losses_ = losses
         self._best_weights.best_epoch_ = best_epoch
@@ -207,9 +216,10 @@ class AutoencoderNet(NeuralNet):
         with self._current_init_context("optimizer"):
             self.initialize_optimizer()
 
-    def move_to(self, device: torch.device) -> None:
+    def move_to(self, device: torch.device, precision: str) -> None:
         """Compute on another device from now on."""
         self.device = device
+        self.precision = precision
         self.module_.to(device)
         self.corruption.generator = moved_generator(self.corruption.generator, device)
         self.batch_generator = moved_generator(self.batch_generator, device)
@@ -265,13 +275,10 @@ class AutoencoderNet(NeuralNet):
         self.watched_ = any(watches_batches(callback) for _, callback in self.callbacks_)
         set_generators(self.module_, self.corruption.generator)
         try:
-            with self._global_generator(), self.optimizer_.flat():
+            with self._global_generator(), on_device(self.device), self.optimizer_.flat():
                 self.layers_ = list(self.module_.modules())
                 self.take_step_ = GraphedSteps(self) if self._is_graphed() else self._launch
-                self.passes_ = (
-                    self._two_way(self.module_.encoder, needs_input=False),
-                    self._two_way(self.module_.decoder, needs_input=True),
-                )
+                self.passes_ = self._two_way()
                 super().fit_loop(X, y, epochs=n_epochs, **kwargs)
         except TrainingStopped:
             self.stop_ = "stopped"
@@ -292,10 +299,14 @@ class AutoencoderNet(NeuralNet):
         for layer in layers:
             vars(layer)["training"] = training
 
-    def _two_way(self, module: nn.Module, needs_input: bool) -> Pass:
-        # Other precisions are torch's business, which records what it casts.
-        kind = two_way if self.precision == "float32" else RecordedPass
-        return kind(module, needs_input)
+    def _two_way(self) -> tuple[Pass, Pass] | None:
+        """The ways through encoder and decoder, or None where autograd finds them."""
+        encoder, decoder = self.module_.encoder, self.module_.decoder
+        # Other precisions are torch's business, which knows what to cast.
+        is_known = self.precision == "float32" and is_written(encoder) and is_written(decoder)
+        if not is_known:
+            return None
+        return two_way(encoder, needs_input=False), two_way(decoder, needs_input=True)
 
     def _global_generator(self) -> AbstractContextManager[None]:
         """What a user's own layers draw from: torch's generator, seeded and given back."""
@@ -305,12 +316,12 @@ class AutoencoderNet(NeuralNet):
 
     def notify(self, method_name: str, **cb_kwargs: Any) -> None:
         getattr(self, method_name)(self, **cb_kwargs)
-        for name, callback in self.callbacks_:
+        for _, callback in self.callbacks_:
             try:
                 getattr(callback, method_name)(self, **cb_kwargs)
             except KeyboardInterrupt as stop:
-                if name in dict(self.get_default_callbacks()):
-                    raise  # ours say TrainingStopped: this is a key that was pressed
+                if isinstance(callback, OwnCallback):
+                    raise  # or a key was pressed
                 raise TrainingStopped from stop  # how skorch's callbacks ask for the end
 
     def run_single_epoch(
@@ -367,14 +378,25 @@ class AutoencoderNet(NeuralNet):
         self.optimizer_.step()
         return loss
 
-    @torch.no_grad()
     def _backpropagate(self, x: Tensor, weight: Tensor | None) -> Tensor:
         """Add to the gradients of all parameters; the loss."""
-        encoder, decoder = self.passes_
+        if self.passes_ is not None:
+            return self._by_written_gradients(self.passes_, x, weight)
         with autocast(self.precision, x.device):
-            code = encoder.forward(self._inputs(x)).float()
-            latents, latents_to_code = self._latents(code, x)
-            output = decoder.forward(latents).float()
+            code = self.module_.encoder(self._inputs(x))
+            latents, _ = self._latents(code, x)
+            loss = self.get_loss((self.module_.decoder(latents), code), weight, x, training=True)
+        loss.backward()
+        return loss.detach()
+
+    @torch.no_grad()
+    def _by_written_gradients(
+        self, passes: tuple[Pass, Pass], x: Tensor, weight: Tensor | None
+    ) -> Tensor:
+        encoder, decoder = passes
+        code = encoder.forward(self._inputs(x))
+        latents, latents_to_code = self._latents(code, x)
+        output = decoder.forward(latents)
         loss, by_output, by_code = self._loss_and_gradients(output, code, x, weight)
         by_latents = latents_to_code(decoder.backward(by_output))
         encoder.backward(by_latents if by_code is None else by_latents + by_code)

@@ -46,7 +46,7 @@ class FlatAdamW(torch.optim.Optimizer):
         parameters = [p for group in groups for p in group]
         dtypes = sorted({str(p.dtype) for p in parameters})
         if len(dtypes) > 1:
-            raise TypeError(f"network has parameters of types {dtypes}; all must be of one.")
+            raise TypeError(f"network: its parameters are of {dtypes}; all must be of one type.")
         values = torch.cat([p.detach().reshape(-1) for p in parameters])
         self.gradients = torch.zeros_like(values)
         sizes = [p.numel() for p in parameters]
@@ -103,6 +103,8 @@ class FlatAdamW(torch.optim.Optimizer):
         """Clip the gradients and move the parameters."""
         if not (self.gradients.is_cuda and torch.cuda.is_current_stream_capturing()):
             self.load_rates()
+        for parameter, _ in self.frozen:
+            parameter.grad.zero_()
         norm = torch.linalg.vector_norm(self.gradients)
         excess = (norm / self.defaults["max_norm"]).clamp(min=1.0)
         for rate, flat_group in zip(self.rates, self.flat_groups, strict=True):

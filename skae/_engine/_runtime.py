@@ -25,6 +25,8 @@ def resolve_device(device: str) -> torch.device:
     ValueError
         If the name is unknown to torch or no such device can be used.
     """
+    if not isinstance(device, str) or device == "meta":
+        raise ValueError(f"device={device!r} must be 'auto' or the name of a device that computes.")
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -37,6 +39,12 @@ def resolve_device(device: str) -> torch.device:
         ) from error
     # torch can not copy what it has put on "cpu:0".
     return torch.device("cpu") if resolved.type == "cpu" else resolved
+
+
+def on_device(device: torch.device | str) -> AbstractContextManager:
+    """Where a GPU's streams and graphs belong to it and not to the first one."""
+    device = torch.device(device)
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:

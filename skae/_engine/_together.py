@@ -7,12 +7,11 @@ from itertools import zip_longest
 from typing import Any
 
 import torch
-from skorch.callbacks import Callback
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skae._engine._batches import Batch, Batches, Rows
-from skae._engine._callbacks import TrainingStopped, is_hopeless
+from skae._engine._callbacks import OwnCallback, TrainingStopped, is_hopeless
 from skae._engine._net import AutoencoderNet
 from skae._engine._noise import Corruption
 from skae.networks._autoencoder import Autoencoder
@@ -84,7 +83,8 @@ def _joint_module(nets: Sequence[AutoencoderNet]) -> Autoencoder | None:
     first = nets[0]
     if len(nets) == 1 or any(net.callbacks for net in nets) or not _agree(nets):
         return None
-    if not first.criterion.written(first.module.link) or first.corruption.ordered:
+    is_plain = first.criterion.written(first.module.link) and first.precision == "float32"
+    if not is_plain or first.corruption.ordered:
         return None
     stacked = stack_members(
         [net.module.encoder for net in nets], [net.module.decoder for net in nets]
@@ -97,8 +97,23 @@ def _joint_module(nets: Sequence[AutoencoderNet]) -> Autoencoder | None:
 
 
 def _agree(nets: Sequence[AutoencoderNet]) -> bool:
-    kinds = {type(net) for net in nets}
-    return len(kinds) == 1 and all(len({getattr(net, s) for net in nets}) == 1 for s in SETTINGS)
+    """Whether nets differ in their weights and the number of latents at most."""
+    described = {
+        (type(net), *(getattr(net, name) for name in SETTINGS), *_layers(net)) for net in nets
+    }
+    return len(described) == 1
+
+
+def _layers(net: AutoencoderNet) -> Iterator[Any]:
+    for name, layer in net.module.named_modules():
+        yield name, type(layer)
+        if not isinstance(layer, nn.Linear):
+            yield layer.extra_repr()
+            continue
+        # Only of our own networks it is known where the latents are.
+        n_latents = net.module.n_latents if net.global_seed is None else None
+        for n in layer.weight.shape:
+            yield "latents" if n == n_latents else n
 
 
 def _joint_corruption(parts: Sequence[Corruption], widths: Sequence[int]) -> Corruption:
@@ -108,7 +123,12 @@ def _joint_corruption(parts: Sequence[Corruption], widths: Sequence[int]) -> Cor
     latent_noise = torch.zeros(len(parts), 1, max(widths), device=device)
     for own, part, width in zip(latent_noise, parts, widths, strict=True):
         own[:, :width] = part.latent_noise
-    return Corruption(parts[0].generator, input_noise[:, None, None], latent_noise)
+    # Noise of no size is not drawn.
+    return Corruption(
+        parts[0].generator,
+        input_noise[:, None, None] if input_noise.any() else 0.0,
+        latent_noise if latent_noise.any() else 0.0,
+    )
 
 
 @torch.no_grad()
@@ -135,7 +155,8 @@ class SideBySideRows(Rows):
         for batches in zip_longest(*(Batches(p, batch_size, generator) for p in self.parts)):
             there = [batch for batch in batches if batch is not None]
             sizes = {len(x) for x, _ in there}
-            if len(there) == len(batches) and len(sizes) == 1 and there[0][1] is None:
+            is_even = len(there) == len(batches) and len(sizes) == 1
+            if is_even and all(weight is None for _, weight in there):
                 yield torch.stack([x for x, _ in there]), None
                 continue
             nothing: Batch = there[0][0][:0], None
@@ -151,7 +172,7 @@ def _filled(batch: Batch, n_rows: int) -> tuple[Tensor, Tensor]:
     return F.pad(x, (0, 0, 0, n_missing)), F.pad(weight, (0, n_missing))
 
 
-class BestOfEach(Callback):
+class BestOfEach(OwnCallback):
     """Keep the weights of each member at its own best epoch, epoch 0 included.
 
     Parameters

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skae._chunks import as_dense
 from skae._engine._batches import SourceRows
-from skae._engine._runtime import resolve_device
+from skae._engine._runtime import resolve_device, resolve_precision
 from skae._sklearn import HasMethods, Interval, RealNotInt, StrOptions, fit_context
 from skae.estimators._doors import (
     as_numpy,
@@ -279,11 +279,15 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
         ValueError
             If a parameter is unknown, or no such device can be used.
         """
-        moves = "device" in params and hasattr(self, "net_")
-        device = resolve_device(params["device"]) if moves else None
-        super().set_params(**params)
-        if moves:
-            self.net_.move_to(device)
+        if "device" not in params or not hasattr(self, "net_"):
+            return super().set_params(**params)
+        device, before = resolve_device(params["device"]), self.device
+        try:
+            super().set_params(**params)
+        except ValueError:
+            self.device = before
+            raise
+        self.net_.move_to(device, resolve_precision(self.precision, device))
         return self
 
     def __sklearn_tags__(self):

@@ -7,6 +7,7 @@ from sklearn.utils import check_random_state
 from skae._defaults import MIN_ROWS_FOR_SPLIT, MIN_WIDE_COLUMNS
 from skae._engine._runtime import one_thread_per_worker
 from skae._engine._together import SETTINGS, train_together
+from skae.estimators._base import BaseAutoencoder
 
 # Networks that are trained as one at most, and cells of the rows of each: where products
 # are large, nothing is gained.
@@ -21,7 +22,7 @@ def fit_together(estimators, tables):
         if _can_share(estimator, X):
             prepared.append(_prepare(estimator, X))
         else:
-            estimator.fit(X)
+            _raise_interruption(estimator.fit(X))
     prepared.sort(key=_settings)
     with one_thread_per_worker():
         for _, group in groupby(prepared, key=_settings):
@@ -32,6 +33,8 @@ def fit_together(estimators, tables):
 
 def _can_share(estimator, X):
     """Whether a fit is one training on rows as they are, with others left out."""
+    if type(estimator).fit is not BaseAutoencoder.fit:
+        return False
     n_rows, n_features = X.shape
     is_split = n_rows >= MIN_ROWS_FOR_SPLIT and estimator.early_stopping
     is_small = n_features < MIN_WIDE_COLUMNS and n_rows * n_features <= MAX_CELLS
@@ -59,7 +62,12 @@ def _train(group):
     rows = [estimator._to_train_on(split[0]) for estimator, _, split in group]
     valid = [estimator._to_validate_on(split[1]) for estimator, _, split in group]
     n_trained = train_together(nets, rows, valid)
-    if nets[n_trained - 1].stop_ == "interrupted":
-        raise KeyboardInterrupt
+    _raise_interruption(group[n_trained - 1][0])
     for estimator, X, split in group:
         estimator._finish_fit(estimator._finish_split(X, None, *split, None))
+
+
+def _raise_interruption(estimator):
+    """A fit keeps what it has when a key is pressed; of a search, nothing is worth keeping."""
+    if estimator.net_.stop_ == "interrupted":
+        raise KeyboardInterrupt

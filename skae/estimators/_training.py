@@ -5,7 +5,7 @@ from copy import copy
 from numbers import Integral
 
 import numpy as np
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, gen_batches
 
 from skae._defaults import MIN_ROWS_FOR_SPLIT, MIN_WIDE_COLUMNS, Compression
 from skae._engine._build import build_autoencoder, is_ours, make_link, mlp, pca_of_rows
@@ -155,23 +155,29 @@ class TrainingMixin:
         n_folds = round(1 / self.validation_fraction)
         n_folds = int(np.clip(n_folds, 2, min(self._max_folds, X.shape[0])))
         folds = np.array_split(rng.permutation(X.shape[0]), n_folds)
-        # Each fold is learned by a copy of the estimator, all of them at once.
-        copies = [copy(self) for _ in folds]
-        parts = [
-            own._prepare_fold(X, fold, sample_weight, pca, seeds)
-            for own, fold in zip(copies, folds, strict=True)
-        ]
-        nets = [own.net_ for own in copies]
+        # Wide networks gain nothing from training at once, and take memory.
+        at_once = len(folds) if X.shape[1] < MIN_WIDE_COLUMNS else 1
         keep_last = self._keeps_last_epoch()
-        n_trained = train_together(nets, *zip(*parts, strict=True), keep_last=keep_last, until=any)
-        pairs = zip(copies[:n_trained], folds[:n_trained], strict=True)
-        measures = [own._measure(X, fold, sample_weight) for own, fold in pairs]
-        last = copies[n_trained - 1]
-        if last.net_.stop_ == "interrupted":
-            vars(self).update(vars(last))
-            self._record_training()
-            return measures
-        losses = [net.validation_losses for net in nets]
+        losses, measures = [], []
+        for some in gen_batches(len(folds), at_once):
+            # Each fold is learned by a copy of the estimator.
+            copies = [copy(self) for _ in folds[some]]
+            parts = [
+                own._prepare_fold(X, fold, sample_weight, pca, seeds)
+                for own, fold in zip(copies, folds[some], strict=True)
+            ]
+            nets = [own.net_ for own in copies]
+            n_trained = train_together(
+                nets, *zip(*parts, strict=True), keep_last=keep_last, until=any
+            )
+            for own, fold in zip(copies[:n_trained], folds[some], strict=False):
+                measures.append(own._measure(X, fold, sample_weight))
+                losses.append(own.net_.validation_losses)
+            last = copies[n_trained - 1]
+            if last.net_.stop_ == "interrupted":
+                vars(self).update(vars(last))
+                self._record_training()
+                return measures
         n_epochs = min(map(len, losses)) - 1
         curve = np.mean([fold_losses[: n_epochs + 1] for fold_losses in losses], axis=0)
         self._before_training(X, None, sample_weight)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -63,6 +65,17 @@ def weights_of(module: nn.Module) -> list[nn.Parameter]:
     """Weight matrices and kernels: all parameters but biases, gains and the like."""
     named = module.named_parameters()
     return [p for name, p in named if p.ndim > 1 and not name.endswith("bias")]
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether somebody wants to be told of what passes through a module or its parameters."""
+    hooks: list[Any] = [
+        *(module._forward_hooks, module._forward_pre_hooks),
+        *(module._backward_hooks, module._backward_pre_hooks),
+    ]
+    for parameter in module.parameters(recurse=False):
+        hooks += [parameter._backward_hooks, parameter._post_accumulate_grad_hooks]
+    return any(hooks)
 
 
 def set_generators(module: nn.Module, generator: torch.Generator) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skae.networks._layers import ACTIVATIONS, Dropout
+from skae.networks._layers import ACTIVATIONS, Dropout, has_hooks
 from skae.networks._linear_path import LinearPath
 from skae.networks._mlp import MLP
 from skae.networks._variational import Beside, VariationalEncoder
@@ -57,7 +57,8 @@ def stack_members(*networks: Sequence[nn.Module]) -> list[nn.Module]:
     holds one runs member by member. So do networks that share parameters.
     """
     firsts = [members[0] for members in networks]
-    parameters = [id(p) for first in firsts for p in first.parameters()]
+    named = [first.named_parameters(remove_duplicate=False) for first in firsts]
+    parameters = [id(p) for pairs in named for _, p in pairs]
     if len(set(parameters)) < len(parameters):
         return [OneByOne(members) for members in networks]
     pairs = zip(firsts, networks, strict=True)
@@ -67,7 +68,7 @@ def stack_members(*networks: Sequence[nn.Module]) -> list[nn.Module]:
 def _is_stackable(module: nn.Module) -> bool:
     if isinstance(module, LinearPath) and module.gain is not None:
         return False
-    if module._forward_hooks or module._forward_pre_hooks:
+    if has_hooks(module):
         return False
     if type(module) in (nn.Sequential, Beside, LinearPath, MLP, VariationalEncoder):
         children: list[Any] = list(module._modules.values())  # children() skips repetitions
