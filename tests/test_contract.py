@@ -31,7 +31,7 @@ from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 from torch import nn
 
 from skae import AutoencoderTransformer, _chunks
-from skae._engine import _batches
+from skae._engine import _batches, _together
 from skae._engine._net import AutoencoderNet
 from skae._scaling import Scaler
 from skae.exceptions import DivergenceError, TrainingInterruptedWarning
@@ -969,17 +969,20 @@ def test_ctrl_c_keeps_the_best_network_and_stops(at, early_stopping, n_rows, dig
     model.partial_fit(X)
 
 
-@pytest.mark.parametrize("n_rows", [120, 1200])
-def test_ctrl_c_while_validating_is_told_too(n_rows, digits, monkeypatch):
-    validation_loss, calls = AutoencoderNet.validation_loss, []
+@pytest.mark.parametrize(
+    ("n_rows", "place", "name"),
+    [(120, _together, "member_losses"), (1200, AutoencoderNet, "validation_loss")],
+)
+def test_ctrl_c_while_validating_is_told_too(n_rows, place, name, digits, monkeypatch):
+    validate, calls = getattr(place, name), []
 
-    def interrupted(self, rows):
+    def interrupted(net, rows):
         calls.append(1)
         if len(calls) == 1:
             raise KeyboardInterrupt
-        return validation_loss(self, rows)
+        return validate(net, rows)
 
-    monkeypatch.setattr(AutoencoderNet, "validation_loss", interrupted)
+    monkeypatch.setattr(place, name, interrupted)
     with pytest.warns(TrainingInterruptedWarning):
         model = make().fit(digits[:n_rows])
     assert model.score(digits) > 0.2

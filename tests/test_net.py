@@ -12,7 +12,7 @@ from skae import AutoencoderTransformer
 from skae._engine._batches import SourceRows
 from skae._engine._build import build_autoencoder, make_link
 from skae._engine._losses import Objective
-from skae._engine._net import AutoencoderNet
+from skae._engine._net import WHILE_TRAINING, AutoencoderNet
 from skae._engine._noise import Corruption
 from skae._engine._optimizer import trapezoid
 from skae._engine._runtime import generator
@@ -213,3 +213,36 @@ def test_layers_can_be_frozen_and_thawed(watched, make_net, data):
     thawed = make_net(callbacks=[Freezer("*"), Unfreezer("*", at=3), *watcher])
     thawed.train(data(TRAIN))
     assert not np.array_equal(weights(thawed), start)
+
+
+class Copies(Callback):
+    """Copies the net in the middle of its training."""
+
+    def __init__(self, how):
+        self.how = how
+        self.copies = []
+
+    def on_epoch_end(self, net, **kwargs):
+        self.copies.append((self.how(net), weights(net)))
+
+    def __reduce__(self):
+        return Copies, (None,)
+
+
+def pickled(net):
+    return pickle.loads(pickle.dumps(net))
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, pickled])
+def test_copies_from_the_middle_of_training_are_whole(how, make_net, data):
+    copies = Copies(how)
+    net = make_net(callbacks=[copies])  # with dropout
+    net.train(data(TRAIN), data(VALID))
+    other, seen = copies.copies[1]
+    assert_array_equal(weights(other), seen)
+    rows = data(VALID)
+    assert other.validation_loss(rows) == other.validation_loss(rows)
+    assert not set(WHILE_TRAINING) & vars(other).keys()
+    assert len(pickle.dumps(other)) < 1.5 * len(pickle.dumps(net))
+    other.train_on(data(TRAIN))
+    assert not np.array_equal(weights(other), seen)

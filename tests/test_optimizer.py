@@ -122,3 +122,14 @@ def test_one_type_for_all():
         optimizer.flat(),
     ):
         pass
+
+
+def test_frozen_parameters_do_not_count_in_the_norm():
+    module, optimizer = make(max_norm=1.0)
+    module[0].weight.requires_grad_(False)
+    with optimizer.flat():
+        optimizer.zero_grad()
+        module[0].weight.grad.fill_(1e6)
+        module[2].weight.grad.fill_(0.01)
+        optimizer.step()
+        assert (module[2].weight.grad == 0.01).all()

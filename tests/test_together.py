@@ -5,6 +5,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 from skorch.callbacks import Callback
+from torch import nn
 
 from skae import AutoencoderTransformer, DenoisingAutoencoder
 from skae._engine import _together
@@ -169,6 +170,42 @@ def test_others_take_turns(make_net, rows, params):
     assert all(len(net.validation_losses) == 3 for net in nets)
 
 
+class Shaped:
+    """A network whose hidden layer depends on the number of latents."""
+
+    def build(self, n_features, n_components):
+        def half(n_in, n_out):
+            hidden = nn.Linear(n_in, 4 * n_components)
+            return nn.Sequential(hidden, nn.Sigmoid(), nn.Linear(4 * n_components, n_out))
+
+        return half(n_features, n_components), half(n_components, n_features)
+
+
+class Shared:
+    """A network with one parameter in two layers."""
+
+    def build(self, n_features, n_components):
+        encoder = nn.Sequential(nn.Linear(n_features, 6), nn.Tanh(), nn.Linear(6, 6))
+        encoder.append(nn.Linear(6, n_components))
+        encoder[2].weight = nn.Parameter(torch.eye(6))
+        decoder = nn.Sequential(nn.Linear(n_components, 6), nn.Tanh(), nn.Linear(6, 6))
+        decoder[2].weight = encoder[2].weight
+        return encoder, decoder.append(nn.Linear(6, n_features))
+
+
+def custom(make_net, network, *sizes):
+    return [make_net(k, network=network, start=False, global_seed=0) for k in sizes]
+
+
+def test_only_networks_of_one_shape_are_stacked(make_net):
+    assert _together._joint_module(custom(make_net, Shaped(), 2, 5)) is None
+    assert _together._joint_module(custom(make_net, Shaped(), 2, 2)) is not None
+    assert _together._joint_module(custom(make_net, Shared(), 2, 2)) is None
+    nets = [make_net(3, network=MLPNetwork((8,), kind)) for kind in ("tanh", "relu")]
+    assert _together._joint_module(nets) is None
+    assert _together._joint_module([make_net(3), make_net(3, network=MLPNetwork((9,)))]) is None
+
+
 def test_different_settings_take_turns(make_net):
     assert _together._joint_module([make_net(), make_net(alpha=0.2)]) is None
     assert _together._joint_module([make_net()]) is None
@@ -200,3 +237,5 @@ def test_folds_are_interrupted_as_one(table, monkeypatch):
     with pytest.warns(UserWarning, match=r"interrupted after 1 of 9 epochs"):
         model.fit(table)
     assert np.isfinite(model.transform(table)).all()
+    monkeypatch.undo()
+    model.partial_fit(table)
