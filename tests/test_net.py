@@ -226,7 +226,7 @@ class Copies(Callback):
         self.copies.append((self.how(net), weights(net)))
 
     def __reduce__(self):
-        return Copies, (None,)
+        return Callback, ()
 
 
 def pickled(net):
