@@ -121,7 +121,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         wide networks on GPUs and processors with AMX or AVX512-BF16; on others float32 is
         used instead, with a warning.
     callbacks : list of skorch.callbacks.Callback, default=None
-        Told of training as skorch does; per-batch hooks make it slower. They are used as
+        Told of training as skorch does; per-batch hooks make it slower. The learning rate
+        follows a schedule of ours, whatever a scheduler among them says. They are used as
         they are, not copied.
     random_state : int, RandomState instance or None, default=None
         Seeds the split, the weights, the batches and the noise; an int gives the same
