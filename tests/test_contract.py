@@ -242,7 +242,7 @@ def test_one_row_is_that_row_of_a_batch(digits):
 def test_inference_in_pieces(digits, monkeypatch):
     model = make(4).fit(digits[:200])
     whole = model.transform(digits), model.reconstruct(digits), model.score(digits)
-    monkeypatch.setattr("skae._engine._net.INFERENCE_BYTES", 1)
+    monkeypatch.setattr("skae._engine._inference.INFERENCE_BYTES", 1)
     assert_allclose(model.transform(digits), whole[0], rtol=1e-4, atol=1e-5)
     assert_allclose(model.reconstruct(digits), whole[1], rtol=1e-4, atol=1e-5)
     assert_allclose(model.score(digits), whole[2], rtol=1e-5)

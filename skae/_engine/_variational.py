@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skae._engine._batches import SourceRows
+from skae._engine._inference import INFERENCE_BYTES, MIN_INFERENCE_ROWS
 from skae._engine._losses import (
     LOG_ROOT_TWO_PI,
     EvidenceBound,
     kl_to_standard_normal,
     log_likelihood,
 )
-from skae._engine._net import INFERENCE_BYTES, MIN_INFERENCE_ROWS, AutoencoderNet
+from skae._engine._net import AutoencoderNet
 from skae._engine._noise import Gradient, draw_posterior, latents_at, sample_posterior
 from skae._engine._runtime import generator
 from skae.networks._variational import VariationalAutoencoder
