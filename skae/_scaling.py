@@ -143,9 +143,9 @@ class Scaler:
         scaled /= self.scale_.astype(dtype)
         return scaled.astype(np.float32, copy=False)
 
-    def inverse_transform(self, X, dtype=np.float64):
-        """Bring scaled rows back to the units of the data, within the cut."""
-        rows = np.multiply(X, self.scale_.astype(dtype), dtype=dtype)
+    def inverse_transform(self, X, dtype=np.float64, out=None):
+        """Bring scaled rows back to the units of the data, within the cut; `out` may hold them."""
+        rows = np.multiply(X, self.scale_.astype(dtype), out=out, dtype=dtype)
         rows += self.center_.astype(dtype)
         if self.low_ is not None:
             np.clip(rows, self.low_.astype(dtype), self.high_.astype(dtype), out=rows)

@@ -207,14 +207,14 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
     def _decode(self, Z):
         out = np.empty((len(Z), self.n_features_in_), dtype=Z.dtype)
         for rows, scaled in self.net_.decode_rows(Z):
-            out[rows] = self._scaler.inverse_transform(scaled, Z.dtype)
+            self._scaler.inverse_transform(scaled, Z.dtype, out[rows])
         return out
 
     def _reconstruct(self, X):
         dtype = output_dtype(X)
         out = np.empty(X.shape, dtype=dtype)
         for rows, scaled in self.net_.reconstruct_rows(self._rows(X)):
-            out[rows] = self._scaler.inverse_transform(scaled, dtype)
+            self._scaler.inverse_transform(scaled, dtype, out[rows])
         return out
 
     def _row_errors(self, X, n_latents=None):
