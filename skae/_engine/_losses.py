@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,52 +19,36 @@ LOG_ROOT_TWO_PI = 0.5 * math.log(2 * math.pi)
 NARROW = 0.05
 
 
-def squared_error(link: OutputLink, output: Tensor, x: Tensor) -> Tensor:
-    return F.mse_loss(link(output), x, reduction="none")
-
-
-def absolute_error(link: OutputLink, output: Tensor, x: Tensor) -> Tensor:
-    return F.l1_loss(link(output), x, reduction="none")
-
-
-def huber(link: OutputLink, output: Tensor, x: Tensor) -> Tensor:
-    return F.huber_loss(link(output), x, reduction="none")
-
-
 def binary_cross_entropy(link: OutputLink, output: Tensor, x: Tensor) -> Tensor:
     # Rounding in the scaling may leave [0, 1] by an ulp.
     target = link.bounded(x).clamp(0.0, 1.0)
     return F.binary_cross_entropy_with_logits(link.logits(output), target, reduction="none")
 
 
-def cauchy(link: OutputLink, output: Tensor, x: Tensor) -> Tensor:
-    return torch.log1p(torch.square(link(output) - x))
-
-
-CELL_LOSSES: dict[str, Callable[[OutputLink, Tensor, Tensor], Tensor]] = {
-    "absolute_error": absolute_error,
-    "binary_cross_entropy": binary_cross_entropy,
-    "cauchy": cauchy,
-    "huber": huber,
-    "squared_error": squared_error,
-}
+def _huber(error: Tensor) -> Tensor:
+    clamped = error.clamp(-1.0, 1.0)
+    return clamped * (error - 0.5 * clamped)
 
 
 # Losses of errors (output minus target) and their derivatives, per cell.
-LOSSES_OF_ERRORS: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {
-    "absolute_error": lambda e: (e.abs(), e.sign()),
-    "cauchy": lambda e: _cauchy(e, e.square()),
-    "huber": lambda e: _huber(e, e.clamp(-1.0, 1.0)),
-    "squared_error": lambda e: (e.square(), 2.0 * e),
+LOSSES_OF_ERRORS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "absolute_error": (torch.abs, torch.sign),
+    "cauchy": (lambda e: e.square().log1p(), lambda e: 2.0 * e / (1.0 + e.square())),
+    "huber": (_huber, lambda e: e.clamp(-1.0, 1.0)),
+    "squared_error": (torch.square, lambda e: 2.0 * e),
 }
 
 
-def _cauchy(error: Tensor, square: Tensor) -> tuple[Tensor, Tensor]:
-    return square.log1p(), 2.0 * error / (1.0 + square)
+def _of_error(
+    loss: Callable[[Tensor], Tensor], link: OutputLink, output: Tensor, x: Tensor
+) -> Tensor:
+    return loss(link(output) - x)
 
 
-def _huber(error: Tensor, clamped: Tensor) -> tuple[Tensor, Tensor]:
-    return clamped * (error - 0.5 * clamped), clamped
+CELL_LOSSES: dict[str, Callable[[OutputLink, Tensor, Tensor], Tensor]] = {
+    **{name: partial(_of_error, loss) for name, (loss, _) in LOSSES_OF_ERRORS.items()},
+    "binary_cross_entropy": binary_cross_entropy,
+}
 
 
 def mean_over_rows(losses: Tensor, sample_weight: Tensor | None) -> Tensor:
@@ -268,10 +253,11 @@ class Objective(nn.Module):
         error = output - x
         if self.missing:
             error.masked_fill_(x.isnan(), 0.0)
-        loss, gradient = LOSSES_OF_ERRORS[self.loss](error)
+        loss, derivative = LOSSES_OF_ERRORS[self.loss]
+        gradient = derivative(error) / error.numel()
         if sample_weight is not None:
             gradient = gradient * sample_weight[..., None]
-        return mean_over_rows(loss, sample_weight), gradient / error.numel()
+        return mean_over_rows(loss(error), sample_weight), gradient
 
     def cells(self, link: OutputLink, output: Tensor, x: Tensor) -> Tensor:
         """Loss of each cell; of missing ones, zero."""
