@@ -82,8 +82,7 @@ def draw_posterior(code: Tensor, draws: torch.Generator) -> tuple[Tensor, Gradie
 
 def sample_posterior(code: Tensor, draws: torch.Generator) -> Tensor:
     """Latents drawn from the distributions that an encoder says."""
-    shape = (*code.shape[:-1], code.shape[-1] // 2)
-    return latents_at(code, torch.randn(shape, generator=draws, device=code.device))
+    return draw_posterior(code, draws)[0]
 
 
 def latents_at(code: Tensor, noise: Tensor) -> Tensor:

@@ -73,7 +73,7 @@ class FlatAdamW(torch.optim.Optimizer):
             for parameter in parameters:
                 parameter.data = parameter.data.clone()
                 parameter.grad = None
-            del self.gradients, self.flat_groups, self.rates
+            del self.gradients, self.flat_groups, self.frozen, self.rates
 
     def _moments(self, group: dict[str, Any], values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """First and second moments and the number of steps, kept under the first parameter."""
