@@ -12,7 +12,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 # From the roof to the ground; a file imports from lower floors only.
 FLOORS = [
     ["skae"],
-    ["skae.persistence", "skae.comparison"],
+    ["skae.persistence", "skae.comparison", "skae.plotting"],
     ["skae.estimators"],
     ["skae.estimators._base"],
     [
