@@ -44,7 +44,7 @@ FLOORS = [
         "skae._linear",
         "skae._defaults",
     ],
-    ["skae._chunks", "skae._frames"],
+    ["skae._chunks", "skae._frames", "skae._trees"],
     ["skae._sklearn", "skae.exceptions"],
 ]
 TORCH_ROOMS = ("skae._engine", "skae.networks", "skae.persistence")
