@@ -5,6 +5,7 @@ from skae.estimators._denoising import DenoisingAutoencoder
 from skae.estimators._generator import VAEGenerator
 from skae.estimators._outlier import AutoencoderOutlierDetector
 from skae.estimators._transformer import AutoencoderTransformer
+from skae.persistence import load, save
 
 __version__ = "0.1.0.dev0"
 
@@ -17,4 +18,6 @@ __all__ = [
     "compare_knn",
     "compare_outlier_detectors",
     "latent_size_curve",
+    "load",
+    "save",
 ]

@@ -22,6 +22,7 @@ FLOORS = [
     ],
     ["skae.estimators._training", "skae.estimators._drawing"],
     ["skae.estimators._doors"],
+    ["skae._engine._states"],
     [
         "skae._engine._build",
         "skae._engine._denoising",
@@ -45,7 +46,7 @@ FLOORS = [
         "skae._defaults",
     ],
     ["skae._chunks", "skae._frames", "skae._trees"],
-    ["skae._sklearn", "skae.exceptions"],
+    ["skae._documents", "skae._sklearn", "skae.exceptions"],
 ]
 TORCH_ROOMS = ("skae._engine", "skae.networks", "skae.persistence")
 

@@ -179,10 +179,14 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
             self.partial_fit(rows, epochs=n_epochs)
         finally:
             self.schedule_ = self.valid_rows_ = None
+            self.optimizer_.state.clear()  # twice the weights, and of use to no one
         self._check_outcome(rows)
 
     def train_on(self, rows: Rows) -> None:
-        """Train one epoch on `rows` at a constant rate, without validation."""
+        """Train one epoch on `rows` at a constant rate, without validation.
+
+        The optimiser goes on from the epoch before; after ``train`` it starts afresh.
+        """
         if not self.initialized_:
             self.initialize()
         self._set_rate(self.partial_rate)
