@@ -197,7 +197,7 @@ def test_loaded_is_as_saved(case, tmp_path):
     model, data = fitted(case)
     same = round_trip(model, tmp_path)
     assert type(same) is type(model)
-    assert re.sub("0x[0-9A-F]+", "", repr(same)) == re.sub("0x[0-9A-F]+", "", repr(model))
+    assert re.sub("0x[0-9A-Fa-f]+", "", repr(same)) == re.sub("0x[0-9A-Fa-f]+", "", repr(model))
     assert vars(same).keys() == vars(model).keys() - {"_rows_kept"}
     assert_same(outcomes(same, data), outcomes(model, data))
 
@@ -440,11 +440,13 @@ def test_mutated_files_never_crash(content, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_lies_under_a_true_checksum_never_crash(content, tmp_path):
+@pytest.mark.parametrize("name", ["generator", "detector", "denoiser", "tied"])
+def test_lies_under_a_true_checksum_never_crash(name, tmp_path):
+    content = (saved.FOLDER / f"{name}.skae").read_bytes()
     rng = np.random.default_rng(1)
     n_loaded = 0
     with audited() as events:
-        for _ in range(1000):
+        for _ in range(250):
             document, arrays = unsealed(content)
             lie(document, arrays, rng)
             try:
@@ -452,9 +454,9 @@ def test_lies_under_a_true_checksum_never_crash(content, tmp_path):
             except (ModelFileError, LookupError):
                 continue
             n_loaded += 1
-            assert type(model) is skae.VAEGenerator
+            assert type(model).__name__ in persistence.ESTIMATORS
     assert not events
-    assert n_loaded < 900
+    assert n_loaded < 200
 
 
 def damaged(content, rng):
