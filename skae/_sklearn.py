@@ -9,6 +9,15 @@ from sklearn.utils.stats import _weighted_percentile as weighted_percentile
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 
+
+def preceded_by(html, shown):
+    """What scikit-learn shows in a notebook, with more before it."""
+    if hasattr(shown, "_html_repr"):
+        own = shown._html_repr
+        shown._html_repr = lambda: html + own()
+    return shown
+
+
 __all__ = [
     "HasMethods",
     "Interval",
@@ -20,5 +29,6 @@ __all__ = [
     "fit_context",
     "get_namespace_and_device",
     "is_scalar_nan",
+    "preceded_by",
     "weighted_percentile",
 ]

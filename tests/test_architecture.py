@@ -24,6 +24,7 @@ FLOORS = [
     ["skae.estimators._doors"],
     [
         "skae._engine._build",
+        "skae._engine._describe",
         "skae._engine._denoising",
         "skae._engine._members",
         "skae._engine._rotation",
@@ -43,6 +44,7 @@ FLOORS = [
         "skae._targets",
         "skae._linear",
         "skae._defaults",
+        "skae._html",
     ],
     ["skae._chunks", "skae._frames"],
     ["skae._sklearn", "skae.exceptions"],

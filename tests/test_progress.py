@@ -172,35 +172,37 @@ def test_the_total_counts_what_comes_later(capsys):
     assert "stopped early" in lines[3]
 
 
-@pytest.mark.parametrize("backend", ["loky", "threading"])
-@pytest.mark.parametrize("verbose", [1, 2])
-def test_workers_write_whole_lines(backend, verbose):
-    script = f"""
+SEARCHES = """
 import numpy as np
 from joblib import parallel_config
 from sklearn.model_selection import GridSearchCV
 from skae import AutoencoderTransformer
 
 X = np.random.default_rng(0).normal(size=(60, 5))
-model = AutoencoderTransformer(max_epochs=3, random_state=0, verbose={verbose})
-with parallel_config({backend!r}):
-    search = GridSearchCV(model, {{"n_components": [1, 2]}}, cv=2, n_jobs=2, refit=False)
-    search.fit(X)
+for backend, verbose in (("loky", 1), ("threading", 1), ("threading", 2)):
+    print(backend, verbose, flush=True)
+    model = AutoencoderTransformer(max_epochs=3, random_state=0, verbose=verbose)
+    search = GridSearchCV(model, {"n_components": [1, 2]}, cv=2, n_jobs=2, refit=False)
+    with parallel_config(backend):
+        search.fit(X)
 """
-    told = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+
+
+def test_workers_write_whole_lines():
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", SEARCHES]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    by_processes, by_threads, by_epochs = (
+        part.splitlines()[1:]
+        for part in re.split(r"^(?=loky|threading)", told.stdout, flags=re.M)[1:]
     )
-    line = {
-        1: r"AutoencoderTransformer: \d+ epochs in [\d.]+ s, .*loss=\S+, val_loss=\S+",
-        2: r"epoch \d/\d: loss=\S+, val_loss=\S+, [\d.]+ s|AutoencoderTransformer: .+ early.+",
-    }
-    lines = told.stdout.splitlines()
-    assert [text for text in lines if not re.fullmatch(line[verbose], text)] == []
-    assert len(lines) == 4 if verbose == 1 else len(lines) >= 4
+    at_the_end = r"AutoencoderTransformer: \d+ epochs in [\d.]+ s, .*loss=\S+, val_loss=\S+"
+    for lines in (by_processes, by_threads):
+        assert len(lines) == 4
+        assert all(re.fullmatch(at_the_end, line) for line in lines)
+    an_epoch = r"epoch \d/\d: loss=\S+, val_loss=\S+, [\d.]+ s"
+    assert len(by_epochs) >= 4
+    assert all(re.fullmatch(f"{an_epoch}|{at_the_end}", line) for line in by_epochs)
     assert told.stderr == ""
 
 
