@@ -101,7 +101,8 @@ def loss_html(losses: LossFacts) -> str:
     if validation:
         keys.append(_key(VALIDATION, f"validation {validation[-1][1]:.4g}"))
     if best and validation:
-        keys.append(_key(BEST, f"best epoch {best[0]}: {best[1]:.4g}", is_dot=True))
+        name = "best" if best[1] <= min(loss for _, loss in validation) else "kept"
+        keys.append(_key(BEST, f"{name} epoch {best[0]}: {best[1]:.4g}", is_dot=True))
     svg = _chart(_thinned(training), _thinned(validation), best if validation else None)
     return f"{svg}<div>{''.join(keys)}</div>"
 

@@ -86,7 +86,7 @@ def test_the_network_and_its_losses(fitted):
     assert f"training {fitted.loss_curve_[-1]:.4g}" in html
     told = fitted.validation_loss_curve_
     assert (f"validation {(told or [0])[-1]:.4g}" in html) == (told is not None)
-    assert (f"best epoch {fitted.best_epoch_}" in html) == (told is not None)
+    assert (f"epoch {fitted.best_epoch_}: " in html) == (told is not None)
     assert html.count('role="img"') == 2
     assert_balanced(html)
 
@@ -234,6 +234,10 @@ def test_curves_go_where_losses_go():
     x, y = re.search(r'cx="([\d.]+)" cy="([\d.]+)" r="4" fill="#d9480f" st', html).groups()
     assert (float(x), float(y)) == validation[2]
     assert "best epoch 2: 1" in html
+
+
+def test_an_epoch_that_is_kept_need_not_be_the_best():
+    assert "kept epoch 1: 2" in loss_html(LossFacts([2.0], [1.0, 2.0], best_epoch=1))
 
 
 def test_only_many_times_larger_losses_need_logarithms():
