@@ -95,15 +95,14 @@ def loss_html(losses: LossFacts) -> str:
     validation = [(i, loss) for i, loss in enumerate(losses.validation or ()) if isfinite(loss)]
     if not training:
         return ""
-    told = validation or training
-    best = next((point for point in told if point[0] == losses.best_epoch), None)
+    best = next((point for point in validation if point[0] == losses.best_epoch), None)
     keys = [_key(TRAINING, f"training {training[-1][1]:.4g}")]
     if validation:
         keys.append(_key(VALIDATION, f"validation {validation[-1][1]:.4g}"))
-    if best and validation:
+    if best:
         name = "best" if best[1] <= min(loss for _, loss in validation) else "kept"
         keys.append(_key(BEST, f"{name} epoch {best[0]}: {best[1]:.4g}", is_dot=True))
-    svg = _chart(_thinned(training), _thinned(validation), best if validation else None)
+    svg = _chart(_thinned(training), _thinned(validation), best)
     return f"{svg}<div>{''.join(keys)}</div>"
 
 
