@@ -9,6 +9,7 @@ from sklearn.utils.stats import _weighted_percentile as weighted_percentile
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 
+
 __all__ = [
     "HasMethods",
     "Interval",
@@ -20,6 +21,7 @@ __all__ = [
     "fit_context",
     "get_namespace_and_device",
     "is_scalar_nan",
+    "preceded_by",
     "tree_node_dtype",
     "tree_values",
     "weighted_percentile",
@@ -40,3 +42,11 @@ def tree_values(nodes, level_sets, X, known_levels, place_of_column):
 
     tree = TreePredictor(nodes, level_sets, level_sets)
     return tree.predict(X, known_levels, place_of_column, _openmp_effective_n_threads())
+
+
+def preceded_by(html, shown):
+    """What scikit-learn shows in a notebook, with more before it."""
+    if hasattr(shown, "_html_repr"):
+        own = shown._html_repr
+        shown._html_repr = lambda: html + own()
+    return shown

@@ -222,6 +222,8 @@ def load(path, *, registry=None, device="auto"):
     ModelFileError
         If the file is damaged, truncated, of a newer format, or holds anything
         unexpected. It is also a ``ValueError``.
+    TypeError
+        If `registry` holds a class in the place of an object.
     LookupError
         If it needs a network or function that `registry` does not name.
     OSError
@@ -252,6 +254,9 @@ def load(path, *, registry=None, device="auto"):
     (150, 2)
     """
     registry = {} if registry is None else dict(registry)
+    for name, value in registry.items():
+        if isinstance(value, type):
+            raise TypeError(f"registry: {name!r} is a class; it must be an object, {name}(...).")
     place = resolve_device(device)
     with open(path, "rb") as file:
         content = file.read()

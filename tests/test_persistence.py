@@ -181,8 +181,8 @@ def assert_same(one, other):
     assert one.keys() == other.keys()
     for name, value in one.items():
         assert type(value) is type(other[name])
-        if hasattr(value, "iloc"):
-            pd.testing.assert_frame_equal(value, other[name])
+        if hasattr(value, "iloc") or value.dtype == object:  # NaN among objects
+            pd.testing.assert_frame_equal(*map(pd.DataFrame, (value, other[name])))
         else:
             np.testing.assert_array_equal(value, other[name], err_msg=name)
 
@@ -281,7 +281,7 @@ def test_device_is_what_load_is_told(tmp_path):
     model = transformer(device="cpu").fit(X)
     assert round_trip(model, tmp_path).device == "auto"
     assert round_trip(model, tmp_path, device="cpu").net_.device.type == "cpu"
-    with pytest.raises(RuntimeError, match="device"):
+    with pytest.raises(ValueError, match="device='nowhere'"):
         round_trip(model, tmp_path, device="nowhere")
 
 
@@ -345,7 +345,7 @@ def test_networks_of_ones_own_need_the_registry(tmp_path):
         skae.load(tmp_path / "model.skae")
     with pytest.raises(ModelFileError, match=r"Missing key|size mismatch"):
         skae.load(tmp_path / "model.skae", registry={"Shallow": MLPNetwork((3,))})
-    with pytest.raises(ValueError, match="is a class"):
+    with pytest.raises(TypeError, match="is a class"):
         skae.load(tmp_path / "model.skae", registry={"Shallow": Shallow})
 
 
@@ -594,7 +594,7 @@ def test_no_rows_are_in_the_file(make, tmp_path):
     for name, array in arrays.items():
         if array.dtype.kind != "f" or not np.isin(array, cells).any():
             continue
-        if ".values" in name:  # of a generator's column, in their order and not the rows'
+        if ".columns_." in name:  # of a generator's column, in their order and not the rows'
             assert (np.diff(array) > 0).all()
         else:  # extremes
             assert np.isin(array, cells).sum() <= rows.shape[1]

@@ -10,8 +10,17 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skae._chunks import as_dense
 from skae._engine._batches import SourceRows
+from skae._engine._describe import describe
 from skae._engine._runtime import resolve_device, resolve_precision
-from skae._sklearn import HasMethods, Interval, RealNotInt, StrOptions, fit_context
+from skae._html import PAGE_OF_CLASS, LossFacts, fitted_html
+from skae._sklearn import (
+    HasMethods,
+    Interval,
+    RealNotInt,
+    StrOptions,
+    fit_context,
+    preceded_by,
+)
 from skae.estimators._doors import (
     as_numpy,
     checked,
@@ -289,6 +298,19 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
             raise
         self.net_.move_to(device, resolve_precision(self.precision, device))
         return self
+
+    # In notebooks: scikit-learn's diagram leads to our manual and shows the network, too.
+
+    _doc_link_module = "skae"
+    _doc_link_template = PAGE_OF_CLASS
+
+    def _get_params_html(self, *args, **kwargs):
+        shown = super()._get_params_html(*args, **kwargs)
+        if not hasattr(self, "net_"):
+            return shown
+        losses = LossFacts(self.loss_curve_, self.validation_loss_curve_, self.best_epoch_)
+        html = fitted_html(describe(self.net_, self.n_features_in_), losses)
+        return preceded_by(html, shown)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from skae._chunks import SideBySide, check_finite, is_memory_map
+from skae._engine._progress import showing
 from skae._engine._runtime import one_thread_per_worker
 from skae._sklearn import check_sample_weight, convert_to_numpy, get_namespace_and_device
 
@@ -14,7 +15,7 @@ def fitting(estimator):
     """What every fit is wrapped in: its attributes are put back if the block raises."""
     before = vars(estimator).copy()
     try:
-        with one_thread_per_worker():
+        with one_thread_per_worker(), showing(type(estimator).__name__, int(estimator.verbose)):
             yield
     except BaseException:
         vars(estimator).clear()

@@ -19,6 +19,7 @@ from skae._defaults import MIN_WIDE_COLUMNS, Generation
 from skae._engine._build import build_variational, make_output, pca_of_rows
 from skae._engine._losses import EvidenceBound
 from skae._engine._noise import Corruption
+from skae._engine._progress import shown
 from skae._engine._variational import MixturePrior, VariationalNet
 from skae._frames import Columns, PlainColumns, is_mixed
 from skae._linear import ProbabilisticPCA
@@ -243,6 +244,7 @@ class GeneratingMixin(DrawingMixin):
 
     def _learn_around(self, X, sample_weight):
         rng = np.random.RandomState(self._draw_seed)
+        shown().doing("fitting the prior")
         self._learn_prior(X, sample_weight, rng)
         n_kept = min(MAX_ROWS_KEPT, max(100, MAX_CELLS_KEPT // X.shape[1]))
         kept = _some_rows(X.shape[0], n_kept, None, rng)
@@ -257,6 +259,7 @@ class GeneratingMixin(DrawingMixin):
                 and self.n_features_in_ < MIN_WIDE_COLUMNS
             )
         if wanted:
+            shown().doing("refining")
             self.refiner_ = self._learn_ratio(X, sample_weight, rng)
 
     def _learn_ratio(self, X, sample_weight, rng):

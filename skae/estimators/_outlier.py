@@ -110,7 +110,7 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
     random_state : int, RandomState instance or None, default=None
         Seeds weights, draws and held-out rows; an int gives the same bits again.
     verbose : int, default=0
-        1 shows a progress bar per fit, 2 prints a line an epoch.
+        As in :class:`AutoencoderTransformer`.
 
     Attributes
     ----------

@@ -121,14 +121,17 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         wide networks on GPUs and processors with AMX or AVX512-BF16; on others float32 is
         used instead, with a warning.
     callbacks : list of skorch.callbacks.Callback, default=None
-        Told of training as skorch does; per-batch hooks make it slower. The learning rate
-        follows a schedule of ours, whatever a scheduler among them says. They are used as
-        they are, not copied.
+        Told of training as skorch does; per-batch hooks make it slower, and without any the
+        history counts an epoch as one batch. The learning rate follows a schedule of ours,
+        whatever a scheduler (``LRScheduler``) among them says. They are used as they are,
+        not copied.
     random_state : int, RandomState instance or None, default=None
         Seeds the split, the weights, the batches and the noise; an int gives the same
         bits again.
     verbose : int, default=0
-        1 shows a progress bar, 2 prints a line an epoch.
+        1 shows a progress bar with losses and time left for all stages of a fit together
+        (among workers, say of a grid search, a line when it has ended), 2 prints a line an
+        epoch, 0 nothing.
 
     Attributes
     ----------
