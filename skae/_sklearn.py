@@ -9,7 +9,6 @@ from sklearn.utils.stats import _weighted_percentile as weighted_percentile
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 
-
 __all__ = [
     "HasMethods",
     "Interval",
