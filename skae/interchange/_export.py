@@ -1,0 +1,155 @@
+"""From a fitted estimator and the name of a method to an ONNX model."""
+
+import sys
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from skae.estimators._base import BaseAutoencoder
+from skae.estimators._denoising import DenoisingAutoencoder
+from skae.estimators._generator import VAEGenerator
+from skae.estimators._outlier import AutoencoderOutlierDetector
+from skae.estimators._transformer import AutoencoderTransformer
+from skae.interchange._drawing import DenoiserDrawing, DetectorDrawing, TransformerDrawing
+from skae.interchange._generator import GeneratorDrawing
+from skae.interchange._graph import IR_VERSION, OPSET, Graph
+
+DRAWINGS = {
+    AutoencoderOutlierDetector: DetectorDrawing,
+    AutoencoderTransformer: TransformerDrawing,
+    DenoisingAutoencoder: DenoiserDrawing,
+    VAEGenerator: GeneratorDrawing,
+}
+READ_LATENTS = {"decode", "inverse_transform"}
+ONE_PER_ROW = {"decision_function", "predict", "reconstruction_error", "score_samples"}
+VERBS = READ_LATENTS | ONE_PER_ROW | {"encode", "reconstruct", "transform"}
+
+
+def to_onnx(estimator, method="transform", *, dtype=np.float32):
+    """Write a method of a fitted estimator as an ONNX model.
+
+    The model holds all that the method does: scaling, clipping, the filling of missing cells
+    (NaN), the network, scores and the threshold. It is run without skae, scikit-learn or
+    PyTorch, on any number of rows.
+
+    Parameters
+    ----------
+    estimator : AutoencoderTransformer, DenoisingAutoencoder, VAEGenerator or \
+AutoencoderOutlierDetector
+        The fitted estimator.
+    method : str, default="transform"
+        What the model is to do. All estimators have ``"encode"``, ``"decode"``,
+        ``"reconstruct"``; those with a method of this name ``"transform"``,
+        ``"inverse_transform"``, ``"reconstruction_error"``, ``"score_samples"``,
+        ``"decision_function"`` and ``"predict"``.
+    dtype : {np.float32, np.float64}, default=np.float32
+        Type of the rows that the model reads, and of what it says. The network computes in
+        float32, as that of the estimator does; with float64, rows are scaled before they are
+        rounded, which matters where values are large and differ little.
+
+    Returns
+    -------
+    model : onnx.ModelProto
+        One input, ``"X"`` of shape (n_samples, n_features) or, for ``"decode"`` and
+        ``"inverse_transform"``, (n_samples, n_latents). One output with the name of the method.
+
+    Raises
+    ------
+    ImportError
+        If the package onnx is missing.
+    ValueError
+        If the estimator has no such method, or it can not be written: the error says which
+        can.
+    sklearn.exceptions.NotFittedError
+        If the estimator is not fitted.
+
+    Notes
+    -----
+    Answers differ from the estimator's by the rounding of float32, so a row that lies on
+    the threshold may be told otherwise. With ``precision="bfloat16"`` the estimator itself rounds
+    more.
+
+    Layers of a `network` that skae does not know are written by ``torch.onnx.export``.
+
+    skl2onnx converts pipelines that hold skae's estimators as they are: transformers as
+    ``transform`` does it, and detectors to labels and ``decision_function``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_digits
+    >>> from skae import AutoencoderTransformer, to_onnx
+    >>> X = load_digits().data.astype(np.float32)
+    >>> model = AutoencoderTransformer(8, max_epochs=2, random_state=0).fit(X)
+    >>> onnx_model = to_onnx(model)
+    >>> import onnxruntime
+    >>> session = onnxruntime.InferenceSession(onnx_model.SerializeToString())
+    >>> (Z,) = session.run(None, {"X": X})
+    >>> bool(np.allclose(Z, model.transform(X), atol=1e-4))
+    True
+    """
+    onnx = imported("onnx")
+    drawing = drawing_of(estimator)
+    dtype = np.dtype(dtype)
+    if dtype not in (np.float32, np.float64):
+        raise ValueError(f"dtype={dtype.name!r} must be np.float32 or np.float64.")
+    graph = Graph()
+    X = graph.value(dtype)
+    X.name = "X"
+    told = draw(drawing, method, X)
+    reads_latents = method in READ_LATENTS
+    width = estimator._n_latents() if reads_latents else estimator.n_features_in_
+    out = told.op("Identity")
+    graph.nodes[-1].output[0] = out.name = method
+    shape = ["n_samples"] if method in ONE_PER_ROW else ["n_samples", None]
+    model = onnx.helper.make_model(
+        graph.proto([(X, ["n_samples", width])], [(out, shape)], type(estimator).__name__),
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="skae",
+        producer_version=skae_version(),
+    )
+    metadata = {"skae_version": skae_version(), "estimator": type(estimator).__name__}
+    onnx.helper.set_model_props(model, {**metadata, "method": method})
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def drawing_of(estimator):
+    """The drawing of a fitted estimator."""
+    if not isinstance(estimator, BaseAutoencoder):
+        raise TypeError(f"estimator={estimator!r} must be one of skae's; for others see skl2onnx.")
+    check_is_fitted(estimator)
+    return next(DRAWINGS[kind] for kind in type(estimator).__mro__ if kind in DRAWINGS)(estimator)
+
+
+def draw(drawing, method, X):
+    """What a method says of a value; an error that tells which can be written if it can not."""
+    name = type(drawing.estimator).__name__
+    methods = [verb for verb in dir(drawing) if verb in VERBS]
+    if method not in methods:
+        raise ValueError(
+            f"method={method!r} of {name} can not be written as ONNX; these can: {methods}."
+        )
+    try:
+        return getattr(drawing, method)(X)
+    except ValueError as error:
+        others = [verb for verb in methods if verb != method]
+        raise ValueError(
+            f"method={method!r} of this {name} can not be written as ONNX: {error}. "
+            f"Other methods are {others}."
+        ) from error
+
+
+def imported(package):
+    """An optional package."""
+    try:
+        return __import__(package)
+    except ImportError as error:
+        raise ImportError(
+            f'{package} is needed to write ONNX models: pip install "skae[onnx]"'
+        ) from error
+
+
+def skae_version():
+    return sys.modules["skae"].__version__  # its root imports this file

@@ -1,0 +1,5 @@
+from skae.interchange._drawing import Drawing
+
+
+class GeneratorDrawing(Drawing):
+    pass
