@@ -94,16 +94,13 @@ AutoencoderOutlierDetector
     if dtype not in (np.float32, np.float64):
         raise ValueError(f"dtype={dtype.name!r} must be np.float32 or np.float64.")
     graph = Graph()
-    X = graph.value(dtype)
-    X.name = "X"
-    told = draw(drawing, method, X)
+    X = graph.value(dtype, "X")
+    told = draw(drawing, method, X).named(method)
     reads_latents = method in READ_LATENTS
     width = estimator._n_latents() if reads_latents else estimator.n_features_in_
-    out = told.op("Identity")
-    graph.nodes[-1].output[0] = out.name = method
     shape = ["n_samples"] if method in ONE_PER_ROW else ["n_samples", None]
     model = onnx.helper.make_model(
-        graph.proto([(X, ["n_samples", width])], [(out, shape)], type(estimator).__name__),
+        graph.proto([(X, ["n_samples", width])], [(told, shape)], type(estimator).__name__),
         opset_imports=[onnx.helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="skae",

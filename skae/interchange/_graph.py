@@ -32,9 +32,9 @@ class Graph:
         """A name that is not taken."""
         return f"{self.root.prefix}{kind.lower()}_{next(self.numbers)}"
 
-    def value(self, dtype, kind="input"):
+    def value(self, dtype, name=None):
         """A value that comes from elsewhere."""
-        return Value(self, self.name(kind), np.dtype(dtype))
+        return Value(self, name or self.name("input"), np.dtype(dtype))
 
     def constant(self, array, dtype):
         """A value that is part of the model; the same one for the same numbers."""
@@ -157,6 +157,12 @@ class Value:
     def is_nan(self):
         """Where cells are missing."""
         return self.op("IsNaN", dtype=bool)
+
+    def named(self, name):
+        """The same value under a name that it has to have."""
+        told = self.op("Identity")
+        told.graph.nodes[-1].output[0] = told.name = name
+        return told
 
     def cast(self, dtype):
         """The same numbers as another type."""

@@ -38,6 +38,7 @@ class Writer:
 
     def __call__(self, module, x, width):
         """What a network of `width` inputs says of `x`."""
+        self.width = width
         return self.known(module, x) if is_known(module) else traced(module, x, width)
 
     def known(self, module, x):
@@ -77,7 +78,8 @@ class Writer:
         return concat([mean, log_variance.between(-MAX_LOG_VARIANCE, MAX_LOG_VARIANCE)])
 
     def one_by_one(self, module, x):
-        told = [self(member, x.take(i, axis=0), None) for i, member in enumerate(module.members)]
+        members = enumerate(module.members)
+        told = [self(member, x.take(i, axis=0), self.width) for i, member in members]
         return concat([part.expand_dims(0) for part in told], axis=0)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from skae.interchange._export import draw, drawing_of
-from skae.interchange._graph import OPSET, Graph
+from skae.interchange._graph import OPSET, Graph, concat
 
 
 def onnx_parser(self):
@@ -74,10 +74,18 @@ def onnx_converter(self):
                 f"{type(self).__name__}."
             )
         graph = Graph(scope.get_unique_operator_name("skae") + "_")
+        dtype = np.float64 if _reads_doubles(operator) else np.float32
+        # Types of inputs may be any numbers': all are cast, to what they are already mostly.
+        parts = [graph.value(object, part.onnx_name) for part in operator.inputs]
+        X = concat([part.cast(dtype) for part in parts])
         drawing = drawing_of(self)
-        parts = [graph.value(np.float32) for _ in operator.inputs]
-        for part, told in zip(parts, operator.inputs, strict=True):
-            part.name = told.onnx_name
+        verbs = ["predict", "decision_function"] if hasattr(self, "predict") else ["transform"]
+        for verb, output in zip(verbs, operator.outputs, strict=True):
+            draw(drawing, verb, X).named(output.onnx_name)
+        container.nodes.extend(graph.nodes)
+        container.initializers.extend(graph.constants.values())
+        container.node_domain_version_pair_sets.add(("", OPSET))
+
     return converter
 
 
