@@ -26,14 +26,14 @@ class Drawing:
         return self._unscaled(self._decoded(Z.cast(np.float32)), Z.dtype)
 
     def reconstruct(self, X):
-        return self._unscaled(self._decoded(self._latents(self._inputs(X))), X.dtype)
+        return self._reconstructed(X, X.dtype)
 
     def reconstruction_error(self, X):
-        told = self._unscaled(self._decoded(self._latents(self._inputs(X))), np.float64)
-        X = self._marked(X)
-        errors, missing = (told - X.cast(np.float64)).square(), X.is_nan()
-        n_observed = (~missing).cast(np.float64).sum(axis=1).op("Max", 1.0)
-        return (where(missing, 0.0, errors).sum(axis=1) / n_observed).cast(X.dtype)
+        told = self._reconstructed(X, np.float64)
+        difference = told - self._marked(X).cast(np.float64)
+        missing = difference.is_nan()
+        n_both = (~missing).cast(np.float64).sum(axis=1).op("Max", 1.0)
+        return (where(missing, 0.0, difference.square()).sum(axis=1) / n_both).cast(X.dtype)
 
     # In parts. Scaled rows and latents are float32, as the network is.
 
@@ -51,6 +51,9 @@ class Drawing:
         scaler = self.scaler
         rows = scaled.cast(dtype) * scaler.scale_ + scaler.center_
         return rows if scaler.low_ is None else rows.between(scaler.low_, scaler.high_)
+
+    def _reconstructed(self, X, dtype):
+        return self._unscaled(self._decoded(self._latents(self._inputs(X))), dtype)
 
     def _inputs(self, X):
         """What the encoder reads."""
