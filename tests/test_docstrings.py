@@ -25,6 +25,7 @@ FUNCTIONS = [
     skae.comparison.compare_knn,
     skae.comparison.compare_outlier_detectors,
     skae.comparison.latent_size_curve,
+    skae.to_onnx,
 ]
 ESTIMATORS = [
     AutoencoderTransformer(0.9, hidden_layer_sizes=4, max_epochs=2, random_state=0),

@@ -6,7 +6,7 @@ A drawing has a method for each method of its estimator that can be written down
 import numpy as np
 
 from skae.interchange._graph import concat, where
-from skae.interchange._layers import Writer, is_known, numbers
+from skae.interchange._layers import Writer, numbers, unknown_layer
 from skae.interchange._solving import conditional_means
 
 
@@ -132,10 +132,11 @@ class DenoiserDrawing(Drawing):
 
     def _hidden(self, X):
         for network in (self.module.encoder, self.module.decoder):
-            if not is_known(network):
+            layer = unknown_layer(network)
+            if layer is not None:
                 raise ValueError(
-                    f"output='deep' needs layers that skae knows; {type(network).__name__} holds "
-                    "others. Set output='denoised' or 'latent'"
+                    f"output='deep' needs layers that skae knows, and not {type(layer).__name__}. "
+                    "Set output='denoised' or 'latent'"
                 )
         self.write.seen = seen = []
         z = self._latents(self._inputs(X))

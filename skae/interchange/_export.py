@@ -5,7 +5,6 @@ import sys
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from skae.estimators._base import BaseAutoencoder
 from skae.estimators._denoising import DenoisingAutoencoder
 from skae.estimators._generator import VAEGenerator
 from skae.estimators._outlier import AutoencoderOutlierDetector
@@ -13,6 +12,7 @@ from skae.estimators._transformer import AutoencoderTransformer
 from skae.interchange._drawing import DenoiserDrawing, DetectorDrawing, TransformerDrawing
 from skae.interchange._generator import GeneratorDrawing
 from skae.interchange._graph import IR_VERSION, OPSET, Graph
+from skae.interchange._trees import ML_DOMAIN, ML_OPSET
 
 DRAWINGS = {
     AutoencoderOutlierDetector: DetectorDrawing,
@@ -89,19 +89,21 @@ AutoencoderOutlierDetector
     True
     """
     onnx = imported("onnx")
-    drawing = drawing_of(estimator)
     dtype = np.dtype(dtype)
     if dtype not in (np.float32, np.float64):
         raise ValueError(f"dtype={dtype.name!r} must be np.float32 or np.float64.")
     graph = Graph()
     X = graph.value(dtype, "X")
-    told = draw(drawing, method, X).named(method)
+    told = draw(estimator, method, X).named(method)
     reads_latents = method in READ_LATENTS
     width = estimator._n_latents() if reads_latents else estimator.n_features_in_
+    versions = {"": OPSET, ML_DOMAIN: ML_OPSET}
+    if not any(node.domain == ML_DOMAIN for node in graph.nodes):
+        del versions[ML_DOMAIN]
     shape = ["n_samples"] if method in ONE_PER_ROW else ["n_samples", None]
     model = onnx.helper.make_model(
         graph.proto([(X, ["n_samples", width])], [(told, shape)], type(estimator).__name__),
-        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        opset_imports=[onnx.helper.make_opsetid(*pair) for pair in versions.items()],
         ir_version=IR_VERSION,
         producer_name="skae",
         producer_version=skae_version(),
@@ -112,30 +114,28 @@ AutoencoderOutlierDetector
     return model
 
 
-def drawing_of(estimator):
-    """The drawing of a fitted estimator."""
-    if not isinstance(estimator, BaseAutoencoder):
-        raise TypeError(f"estimator={estimator!r} must be one of skae's; for others see skl2onnx.")
-    check_is_fitted(estimator)
-    return next(DRAWINGS[kind] for kind in type(estimator).__mro__ if kind in DRAWINGS)(estimator)
-
-
-def draw(drawing, method, X):
-    """What a method says of a value; an error that tells which can be written if it can not."""
-    name = type(drawing.estimator).__name__
-    methods = [verb for verb in dir(drawing) if verb in VERBS]
-    if method not in methods:
-        raise ValueError(
-            f"method={method!r} of {name} can not be written as ONNX; these can: {methods}."
+def draw(estimator, method, X):
+    """What a method says of a value; an error that tells what can be written if it can not."""
+    kind = next((DRAWINGS[cls] for cls in type(estimator).__mro__ if cls in DRAWINGS), None)
+    if kind is None:
+        raise TypeError(
+            f"estimator is a {type(estimator).__name__}; it must be one of skae's estimators. "
+            "Others, and pipelines, are for skl2onnx.to_onnx."
         )
+    check_is_fitted(estimator)
+    methods = [verb for verb in sorted(VERBS) if hasattr(kind, verb)]
+    told = f"method={method!r} of this {type(estimator).__name__} can not be written as ONNX"
+    if method not in methods:
+        raise ValueError(f"{told}; these can: {methods}.")
+    try:
+        drawing = kind(estimator)
+    except ValueError as error:
+        raise ValueError(f"{told}, and no other either: {error}.") from error
     try:
         return getattr(drawing, method)(X)
     except ValueError as error:
-        others = [verb for verb in methods if verb != method]
-        raise ValueError(
-            f"method={method!r} of this {name} can not be written as ONNX: {error}. "
-            f"Other methods are {others}."
-        ) from error
+        methods.remove(method)
+        raise ValueError(f"{told}: {error}. Others are {methods}.") from error
 
 
 def imported(package):

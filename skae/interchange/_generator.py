@@ -10,6 +10,7 @@ from skae.interchange._drawing import Drawing
 from skae.interchange._graph import Graph, concat, where
 from skae.interchange._layers import numbers
 from skae.interchange._ranking import RanksDrawing, log_ndtr
+from skae.interchange._trees import log_ratio
 
 
 class GeneratorDrawing(Drawing):
@@ -17,22 +18,9 @@ class GeneratorDrawing(Drawing):
 
     def __init__(self, estimator):
         super().__init__(estimator)
-        columns = estimator._columns
-        self.kinds = np.array([np.dtype(columns.dtype).kind] * estimator.n_features_in_)
-        if columns.is_frame:
-            self._check_columns(columns.columns)
-            self.kinds = np.array(["i" if c.is_whole else c.dtype.kind for c in columns.columns])
+        self.kinds = np.array(kinds_of(estimator))
         if estimator.likelihood == "auto":
             self.ranks = RanksDrawing(self.scaler)
-
-    def _check_columns(self, columns):
-        for column in columns:
-            if column.levels is not None or column.origin is not None:
-                held = "dates" if column.levels is None else "levels"
-                raise ValueError(
-                    f"A VAEGenerator can be written as ONNX if all columns are numbers; column "
-                    f"{column.name!r} holds {held}. Encode it before fit."
-                )
 
     def transform(self, X):
         return self.encode(X)
@@ -47,9 +35,10 @@ class GeneratorDrawing(Drawing):
         return self._restored(self._reconstructed(X, X.dtype))
 
     def score_samples(self, X):
-        shares = self.estimator._targets.shares_ if self.estimator.conditional else np.ones(1)
-        joint = self._joint(self._scaled(X), self.estimator.n_importance_samples, shares)
-        return joint.logsumexp(axis=1).cast(X.dtype)
+        told = self._joint(self._scaled(X), self.estimator.n_importance_samples).logsumexp(axis=1)
+        if self.estimator.refiner_ is not None:
+            told = told + log_ratio(self.estimator.refiner_, X.cast(np.float64))
+        return told.cast(X.dtype)
 
     # Rows.
 
@@ -81,8 +70,7 @@ class GeneratorDrawing(Drawing):
         if not self.estimator.conditional:
             return super()._reconstructed(X, dtype)
         rows = self._scaled(X)
-        shares = self.estimator._targets.shares_
-        likely = self._joint(rows, DRAWS_FOR_TARGETS, shares).argmax(axis=1)
+        likely = self._joint(rows, DRAWS_FOR_TARGETS).argmax(axis=1)
         z = self._latents(rows.slice(0, self._n_inputs()))
         return self._unscaled(self._linked(self._decoded_for(z, likely)), dtype)
 
@@ -113,16 +101,15 @@ class GeneratorDrawing(Drawing):
 
     # How likely rows are.
 
-    def _joint(self, rows, n_draws, shares):
+    def _joint(self, rows, n_draws):
         """Log-densities of rows and each target together, of shape (n_rows, n_groups).
 
         Row by row: all draws for all rows at once would fill the memory.
         """
         estimator = self.estimator
-        if estimator.refiner_ is not None:
-            raise ValueError(
-                "the trees of refiner_ are no part of the network. Fit with refine=False"
-            )
+        shares = estimator._targets.shares_ if estimator.conditional else np.ones(1)
+        if estimator.conditional and estimator.refiner_ is not None:
+            raise ValueError("refiner_ looks at the targets, too. Fit with refine=False")
         graph = rows.graph
         noise = estimator.net_._noise(n_draws)[:, 0].cpu().numpy().astype(np.float32)
         prior = estimator._latent_prior()
@@ -196,3 +183,18 @@ def interval_log_likelihood(mean, deviation, low, high):
     at_point = centre.square() * -0.5 - (LOG_ROOT_TWO_PI + np.log(deviation))
     at_point = at_point + where(width > 0.0, width, 1.0).log()
     return where(width < NARROW * deviation, at_point, told)
+
+
+def kinds_of(generator):
+    """NumPy's letter for the kind of number that each column of a generator holds."""
+    columns = generator._columns
+    if not columns.is_frame:
+        return [np.dtype(columns.dtype).kind] * generator.n_features_in_
+    for column in columns.columns:
+        if column.levels is not None or column.origin is not None:
+            held = "dates" if column.levels is None else "levels"
+            raise ValueError(
+                f"column {column.name!r} holds {held}, and an ONNX model reads one table of "
+                "numbers. Encode it before fit"
+            )
+    return ["i" if c.is_whole else getattr(c.dtype, "kind", "f") for c in columns.columns]

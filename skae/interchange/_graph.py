@@ -63,10 +63,7 @@ class Graph:
         from onnx import helper
 
         infos = [
-            [
-                helper.make_tensor_value_info(v.name, onnx_type(v.dtype), shape)
-                for v, shape in pairs
-            ]
+            [helper.make_tensor_value_info(v.name, onnx_type(v.dtype), shape) for v, shape in pairs]
             for pairs in (inputs, outputs)
         ]
         own = self.constants.values() if self.root is self else ()

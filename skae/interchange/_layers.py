@@ -39,10 +39,10 @@ class Writer:
     def __call__(self, module, x, width):
         """What a network of `width` inputs says of `x`."""
         self.width = width
-        return self.known(module, x) if is_known(module) else traced(module, x, width)
+        return self.known(module, x) if unknown_layer(module) is None else traced(module, x, width)
 
     def known(self, module, x):
-        """The same for a network that ``is_known``."""
+        """The same for a network without an ``unknown_layer``."""
         told = WRITERS[_kind(module)](self, module, x)
         if self.seen is not None and isinstance(module, tuple(ACTIVATIONS.values())):
             self.seen.append(told)
@@ -73,8 +73,9 @@ class Writer:
 
     def variational(self, module, x):
         code = self.known(module.network, x)
-        mean, log_variance = code.graph.op("Split", code, dtype=code.dtype, n_outputs=2, axis=-1,
-                                           num_outputs=2)
+        mean, log_variance = code.graph.op(
+            "Split", code, dtype=code.dtype, n_outputs=2, axis=-1, num_outputs=2
+        )
         return concat([mean, log_variance.between(-MAX_LOG_VARIANCE, MAX_LOG_VARIANCE)])
 
     def one_by_one(self, module, x):
@@ -97,8 +98,10 @@ def convolution(kind):
     def write(writer, layer, x):
         pads = [*layer.padding, *layer.padding]
         attributes = {
-            "strides": list(layer.stride), "pads": pads,
-            "dilations": list(layer.dilation), "group": layer.groups,
+            "strides": list(layer.stride),
+            "pads": pads,
+            "dilations": list(layer.dilation),
+            "group": layer.groups,
         }
         if kind == "ConvTranspose":
             attributes["output_padding"] = list(layer.output_padding)
@@ -181,16 +184,23 @@ CONDITIONS = {
 }
 
 
-def is_known(module):
-    """Whether there are writers for all layers of a network."""
+def unknown_layer(module):
+    """The first layer of a network that there is no writer for, or None."""
     kind = _kind(module)
-    if kind is None or has_hooks(module) or not CONDITIONS.get(kind, bool)(module):
-        return False
-    return kind not in CONTAINERS or all(map(is_known, module.children()))
+    if kind is None or has_hooks(module) or not CONDITIONS.get(kind, _always)(module):
+        return module
+    inner = map(unknown_layer, module.children() if kind in CONTAINERS else ())
+    return next((layer for layer in inner if layer is not None), None)
+
+
+def _always(module):
+    return True
 
 
 def _kind(module):
     """The class whose writer writes a module: its own, or one that it computes as."""
+    if "forward" in vars(module):
+        return None
     for kind in type(module).__mro__:
         if kind in WRITERS and type(module).forward is kind.forward:
             return kind
@@ -205,7 +215,7 @@ def traced(module, x, width):
         part = load_from_string(_exported(copy.deepcopy(module).cpu().eval(), width))
     except Exception as error:
         raise ValueError(
-            f"torch.onnx.export can not draw {type(module).__name__}: {error}"
+            f"torch.onnx.export can not write {type(unknown_layer(module)).__name__}: {error}"
         ) from error
     part = compose.add_prefix(part, x.graph.name("traced") + "_").graph
     graph = x.graph
@@ -218,12 +228,19 @@ def traced(module, x, width):
 def _exported(module, width):
     file = io.BytesIO()
     # The exporter that traces needs no other package; older versions of torch know no other.
-    legacy = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
+    legacy = (
+        {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
+    )
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
-            module, (torch.zeros(2, width),), file, opset_version=OPSET,
-            input_names=["x"], output_names=["y"],
-            dynamic_axes={"x": {0: "n"}, "y": {0: "n"}}, **legacy,
+            module,
+            (torch.zeros(2, width),),
+            file,
+            opset_version=OPSET,
+            input_names=["x"],
+            output_names=["y"],
+            dynamic_axes={"x": {0: "n"}, "y": {0: "n"}},
+            **legacy,
         )
     return file.getvalue()

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from skae.interchange._export import draw, drawing_of
+from skae.interchange._export import draw
 from skae.interchange._graph import OPSET, Graph, concat
 
 
@@ -78,10 +78,9 @@ def onnx_converter(self):
         # Types of inputs may be any numbers': all are cast, to what they are already mostly.
         parts = [graph.value(object, part.onnx_name) for part in operator.inputs]
         X = concat([part.cast(dtype) for part in parts])
-        drawing = drawing_of(self)
         verbs = ["predict", "decision_function"] if hasattr(self, "predict") else ["transform"]
         for verb, output in zip(verbs, operator.outputs, strict=True):
-            draw(drawing, verb, X).named(output.onnx_name)
+            draw(self, verb, X).named(output.onnx_name)
         container.nodes.extend(graph.nodes)
         container.initializers.extend(graph.constants.values())
         container.node_domain_version_pair_sets.add(("", OPSET))

@@ -47,8 +47,9 @@ class Tables:
     def at(self, places):
         """Entries of each column's array at places of shape (n, n_columns)."""
         index = places + self.starts
-        return index.graph.op("Gather", index.graph.constant(self.flat, None), index,
-                              dtype=self.flat.dtype)
+        return index.graph.op(
+            "Gather", index.graph.constant(self.flat, None), index, dtype=self.flat.dtype
+        )
 
     def search(self, x, right=False):
         """Number of entries below `x` (with `right`, up to it) in each column's sorted array."""
@@ -59,6 +60,11 @@ class Tables:
             goes_on = (x >= entries if right else x > entries) & (ahead <= self.counts)
             places = where(goes_on, ahead, places)
         return places
+
+
+def tables_of(columns):
+    """A table of each of the arrays that columns have; `columns` holds them column by column."""
+    return [Tables(list(arrays)) for arrays in zip(*columns, strict=True)]
 
 
 class RanksDrawing:
@@ -98,16 +104,14 @@ class RanksDrawing:
     def _intervals(self, X):
         """What ``RankedColumn.intervals`` says, of all columns."""
         x = X.take(self.places, axis=1)
-        knots, scores, slopes = (Tables(list(p)) for p in zip(*self._curves(), strict=True))
+        knots, scores, slopes = tables_of(column.curve for column in self.columns)
         before = knots.search(x, right=True)
         slope, anchor = slopes.at(before), (before - 1).op("Max", 0)
         score = scores.at(anchor) + slope.exp() * (x - knots.at(anchor))
         score = score.between(-FAR_OUT, FAR_OUT)
         # Columns that only have a density need no tables of their values.
-        met = [_met_values(column) for column in self.columns]
-        values, are_atoms, *of_atoms = (Tables(list(p)) for p in zip(*(m[:5] for m in met),
-                                                                     strict=True))
-        of_unmet = [Tables(list(p)) for p in zip(*(m[5:] for m in met), strict=True)]
+        values, are_atoms, *others = tables_of(map(_met_values, self.columns))
+        of_atoms, of_unmet = others[:3], others[3:]
         below = values.search(x)
         at = below.op("Min", values.counts - 1)
         known = values.at(at).equals(x) & are_atoms.at(at)
@@ -117,39 +121,31 @@ class RanksDrawing:
             told.append(where(known, of_atom.at(at), where(unmet, of_other.at(below), score)))
         return *told, where(known | unmet, 0.0, slope)
 
-    def _curves(self):
-        return [column.curve for column in self.columns]
-
     def inverse_transform(self, scores):
         """Numbers of scores; what is missing, or was never met, is NaN."""
         n_columns = len(self.columns)
         scores = scores.cast(np.float64)
         shares = log_ndtr(scores.slice(0, n_columns)).exp()
-        knots, values = (
-            Tables(list(parts))
-            for parts in zip(*(column.quantiles for column in self.columns), strict=True)
-        )
-        last = np.maximum(knots.counts - 1, 0)
+        knots, values = tables_of(column.quantiles for column in self.columns)
+        last = knots.counts - 1
         left = (knots.search(shares, right=True) - 1).between(0, np.maximum(last - 1, 0))
-        right = left.op("Min", last - 1) + 1 if (last > 0).all() else (left + 1).op("Min", last)
+        right = (left + 1).op("Min", last)
         low, bottom = knots.at(left), values.at(left)
         width = (knots.at(right) - low).op("Max", np.finfo(np.float64).tiny)
         share = ((shares - low) / width).between(0.0, 1.0)
         x = self._snapped(bottom + share * (values.at(right) - bottom))
         if self.gaps:
-            edges = [_edge(gap) for gap in self.gaps]
-            absent = scores.slice(n_columns, n_columns + len(self.gaps)) >= edges
-            # Columns without gaps are looked up in a last column that is never absent.
-            absent = concat([absent.cast(np.int64), (scores.slice(0, 1).is_nan()).cast(np.int64)])
-            where_to = {j: i for i, j in enumerate(self.gap_places)}
-            of_columns = [where_to.get(j, len(self.gaps)) for j in self.places]
-            x = where(absent.take(of_columns, axis=1).cast(bool), np.nan, x)
-        n_features = len(self.ranks.n_levels)
-        if n_columns < n_features:
-            x = concat([x, (x.slice(0, 1) * 0.0 + np.nan)])
-        order = np.full(n_features, n_columns)
+            # Columns without gaps look at any score, and up to infinity.
+            places, edges = np.zeros(n_columns, dtype=int), np.full(n_columns, np.inf)
+            for i, (j, gap) in enumerate(self.ranks.gaps_.items()):
+                here = self.places == j
+                places[here], edges[here] = n_columns + i, _edge(gap)
+            x = where(scores.take(places, axis=1) >= edges, np.nan, x)
+        # Columns without any number come last, as one.
+        nothing = where(x.slice(0, 1).is_nan(), x.like(np.nan), np.nan)
+        order = np.full(len(self.ranks.n_levels), n_columns)
         order[self.places] = np.arange(n_columns)
-        return x.take(order, axis=1)
+        return concat([x, nothing]).take(order, axis=1)
 
     def _snapped(self, x):
         """On the grid of their column, where it has one."""
@@ -165,15 +161,14 @@ class RanksDrawing:
 
 def _met_values(column):
     """Values, which are atoms, what is told of those, and of values between them never met."""
-    n_values = len(column.values) if column.is_atom.any() else 0
+    if not column.is_atom.any() and np.isfinite(column.curve[2]).all():
+        zero = np.zeros(1)
+        return zero, zero > 0, zero, zero, zero, *np.zeros((3, 2))
     half = 0.5 / column.n_rows
     centre = np.clip(column.shares, half, 1 - half)
     unmet = np.clip(ndtri([centre, centre - half, centre + half]), -FAR_OUT, FAR_OUT)
-    if n_values == 0 and np.isfinite(column.curve[2]).all():
-        nothing = np.zeros(1)
-        return nothing, np.zeros(1, dtype=bool), nothing, nothing, nothing, *np.zeros((3, 2))
-    edges = column.edges
-    return column.values, column.is_atom, column.scores, edges[:-1], edges[1:], *unmet
+    low, high = column.edges[:-1], column.edges[1:]
+    return column.values, column.is_atom, column.scores, low, high, *unmet
 
 
 def _edge(gap):
