@@ -3,26 +3,6 @@
 import sys
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
-
-from skae.estimators._denoising import DenoisingAutoencoder
-from skae.estimators._generator import VAEGenerator
-from skae.estimators._outlier import AutoencoderOutlierDetector
-from skae.estimators._transformer import AutoencoderTransformer
-from skae.interchange._drawing import DenoiserDrawing, DetectorDrawing, TransformerDrawing
-from skae.interchange._generator import GeneratorDrawing
-from skae.interchange._graph import IR_VERSION, OPSET, Graph
-from skae.interchange._trees import ML_DOMAIN, ML_OPSET
-
-DRAWINGS = {
-    AutoencoderOutlierDetector: DetectorDrawing,
-    AutoencoderTransformer: TransformerDrawing,
-    DenoisingAutoencoder: DenoiserDrawing,
-    VAEGenerator: GeneratorDrawing,
-}
-READ_LATENTS = {"decode", "inverse_transform"}
-ONE_PER_ROW = {"decision_function", "predict", "reconstruction_error", "score_samples"}
-VERBS = READ_LATENTS | ONE_PER_ROW | {"encode", "reconstruct", "transform"}
 
 
 def to_onnx(estimator, method="transform", *, dtype=np.float32):
@@ -38,10 +18,10 @@ def to_onnx(estimator, method="transform", *, dtype=np.float32):
 AutoencoderOutlierDetector
         The fitted estimator.
     method : str, default="transform"
-        What the model is to do. All estimators have ``"encode"``, ``"decode"``,
-        ``"reconstruct"``; those with a method of this name ``"transform"``,
-        ``"inverse_transform"``, ``"reconstruction_error"``, ``"score_samples"``,
-        ``"decision_function"`` and ``"predict"``.
+        What the model is to do: ``"encode"``, ``"decode"``, ``"reconstruct"``,
+        ``"reconstruction_error"`` or, where the estimator has a method of this name,
+        ``"transform"``, ``"inverse_transform"``, ``"score_samples"``, ``"decision_function"``
+        or ``"predict"``.
     dtype : {np.float32, np.float64}, default=np.float32
         Type of the rows that the model reads, and of what it says. The network computes in
         float32, as that of the estimator does; with float64, rows are scaled before they are
@@ -58,8 +38,8 @@ AutoencoderOutlierDetector
     ImportError
         If the package onnx is missing.
     ValueError
-        If the estimator has no such method, or it can not be written: the error says which
-        can.
+        If the estimator has no such method, or it can not be written (tables with levels or
+        dates, draws at random): the error says why, and what can.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 
@@ -88,7 +68,12 @@ AutoencoderOutlierDetector
     >>> bool(np.allclose(Z, model.transform(X), atol=1e-4))
     True
     """
-    onnx = imported("onnx")
+    onnx = import_onnx()
+    # What writes is imported where it is used, for the sake of those who do not.
+    from skae.interchange._graph import IR_VERSION, OPSET, Graph
+    from skae.interchange._methods import ONE_PER_ROW, READ_LATENTS, draw
+    from skae.interchange._trees import ML_DOMAIN, ML_OPSET
+
     dtype = np.dtype(dtype)
     if dtype not in (np.float32, np.float64):
         raise ValueError(f"dtype={dtype.name!r} must be np.float32 or np.float64.")
@@ -114,38 +99,14 @@ AutoencoderOutlierDetector
     return model
 
 
-def draw(estimator, method, X):
-    """What a method says of a value; an error that tells what can be written if it can not."""
-    kind = next((DRAWINGS[cls] for cls in type(estimator).__mro__ if cls in DRAWINGS), None)
-    if kind is None:
-        raise TypeError(
-            f"estimator is a {type(estimator).__name__}; it must be one of skae's estimators. "
-            "Others, and pipelines, are for skl2onnx.to_onnx."
-        )
-    check_is_fitted(estimator)
-    methods = [verb for verb in sorted(VERBS) if hasattr(kind, verb)]
-    told = f"method={method!r} of this {type(estimator).__name__} can not be written as ONNX"
-    if method not in methods:
-        raise ValueError(f"{told}; these can: {methods}.")
+def import_onnx():
     try:
-        drawing = kind(estimator)
-    except ValueError as error:
-        raise ValueError(f"{told}, and no other either: {error}.") from error
-    try:
-        return getattr(drawing, method)(X)
-    except ValueError as error:
-        methods.remove(method)
-        raise ValueError(f"{told}: {error}. Others are {methods}.") from error
-
-
-def imported(package):
-    """An optional package."""
-    try:
-        return __import__(package)
+        import onnx
     except ImportError as error:
         raise ImportError(
-            f'{package} is needed to write ONNX models: pip install "skae[onnx]"'
+            'onnx is needed to write ONNX models: pip install "skae[onnx]"'
         ) from error
+    return onnx
 
 
 def skae_version():

@@ -179,7 +179,9 @@ class Value:
 
     def between(self, low, high):
         """Cut off at bounds (NumPy's clip); what is missing stays missing."""
-        return self.op("Max", low).op("Min", high)
+        # Max and Min need not keep NaN, as far as the standard goes.
+        cut = where(self < low, self.like(low), self)
+        return where(cut > high, self.like(high), cut)
 
     def sum(self, axis, keepdims=False):
         return self.op("ReduceSum", self.whole([axis]), keepdims=int(keepdims))

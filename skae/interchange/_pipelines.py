@@ -3,9 +3,6 @@
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from skae.interchange._export import draw
-from skae.interchange._graph import OPSET, Graph, concat
-
 
 def onnx_parser(self):
     """Tell skl2onnx what a converted pipeline says of rows.
@@ -68,6 +65,9 @@ def onnx_converter(self):
     """
 
     def converter(scope, operator, container):
+        from skae.interchange._graph import OPSET, Graph, concat
+        from skae.interchange._methods import draw
+
         if container.target_opset < OPSET:
             raise ValueError(
                 f"target_opset={container.target_opset} must be at least {OPSET} for "
