@@ -431,6 +431,13 @@ def test_old_opsets_are_refused(digits):
         skl2onnx.to_onnx(model, digits[:1], target_opset=15)
 
 
+def test_missing_attributes_are_missed_in_the_same_words():
+    with pytest.raises(AttributeError, match=r"'AutoencoderTransformer' object has no .* 'spam'"):
+        _ = AutoencoderTransformer().spam
+    with pytest.raises(AttributeError, match=r"'DenoisingAutoencoder' has no .*inverse_transform"):
+        _ = DenoisingAutoencoder().inverse_transform
+
+
 def test_skl2onnx_may_be_imported_first():
     pytest.importorskip("skl2onnx")
     code = """

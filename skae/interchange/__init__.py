@@ -2,11 +2,9 @@
 
 from skae.estimators._base import BaseAutoencoder
 from skae.interchange._export import to_onnx
-from skae.interchange._pipelines import onnx_converter, onnx_parser, onnx_shape_calculator
+from skae.interchange._pipelines import answer_skl2onnx
 
 __all__ = ["to_onnx"]
 
-# skl2onnx asks the steps of a pipeline for these: nothing needs to be registered with it, and
-# it may be imported before or after.
-for _door in (onnx_converter, onnx_parser, onnx_shape_calculator):
-    setattr(BaseAutoencoder, _door.__name__, _door)
+# Methods of the class would be seen by all users, and registering would import skl2onnx.
+BaseAutoencoder.__getattr__ = answer_skl2onnx
