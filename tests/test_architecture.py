@@ -12,7 +12,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 # From the roof to the ground; a file imports from lower floors only.
 FLOORS = [
     ["skae"],
-    ["skae.persistence", "skae.comparison", "skae.plotting"],
+    ["skae.persistence", "skae.interchange", "skae.comparison", "skae.plotting"],
     ["skae.estimators"],
     ["skae.estimators._base"],
     [
@@ -50,7 +50,7 @@ FLOORS = [
     ["skae._chunks", "skae._frames", "skae._trees"],
     ["skae._documents", "skae._sklearn", "skae.exceptions"],
 ]
-TORCH_ROOMS = ("skae._engine", "skae.networks", "skae.persistence")
+TORCH_ROOMS = ("skae._engine", "skae.networks", "skae.persistence", "skae.interchange")
 
 
 def module_name(path):

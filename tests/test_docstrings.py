@@ -29,6 +29,7 @@ FUNCTIONS = [
     skae.comparison.latent_size_curve,
     skae.load,
     skae.save,
+    skae.to_onnx,
 ]
 ESTIMATORS = [
     AutoencoderTransformer(0.9, hidden_layer_sizes=4, max_epochs=2, random_state=0),
