@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
+from skae._arrays import is_tensor, namespace, widest_float
+
 # What pandas calls objects that are all numbers.
 NUMBERS = {"integer", "floating", "mixed-integer-float", "decimal", "empty"}
 # Integers beyond this are not told apart as floats.
@@ -190,9 +192,12 @@ class PlainColumns:
         """Rows of the dtype that they came in."""
         if self.dtype.kind == "b":
             return numbers > 0.5
+        xp, dtype = namespace(numbers), widest_float(numbers)
         if self.dtype.kind in "iu":
-            return np.rint(numbers).astype(self.dtype)
-        return numbers.astype(np.float32 if self.dtype == np.float32 else np.float64, copy=False)
+            numbers, dtype = xp.round(numbers), getattr(xp, self.dtype.name)
+        if self.dtype == np.float32:
+            dtype = xp.float32
+        return xp.astype(numbers, dtype, copy=False)
 
 
 class Columns:
@@ -265,7 +270,9 @@ def _container(X):
         return "pandas"
     if hasattr(X, "to_series") and hasattr(X, "schema"):
         return "polars"
-    if issparse(X) or (hasattr(X, "__array_namespace__") and not isinstance(X, np.ndarray)):
+    if issparse(X) or is_tensor(X):
+        return None
+    if hasattr(X, "__array_namespace__") and not isinstance(X, np.ndarray):
         return None
     array = X if isinstance(X, np.ndarray) else np.asarray(X)
     return "objects" if array.dtype.kind in "OUS" and array.ndim == 2 else None

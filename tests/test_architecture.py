@@ -46,6 +46,7 @@ FLOORS = [
         "skae._defaults",
     ],
     ["skae._chunks", "skae._frames", "skae._trees"],
+    ["skae._arrays"],
     ["skae._documents", "skae._sklearn", "skae.exceptions"],
 ]
 TORCH_ROOMS = ("skae._engine", "skae.networks", "skae.persistence")

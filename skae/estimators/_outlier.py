@@ -6,12 +6,12 @@ import numpy as np
 from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from skae._arrays import constant, empty, filled, is_tensor, namespace, widest_float
 from skae._chunks import as_dense
 from skae._scoring import HeldOut, ScoreRule, held_out_threshold, limit_above
 from skae._sklearn import Interval, StrOptions
 from skae.estimators._base import BaseAutoencoder
 from skae.estimators._core_training import CoreTrainingMixin
-from skae.estimators._doors import output_dtype
 
 
 class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencoder):
@@ -306,7 +306,7 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
         """
         check_is_fitted(self)
         X, give_back = self._open(X)
-        return give_back(np.where(-self._scores(X) < self.offset_, -1, 1))
+        return give_back(namespace(X).where(-self._scores(X) < self.offset_, -1, 1))
 
     def decision_function(self, X):
         """How far rows are on the inliers' side of the threshold.
@@ -380,11 +380,7 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
         """
         check_is_fitted(self)
         X, give_back = self._open(X)
-        pvalues = np.empty(X.shape[0])
-        for span, raw in self.net_.raw_losses_in_pieces(self._rows(X)):
-            scores = self._rule.member_scores(raw[:-1], raw[-1])
-            pvalues[span] = self._held_out_scores.pvalues(scores)
-        return give_back(pvalues)
+        return give_back(self._of_raw_losses(self._pvalues, X))
 
     def explain(self, X):
         """Contribution of each column to each row's score.
@@ -402,9 +398,9 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
         """
         check_is_fitted(self)
         rows, give_back = self._open(X)
-        contributions = np.empty(rows.shape)
-        for span, raw, cells in self.net_.cell_losses(self._rows(rows)):
-            contributions[span] = self._contributions(raw, cells)
+        told = self.net_.cell_losses(self._rows(rows))
+        contributions = empty(rows.shape, rows, widest_float(rows))
+        filled(contributions, ((span, self._contributions(*parts)) for span, *parts in told))
         return self._named(contributions, X, give_back)
 
     def correct(self, X, columns=None):
@@ -442,10 +438,12 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
             limit = -self.offset_ / self.n_features_in_
             guilty = self.net_.find_guilty(self._rows(rows), self._judge, limit)
         else:
-            guilty = np.tile(self._column_mask(columns), (rows.shape[0], 1))
-        corrected = np.array(as_dense(rows), dtype=output_dtype(rows))
+            mask = np.tile(self._column_mask(columns), (rows.shape[0], 1))
+            guilty = constant(mask, rows)
+        corrected, scaler = empty(rows.shape, rows), self._scaler.beside(rows)
+        corrected[:] = as_dense(rows)
         for span, scaled in self.net_.repaired_rows(self._rows(rows), guilty):
-            values = self._scaler.inverse_transform(scaled, corrected.dtype)
+            values = scaler.inverse_transform(scaled, corrected.dtype)
             corrected[span][guilty[span]] = values[guilty[span]]
         return self._named(corrected, X, give_back)
 
@@ -454,13 +452,19 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
         return -self._rule.scores(raw) < self.offset_, self._contributions(raw, cells)
 
     def _scores(self, X):
-        scores = np.empty(X.shape[0])
-        for span, raw in self.net_.raw_losses_in_pieces(self._rows(X)):
-            scores[span] = self._rule.scores(raw)
-        return scores
+        return self._of_raw_losses(self._rule.scores, X)
+
+    def _of_raw_losses(self, rule, X):
+        """One number per row, by a rule that reads the members' raw losses."""
+        raw = self.net_.raw_losses_in_pieces(self._rows(X))
+        room = empty(X.shape[0], X, widest_float(X))
+        return filled(room, ((span, rule(told)) for span, told in raw))
+
+    def _pvalues(self, raw):
+        return self._held_out_scores.pvalues(self._rule.member_scores(raw[:-1], raw[-1]))
 
     def _contributions(self, raw, cells):
-        return np.einsum("mn,mnd->nd", self._rule.factors(raw), cells)
+        return namespace(raw).einsum("mn,mnd->nd", self._rule.factors(raw), cells)
 
     def _column_mask(self, columns):
         """Mask of the columns that are named or numbered."""
@@ -484,8 +488,8 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
         return mask
 
     def _named(self, cells, X, give_back):
-        """A DataFrame where the columns' names are known, indexed as X is."""
-        if not hasattr(self, "feature_names_in_"):
+        """A DataFrame where the columns' names are known, indexed as X is; else like X."""
+        if not hasattr(self, "feature_names_in_") or is_tensor(cells):
             return give_back(cells)
         import pandas as pd
 
