@@ -260,6 +260,27 @@ class Columns:
         return frame.to_numpy(dtype=object) if self.container == "objects" else frame
 
 
+def column_mask(columns, names, n_features):
+    """Mask of the columns that are named or numbered, or masked already."""
+    mask = np.zeros(n_features, dtype=bool)
+    as_array = np.asarray(columns)
+    if as_array.dtype == bool and as_array.shape == mask.shape:
+        return as_array
+    for column in [columns] if as_array.ndim == 0 else columns:
+        column = column.item() if isinstance(column, np.generic) else column
+        if column in names:
+            mask[names.index(column)] = True
+        elif type(column) is int and 0 <= column < n_features:
+            mask[column] = True
+        else:
+            known = f"one of {names}, or " if names else ""
+            raise ValueError(
+                f"columns={columns!r}: {column!r} must be {known}an integer from 0 to "
+                f"{n_features - 1}."
+            )
+    return mask
+
+
 def is_mixed(X):
     """Whether X is a frame, or an array of objects or strings."""
     return _container(X) is not None

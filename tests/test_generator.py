@@ -668,15 +668,6 @@ def test_latents_come_as_frames_on_request(fitted, frame):
     assert Z.index.equals(frame.index)
 
 
-def test_tensors_come_back_as_tensors():
-    torch = pytest.importorskip("torch")
-    X = torch.from_numpy(load_iris().data)
-    with config_context(array_api_dispatch=True):
-        model = quick(max_epochs=2).fit(X)
-        for told in (model.transform(X), model.reconstruct(X), model.score_samples(X)):
-            assert isinstance(told, torch.Tensor)
-
-
 # The report.
 
 

@@ -8,7 +8,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skae._arrays import empty, filled, namespace, output_dtype
+from skae._arrays import namespace, output_dtype
 from skae._chunks import as_dense, row_chunks
 from skae._engine._noise import NOISES
 from skae._scoring import share_explained
@@ -175,6 +175,10 @@ class DenoisingAutoencoder(
     of a normal distribution, found by expectation-maximisation [2]_, and n is what the
     network says, which reads the row filled with g and a mask of its gaps. Fillings are not
     confined to the range or the integers of their column.
+
+    With ``sklearn.config_context(array_api_dispatch=True)``, floating torch tensors are read
+    on their own device, and what is said of them comes back there; nothing passes through NumPy
+    but ``fit`` and ``score``, piece by piece, and scaled rows that miss cells, to be filled.
 
     References
     ----------
@@ -473,25 +477,13 @@ class DenoisingAutoencoder(
             out[hidden] = told[hidden]
         return out
 
-    def _activations(self, X):
-        room = empty((X.shape[0], self._n_hidden()), X)
-        return filled(room, self.net_.hidden_rows(self._rows(X)))
-
-    def _indicators(self, X):
-        room, columns = empty((X.shape[0], len(self.missing_columns_)), X), self.missing_columns_
-        missing = ((span, namespace(X).isnan(chunk[:, columns])) for span, chunk in row_chunks(X))
-        return filled(room, missing)
-
     def _kept_columns(self):
         return np.flatnonzero(~self._empty | self.keep_empty_features)
 
-    def _n_hidden(self):
-        row = np.zeros((1, self.n_features_in_), dtype=np.float32)
-        return sum(hidden.shape[1] for _, hidden in self.net_.hidden_rows(self._rows(row)))
-
     @property
     def _n_features_out(self):
-        return self.n_components_ if self.output == "latent" else self._n_hidden()
+        row = np.zeros((1, self.n_features_in_), dtype=np.float32)
+        return self.n_components_ if self.output == "latent" else self._n_hidden(row)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

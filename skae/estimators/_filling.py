@@ -6,7 +6,15 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import check_array
 
-from skae._arrays import as_array, constant, empty, is_tensor, namespace, output_dtype
+from skae._arrays import (
+    as_array,
+    constant,
+    empty,
+    filled,
+    is_tensor,
+    namespace,
+    output_dtype,
+)
 from skae._chunks import SideBySide, as_dense, row_chunks
 from skae._defaults import MIN_ROWS_FOR_SPLIT, MIN_ROWS_PER_EPOCH, Cleaning, Filling
 from skae._engine._batches import SourceRows
@@ -118,8 +126,7 @@ class FillingMixin:
         if self._accepts_missing:
             return X
         if is_tensor(X):
-            marker = constant(self.missing_values, X, X.dtype)
-            return namespace(X).where(marker == X, np.nan, X)
+            return namespace(X).where(float(self.missing_values) == X, np.nan, X)
         if issparse(X):
             if self.missing_values == 0:
                 raise ValueError(
@@ -433,3 +440,15 @@ class FillingMixin:
         if self.gaussian_ is not None:
             return self.gaussian_.deviations(scaled, rng)
         return np.where(np.isnan(scaled), rng.standard_normal(scaled.shape), 0.0)
+
+    def _activations(self, X):
+        room = empty((X.shape[0], self._n_hidden(X[:1])), X)
+        return filled(room, self.net_.hidden_rows(self._rows(X)))
+
+    def _indicators(self, X):
+        room, columns = empty((X.shape[0], len(self.missing_columns_)), X), self.missing_columns_
+        missing = ((span, namespace(X).isnan(chunk[:, columns])) for span, chunk in row_chunks(X))
+        return filled(room, missing)
+
+    def _n_hidden(self, row):
+        return sum(hidden.shape[1] for _, hidden in self.net_.hidden_rows(self._rows(row)))

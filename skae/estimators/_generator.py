@@ -154,6 +154,10 @@ class VAEGenerator(
     out columns that name rows. Up to 5000 whole training rows are kept for ``evaluate``;
     these are left out of pickles and copies.
 
+    With ``sklearn.config_context(array_api_dispatch=True)``, tensors come back as tensors. With
+    a ``likelihood`` for images they do not pass through NumPy unless `refine` or `conditional`
+    is set; ranks need NumPy, and so does ``fit``. ``sample`` always gives NumPy arrays or frames.
+
     References
     ----------
     .. [1] Kingma & Welling, "Auto-encoding variational Bayes", ICLR 2014.

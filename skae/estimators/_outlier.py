@@ -2,12 +2,12 @@
 
 from numbers import Integral, Real
 
-import numpy as np
 from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from skae._arrays import constant, empty, filled, is_tensor, namespace, widest_float
 from skae._chunks import as_dense
+from skae._frames import column_mask
 from skae._scoring import HeldOut, ScoreRule, held_out_threshold, limit_above
 from skae._sklearn import Interval, StrOptions
 from skae.estimators._base import BaseAutoencoder
@@ -161,6 +161,11 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
     determinant [1]_; the Cauchy loss is a redescending one of robust statistics [2]_.
     Ensembles of autoencoders for outliers were proposed in [3]_, conformal p-values for
     outliers are analysed in [4]_.
+
+    With ``sklearn.config_context(array_api_dispatch=True)``, floating torch tensors are read
+    on their own device, and what is said of them comes back there; nothing passes through NumPy
+    but the statistics of ``fit``, which takes them piece by piece. Other tensors and array-API
+    arrays are taken to NumPy and back.
 
     References
     ----------
@@ -438,8 +443,9 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
             limit = -self.offset_ / self.n_features_in_
             guilty = self.net_.find_guilty(self._rows(rows), self._judge, limit)
         else:
-            mask = np.tile(self._column_mask(columns), (rows.shape[0], 1))
-            guilty = constant(mask, rows)
+            names = list(getattr(self, "feature_names_in_", ()))
+            mask = constant(column_mask(columns, names, rows.shape[1]), rows)
+            guilty = namespace(rows).tile(mask[None], (rows.shape[0], 1))
         corrected, scaler = empty(rows.shape, rows), self._scaler.beside(rows)
         corrected[:] = as_dense(rows)
         for span, scaled in self.net_.repaired_rows(self._rows(rows), guilty):
@@ -465,27 +471,6 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
 
     def _contributions(self, raw, cells):
         return namespace(raw).einsum("mn,mnd->nd", self._rule.factors(raw), cells)
-
-    def _column_mask(self, columns):
-        """Mask of the columns that are named or numbered."""
-        names = list(getattr(self, "feature_names_in_", ()))
-        mask = np.zeros(self.n_features_in_, dtype=bool)
-        as_array = np.asarray(columns)
-        if as_array.dtype == bool and as_array.shape == mask.shape:
-            return as_array
-        for column in [columns] if as_array.ndim == 0 else columns:
-            column = column.item() if isinstance(column, np.generic) else column
-            if column in names:
-                mask[names.index(column)] = True
-            elif type(column) is int and 0 <= column < self.n_features_in_:
-                mask[column] = True
-            else:
-                known = f"one of {names}, or " if names else ""
-                raise ValueError(
-                    f"columns={columns!r}: {column!r} must be {known}an integer from 0 to "
-                    f"{self.n_features_in_ - 1}."
-                )
-        return mask
 
     def _named(self, cells, X, give_back):
         """A DataFrame where the columns' names are known, indexed as X is; else like X."""

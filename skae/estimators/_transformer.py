@@ -174,6 +174,11 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     the squared error, the decoder's last layer is finally refitted by ridge regression if
     that serves the validation rows.
 
+    With ``sklearn.config_context(array_api_dispatch=True)``, floating torch tensors are read
+    on their own device, and what is said of them comes back there; nothing passes through NumPy
+    but the statistics of ``fit``, which takes them piece by piece. Other tensors and array-API
+    arrays are taken to NumPy and back.
+
     References
     ----------
     .. [1] Hinton & Salakhutdinov, "Reducing the dimensionality of data with neural
