@@ -36,7 +36,7 @@ def output_dtype(X):
 
 def as_array(X):
     """X as a NumPy array, for what tensors have no means for."""
-    return X.numpy(force=True) if is_tensor(X) else X
+    return X.cpu().numpy() if is_tensor(X) else X
 
 
 def empty(shape, X, dtype=None):

@@ -65,7 +65,7 @@ class TensorTable:
         return TensorTable(self.tensor[selection])
 
     def __getitem__(self, selection):
-        return self.tensor[selection].numpy(force=True)
+        return self.tensor[selection].cpu().numpy()
 
 
 def as_dense(X):

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from joblib import Parallel, delayed
 from scipy.stats import multivariate_normal, norm
-from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
 from sklearn.model_selection import GridSearchCV
