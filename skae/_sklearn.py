@@ -1,7 +1,9 @@
 """The one door to scikit-learn's private helpers: an upgrade is one file."""
 
 from sklearn.base import _fit_context as fit_context
+from sklearn.utils._array_api import _average as average
 from sklearn.utils._array_api import _convert_to_numpy as convert_to_numpy
+from sklearn.utils._array_api import _max_precision_float_dtype as max_precision_float_dtype
 from sklearn.utils._array_api import get_namespace_and_device
 from sklearn.utils._missing import is_scalar_nan
 from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
@@ -14,12 +16,14 @@ __all__ = [
     "Interval",
     "RealNotInt",
     "StrOptions",
+    "average",
     "check_feature_names_in",
     "check_sample_weight",
     "convert_to_numpy",
     "fit_context",
     "get_namespace_and_device",
     "is_scalar_nan",
+    "max_precision_float_dtype",
     "preceded_by",
     "tree_node_dtype",
     "tree_values",

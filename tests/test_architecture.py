@@ -48,6 +48,7 @@ FLOORS = [
         "skae._html",
     ],
     ["skae._chunks", "skae._frames", "skae._trees"],
+    ["skae._arrays"],
     ["skae._documents", "skae._sklearn", "skae.exceptions"],
 ]
 TORCH_ROOMS = ("skae._engine", "skae.networks", "skae.persistence", "skae.interchange")

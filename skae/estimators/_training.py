@@ -365,6 +365,7 @@ class TrainingMixin:
     _auto = Compression
     _max_folds = MAX_FOLDS
     _accepts_missing = False
+    _keeps_tensors = True  # or they are taken to NumPy, and results back
     _net_class = AutoencoderNet
 
     def _n_inputs(self):
