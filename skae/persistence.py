@@ -8,9 +8,9 @@ import platform
 import re
 import tempfile
 import warnings
+from functools import cache
 from importlib.metadata import version
 
-from sklearn.mixture import GaussianMixture
 from sklearn.utils.validation import check_is_fitted
 
 import skae._frames as frames
@@ -50,7 +50,6 @@ ESTIMATORS = {
     )
 }
 KEYS = {"format", "sha256", "estimator", "parameters", "fitted", "versions"}
-OF_FILES = "See the chapter on saving in the manual."
 
 
 def _registered_name(value):
@@ -92,13 +91,6 @@ KINDS = {
         "n_rows values shares is_atom grid edges scores curve quantiles",
     ),
     "grid": record(ranks.Grid, "first step decimals"),
-    "mixture": record(
-        GaussianMixture,
-        "n_components covariance_type tol reg_covar max_iter n_init init_params weights_init "
-        "means_init precisions_init random_state warm_start verbose verbose_interval weights_ "
-        "means_ covariances_ precisions_ precisions_cholesky_ converged_ n_iter_ lower_bound_ "
-        "lower_bounds_ n_features_in_",
-    ),
     "density ratio": record(DensityRatio, "kept_ trees_ log_mean_"),
     "trees": record(
         BoostedTrees,
@@ -114,6 +106,22 @@ KINDS = {
         _read_registered,
     ),
 }
+
+
+@cache
+def kinds():
+    """All kinds of values; scikit-learn's mixtures take half a second to import."""
+    from sklearn.mixture import GaussianMixture
+
+    return KINDS | {
+        "mixture": record(
+            GaussianMixture,
+            "n_components covariance_type tol reg_covar max_iter n_init init_params weights_init "
+            "means_init precisions_init random_state warm_start verbose verbose_interval weights_ "
+            "means_ covariances_ precisions_ precisions_cholesky_ converged_ n_iter_ lower_bound_ "
+            "lower_bounds_ n_features_in_",
+        ),
+    }
 
 
 def save(estimator, path):
@@ -181,7 +189,7 @@ AutoencoderOutlierDetector
     parameters = estimator.get_params(deep=False) | {"callbacks": None}
     hidden = {*parameters, "_sklearn_version"}
     fitted = {k: v for k, v in estimator.__getstate__().items() if k not in hidden}
-    writer = Writer(KINDS)
+    writer = Writer(kinds())
     document = {
         "format": FORMAT,
         "sha256": NO_CHECKSUM,
@@ -283,7 +291,7 @@ def _restored(document, arrays, registry, device, place):
     cls = ESTIMATORS.get(document["estimator"])
     if cls is None:
         raise ModelFileError(f"it holds the unknown estimator {document['estimator']!r:.60}")
-    reader = Reader(KINDS, arrays, registry=registry, device=place)
+    reader = Reader(kinds(), arrays, registry=registry, device=place)
     parameters = {expect(k, str): reader.read(v) for k, v in expect(document["parameters"], list)}
     estimator = cls(**parameters | {"device": device})
     estimator._validate_params()
