@@ -115,7 +115,9 @@ scores = detector.score_samples(X_test)
 display = OutlierScoreDisplay.from_predictions(scores, kinds, threshold=detector.offset_, bins=80)
 display.ax_.axvline(cautious.offset_, color="black", linestyle=":", label='threshold="std"')
 display.ax_.set_xlim(left=np.quantile(scores, 0.02))
-display.ax_.legend(frameon=False, fontsize="small", loc="upper left")
+display.ax_.set_yscale("log")
+display.ax_.set_ylim(top=3000)
+display.ax_.legend(frameon=False, fontsize="small", loc="upper left", ncols=2)
 plt.show()
 
 # %%
