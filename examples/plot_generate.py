@@ -17,8 +17,8 @@ each other, and none is a copy. Trees tell them from real ones with an AUROC of 
 # %%
 # Digits
 # ------
-# Pixels in [0, 1] are shares of ink: ``likelihood="bernoulli"``. With ``conditional=True`` the digits
-# are learned given their class, which ``sample`` then takes.
+# Pixels in [0, 1] are shares of ink: ``likelihood="bernoulli"``. With ``conditional=True`` the
+# digits are learned given their class, which ``sample`` then takes.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -55,8 +55,8 @@ print(f"drawn {reader.score(drawn, wanted):.3f}")
 # %%
 # A table of all sorts
 # --------------------
-# Some columns of breast_cancer as a hospital might keep them: numbers, a count, two columns of strings, and
-# a number that one patient in five lacks.
+# Some columns of breast_cancer as a hospital might keep them: numbers, a count, two columns of
+# strings, and a number that one patient in five lacks.
 
 cancer = load_breast_cancer(as_frame=True).frame
 rng = np.random.default_rng(0)
@@ -106,8 +106,9 @@ print(f"Distance to the closest training row, over real rows': {report.record_di
 print(f"Copies of training rows, beyond those among real rows: {report.excess_copies:.2f}")
 
 # %%
-# Is that good? For scale, the same trees look at training rows with each column shuffled by itself: all columns are right
-# then, and nothing between them. Test rows against training rows show what chance does.
+# Is that good? For scale, the same trees look at training rows with each column shuffled by
+# itself: all columns are right then, and nothing between them. Test rows against training rows
+# show what chance does.
 
 
 def told_apart(a, b):

@@ -3,9 +3,9 @@
 Outlier detectors compared
 ============================
 
-Which rows does a detector take for outliers, and is an autoencoder's choice a better one? This example
-draws the lines of five detectors around six toy sets of two columns, and then measures three
-detectors on real tables in which one class is rare.
+Which rows does a detector take for outliers, and is an autoencoder's choice a better one? This
+example draws the lines of five detectors around six toy sets of two columns, and then measures
+three detectors on real tables in which one class is rare.
 
 With two columns, others draw better lines: there is little to compress. On tables of 13 and 30
 columns :class:`~skae.AutoencoderOutlierDetector` is better than
@@ -16,8 +16,8 @@ on all.
 # %%
 # Six toy sets
 # ------------
-# Each has 255 rows of a shape and 45 rows of uniform noise. All detectors are told the share of outliers and
-# nothing else.
+# Each has 255 rows of a shape and 45 rows of uniform noise. All detectors are told the share of
+# outliers and nothing else.
 
 from time import perf_counter
 
@@ -95,10 +95,10 @@ plt.show()
 # %%
 # Real tables
 # -----------
-# All rows of the other classes and a few of one class, which is then rare: 20 malignant tumours among
-# 357 benign ones (30 columns), or 6 wines of one cultivar among those of the other two (13 columns).
-# Detectors get no labels and their defaults; labels serve for AUROC only, the probability
-# that a rare row scores worse than another. Means of three draws of the rare rows.
+# All rows of the other classes and a few of one class, which is then rare: 20 malignant tumours
+# among 357 benign ones (30 columns), or 6 wines of one cultivar among those of the other two (13
+# columns). Detectors get no labels and their defaults; labels serve for AUROC only, the
+# probability that a rare row scores worse than another. Means of three draws of the rare rows.
 
 
 def with_rare(X, y, rare, n_rare, seed):
@@ -130,19 +130,21 @@ for name, table in tables.items():
 print(pd.DataFrame(lines).T.round(3).to_string())
 
 # %%
-# Where differences are a few hundredths, with so few rare rows, they mean little. The benchmarks on 22 tables in the README say more.
+# Where differences are a few hundredths, with so few rare rows, they mean little. The benchmarks
+# on 22 tables in the README say more.
 #
 # Scores and the line
 # -------------------
-# The detector draws its line where 95 % of held-out rows are on the normal side. A good order of the rows
-# is not yet a good line: most malignant tumours score worse than most benign ones, but only
-# some of them are beyond it. Where rare rows are known to be more frequent, say so by
+# The detector draws its line where 95 % of held-out rows are on the normal side. A good order of
+# the rows is not yet a good line: most malignant tumours score worse than most benign ones, but
+# only some of them are beyond it. Where rare rows are known to be more frequent, say so by
 # ``contamination``.
 
 X, is_rare = with_rare(*cancer, 0, 20, seed=0)
 detector = AutoencoderOutlierDetector(random_state=0).fit(X)
 kinds = np.where(is_rare, "malignant", "benign")
-OutlierScoreDisplay.from_estimator(detector, X, kinds)
+display = OutlierScoreDisplay.from_estimator(detector, X, kinds)
+display.ax_.set_yscale("log")
 plt.show()
 
 outlying = detector.predict(X) == -1

@@ -3,19 +3,20 @@
 More rows of a rare class
 =========================
 
-Where one class has few rows, does it help to draw more of them? Classifiers are often fed
-with copies of rare rows, or with rows from a generator that learned the rows given their class. This
+Where one class has few rows, does it help to draw more of them? Classifiers are often fed with
+copies of rare rows, or with rows from a generator that learned the rows given their class. This
 example measures what either is worth to three classifiers, on digits of which one kind is rare.
 
-Yes, with all three: drawn rows help most, and copies nearly as much. How much depends on the
-classifier: nearest neighbours, which hardly ever see the rare class otherwise, gain far more
-than gradient boosting. So measure it on yours, and try copies first; they cost nothing.
+Here both help, and drawn rows no less than copies. How much depends on the classifier: nearest
+neighbours gain most, as they seldom see the rare class otherwise; gradient boosting gains hardly
+more than chance could bring. So measure it on yours, and try copies first; they cost nothing.
 """  # noqa: D400
 
 # %%
 # A rare digit
 # ------------
-# The training rows hold twelve eights and about ninety of every other digit; the test rows come as they are.
+# The training rows hold twelve eights and about ninety of every other digit; the test rows come
+# as they are.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -46,8 +47,8 @@ def rare_split(seed):
 # %%
 # Copies and drawn rows
 # ---------------------
-# The generator learns all digits given their class, so that the rare ones borrow from the others how strokes
-# vary. Drawn eights beside the real ones that it has seen:
+# The generator learns all digits given their class, so that the rare ones borrow from the others
+# how strokes vary. Drawn eights beside the real ones that it has seen:
 
 
 def copies(X, y, n_rows, seed):
@@ -73,9 +74,9 @@ plt.show()
 # %%
 # What they are worth
 # -------------------
-# Each classifier learns from the rows as they are, with copies and with drawn rows, as many as make the rare class
-# as frequent as the others. The measure is the F1 score of the rare class on test rows,
-# over three splits.
+# Each classifier learns from the rows as they are, with copies and with drawn rows, as many as
+# make the rare class as frequent as the others. The measure is the F1 score of the rare class on
+# test rows, over three splits.
 
 CLASSIFIERS = {
     "gradient boosting": HistGradientBoostingClassifier(max_iter=30, random_state=0),
