@@ -11,15 +11,6 @@ import skae
 PACKAGE = Path(skae.__file__).parent
 
 
-@pytest.fixture
-def repository():
-    """Folder of the repository, where the tests are run from it."""
-    folder = Path(__file__).parents[1]
-    if not (folder / "setup.cfg").exists():
-        pytest.skip("the tests are not in a copy of the repository")
-    return folder
-
-
 def read(path):
     return path.read_text(encoding="utf-8")
 
