@@ -14,6 +14,7 @@ import argparse
 import configparser
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -70,7 +71,7 @@ def check(folder, arguments):
             lower_bounds(setup) if oldest else {},
         )
         say(name, versions(python, lower_bounds(setup)))
-        test(folder / f"{name}-tests", python, arguments.pytest_args.split())
+        test(folder / f"{name}-tests", python, shlex.split(arguments.pytest_args))
         say(name, "the suite passed on the installed wheel")
     shutil.rmtree(ROOT / "dist", ignore_errors=True)
     shutil.copytree(sdist.parent, ROOT / "dist")
