@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint coverage bench bench-full clean
+.PHONY: demo test lint coverage bench bench-full release-check clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py --output demo
@@ -31,8 +31,13 @@ bench: $(STAMP)
 bench-full: $(STAMP)
 	set -e; for script in benchmarks/bench_*.py; do $(BIN)/python $$script; done
 
+# Build, look inside, and run the suite on the installed wheel with the oldest and the newest
+# dependencies; ARGS="--only newest", say. Downloads some gigabytes, takes as long as two suites.
+release-check: $(STAMP)
+	$(BIN)/python tools/release_check.py $(ARGS)
+
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf $(VENV) demo build dist *.egg-info
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

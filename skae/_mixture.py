@@ -27,11 +27,14 @@ def fit_mixture(means, variances, n_components, rng):
     mixture : sklearn.mixture.GaussianMixture
         Fitted, with full covariances.
     """
+    from sklearn import config_context
     from sklearn.cluster import KMeans
 
     means, variances = means.astype(np.float32), variances.astype(np.float32)
     seed = rng.randint(2**31 - 1)
-    clusters = KMeans(n_components, n_init=1, max_iter=10, random_state=seed).fit_predict(means)
+    k_means = KMeans(n_components, n_init=1, max_iter=10, random_state=seed)
+    with config_context(array_api_dispatch=False):  # KMeans of scikit-learn 1.6 stumbles over it
+        clusters = k_means.fit_predict(means)
     shares = np.zeros((n_components, len(means)), dtype=np.float32)
     shares[clusters, np.arange(len(means))] = 1.0
     best = -np.inf

@@ -51,3 +51,12 @@ def skae_data():
     if not (folder / "mnist.npz").exists():
         pytest.skip("SKAE_DATA does not name the folder of the evaluation data")
     return folder
+
+
+@pytest.fixture(scope="session")
+def repository():
+    """Folder of the repository; tests of what is not installed are skipped elsewhere."""
+    folder = Path(__file__).parents[1]
+    if not (folder / "setup.cfg").exists():
+        pytest.skip("the tests are not run from the repository")
+    return folder

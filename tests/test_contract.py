@@ -81,7 +81,8 @@ def test_sparse_is_dense(container, scaling, table):
 
 @pytest.mark.parametrize("init", ["random", "pca"])
 def test_sparse_is_never_densified_whole(init, monkeypatch):
-    X = sparse.random_array((3000, 2000), density=0.001, format="csr", rng=0, dtype=np.float32)
+    X = sparse.random(3000, 2000, density=0.001, random_state=0, dtype=np.float32)
+    X = sparse.csr_array(X)
     rows_seen, toarray = [], sparse.csr_array.toarray
 
     def spy(self, *args, **kwargs):

@@ -612,7 +612,7 @@ def test_streamed_rows_train_as_well(paired, holed, monkeypatch):
         model = make(max_epochs=15).fit(holes, X_clean=X if paired else None)
         told.append(relative_error(model.transform(holes)[1:], X[1:], holes[1:]))
     assert_allclose(*told, atol=0.05)
-    rows = sparse.random_array((300, 400), density=0.01, format="csr", rng=0)
+    rows = sparse.csr_array(sparse.random(300, 400, density=0.01, random_state=0))
     assert np.isfinite(make(4).fit(rows).transform(rows)).all()
 
 

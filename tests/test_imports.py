@@ -8,7 +8,7 @@ import sys
 import sklearn, skorch, torch
 before = set(sys.modules)
 import skae
-new = {name.partition(".")[0] for name in set(sys.modules) - before}
+new = {name.partition(".")[0] for name in set(sys.modules) - before} - before
 heavy = {name for name in set(sys.modules) - before if name.startswith(("sklearn", "scipy"))}
 print(*sorted((new - set(sys.stdlib_module_names)) | heavy))
 """

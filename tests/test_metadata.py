@@ -1,0 +1,60 @@
+"""What the package says of itself, in one voice."""
+
+import re
+from importlib.metadata import metadata, requires, version
+from pathlib import Path
+
+import pytest
+
+import skae
+
+PACKAGE = Path(skae.__file__).parent
+
+
+def read(path):
+    return path.read_text(encoding="utf-8")
+
+
+def test_version_is_that_of_the_installed_package():
+    assert version("skae") == skae.__version__, "install skae again"
+
+
+def test_changelog_begins_with_the_version(repository):
+    top = re.search(r"^## (.+)$", read(repository / "CHANGELOG.md"), re.M)[1]
+    if ".dev" in skae.__version__:
+        assert top == "Unreleased"
+    else:
+        assert re.fullmatch(rf"\[?{re.escape(skae.__version__)}\]? - \d{{4}}-\d\d-\d\d", top)
+
+
+def test_badges_tell_what_the_metadata_tell(repository):
+    told = metadata("skae")
+    classifiers = "\n".join(told.get_all("Classifier"))
+    versions = re.findall(r"Python :: (\d\.\d+)$", classifiers, re.M)
+    assert told["Requires-Python"] == f">={versions[0]}"
+    badges = dict(re.findall(r"^!\[(\w+) (.+)\]\(", read(repository / "README.md"), re.M))
+    assert badges["Python"] == " | ".join(versions)
+    assert badges["License"] == (told["License-Expression"] or told["License"])
+
+
+def test_every_requirement_has_a_lower_bound():
+    for requirement in requires("skae"):
+        assert re.match(r"skae\[|[\w.-]+>=[\d.]+(;|$)", requirement), requirement
+
+
+def test_extras_named_in_messages_exist():
+    extras = metadata("skae").get_all("Provides-Extra")
+    for path in PACKAGE.rglob("*.py"):
+        assert set(re.findall(r"skae\[(\w+)\]", read(path))) <= set(extras), path
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "benchmarks/README.md"])
+def test_linked_files_exist(page, repository):
+    for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", read(repository / page)):
+        assert "://" in link or (repository / page).parent.joinpath(link).exists(), link
+
+
+def test_readme_has_no_relative_links(repository):
+    """It is the long description: a package index shows it without the files beside it."""
+    relative = r"\]\((?!\w+://|#)[^)]*\)|src=\"(?!\w+://)[^\"]*\""
+    assert not re.findall(relative, read(repository / "README.md"))
