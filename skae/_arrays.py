@@ -50,6 +50,12 @@ def constant(values, X, dtype=None):
     return namespace(X).asarray(values, dtype=dtype, **_place(X))
 
 
+def stable_order(X):
+    """What sorts each column; of equal cells, the first stays first."""
+    how = {"dim": 0, "stable": True} if is_tensor(X) else {"axis": 0, "kind": "stable"}
+    return X.argsort(**how)
+
+
 def filled(out, pieces):
     """Write pieces, which come with their rows, into `out`."""
     for rows, told in pieces:

@@ -262,6 +262,8 @@ def _read_pandas_dtype(reader, name, categories):
         levels, ordered = expect(categories, list)
         return pd.CategoricalDtype(reader.read(levels), ordered)
     dtype = pd.api.types.pandas_dtype(expect(name, str))
+    if name == "str" and isinstance(dtype, np.dtype):
+        return np.dtype(object)  # what texts were in pandas 2
     if not isinstance(dtype, pd.api.extensions.ExtensionDtype):
         raise ValueError(f"it names the pandas dtype {name!r:.60}")
     return dtype

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skae._arrays import constant, is_tensor, namespace
+from skae._arrays import constant, is_tensor, namespace, stable_order
 from skae._sklearn import weighted_percentile
 
 # A normal distribution's standard deviation in units of its median absolute deviation.
@@ -147,7 +147,7 @@ class ScoreRule:
         votes = self._votes(self.member_scores(raw[:-1], raw[-1]))
         votes = votes / constant(self.member_means, raw, raw.dtype)[:, None]
         centre = xp.full_like(raw[-1:], self.centre_weight / self.centre_mean)
-        return xp.concat([votes, centre]) / (1.0 + self.centre_weight)
+        return xp.concat([votes, centre], axis=0) / (1.0 + self.centre_weight)
 
     def _votes(self, members):
         """Weight of each member's score in the aggregate; they sum to one in each row."""
@@ -157,7 +157,7 @@ class ScoreRule:
         lower, upper = (n_members - 1) // 2, n_members // 2
         if self.aggregation == "max":
             lower = upper = n_members - 1
-        ranks = xp.argsort(xp.argsort(members, axis=0, stable=True), axis=0, stable=True)
+        ranks = stable_order(stable_order(members))
         counts = (ranks == lower) | (ranks == upper)
         return xp.asarray(counts, dtype=members.dtype) / (1 + (lower < upper))
 

@@ -179,7 +179,7 @@ class OutlierScoreDisplay:
         self.threshold_line_ = None
         names, masks, colours = zip(*_groups(scores, threshold, y), strict=True)
         labels = [f"{name} ({mask.sum()})" for name, mask in zip(names, masks, strict=True)]
-        style = {"color": colours, "label": labels, "stacked": True} | kwargs
+        style = {"color": list(colours), "label": labels, "stacked": True} | kwargs
         bars = ax.hist([scores[mask] for mask in masks], edges, **style)[2]
         self.bars_ = [bars] if len(masks) == 1 else list(bars)
         if threshold is not None:
