@@ -1,0 +1,32 @@
+"""The order of the gallery: by what one wants to do."""
+
+from pathlib import Path
+
+TASKS = [
+    *("compress", "pca", "latent", "digits", "size", "order", "network", "conv"),
+    *("callback", "pipeline", "search", "tune"),
+    *("denois", "imput", "missing", "noise"),
+    *("outlier", "novelty", "anomal", "threshold", "explain", "correct"),
+    *("generat", "sampl", "interpol", "oversampl"),
+    *("compar", "save", "persist", "onnx"),
+]
+
+
+class ByTask:
+    """Sorts file names by the first task that they name; others come last.
+
+    Parameters
+    ----------
+    src_dir : str
+    """
+
+    def __init__(self, src_dir):
+        self.src_dir = src_dir
+
+    def __call__(self, filename):
+        stem = Path(filename).stem
+        hits = [i for i, task in enumerate(TASKS) if task in stem]
+        return (min(hits, default=len(TASKS)), stem)
+
+    def __repr__(self):
+        return "<ByTask>"
