@@ -29,9 +29,8 @@ class Page(HTMLParser):
 def dangling(folder):
     """(page, link) pairs of links that lead nowhere, and links that leave for `http:`."""
     folder = Path(folder).resolve()
-    pages = {
-        path: Page(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("*.html"))
-    }
+    paths = [p for p in sorted(folder.rglob("*.html")) if "_static" not in p.parts]
+    pages = {path: Page(path.read_text(encoding="utf-8")) for path in paths}
     for path, page in pages.items():
         for link in page.links:
             url = urlsplit(link)

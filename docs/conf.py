@@ -1,6 +1,5 @@
 """How the manual is built; nothing here or in `_ext` reaches for the network."""
 
-import inspect
 import sys
 from pathlib import Path
 
@@ -20,6 +19,7 @@ extensions = [
     "numpydoc",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
+    "docstrings",
     "external_links",
     "markdown_pages",
     "mathml",
@@ -63,7 +63,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"/plot_",
-    "ignore_pattern": r"/(?!plot_)[^/]*\.py$",  # the demos of `make demo`
+    "ignore_pattern": r"(^|/)(?!plot_)[^/]*\.py$",  # the demos of `make demo`
     "within_subsection_order": "gallery_order.ByTask",
     "backreferences_dir": "api/backreferences",
     "doc_module": ("skae",),
@@ -88,24 +88,4 @@ markdown_pages = {
         f"benchmarks/{path.stem}": (f"benchmarks/results/{path.name}", None)
         for path in sorted((HERE.parent / "benchmarks" / "results").glob("*.md"))
     },
-}
-
-
-def public_methods(cls):
-    """Methods that the API page of a class shows: its own and inherited ones, in order."""
-    names = [
-        name
-        for owner in reversed(cls.__mro__)
-        for name in vars(owner)
-        if not name.startswith("_") and callable(getattr(cls, name))
-    ]
-    own = [name for name in vars(cls) if name in names]
-    shared = sorted({*names} - {*own})
-    documented = [name for name in [*own, *shared] if inspect.getdoc(getattr(cls, name))]
-    return sorted(documented, key=lambda name: (name not in ("fit", "partial_fit"),))
-
-
-autosummary_context = {
-    "methods_of": lambda module, name: public_methods(getattr(sys.modules[module], name)),
-    "is_gallery_topic": lambda module, name: True,
 }

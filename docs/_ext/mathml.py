@@ -1,7 +1,7 @@
 """Formulas as MathML, written by docutils at build: no script, no font, no network."""
 
 from docutils import nodes
-from docutils.utils.math import latex2mathml, wrap_math_code
+from docutils.utils.math import latex2mathml
 
 
 def visit_inline(translator, node):
@@ -12,9 +12,8 @@ def visit_inline(translator, node):
 
 def visit_block(translator, node):
     """``.. math::``; a wide formula scrolls inside its own box."""
-    code = wrap_math_code(node.astext(), as_block=True)
     translator.body.append('<div class="math-block">')
-    translator.body.append(latex2mathml.tex2mathml(code, as_block=True))
+    translator.body.append(latex2mathml.tex2mathml(node.astext(), as_block=True))
     translator.body.append("</div>\n")
     raise nodes.SkipNode
 
