@@ -1,19 +1,31 @@
 """Formulas as MathML, written by docutils at build: no script, no font, no network."""
 
+import re
+
 from docutils import nodes
 from docutils.utils.math import latex2mathml
+
+# docutils would set an index under an accented letter, and not beside it.
+ACCENTED = re.compile(r"(\\(?:tilde|hat|bar) ?\w)(?=[_^])")
+
+
+def mathml(node, as_block):
+    """The formula of a node."""
+    told = latex2mathml.tex2mathml(ACCENTED.sub(r"\1{}", node.astext()), as_block=as_block)
+    # The macron that docutils takes is too short to be seen.
+    return told.replace("\N{MODIFIER LETTER MACRON}", "\N{MACRON}")
 
 
 def visit_inline(translator, node):
     """``:math:``."""
-    translator.body.append(latex2mathml.tex2mathml(node.astext(), as_block=False))
+    translator.body.append(mathml(node, as_block=False))
     raise nodes.SkipNode
 
 
 def visit_block(translator, node):
     """``.. math::``; a wide formula scrolls inside its own box."""
     translator.body.append('<div class="math-block">')
-    translator.body.append(latex2mathml.tex2mathml(node.astext(), as_block=True))
+    translator.body.append(mathml(node, as_block=True))
     translator.body.append("</div>\n")
     raise nodes.SkipNode
 

@@ -30,7 +30,7 @@ def compress():
     train, test = digits()
     pca = PCA(8).fit(train)
     autoencoder = AutoencoderTransformer(8, random_state=0).fit(train)
-    shown = test[:10]
+    shown = test[:7]
     by_pca = pca.inverse_transform(pca.transform(shown))
     return {"rows": shown, "PCA, 8": by_pca, "skae, 8": autoencoder.reconstruct(shown)}
 
@@ -40,7 +40,7 @@ def clean():
     from skae import DenoisingAutoencoder
 
     train, test = digits()
-    shown = test[10:20]
+    shown = test[10:17]
     noisy = shown + 0.3 * np.random.default_rng(0).normal(size=shown.shape)
     cleaner = DenoisingAutoencoder(
         noise="gaussian", noise_level=0.3, scaling=None, random_state=0
@@ -78,7 +78,7 @@ def show_digits(figure, images, ink):
     for ax, (name, rows) in zip(axes, images.items(), strict=True):
         strip = np.hstack([np.pad(row.reshape(8, 8), 1) for row in rows])
         ax.imshow(np.clip(strip, 0, 1), cmap="gray_r" if ink == INKS["light"] else "gray")
-        ax.set_ylabel(name, rotation=0, ha="right", va="center", color=ink[0], fontsize=11)
+        ax.set_ylabel(name, rotation=0, ha="right", va="center", color=ink[0], fontsize=13)
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
 
