@@ -199,6 +199,11 @@ def open_panes(ax, n_panes, n_columns, *, gaps, head):
     return panes
 
 
+def size_in_points(ax):
+    """Width and height of axes."""
+    return np.array(ax.get_window_extent().size) * 72 / ax.figure.dpi
+
+
 def _locate(parent, place, shape, gaps, head, _axes, _renderer):
     """Box of a pane, in fractions of the figure."""
     from matplotlib.transforms import Bbox
@@ -227,14 +232,30 @@ def legend_in_head(ax, handles):
     )
 
 
-def legend_beside(ax, **kwargs):
-    """A legend at the right where the layout makes room for it, else inside."""
+def makes_room(ax):
+    """Whether the layout moves axes apart for what is written around them."""
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+    return isinstance(ax.figure.get_layout_engine(), ConstrainedLayoutEngine)
+
+
+def legend_beside(ax, **kwargs):
+    """A legend at the right where the layout makes room for it, else inside."""
     style = {"fontsize": "small", "handletextpad": 0.4, "borderaxespad": 0.4} | kwargs
-    if isinstance(ax.figure.get_layout_engine(), ConstrainedLayoutEngine):
+    if makes_room(ax):
         return ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, **style)
     return ax.legend(loc="best", framealpha=0.8, **style)
+
+
+def note(ax, text):
+    """A remark above the axes, where no point can be under it."""
+    return ax.set_title(text, loc="right", fontsize="small", color=GREY)
+
+
+def shortened(text, width, letter=5.0):
+    """As many letters as fit in a width in points."""
+    room = max(int(width / letter), 2)
+    return text if len(text) <= room else text[: room - 1].rstrip() + "…"
 
 
 def quiet_spines(ax):

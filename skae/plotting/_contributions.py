@@ -11,11 +11,15 @@ from skae.plotting._common import (
     draw_images,
     fitted,
     frame_images,
+    makes_room,
+    note,
     open_axes,
     pick,
     quiet_spines,
     require_matplotlib,
 )
+
+AXIS_LABEL = "Contribution to \N{MINUS SIGN}score_samples"
 
 
 class ContributionDisplay:
@@ -28,8 +32,8 @@ class ContributionDisplay:
     Parameters
     ----------
     contributions : array-like of shape (n_features,)
-        Contributions of the columns; they sum to the score (higher is more of an outlier,
-        unlike in ``score_samples``).
+        Contributions of the columns; they sum to ``-score_samples``, so that the larger one
+        is, the more it makes the row an outlier.
     feature_names : array-like of str of shape (n_features,), default=None
         Names of the columns; None calls them x0, x1, ...
     image_shape : tuple of int, default=None
@@ -48,6 +52,8 @@ class ContributionDisplay:
         Image; only with `image_shape`.
     colorbar_ : matplotlib Colorbar
         Colour bar of the image; only there.
+    note_ : matplotlib Text
+        The row's score.
 
     See Also
     --------
@@ -204,13 +210,21 @@ class ContributionDisplay:
             labels.append(f"{len(pooled)} other column{'s' * (len(pooled) > 1)}")
             colours.append(GREY)
         ax = open_axes(self, ax, (5.6, 0.9 + 0.26 * len(lengths)))
-        self.bars_ = ax.barh(range(len(lengths)), lengths, **{"color": colours} | kwargs)
-        ax.set_yticks(range(len(lengths)), labels, fontsize="small")
-        ax.bar_label(self.bars_, fmt="%.2g", padding=3, fontsize="x-small", color=GREY)
-        ax.invert_yaxis()
-        ax.margins(x=0.12)
-        ax.set_xlabel(f"Contribution to the score, {contributions.sum():.3g} in all")
+        style = {"color": colours, "alpha": 1.0 if makes_room(ax) else 0.45} | kwargs
+        self.bars_ = ax.barh(range(len(lengths)), lengths, **style)
         ax.tick_params(axis="y", length=0)
+        if makes_room(ax):
+            ax.set_yticks(range(len(lengths)), labels, fontsize="small")
+            ax.bar_label(self.bars_, fmt="%.3g", padding=3, fontsize="x-small", color=GREY)
+            ax.margins(x=0.12)
+        else:
+            # Long names would run into the axes to the left, so they stand on their bars.
+            labels = [f"{text}  {length:.3g}" for text, length in zip(labels, lengths, strict=True)]
+            ax.set_yticks(range(len(lengths)), labels, fontsize="x-small", ha="left")
+            ax.tick_params(axis="y", pad=-5)
+        ax.invert_yaxis()
+        ax.set_xlabel(AXIS_LABEL)
+        self.note_ = note(ax, f"score_samples: {-contributions.sum():.3g}")
         quiet_spines(ax)
 
     def _plot_image(self, contributions, ax, kwargs):
@@ -224,8 +238,8 @@ class ContributionDisplay:
         frame_images(ax, (1, 1), image.shape)
         self.colorbar_ = self.figure_.colorbar(self.image_, ax=ax)
         self.colorbar_.outline.set_visible(False)
-        told = f"Contribution to the score,\n{contributions.sum():.3g} in all"
-        self.colorbar_.set_label(told, fontsize="small")
+        self.colorbar_.set_label(AXIS_LABEL)
+        self.note_ = note(ax, f"score_samples: {-contributions.sum():.3g}")
 
     def _checked_names(self, n_features):
         if self.feature_names is None:

@@ -3,7 +3,6 @@
 import numpy as np
 
 from skae.plotting._common import (
-    GREY,
     MARKERS,
     PALETTE,
     as_labels,
@@ -12,6 +11,7 @@ from skae.plotting._common import (
     fitted,
     is_quantity,
     legend_beside,
+    note,
     open_axes,
     quiet_spines,
     require_matplotlib,
@@ -33,7 +33,7 @@ class LatentSpaceDisplay:
         Latents, two at least.
     y : array-like of shape (n_samples,), default=None
         Labels that colour the points: classes get a legend; numbers that are not whole, or
-        more than 20 of them, a colour bar.
+        more than 20 of them, a colour bar. The name of a series is written beside it.
     latents : tuple of (int, int), default=(0, 1)
         Which latents are drawn, along x and along y.
 
@@ -163,7 +163,7 @@ class LatentSpaceDisplay:
         i, j = self._checked_latents(Z.shape[1])
         y = None if self.y is None else as_labels(self.y, len(Z))
         ax = open_axes(self, ax, (5.6, 4.2))
-        size = float(np.clip(12000 / len(Z), 4, 24))
+        size = float(np.clip(15000 / len(Z), 4, 24))
         style = {"s": size, "alpha": 0.8, "linewidths": 0} | kwargs
         self.legend_ = self.colorbar_ = None
         if y is None:
@@ -174,11 +174,11 @@ class LatentSpaceDisplay:
             self.colorbar_ = self.figure_.colorbar(self.scatters_[0], ax=ax)
             self.colorbar_.outline.set_visible(False)
             self.colorbar_.solids.set_alpha(1)
+            self.colorbar_.set_label(self._label_name())
         else:
             self._draw_classes(ax, Z[:, [i, j]], y, style)
         ax.set(xlabel=f"Latent {i}", ylabel=f"Latent {j}")
-        told = f"latents {i} and {j} of {Z.shape[1]}"
-        self.note_ = ax.set_title(told, loc="right", fontsize="small", color=GREY)
+        self.note_ = note(ax, f"latents {i} and {j} of {Z.shape[1]}")
         quiet_spines(ax)
         return self
 
@@ -190,9 +190,14 @@ class LatentSpaceDisplay:
             own = {"color": colour, "marker": marker, "label": name} | style
             self.scatters_.append(ax.scatter(*points[mask].T, **own))
         n_columns = -(-len(self.scatters_) // MAX_LEGEND_ROWS)
-        self.legend_ = legend_beside(ax, ncols=n_columns)
+        self.legend_ = legend_beside(ax, ncols=n_columns, title=self._label_name())
         for handle in self.legend_.legend_handles:
             handle.set(sizes=[30], alpha=1)
+
+    def _label_name(self):
+        """What a series calls the labels."""
+        name = getattr(self.y, "name", None)
+        return name if isinstance(name, str) else ""
 
     def _checked_latents(self, n_latents):
         latents = self.latents

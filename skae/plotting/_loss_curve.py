@@ -133,8 +133,9 @@ class LossCurveDisplay:
         ax = open_axes(self, ax, (5.6, 3.6))
         prefix = "" if name is None else f"{name}, "
         epochs = np.arange(1, len(training) + 1)
-        style = {"color": GREY, "linestyle": "--", "marker": "." * (len(epochs) == 1)}
-        style |= {"label": f"{prefix}training"} | kwargs
+        style = {"color": GREY, "linestyle": "--"} if held_out is not None else {"color": BLUE}
+        # A line through one point is not seen.
+        style |= {"marker": "." if len(epochs) == 1 else "", "label": f"{prefix}training"} | kwargs
         (self.training_line_,) = ax.plot(epochs, training, **style)
         self.validation_line_ = self.best_point_ = None
         if held_out is not None:
@@ -142,7 +143,7 @@ class LossCurveDisplay:
             (self.validation_line_,) = ax.plot(np.arange(len(held_out)), held_out, **style)
         if self.best_epoch is not None:
             loss = training[self.best_epoch - 1] if held_out is None else held_out[self.best_epoch]
-            label = f"{prefix}best epoch, {self.best_epoch}"
+            label = f"{prefix}best epoch: {self.best_epoch}"
             style = {"marker": "o", "markersize": 7, "linestyle": "none", "zorder": 3}
             style |= {"color": kwargs.get("color", ORANGE), "label": label}
             (self.best_point_,) = ax.plot([self.best_epoch], [loss], **style)

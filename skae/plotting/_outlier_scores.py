@@ -43,7 +43,7 @@ class OutlierScoreDisplay:
     figure_ : matplotlib Figure
         Figure with the axes.
     bars_ : list of matplotlib BarContainer
-        Bars, one container for each entry of the legend.
+        Bars, one container for each entry of the legend; they are stacked.
     threshold_line_ : matplotlib Line2D or None
         Line at the threshold.
 
@@ -175,17 +175,20 @@ class OutlierScoreDisplay:
             threshold = float(as_numbers("threshold", threshold, 0))
         edges = _edges(scores, bins, threshold)
         ax = open_axes(self, ax, (5.6, 3.6))
-        self.bars_, self.threshold_line_ = [], None
-        for label, mask, colour in _groups(scores, threshold, y):
-            style = {"color": colour, "alpha": 0.7, "label": f"{label} ({mask.sum()})"} | kwargs
-            self.bars_.append(ax.hist(scores[mask], edges, **style)[2])
+        self.threshold_line_ = None
+        names, masks, colours = zip(*_groups(scores, threshold, y), strict=True)
+        labels = [f"{name} ({mask.sum()})" for name, mask in zip(names, masks, strict=True)]
+        style = {"color": colours, "label": labels, "stacked": True} | kwargs
+        bars = ax.hist([scores[mask] for mask in masks], edges, **style)[2]
+        self.bars_ = [bars] if len(masks) == 1 else list(bars)
         if threshold is not None:
-            style = {"color": "black", "linestyle": "--", "linewidth": 1, "label": "threshold"}
+            style = {"color": "black", "linestyle": "--", "linewidth": 1}
+            style |= {"label": f"threshold, {threshold:.3g}"}
             self.threshold_line_ = ax.axvline(threshold, **style)
         ax.set(xlabel="Score (lower: outliers, higher: more normal)", ylabel="Rows")
         quiet_spines(ax)
         if y is not None or threshold is not None:
-            ax.legend(frameon=False, fontsize="small", loc="upper left")
+            ax.legend(frameon=False, fontsize="small")
         return self
 
 
@@ -195,7 +198,7 @@ def _groups(scores, threshold, y):
         return [("rows", np.ones(len(scores), dtype=bool), BLUE)]
     if y is None:
         below = scores < threshold
-        return [("below, outliers", below, ORANGE), ("above, inliers", ~below, BLUE)]
+        return [("below: outliers", below, ORANGE), ("above: inliers", ~below, BLUE)]
     if set(y.tolist()) <= {-1, 1}:
         return [("outliers", y == -1, ORANGE), ("inliers", y == 1, BLUE)]
     colours = (PALETTE[k % len(PALETTE)] for k in range(len(scores)))

@@ -212,14 +212,14 @@ class ReconstructionDisplay:
         self.input_lines_, self.output_lines_, self.error_areas_ = [], [], []
         columns = np.arange(X.shape[1])
         for i, pane in enumerate(self.axes_):
-            style = {"color": GREY, "linewidth": 1.2, "label": "input"} | kwargs
+            style = {"color": GREY, "alpha": 0.6, "linewidth": 2.2, "label": "input"} | kwargs
             self.input_lines_ += pane.plot(columns, X[i], **style)
             style = {"color": BLUE, "linewidth": 1.2, "label": "output"} | kwargs
             self.output_lines_ += pane.plot(columns, outputs[i], **style)
             style = {"color": ORANGE, "alpha": 0.35, "linewidth": 0, "label": "error"}
             self.error_areas_.append(pane.fill_between(columns, X[i], outputs[i], **style))
             error = np.nanmean(np.square(X[i] - outputs[i]))
-            told = f"row {i}, mean squared error {error:.3g}"
+            told = f"row {i}, MSE {error:.3g}"
             pane.set_title(told, loc="left", fontsize="x-small", color=GREY, pad=3)
             pane.margins(x=0)
             quiet_spines(pane)

@@ -8,7 +8,6 @@ from sklearn.utils import check_random_state
 from skae.plotting._common import (
     BLUE,
     GREY,
-    MAX_CLASSES,
     as_images,
     as_numbers,
     check_integer,
@@ -21,10 +20,15 @@ from skae.plotting._common import (
     pick,
     place_of,
     require_matplotlib,
+    shortened,
+    size_in_points,
 )
+from skae.plotting._marginals import Marginal
 
 MAX_PANES = 36
 N_IMAGES, N_ROWS = 25, 1000
+# In points: between marginals, above them for the legend, a marginal at least.
+GAPS, HEAD, SMALLEST = np.array([18, 36]), 34, np.array([60, 20])
 
 
 class SampleGridDisplay:
@@ -48,7 +52,7 @@ class SampleGridDisplay:
     ----------
     ax_ : matplotlib Axes
         Axes with the images, or in whose place the marginals are.
-    axes_ : ndarray of matplotlib Axes of shape (n_features,)
+    axes_ : ndarray of matplotlib Axes of shape (n_drawn,)
         Axes of the marginals; only there.
     figure_ : matplotlib Figure
         Figure with the axes.
@@ -66,7 +70,7 @@ class SampleGridDisplay:
     -----
     Histograms are densities and bars shares, so that both kinds of rows compare whatever their
     numbers. A missing cell is a level of its own among levels, and left out of histograms.
-    Of more than 36 columns the first 36 are drawn.
+    The first columns are drawn, 36 at most, and no more than `ax` has room for.
 
     Examples
     --------
@@ -237,21 +241,26 @@ class SampleGridDisplay:
             raise ValueError(
                 f"X has the columns {real[0]}; they must be those of samples, {names}."
             )
-        n_panes = min(len(names), MAX_PANES)
-        n_columns = min(n_panes, 4 if n_panes <= 16 else 6)
-        n_lines = math.ceil(n_panes / n_columns)
         marginals = [
-            _Marginal(samples[name], None if real is None else real[1][name])
-            for name in names[:n_panes]
+            Marginal(samples[name], None if real is None else real[1][name])
+            for name in names[:MAX_PANES]
         ]
-        ax = open_axes(self, ax, (1.75 * n_columns + 0.2, 0.3 + 1.35 * n_lines))
-        self.axes_ = open_panes(ax, n_panes, n_columns, gaps=(14, 34), head=34)
+        n_columns = min(len(marginals), 4 if len(marginals) <= 16 else 6)
+        height = 0.3 + 1.35 * math.ceil(len(marginals) / n_columns)
+        own_figure = ax is None
+        ax = open_axes(self, ax, (1.75 * n_columns + 0.2, height))
+        if not own_figure:
+            room = np.maximum((size_in_points(ax) + GAPS - (0, HEAD)) // (SMALLEST + GAPS), 1)
+            n_columns = int(min(n_columns, room[0]))
+            marginals = marginals[: n_columns * int(room[1])]
+        self.axes_ = open_panes(ax, len(marginals), n_columns, gaps=GAPS, head=HEAD)
+        width = size_in_points(ax)[0] / n_columns
         self.sample_artists_, self.real_artists_ = [], []
         for pane, name, marginal in zip(self.axes_, names, marginals, strict=False):
-            generated, beside = marginal.draw(pane, kwargs)
+            generated, beside = marginal.draw(pane, width - GAPS[0], kwargs)
             self.sample_artists_.append(generated)
             self.real_artists_ += [] if beside is None else [beside]
-            pane.set_title(_shortened(name, 24 if n_columns <= 4 else 18), fontsize="small", pad=3)
+            pane.set_title(shortened(name, width), fontsize="small", pad=3)
         self._explain(ax, len(names))
 
     def _explain(self, ax, n_features):
@@ -260,73 +269,10 @@ class SampleGridDisplay:
         handles = [Patch(color=BLUE, label="generated")]
         if self.real_artists_:
             handles.append(Patch(color=GREY, alpha=0.4, label="real"))
-        if n_features > MAX_PANES:
-            told = f"(the first {MAX_PANES} of {n_features} columns)"
+        if n_features > len(self.axes_):
+            told = f"(first {len(self.axes_)} of {n_features} columns)"
             handles.append(Patch(visible=False, label=told))
         legend_in_head(ax, handles)
-
-
-class _Marginal:
-    """One column of generated rows and perhaps of real ones."""
-
-    def __init__(self, generated, real):
-        import pandas as pd
-
-        self.columns = [generated] if real is None else [generated, real]
-        both = pd.concat(self.columns, ignore_index=True)
-        is_number = pd.api.types.is_numeric_dtype(both) and not pd.api.types.is_bool_dtype(both)
-        self.is_date = pd.api.types.is_datetime64_any_dtype(both)
-        few = both.nunique() <= min(MAX_CLASSES, 12) and len(both) > 40
-        whole = is_number and bool((both.dropna() % 1 == 0).all())
-        self.has_levels = not (is_number or self.is_date) or (whole and few)
-        if self.has_levels:
-            self.columns = [_level_names(column) for column in self.columns]
-            self.levels = _ordered_levels(self.columns[-1], self.columns[0], is_number)
-
-    def draw(self, pane, kwargs):
-        """Artists of the generated and of the real column."""
-        pane.set_yticks([])
-        pane.spines[["left", "top", "right"]].set_visible(False)
-        return self._draw_bars(pane, kwargs) if self.has_levels else self._draw_steps(pane, kwargs)
-
-    def _draw_bars(self, pane, kwargs):
-        shares = [
-            [float((column == level).mean()) for level in self.levels] for column in self.columns
-        ]
-        places = np.arange(len(self.levels))
-        beside = None
-        if len(shares) > 1:
-            beside = pane.bar(places + 0.2, shares[1], 0.4, color=GREY, alpha=0.4)
-        width, shift = (0.7, 0.0) if beside is None else (0.4, 0.2)
-        own = pane.bar(places - shift, shares[0], width, **{"color": BLUE} | kwargs)
-        room = max(int(24 / len(self.levels)), 2)
-        labels = [_shortened(level, room) for level in self.levels]
-        pane.set_xticks(places, labels)
-        pane.tick_params(axis="x", length=0)
-        return own, beside
-
-    def _draw_steps(self, pane, kwargs):
-        from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
-        from matplotlib.ticker import MaxNLocator
-
-        columns = [column.dropna() for column in self.columns]
-        if self.is_date:
-            columns = [date2num(column.to_numpy()) for column in columns]
-        columns = [np.asarray(column, dtype=np.float64) for column in columns]
-        edges = np.histogram_bin_edges(np.concatenate(columns), 25)
-        heights = [np.histogram(column, edges, density=len(column) > 0)[0] for column in columns]
-        beside = None
-        if len(heights) > 1:
-            beside = pane.stairs(heights[1], edges, fill=True, color=GREY, alpha=0.4)
-        style = {"fill": beside is None, "color": BLUE, "linewidth": 1.3} | kwargs
-        own = pane.stairs(heights[0], edges, **style)
-        pane.set_ylim(bottom=0)
-        pane.xaxis.set_major_locator(MaxNLocator(3))
-        if self.is_date:
-            locator = AutoDateLocator(minticks=2, maxticks=3)
-            pane.xaxis.set_major_locator(locator)
-            pane.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-        return own, beside
 
 
 def _columns(name, rows):
@@ -342,27 +288,9 @@ def _columns(name, rows):
     if rows.size == 0:
         raise ValueError(f"{name} has shape {rows.shape}; it must hold rows and columns.")
     rows = rows.set_axis([str(column) for column in rows.columns], axis=1)
+    if not rows.columns.is_unique:
+        raise ValueError(f"{name} has two columns of one name among {list(rows.columns)}.")
+    for column, values in rows.select_dtypes("number").items():
+        if np.isinf(values.to_numpy(dtype=np.float64, na_value=np.nan)).any():
+            raise ValueError(f"{name} holds an infinity in the column {column!r}.")
     return list(rows.columns), rows
-
-
-def _level_names(column):
-    """Levels as text; a missing cell is one of them."""
-    names = [
-        "missing" if missing else f"{level:g}" if isinstance(level, float) else str(level)
-        for level, missing in zip(column.tolist(), column.isna(), strict=True)
-    ]
-    return np.array(names, dtype=object)
-
-
-def _ordered_levels(real, generated, is_number):
-    """Numbers by size, other levels by how often they are real."""
-    levels, counts = np.unique(np.append(real, generated), return_counts=True)
-    if is_number:
-        return sorted(
-            levels, key=lambda level: (level == "missing", float(level.replace("missing", "0")))
-        )
-    return levels[np.argsort(-counts, kind="stable")].tolist()
-
-
-def _shortened(text, room):
-    return text if len(text) <= room else text[: room - 1].rstrip() + "…"
