@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from skae._trees import BoostedTrees
+
 # Drawn rows per real one.
 DRAWN_PER_ROW = 2
-# Trees at most; held-out rows say how many serve.
-MAX_TREES = 200
 # More levels than the trees can take are read as numbers.
 MAX_LEVELS = 255
 # Odds further out than this come from too few rows to be believed, in nats.
@@ -17,7 +17,9 @@ class DensityRatio:
 
     Attributes
     ----------
-    classifier_ : HistGradientBoostingClassifier
+    kept_ : ndarray of bool of shape (n_features,)
+        Columns that the trees read.
+    trees_ : BoostedTrees
     log_mean_ : float
         Logarithm of the mean ratio over drawn rows, which would be 0 for the true ratio.
 
@@ -29,22 +31,12 @@ class DensityRatio:
 
     def fit(self, real, drawn, is_code, sample_weight, seed):
         """Learn to tell real rows from drawn ones, each kind with half of the weight."""
-        from sklearn.ensemble import HistGradientBoostingClassifier
-
         weight = np.ones(len(real)) if sample_weight is None else sample_weight
         X = np.vstack([real, drawn])
         is_real = np.repeat([1, 0], [len(real), len(drawn)])
         self.kept_, are_levels = columns_for_trees(X, is_code)
-        self.classifier_ = HistGradientBoostingClassifier(
-            max_iter=MAX_TREES,
-            early_stopping=True,
-            categorical_features=are_levels,
-            random_state=seed,
-        ).fit(
-            X[:, self.kept_],
-            is_real,
-            sample_weight=np.r_[weight / weight.sum(), np.full(len(drawn), 1 / len(drawn))],
-        )
+        weight = np.r_[weight / weight.sum(), np.full(len(drawn), 1 / len(drawn))]
+        self.trees_ = BoostedTrees().fit(X[:, self.kept_], is_real, weight, are_levels, seed)
         self.log_mean_ = 0.0
         return self
 
@@ -55,7 +47,7 @@ class DensityRatio:
 
     def log_ratio(self, X):
         """Logarithm of real over drawn density, per row."""
-        told = self.classifier_.decision_function(X[:, self.kept_])
+        told = self.trees_.log_odds(X[:, self.kept_])
         return np.clip(told, -MAX_LOG_RATIO, MAX_LOG_RATIO) - self.log_mean_
 
 

@@ -20,5 +20,23 @@ __all__ = [
     "fit_context",
     "get_namespace_and_device",
     "is_scalar_nan",
+    "tree_node_dtype",
+    "tree_values",
     "weighted_percentile",
 ]
+
+
+def tree_node_dtype():
+    """Of the nodes of gradient-boosted trees; the import takes a second."""
+    from sklearn.ensemble._hist_gradient_boosting.common import PREDICTOR_RECORD_DTYPE
+
+    return PREDICTOR_RECORD_DTYPE
+
+
+def tree_values(nodes, level_sets, X, known_levels, place_of_column):
+    """What a gradient-boosted tree says of each row; compiled, and it trusts its arguments."""
+    from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
+    from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
+
+    tree = TreePredictor(nodes, level_sets, level_sets)
+    return tree.predict(X, known_levels, place_of_column, _openmp_effective_n_threads())

@@ -110,7 +110,7 @@ class VAEGenerator(
     prior_ : sklearn.mixture.GaussianMixture or None
         Mixture of the latents; None for ``prior="standard"``.
     refiner_ : object or None
-        The trees (`classifier_`), with a method ``log_ratio`` of numbers and codes.
+        The trees (`trees_`), with a method ``log_ratio`` of numbers and codes.
     n_iter_ : int
         Epochs run.
     best_epoch_ : int
