@@ -138,3 +138,23 @@ def test_dangling_links_are_found(tmp_path):
     (tmp_path / "b.html").write_text('<a id="y" href="a.html#z">z</a><img src="no.png">')
     found = {(str(page), link) for page, link in dangling(tmp_path)}
     assert found == {("b.html", "a.html#z"), ("b.html", "no.png")}
+
+
+def test_addresses_are_made_from_names():
+    pytest.importorskip("sphinx", reason="sphinx is not installed")
+    address = load(DOCS / "_ext" / "external_links.py").address
+    sklearn = "https://scikit-learn.org/stable/modules/generated/"
+    assert address("sklearn.decomposition.PCA") == f"{sklearn}sklearn.decomposition.PCA.html"
+    method = "sklearn.decomposition.PCA.fit"
+    assert address(method) == f"{sklearn}sklearn.decomposition.PCA.html#{method}"
+    assert address("numpy.median").endswith("/generated/numpy.median.html")
+    assert address("skae.VAEGenerator") is None
+
+
+def test_formulas_become_mathml():
+    nodes = pytest.importorskip("docutils.nodes", reason="docutils is not installed")
+    mathml = load(DOCS / "_ext" / "mathml.py").mathml
+    told = mathml(nodes.math_block("", r"\bar x_j = \log p"), as_block=True)
+    assert told.startswith("<math")
+    assert "munderover" not in told  # the index stands beside the bar
+    assert "\N{MACRON}" in told

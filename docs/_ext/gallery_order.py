@@ -3,12 +3,11 @@
 from pathlib import Path
 
 TASKS = [
-    *("compress", "pca", "latent", "digits", "size", "order", "network", "conv"),
-    *("callback", "pipeline", "search", "tune"),
-    *("denois", "imput", "missing", "noise"),
+    *("compress", "knn", "pca", "latent", "convol", "sparse", "network", "callback"),
+    *("denois", "imput", "missing", "fill", "noise"),
     *("outlier", "novelty", "anomal", "threshold", "explain", "correct"),
-    *("generat", "sampl", "interpol", "oversampl"),
-    *("compar", "save", "persist", "onnx"),
+    *("generat", "draw", "sampl", "interpol"),
+    *("compar", "pipeline", "search", "save", "persist", "onnx"),
 ]
 
 

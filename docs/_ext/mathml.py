@@ -7,11 +7,14 @@ from docutils.utils.math import latex2mathml
 
 # docutils would set an index under an accented letter, and not beside it.
 ACCENTED = re.compile(r"(\\(?:tilde|hat|bar) ?\w)(?=[_^])")
+# Nor does it leave room around the names of functions.
+FUNCTION = re.compile(r"\\(log|tanh)\b")
 
 
 def mathml(node, as_block):
     """The formula of a node."""
-    told = latex2mathml.tex2mathml(ACCENTED.sub(r"\1{}", node.astext()), as_block=as_block)
+    formula = FUNCTION.sub(r"\\,\\\1\\,", ACCENTED.sub(r"\1{}", node.astext()))
+    told = latex2mathml.tex2mathml(formula, as_block=as_block)
     # The macron that docutils takes is too short to be seen.
     return told.replace("\N{MODIFIER LETTER MACRON}", "\N{MACRON}")
 

@@ -325,7 +325,8 @@ class VAEGenerator(
         """Log-density of each row, in nats.
 
         It is the importance-weighted bound (Burda et al., 2016), which approaches the
-        log-density from below as `n_importance_samples` grows. Draws are the same for every call and row.
+        log-density from below as `n_importance_samples` grows. Draws are the same for every
+        call and row.
 
         Parameters
         ----------
