@@ -10,6 +10,7 @@ from sklearn.base import clone
 import skae
 import skae.comparison
 import skae.networks
+import skae.plotting
 from skae import (
     AutoencoderOutlierDetector,
     AutoencoderTransformer,
@@ -20,6 +21,7 @@ from skae import (
 CLASSES = [
     *(getattr(skae, n) for n in skae.__all__ if inspect.isclass(getattr(skae, n))),
     *(getattr(skae.networks, n) for n in skae.networks.__all__),
+    *(getattr(skae.plotting, n) for n in skae.plotting.__all__),
 ]
 FUNCTIONS = [
     skae.comparison.compare_knn,
@@ -52,7 +54,8 @@ def signature(obj):
 
 def public_methods():
     for cls in CLASSES:
-        for name, method in inspect.getmembers(cls, inspect.isfunction):
+        # Class methods are bound, others functions.
+        for name, method in inspect.getmembers(cls, inspect.isroutine):
             if not name.startswith("_") and method.__module__.startswith("skae"):
                 yield pytest.param(method, id=f"{cls.__name__}.{name}")
 

@@ -19,3 +19,9 @@ def test_importing_skae_imports_little_else():
         [sys.executable, "-c", NEWCOMERS], capture_output=True, text=True, check=True
     )
     assert set(told.stdout.split()) <= {"skae", "tqdm"}
+
+
+def test_importing_plotting_imports_no_matplotlib():
+    code = "import sys, skae.plotting; print('matplotlib' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "False"

@@ -88,7 +88,7 @@ def as_labels(y, n_rows):
         )
     missing = np.flatnonzero(pd.isna(y))
     if len(missing):
-        raise ValueError(f"y holds {y[missing[0]]!r} at {missing[0]}; no label may be missing.")
+        raise ValueError(f"y holds {y[missing[0]]} at {missing[0]}; no label may be missing.")
     return y
 
 
@@ -247,9 +247,9 @@ def legend_beside(ax, **kwargs):
     return ax.legend(loc="best", framealpha=0.8, **style)
 
 
-def note(ax, text):
-    """A remark above the axes, where no point can be under it."""
-    return ax.set_title(text, loc="right", fontsize="small", color=GREY)
+def written(number):
+    """A number as it stands in a picture."""
+    return f"{number:.3g}".replace("-", "\N{MINUS SIGN}")
 
 
 def shortened(text, width, letter=5.0):

@@ -12,14 +12,12 @@ from skae.plotting._common import (
     fitted,
     frame_images,
     makes_room,
-    note,
     open_axes,
     pick,
     quiet_spines,
     require_matplotlib,
+    written,
 )
-
-AXIS_LABEL = "Contribution to \N{MINUS SIGN}score_samples"
 
 
 class ContributionDisplay:
@@ -52,8 +50,6 @@ class ContributionDisplay:
         Image; only with `image_shape`.
     colorbar_ : matplotlib Colorbar
         Colour bar of the image; only there.
-    note_ : matplotlib Text
-        The row's score.
 
     See Also
     --------
@@ -215,16 +211,17 @@ class ContributionDisplay:
         ax.tick_params(axis="y", length=0)
         if makes_room(ax):
             ax.set_yticks(range(len(lengths)), labels, fontsize="small")
-            ax.bar_label(self.bars_, fmt="%.3g", padding=3, fontsize="x-small", color=GREY)
+            ax.bar_label(self.bars_, fmt=written, padding=3, fontsize="x-small", color=GREY)
             ax.margins(x=0.12)
         else:
             # Long names would run into the axes to the left, so they stand on their bars.
-            labels = [f"{text}  {length:.3g}" for text, length in zip(labels, lengths, strict=True)]
+            labels = [
+                f"{text}  {written(length)}" for text, length in zip(labels, lengths, strict=True)
+            ]
             ax.set_yticks(range(len(lengths)), labels, fontsize="x-small", ha="left")
             ax.tick_params(axis="y", pad=-5)
         ax.invert_yaxis()
-        ax.set_xlabel(AXIS_LABEL)
-        self.note_ = note(ax, f"score_samples: {-contributions.sum():.3g}")
+        ax.set_xlabel(_axis_label(contributions))
         quiet_spines(ax)
 
     def _plot_image(self, contributions, ax, kwargs):
@@ -238,8 +235,7 @@ class ContributionDisplay:
         frame_images(ax, (1, 1), image.shape)
         self.colorbar_ = self.figure_.colorbar(self.image_, ax=ax)
         self.colorbar_.outline.set_visible(False)
-        self.colorbar_.set_label(AXIS_LABEL)
-        self.note_ = note(ax, f"score_samples: {-contributions.sum():.3g}")
+        self.colorbar_.set_label(_axis_label(contributions), fontsize="small")
 
     def _checked_names(self, n_features):
         if self.feature_names is None:
@@ -251,6 +247,10 @@ class ContributionDisplay:
                 f"{n_features} columns."
             )
         return names
+
+
+def _axis_label(contributions):
+    return f"Contribution to \N{MINUS SIGN}score_samples, {written(contributions.sum())} in all"
 
 
 def _names_in(contributions):

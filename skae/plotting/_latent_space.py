@@ -1,5 +1,7 @@
 """Latents of rows."""
 
+from numbers import Integral
+
 import numpy as np
 
 from skae.plotting._common import (
@@ -7,11 +9,9 @@ from skae.plotting._common import (
     PALETTE,
     as_labels,
     as_numbers,
-    check_integer,
     fitted,
     is_quantity,
     legend_beside,
-    note,
     open_axes,
     quiet_spines,
     require_matplotlib,
@@ -49,8 +49,6 @@ class LatentSpaceDisplay:
         Legend of the classes.
     colorbar_ : matplotlib Colorbar or None
         Colour bar of the numbers.
-    note_ : matplotlib Text
-        Which latents of how many are seen.
 
     See Also
     --------
@@ -64,8 +62,8 @@ class LatentSpaceDisplay:
     >>> X, y = load_digits(return_X_y=True)
     >>> autoencoder = AutoencoderTransformer(8, max_epochs=5, random_state=0).fit(X)
     >>> display = LatentSpaceDisplay.from_estimator(autoencoder, X, y)
-    >>> display.note_.get_text()
-    'latents 0 and 1 of 8'
+    >>> display.ax_.get_xlabel()
+    'Latent 0 (8 in all)'
     """
 
     def __init__(self, Z, y=None, *, latents=(0, 1)):
@@ -177,8 +175,7 @@ class LatentSpaceDisplay:
             self.colorbar_.set_label(self._label_name())
         else:
             self._draw_classes(ax, Z[:, [i, j]], y, style)
-        ax.set(xlabel=f"Latent {i}", ylabel=f"Latent {j}")
-        self.note_ = note(ax, f"latents {i} and {j} of {Z.shape[1]}")
+        ax.set(xlabel=f"Latent {i} ({Z.shape[1]} in all)", ylabel=f"Latent {j}")
         quiet_spines(ax)
         return self
 
@@ -201,8 +198,10 @@ class LatentSpaceDisplay:
 
     def _checked_latents(self, n_latents):
         latents = self.latents
-        if not isinstance(latents, tuple | list) or len(latents) != 2:
-            raise TypeError(f"latents={latents!r} must be two integers, for x and for y.")
-        for latent in latents:
-            check_integer(f"latents={latents!r}: {latent!r}", latent, 0, n_latents - 1)
-        return int(latents[0]), int(latents[1])
+        told = f"latents={latents!r} must be two integers from 0 to {n_latents - 1}."
+        is_pair = isinstance(latents, tuple | list) and len(latents) == 2
+        if not is_pair or not all(isinstance(latent, Integral) for latent in latents):
+            raise TypeError(told)
+        if min(latents) < 0 or max(latents) >= n_latents:
+            raise ValueError(told)
+        return latents

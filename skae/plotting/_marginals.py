@@ -8,7 +8,7 @@ from skae.plotting._common import BLUE, GREY, shortened
 MAX_LEVELS = 10
 N_BINS = 25
 # In points: a letter of a level's name, the least width for names side by side, upright ones.
-LETTER, UPRIGHT_BELOW, UPRIGHT_HEIGHT = 4.4, 24, 24
+LETTER, UPRIGHT_BELOW, UPRIGHT_HEIGHT = 4.4, 24, 27
 
 
 class Marginal:
@@ -29,20 +29,27 @@ class Marginal:
             self.columns = [_as_text(column) for column in self.columns]
             self.levels = _ordered_levels(self.columns, by_size=is_coded)
 
+    def is_upright(self, width):
+        """Whether axes of this width have no room for the names of levels side by side."""
+        if not self.has_levels:
+            return False
+        width /= len(self.levels)
+        return width < UPRIGHT_BELOW and max(map(len, self.levels)) * LETTER > width
+
     def draw(self, pane, width, kwargs):
         """Draw into axes of a width in points; return the artists of both kinds of rows."""
         pane.set_yticks([])
         pane.spines[["left", "top", "right"]].set_visible(False)
         pane.tick_params(labelsize="x-small")
         if self.has_levels:
-            self._name_levels(pane, width / len(self.levels))
+            self._name_levels(pane, width)
             return self._draw_levels(pane, kwargs)
         return self._draw_histogram(pane, kwargs)
 
     def _name_levels(self, pane, width):
         """Names side by side, cut short or upright where there is no room."""
-        is_upright = width < UPRIGHT_BELOW and max(map(len, self.levels)) * LETTER > width
-        room = UPRIGHT_HEIGHT if is_upright else width
+        is_upright = self.is_upright(width)
+        room = UPRIGHT_HEIGHT if is_upright else width / len(self.levels)
         names = [shortened(level, room, LETTER) for level in self.levels]
         pane.set_xticks(range(len(names)), names, rotation=90 if is_upright else 0)
         pane.tick_params(axis="x", length=0)

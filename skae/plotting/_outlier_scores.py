@@ -16,6 +16,7 @@ from skae.plotting._common import (
     quiet_spines,
     require_matplotlib,
     split_by_class,
+    written,
 )
 
 
@@ -183,7 +184,7 @@ class OutlierScoreDisplay:
         self.bars_ = [bars] if len(masks) == 1 else list(bars)
         if threshold is not None:
             style = {"color": "black", "linestyle": "--", "linewidth": 1}
-            style |= {"label": f"threshold, {threshold:.3g}"}
+            style |= {"label": f"threshold, {written(threshold)}"}
             self.threshold_line_ = ax.axvline(threshold, **style)
         ax.set(xlabel="Score (lower: outliers, higher: more normal)", ylabel="Rows")
         quiet_spines(ax)

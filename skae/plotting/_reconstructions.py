@@ -19,6 +19,7 @@ from skae.plotting._common import (
     place_of,
     quiet_spines,
     require_matplotlib,
+    written,
 )
 
 
@@ -219,7 +220,7 @@ class ReconstructionDisplay:
             style = {"color": ORANGE, "alpha": 0.35, "linewidth": 0, "label": "error"}
             self.error_areas_.append(pane.fill_between(columns, X[i], outputs[i], **style))
             error = np.nanmean(np.square(X[i] - outputs[i]))
-            told = f"row {i}, MSE {error:.3g}"
+            told = f"row {i}, MSE {written(error)}"
             pane.set_title(told, loc="left", fontsize="x-small", color=GREY, pad=3)
             pane.margins(x=0)
             quiet_spines(pane)

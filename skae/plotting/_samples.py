@@ -27,8 +27,8 @@ from skae.plotting._marginals import Marginal
 
 MAX_PANES = 36
 N_IMAGES, N_ROWS = 25, 1000
-# In points: between marginals, above them for the legend, a marginal at least.
-GAPS, HEAD, SMALLEST = np.array([18, 36]), 34, np.array([60, 20])
+# In points: between marginals, between their lines, above them for the legend, least sizes.
+GAP, LINE_GAP, UPRIGHT_LINE_GAP, HEAD, MIN_WIDTH, MIN_HEIGHT = 18, 34, 48, 34, 60, 20
 
 
 class SampleGridDisplay:
@@ -245,25 +245,36 @@ class SampleGridDisplay:
             Marginal(samples[name], None if real is None else real[1][name])
             for name in names[:MAX_PANES]
         ]
-        n_columns = min(len(marginals), 4 if len(marginals) <= 16 else 6)
-        height = 0.3 + 1.35 * math.ceil(len(marginals) / n_columns)
-        own_figure = ax is None
-        ax = open_axes(self, ax, (1.75 * n_columns + 0.2, height))
-        if not own_figure:
-            room = np.maximum((size_in_points(ax) + GAPS - (0, HEAD)) // (SMALLEST + GAPS), 1)
-            n_columns = int(min(n_columns, room[0]))
-            marginals = marginals[: n_columns * int(room[1])]
-        self.axes_ = open_panes(ax, len(marginals), n_columns, gaps=GAPS, head=HEAD)
-        width = size_in_points(ax)[0] / n_columns
+        width = self._open_panes(ax, marginals)
         self.sample_artists_, self.real_artists_ = [], []
         for pane, name, marginal in zip(self.axes_, names, marginals, strict=False):
-            generated, beside = marginal.draw(pane, width - GAPS[0], kwargs)
+            generated, beside = marginal.draw(pane, width, kwargs)
             self.sample_artists_.append(generated)
             self.real_artists_ += [] if beside is None else [beside]
             pane.set_title(shortened(name, width), fontsize="small", pad=3)
-        self._explain(ax, len(names))
+        self._explain(len(names))
 
-    def _explain(self, ax, n_features):
+    def _open_panes(self, ax, marginals):
+        """Axes for as many marginals as there is room for; return their width in points."""
+        n_panes, n_columns = len(marginals), min(len(marginals), 4 if len(marginals) <= 16 else 6)
+        figsize = max(1.75 * n_columns, 3.2), 0.4 + 1.4 * math.ceil(n_panes / n_columns)
+        size = 72 * np.array(figsize)
+        if ax is not None:
+            ax = open_axes(self, ax, figsize)
+            size = size_in_points(ax)
+            n_columns = min(n_columns, max(int((size[0] + GAP) // (MIN_WIDTH + GAP)), 1))
+        width = (size[0] + GAP) / n_columns - GAP
+        upright = any(marginal.is_upright(width) for marginal in marginals)
+        gap = UPRIGHT_LINE_GAP if upright else LINE_GAP
+        if ax is None:
+            ax = open_axes(self, None, figsize)
+        else:
+            n_lines = max(int((size[1] - HEAD + gap) // (MIN_HEIGHT + gap)), 1)
+            n_panes = min(n_panes, n_lines * n_columns)
+        self.axes_ = open_panes(ax, n_panes, n_columns, gaps=(GAP, gap), head=HEAD)
+        return width
+
+    def _explain(self, n_features):
         from matplotlib.patches import Patch
 
         handles = [Patch(color=BLUE, label="generated")]
@@ -272,7 +283,7 @@ class SampleGridDisplay:
         if n_features > len(self.axes_):
             told = f"(first {len(self.axes_)} of {n_features} columns)"
             handles.append(Patch(visible=False, label=told))
-        legend_in_head(ax, handles)
+        legend_in_head(self.ax_, handles)
 
 
 def _columns(name, rows):
@@ -281,7 +292,8 @@ def _columns(name, rows):
 
     if not isinstance(rows, pd.DataFrame):
         if hasattr(rows, "to_pandas"):
-            rows = rows.to_pandas()
+            # By columns: a polars frame as a whole asks for pyarrow.
+            rows = pd.DataFrame({column: rows[column].to_numpy() for column in rows.columns})
         else:
             rows = pd.DataFrame(as_numbers(name, rows, 2, allow_missing=True))
             rows.columns = [f"x{i}" for i in range(rows.shape[1])]
