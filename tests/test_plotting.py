@@ -196,6 +196,16 @@ def test_loss_curves_are_the_estimators(transformer):
     assert told == ["wide, training", "wide, validation", f"wide, best epoch: {best}"]
 
 
+def test_options_may_be_abbreviated():
+    display = LossCurveDisplay([2.0, 1.0], [2.0, 1.5, 1.0], 2).plot(c="red", lw=3, ls=":")
+    lines = display.training_line_, display.validation_line_
+    looks = {(line.get_color(), line.get_linewidth(), line.get_linestyle()) for line in lines}
+    assert looks == {("red", 3, ":")}
+    assert display.best_point_.get_color() == "red"
+    points = LatentSpaceDisplay.from_predictions(np.eye(3), c=[0.0, 0.5, 1.0]).scatters_[0]
+    assert points.get_array().tolist() == [0.0, 0.5, 1.0]
+
+
 def test_without_validation_no_epoch_was_chosen(detector):
     display = LossCurveDisplay.from_estimator(detector)
     assert display.validation_line_ is None
@@ -279,6 +289,28 @@ def test_missing_cells_are_gaps():
     display = ReconstructionDisplay.from_predictions(X, np.array([[2.0, 5.0, 3.0]]))
     assert np.isnan(display.input_lines_[0].get_ydata()).tolist() == [False, True, False]
     assert "MSE 0.5" in display.axes_[0].get_title(loc="left")
+    empty = np.full((1, 4), np.nan)
+    ReconstructionDisplay.from_predictions(empty, np.eye(4)[:1])
+    ReconstructionDisplay.from_predictions(empty, np.eye(4)[:1], image_shape=(2, 2))
+
+
+def test_small_axes_keep_their_places_when_saved_with_tight_edges():
+    from io import BytesIO
+
+    display = ReconstructionDisplay.from_predictions(np.eye(4), np.eye(4))
+    display.figure_.canvas.draw()
+    before = [pane.get_window_extent().size for pane in display.axes_]
+    seen = []
+    locate = display.axes_[-1].get_axes_locator()
+
+    def note(ax, renderer):
+        box = locate(ax, renderer)
+        seen.append(ax.figure.transSubfigure.transform_bbox(box).size)
+        return box
+
+    display.axes_[-1].set_axes_locator(note)
+    display.figure_.savefig(BytesIO(), bbox_inches="tight", dpi=display.figure_.dpi)
+    np.testing.assert_allclose(seen[-1], before[-1], rtol=1e-6)
 
 
 def test_reconstructions_of_frames_and_sparse_rows(frame):

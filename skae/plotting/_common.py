@@ -170,6 +170,14 @@ def frame_images(ax, shape, image_shape):
 # Axes.
 
 
+def line_style(defaults, kwargs):
+    """Options of a line, the user's above ours; "c" and "lw" are "color" and "linewidth"."""
+    from matplotlib.cbook import normalize_kwargs
+    from matplotlib.lines import Line2D
+
+    return defaults | normalize_kwargs(kwargs, Line2D)
+
+
 def open_axes(display, ax, figsize):
     """The axes to draw into, noted in the display."""
     plt = require_matplotlib(type(display))
@@ -209,7 +217,8 @@ def _locate(parent, place, shape, gaps, head, _axes, _renderer):
     from matplotlib.transforms import Bbox
 
     box, figure = parent.get_position(), parent.figure
-    point_x, point_y = figure.dpi / 72 / np.array(figure.bbox.size)
+    # Not figure.bbox, which is smaller while a figure is saved with tight edges.
+    point_x, point_y = figure.dpi / 72 / np.ptp(figure.transSubfigure.transform(np.eye(2)), axis=0)
     gap_x, gap_y = gaps[0] * point_x, gaps[1] * point_y
     top = box.y1 - head * point_y
     width = max((box.width - (shape[1] - 1) * gap_x) / shape[1], point_x)

@@ -7,6 +7,7 @@ from skae.plotting._common import (
     GREY,
     as_numbers,
     fitted,
+    line_style,
     open_axes,
     quiet_spines,
     require_matplotlib,
@@ -180,9 +181,10 @@ class LatentSizeDisplay:
         self.pca_line_ = self.band_ = None
         if pca is not None:
             style = {"color": GREY, "linestyle": "--", "marker": "o", "markersize": 4}
-            (self.pca_line_,) = ax.plot(sizes, pca, **style | {"label": "PCA"} | kwargs)
+            (self.pca_line_,) = ax.plot(sizes, pca, **line_style(style | {"label": "PCA"}, kwargs))
         style = {"color": BLUE, "linewidth": 2, "marker": "o", "markersize": 4}
-        (self.line_,) = ax.plot(sizes, explained, **style | {"label": "autoencoder"} | kwargs)
+        style = line_style(style | {"label": "autoencoder"}, kwargs)
+        (self.line_,) = ax.plot(sizes, explained, **style)
         if std is not None:
             colour = self.line_.get_color()
             low, high = explained - std, explained + std

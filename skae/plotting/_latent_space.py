@@ -165,7 +165,8 @@ class LatentSpaceDisplay:
         style = {"s": size, "alpha": 0.8, "linewidths": 0} | kwargs
         self.legend_ = self.colorbar_ = None
         if y is None:
-            self.scatters_ = [ax.scatter(Z[:, i], Z[:, j], **{"color": PALETTE[0]} | style)]
+            style = style if "c" in style else {"color": PALETTE[0]} | style
+            self.scatters_ = [ax.scatter(Z[:, i], Z[:, j], **style)]
         elif is_quantity(y):
             colours = {"c": y.astype(np.float64), "cmap": "viridis"}
             self.scatters_ = [ax.scatter(Z[:, i], Z[:, j], **colours | style)]

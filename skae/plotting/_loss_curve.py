@@ -9,6 +9,7 @@ from skae.plotting._common import (
     as_numbers,
     check_integer,
     fitted,
+    line_style,
     open_axes,
     quiet_spines,
     require_matplotlib,
@@ -135,25 +136,25 @@ class LossCurveDisplay:
         epochs = np.arange(1, len(training) + 1)
         style = {"color": GREY, "linestyle": "--"} if held_out is not None else {"color": BLUE}
         # A line through one point is not seen.
-        style |= {"marker": "." if len(epochs) == 1 else "", "label": f"{prefix}training"} | kwargs
-        (self.training_line_,) = ax.plot(epochs, training, **style)
+        style |= {"marker": "." if len(epochs) == 1 else "", "label": f"{prefix}training"}
+        (self.training_line_,) = ax.plot(epochs, training, **line_style(style, kwargs))
         self.validation_line_ = self.best_point_ = None
         if held_out is not None:
-            style = {"color": BLUE, "linewidth": 2, "label": f"{prefix}validation"} | kwargs
+            style = {"color": BLUE, "linewidth": 2, "label": f"{prefix}validation"}
+            style = line_style(style, kwargs)
             (self.validation_line_,) = ax.plot(np.arange(len(held_out)), held_out, **style)
         if self.best_epoch is not None:
             loss = training[self.best_epoch - 1] if held_out is None else held_out[self.best_epoch]
             label = f"{prefix}best epoch: {self.best_epoch}"
             style = {"marker": "o", "markersize": 7, "linestyle": "none", "zorder": 3}
-            style |= {"color": kwargs.get("color", ORANGE), "label": label}
+            style |= {"color": line_style({"color": ORANGE}, kwargs)["color"], "label": label}
             (self.best_point_,) = ax.plot([self.best_epoch], [loss], **style)
-        self._finish(ax)
+        self._finish(ax, training if held_out is None else np.append(training, held_out))
         return self
 
-    def _finish(self, ax):
+    def _finish(self, ax, drawn):
         from matplotlib.ticker import MaxNLocator
 
-        drawn = np.concatenate([line.get_ydata() for line in ax.get_lines()])
         if drawn.min() > 0 and drawn.max() > LOG_FROM * drawn.min():
             ax.set_yscale("log")
         ax.set(xlabel="Epoch", ylabel="Loss")

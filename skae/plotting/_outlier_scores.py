@@ -227,4 +227,6 @@ def _edges(scores, bins, threshold):
     first = np.floor((scores.min() - threshold) / width)
     # A row at the threshold is an inlier, so the bin after it is needed.
     last = np.floor((scores.max() - threshold) / width) + 1
-    return threshold + width * np.arange(first, last + 1)
+    edges = threshold + width * np.arange(first, last + 1)
+    edges[0] = min(edges[0], scores.min())  # rounding may have lost the first row
+    return edges

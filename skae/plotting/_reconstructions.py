@@ -13,6 +13,7 @@ from skae.plotting._common import (
     fitted,
     frame_images,
     legend_in_head,
+    line_style,
     open_axes,
     open_panes,
     pick,
@@ -192,7 +193,8 @@ class ReconstructionDisplay:
 
     def _plot_images(self, X, outputs, ax, kwargs):
         images = as_images(X, self.image_shape), as_images(outputs, self.image_shape)
-        limits = np.nanmin(X), np.nanmax(X)
+        scale = X if np.isfinite(X).any() else outputs
+        limits = np.nanmin(scale), np.nanmax(scale)
         shape = images[0].shape[1:]
         n_images, side = len(X), 0.9
         height = 2 * side * shape[0] / shape[1]
@@ -213,13 +215,14 @@ class ReconstructionDisplay:
         self.input_lines_, self.output_lines_, self.error_areas_ = [], [], []
         columns = np.arange(X.shape[1])
         for i, pane in enumerate(self.axes_):
-            style = {"color": GREY, "alpha": 0.6, "linewidth": 2.2, "label": "input"} | kwargs
-            self.input_lines_ += pane.plot(columns, X[i], **style)
-            style = {"color": BLUE, "linewidth": 1.2, "label": "output"} | kwargs
-            self.output_lines_ += pane.plot(columns, outputs[i], **style)
+            style = {"color": GREY, "alpha": 0.6, "linewidth": 2.2, "label": "input"}
+            self.input_lines_ += pane.plot(columns, X[i], **line_style(style, kwargs))
+            style = {"color": BLUE, "linewidth": 1.2, "label": "output"}
+            self.output_lines_ += pane.plot(columns, outputs[i], **line_style(style, kwargs))
             style = {"color": ORANGE, "alpha": 0.35, "linewidth": 0, "label": "error"}
             self.error_areas_.append(pane.fill_between(columns, X[i], outputs[i], **style))
-            error = np.nanmean(np.square(X[i] - outputs[i]))
+            observed = ~np.isnan(X[i])
+            error = np.square(X[i] - outputs[i])[observed].sum() / max(observed.sum(), 1)
             told = f"row {i}, MSE {written(error)}"
             pane.set_title(told, loc="left", fontsize="x-small", color=GREY, pad=3)
             pane.margins(x=0)
