@@ -4,14 +4,14 @@ A network of one's own
 ====================
 
 When does a network of one's own pay? The default network takes columns as they come and knows
-nothing of their order. In a signal, the order is all: a pulse may come early or late
-and is still the same pulse. This example writes a convolutional network for signals, twenty
-lines of torch, gives it to :class:`~skae.AutoencoderTransformer` as ``network=``, and measures both on
+nothing of their order. In a signal, the order is all: a pulse may come early or late and is
+still the same pulse. This example writes a convolutional network for signals, twenty lines of
+torch, gives it to :class:`~skae.AutoencoderTransformer` as ``network=``, and measures both on
 signals they have not seen.
 
-Here it pays: the convolutional network has a third of the weights and about a quarter of
-the error above the noise. It costs several times the seconds, since the default network has a training
-loop of its own that foreign layers can not use.
+Here it pays: the convolutional network has a third of the weights and about a quarter of the
+error above the noise. It costs several times the seconds, since the default network has a
+training loop of its own that foreign layers can not use.
 """  # noqa: D400
 
 # %%
@@ -85,8 +85,8 @@ class SignalNetwork:
 # %%
 # Both on the same signals
 # ------------------------
-# ``init="random"`` leaves out the linear path that starts at PCA: it is of little help where PCA is as
-# far off as here.
+# ``init="random"`` leaves out the linear path that starts at PCA: it is of little help where PCA
+# is as far off as here.
 
 models = {
     "default network": AutoencoderTransformer(N_COMPONENTS, max_epochs=60, random_state=0),

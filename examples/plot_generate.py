@@ -8,22 +8,25 @@ distributed and draws new ones. This example draws digits, and patients in a tab
 numbers, counts, strings and gaps, and lets a classifier try to tell them from
 real rows that the generator has not seen.
 
-Drawn digits can mostly be read, with some between two kinds. Drawn patients keep the columns'
-types, gaps and whole numbers, none is a copy, and gradient-boosted trees tell them from
-real ones hardly better than by tossing a coin.
+Quite real, but not wholly. Drawn digits can be read, even a little too well: they are more typical
+than real ones. Drawn patients keep types, gaps, whole numbers and most of what columns say of
+each other, and none is a copy. Trees tell them from real ones with an AUROC of about two thirds
+(0.5 would be ideal); where each column is drawn by itself, with about 0.9.
 """  # noqa: D400
 
 # %%
 # Digits
 # ------
-# Pixels in [0, 1] are shares of ink: ``likelihood="bernoulli"``. With ``conditional=True`` the digits
-# are learned given their class, which ``sample`` then takes.
+# Pixels in [0, 1] are shares of ink: ``likelihood="bernoulli"``. With ``conditional=True`` the
+# digits are learned given their class, which ``sample`` then takes.
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from sklearn.datasets import load_breast_cancer, load_digits
-from sklearn.model_selection import train_test_split
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedKFold, cross_val_predict, train_test_split
 from sklearn.neighbors import KNeighborsClassifier
 
 from skae import VAEGenerator
@@ -52,8 +55,8 @@ print(f"drawn {reader.score(drawn, wanted):.3f}")
 # %%
 # A table of all sorts
 # --------------------
-# Some columns of breast_cancer as a hospital might keep them: numbers, a count, two columns of strings, and
-# a number that one patient in five lacks.
+# Some columns of breast_cancer as a hospital might keep them: numbers, a count, two columns of
+# strings, and a number that one patient in five lacks.
 
 cancer = load_breast_cancer(as_frame=True).frame
 rng = np.random.default_rng(0)
@@ -90,13 +93,39 @@ axes[0].legend(frameon=False)
 plt.show()
 
 # %%
+# The drawn cloud follows the real one, a little blurred where benign patients lie close to a line.
+#
 # A report
 # --------
-# ``evaluate`` draws as many rows as it is given and compares. Beside it stands the report on columns drawn each by
-# itself, a real value at a time: a generator that gets every column right and nothing between them.
+# ``evaluate`` draws as many rows as it is given and compares them.
 
 report = generator.evaluate(test)
-print(f"AUROC of trees that tell drawn from real rows (0.5 is ideal): {report.auroc:.3f}")
+print(f"AUROC of trees that tell drawn from real rows (0.5 is ideal): {report.auroc:.2f}")
 print(f"Distance of columns' distributions: {report.ks:.3f} (real from real: {report.ks_real:.3f})")
-print(f"Distance to the closest training row over real rows': {report.record_distance_ratio:.2f}")
-print(f"Copies of training rows beyond those among real rows: {report.excess_copies:.3f}")
+print(f"Distance to the closest training row, over real rows': {report.record_distance_ratio:.2f}")
+print(f"Copies of training rows, beyond those among real rows: {report.excess_copies:.2f}")
+
+# %%
+# Is that good? For scale, the same trees look at training rows with each column shuffled by
+# itself: all columns are right then, and nothing between them. Test rows against training rows
+# show what chance does.
+
+
+def told_apart(a, b):
+    """AUROC of gradient-boosted trees that tell two tables apart, cross-validated."""
+    levels = {"grade": "category", "diagnosis": "category"}
+    both = pd.concat([a, b], ignore_index=True).astype(levels)
+    is_b = np.arange(len(both)) >= len(a)
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    trees = HistGradientBoostingClassifier(random_state=0)
+    scores = cross_val_predict(trees, both, is_b, cv=folds, method="predict_proba")[:, 1]
+    return roc_auc_score(is_b, scores)
+
+
+few = train.sample(len(test), random_state=0)
+shuffled = few.apply(lambda column: rng.permutation(column))
+for name, table in {"drawn": drawn, "shuffled": shuffled, "other real": few}.items():
+    print(f"AUROC, {name} rows against real ones: {told_apart(table, test):.2f}")
+
+# %%
+# A few hundred training rows are few for a generator; with thousands the difference gets smaller.

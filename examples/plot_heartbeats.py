@@ -9,9 +9,10 @@ that nobody tuned? This example makes beats of five kinds, fits
 itself, and looks at what it found beside :class:`~sklearn.ensemble.IsolationForest` and
 the reconstruction error of :class:`~sklearn.decomposition.PCA`.
 
-Yes: nearly all abnormal beats of four kinds are found, a missing small wave included. The default threshold
-aims at taking one normal beat in twenty for abnormal; here it is one in twelve. A threshold of the
-mean and three standard deviations errs less often on normal beats and misses a few more others.
+Yes: nearly all abnormal beats of four kinds are found, a missing small wave included. The
+default threshold aims at taking one normal beat in twenty for abnormal; here it is one in
+twelve. A threshold of the mean and three standard deviations errs less often on normal beats
+and misses a few more others.
 """  # noqa: D400
 
 # %%
@@ -80,10 +81,10 @@ plt.show()
 # %%
 # Learn what is normal
 # --------------------
-# By default the detector expects outliers in the training rows and guards against them. These beats are
-# known to be normal, so it need not: ``core_fraction=1.0`` trains on all of them, the squared error
-# lets large errors count in full, and ``init="pca"`` starts at PCA. All columns are in the same
-# unit, so ``scaling="global"`` gives them one scale.
+# By default the detector expects outliers in the training rows and guards against them. These
+# beats are known to be normal, so it need not: ``core_fraction=1.0`` trains on all of them, the
+# squared error lets large errors count in full, and ``init="pca"`` starts at PCA. All columns are
+# in the same unit, so ``scaling="global"`` gives them one scale.
 #
 # Where to draw the line takes no abnormal beat. Each member of the ensemble scores beats that
 # it did not train on. By default 95 % of these are to be on the normal side; with
@@ -115,7 +116,9 @@ scores = detector.score_samples(X_test)
 display = OutlierScoreDisplay.from_predictions(scores, kinds, threshold=detector.offset_, bins=80)
 display.ax_.axvline(cautious.offset_, color="black", linestyle=":", label='threshold="std"')
 display.ax_.set_xlim(left=np.quantile(scores, 0.02))
-display.ax_.legend(frameon=False, fontsize="small", loc="upper left")
+display.ax_.set_yscale("log")
+display.ax_.set_ylim(top=3000)
+display.ax_.legend(frameon=False, fontsize="small", loc="upper left", ncols=2)
 plt.show()
 
 # %%

@@ -8,9 +8,9 @@ temporary folder, piece by piece, and trains on them in two ways: ``fit`` on a
 :class:`numpy.memmap`, and ``partial_fit`` on one piece after the other. It asks the system how
 much memory each took at its highest.
 
-No: ``fit`` took less than half of the table's size, ``partial_fit`` a few pieces. Both end with about
-the same error here. Where rows can be read more than once, take ``fit``: it
-mixes all rows, follows a schedule of the learning rate and watches held-out rows.
+No: ``fit`` took less than half of the table's size, ``partial_fit`` a few pieces. Both end with
+about the same error here. Where rows can be read more than once, take ``fit``: it mixes all
+rows, follows a schedule of the learning rate and watches held-out rows.
 """  # noqa: D400
 
 # %%
@@ -84,8 +84,8 @@ class PeakMemory:
 # %%
 # Two ways to train
 # -----------------
-# One pass over the rows with each. The first fit of a process loads libraries, so a small one goes before.
-# The first call of ``partial_fit`` fixes the scaling and the start, so its piece has
+# One pass over the rows with each. The first fit of a process loads libraries, so a small one
+# goes before. The first call of ``partial_fit`` fixes the scaling and the start, so its piece has
 # to be a fair sample of the rows.
 
 parameters = {"hidden_layer_sizes": 64, "batch_size": 512, "max_epochs": 1, "random_state": 0}
@@ -114,8 +114,9 @@ print(f"  PCA of one piece          {linear:.4f}")
 # %%
 # The picture
 # -----------
-# ``fit`` holds the rows from which it chooses the best epoch (a tenth) and, for the start at PCA, a sample of
-# 16 384 rows; neither grows much with the file. The rows it trains on are read batch by batch.
+# ``fit`` holds the rows from which it chooses the best epoch (a tenth) and, for the start at PCA,
+# a sample of 16 384 rows; neither grows much with the file. The rows it trains on are read batch
+# by batch.
 
 bars = {
     "the table": X.nbytes / MIB,

@@ -1,45 +1,60 @@
 """
-=============================================
-Five outlier detectors on six toy sets
-=============================================
+============================
+Outlier detectors compared
+============================
 
-Which shape does a detector find in the rows? Each picture shows two columns with 15 % of
-uniform noise in them, and the line that the detector draws around the rest.
-:class:`~skae.AutoencoderOutlierDetector` takes the place of any of the others without a
-change to the code around it.
+Which rows does a detector take for outliers, and is an autoencoder's choice a better one? This
+example draws the lines of five detectors around six toy sets of two columns, and then measures
+three detectors on real tables in which one class is rare.
 
-Two columns are the hardest case for an autoencoder: with one latent there is little
-to compress. Its default is made for tables of five columns and more, where columns
-say something of each other.
+With two columns, others draw better lines: there is little to compress. On tables of 13 and 30
+columns :class:`~skae.AutoencoderOutlierDetector` is better than
+:class:`~sklearn.ensemble.IsolationForest` twice, as good once and worse once; no detector is best
+on all.
 """  # noqa: D400
 
 # %%
-# Six sets, five detectors
-# ------------------------
+# Six toy sets
+# ------------
+# Each has 255 rows of a shape and 45 rows of uniform noise. All detectors are told the share of
+# outliers and nothing else.
 
-import argparse
-from pathlib import Path
 from time import perf_counter
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from sklearn.covariance import EllipticEnvelope
-from sklearn.datasets import make_blobs, make_moons
+from sklearn.datasets import load_breast_cancer, load_wine, make_blobs, make_moons
 from sklearn.ensemble import IsolationForest
+from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import LocalOutlierFactor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
 
 from skae import AutoencoderOutlierDetector
+from skae.plotting import OutlierScoreDisplay
 
 N_ROWS, SHARE = 300, 0.15
 N_OUTLIERS = int(SHARE * N_ROWS)
 LIMITS = (-7, 7)
 
-DETECTORS = {
+rng = np.random.default_rng(0)
+blobs = {"n_samples": N_ROWS - N_OUTLIERS, "n_features": 2, "random_state": 0}
+line = rng.uniform(-4, 4, size=(N_ROWS - N_OUTLIERS, 1))
+noise = 0.2 * rng.normal(size=(N_ROWS - N_OUTLIERS, 2))
+toy_sets = {
+    "one blob": make_blobs(centers=[[0, 0]], cluster_std=0.5, **blobs)[0],
+    "two blobs": make_blobs(centers=[[2, 2], [-2, -2]], cluster_std=[0.5, 0.5], **blobs)[0],
+    "two spreads": make_blobs(centers=[[2, 2], [-2, -2]], cluster_std=[1.5, 0.3], **blobs)[0],
+    "moons": 4 * (make_moons(N_ROWS - N_OUTLIERS, noise=0.05, random_state=0)[0] - [0.5, 0.25]),
+    "line": np.hstack([line, 0.7 * line]) + noise,
+    "parabola": np.hstack([line, 0.5 * line**2 - 3]) + noise,
+}
+uniform = np.random.default_rng(42).uniform(-6, 6, size=(N_OUTLIERS, 2))
+
+detectors = {
     "EllipticEnvelope": EllipticEnvelope(contamination=SHARE, random_state=0),
     "OneClassSVM": OneClassSVM(nu=SHARE, gamma=0.1),
     "IsolationForest": IsolationForest(contamination=SHARE, random_state=0),
@@ -47,60 +62,91 @@ DETECTORS = {
     "AutoencoderOutlierDetector": AutoencoderOutlierDetector(contamination=SHARE, random_state=0),
 }
 
+# %%
+# Rows taken for inliers are blue, outliers orange; the line is where the decision changes.
+# In the corner: the share of rows that are told rightly, and the seconds to fit.
 
-def toy_sets():
-    """Inliers by name, each of shape (255, 2)."""
-    blobs = {"n_samples": N_ROWS - N_OUTLIERS, "n_features": 2, "random_state": 0}
-    rng = np.random.default_rng(0)
-    line = rng.uniform(-4, 4, size=(N_ROWS - N_OUTLIERS, 1))
-    noise = 0.2 * rng.normal(size=(N_ROWS - N_OUTLIERS, 2))
-    return {
-        "one blob": make_blobs(centers=[[0, 0]], cluster_std=0.5, **blobs)[0],
-        "two blobs": make_blobs(centers=[[2, 2], [-2, -2]], cluster_std=[0.5, 0.5], **blobs)[0],
-        "two spreads": make_blobs(centers=[[2, 2], [-2, -2]], cluster_std=[1.5, 0.3], **blobs)[0],
-        "moons": 4 * (make_moons(N_ROWS - N_OUTLIERS, noise=0.05, random_state=0)[0] - [0.5, 0.25]),
-        "line": np.hstack([line, 0.7 * line]) + noise,
-        "parabola": np.hstack([line, 0.5 * line**2 - 3]) + noise,
-    }
+xx, yy = np.meshgrid(np.linspace(*LIMITS, 80), np.linspace(*LIMITS, 80))
+grid = np.column_stack([xx.ravel(), yy.ravel()])
+AutoencoderOutlierDetector(max_epochs=1).fit(grid)  # the first fit of all loads libraries
+figure, axes = plt.subplots(
+    len(toy_sets), len(detectors), figsize=(11, 13), sharex=True, sharey=True, layout="constrained"
+)
+for panes, (set_name, inliers) in zip(axes, toy_sets.items(), strict=True):
+    X = np.concatenate([inliers, uniform])
+    for ax, detector in zip(panes, detectors.values(), strict=True):
+        start = perf_counter()
+        inlying = detector.fit(X).predict(X) == 1
+        seconds = perf_counter() - start
+        decisions = detector.decision_function(grid).reshape(xx.shape)
+        ax.contour(xx, yy, decisions, levels=[0], linewidths=2, colors="black")
+        ax.scatter(*X[inlying].T, s=8, color="tab:blue")
+        ax.scatter(*X[~inlying].T, s=8, color="tab:orange")
+        right = np.mean(inlying == (np.arange(N_ROWS) < len(inliers)))
+        told = f"{right:.2f}, {seconds:.2f} s"
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+        ax.text(0.98, 0.02, told, transform=ax.transAxes, ha="right", bbox=box)
+        ax.set(xlim=LIMITS, ylim=LIMITS, xticks=[], yticks=[])
+    panes[0].set_ylabel(set_name)
+for ax, name in zip(axes[0], detectors, strict=True):
+    ax.set_title(name, fontsize=10)
+plt.show()
 
-
-def draw(path):
-    sets = toy_sets()
-    outliers = np.random.default_rng(42).uniform(-6, 6, size=(N_OUTLIERS, 2))
-    xx, yy = np.meshgrid(np.linspace(*LIMITS, 120), np.linspace(*LIMITS, 120))
-    grid = np.c_[xx.ravel(), yy.ravel()]
-    AutoencoderOutlierDetector(max_epochs=1).fit(grid)  # the first fit of all loads libraries
-    figure, axes = plt.subplots(len(sets), len(DETECTORS), figsize=(12, 14), layout="constrained")
-    for line, (set_name, inliers) in zip(axes, sets.items(), strict=True):
-        X = np.concatenate([inliers, outliers])
-        for ax, detector in zip(line, DETECTORS.values(), strict=True):
-            start = perf_counter()
-            inlying = detector.fit(X).predict(X) == 1
-            seconds = perf_counter() - start
-            decisions = detector.decision_function(grid).reshape(xx.shape)
-            ax.contour(xx, yy, decisions, levels=[0], linewidths=2, colors="black")
-            ax.scatter(*X[inlying].T, s=8, color="tab:blue")
-            ax.scatter(*X[~inlying].T, s=8, color="tab:orange")
-            ax.text(0.98, 0.02, f"{seconds:.2f} s", transform=ax.transAxes, ha="right")
-            ax.set(xlim=LIMITS, ylim=LIMITS, xticks=[], yticks=[])
-        line[0].set_ylabel(set_name)
-    for ax, name in zip(axes[0], DETECTORS, strict=True):
-        ax.set_title(name, fontsize=10)
-    figure.suptitle(
-        "Rows taken for inliers (blue) and outliers (orange), the line between, seconds to fit"
-    )
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-    print(f"wrote {path}")
+# %%
+# Real tables
+# -----------
+# All rows of the other classes and a few of one class, which is then rare: 20 malignant tumours
+# among 357 benign ones (30 columns), or 6 wines of one cultivar among those of the other two (13
+# columns). Detectors get no labels and their defaults; labels serve for AUROC only, the
+# probability that a rare row scores worse than another. Means of three draws of the rare rows.
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[1])
-    parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for the picture")
-    output = parser.parse_args().output
-    output.mkdir(parents=True, exist_ok=True)
-    draw(output / "outlier_comparison.png")
+def with_rare(X, y, rare, n_rare, seed):
+    """Rows of the other classes and a few of a rare one, and which these are."""
+    few = np.random.default_rng(seed).choice(np.flatnonzero(y == rare), n_rare, replace=False)
+    kept = np.concatenate([np.flatnonzero(y != rare), few])
+    return X[kept], y[kept] == rare
 
 
-if __name__ == "__main__":
-    main()
+cancer, wine = load_breast_cancer(return_X_y=True), load_wine(return_X_y=True)
+tables = {"breast_cancer, malignant rare": (*cancer, 0, 20)}
+tables |= {f"wine, cultivar {k} rare": (*wine, k, 6) for k in range(3)}
+
+lines = {}
+for name, table in tables.items():
+    aurocs = []
+    for seed in range(3):
+        X, is_rare = with_rare(*table, seed)
+        compared = {
+            "IsolationForest": IsolationForest(random_state=seed),
+            "LocalOutlierFactor, scaled": make_pipeline(
+                StandardScaler(), LocalOutlierFactor(novelty=True)
+            ),
+            "AutoencoderOutlierDetector": AutoencoderOutlierDetector(random_state=seed),
+        }
+        scores = {k: -detector.fit(X).score_samples(X) for k, detector in compared.items()}
+        aurocs.append({k: roc_auc_score(is_rare, told) for k, told in scores.items()})
+    lines[name] = pd.DataFrame(aurocs).mean()
+print(pd.DataFrame(lines).T.round(3).to_string())
+
+# %%
+# Where differences are a few hundredths, with so few rare rows, they mean little. The benchmarks
+# on 22 tables in the README say more.
+#
+# Scores and the line
+# -------------------
+# The detector draws its line where 95 % of held-out rows are on the normal side. A good order of
+# the rows is not yet a good line: most malignant tumours score worse than most benign ones, but
+# only some of them are beyond it. Where rare rows are known to be more frequent, say so by
+# ``contamination``.
+
+X, is_rare = with_rare(*cancer, 0, 20, seed=0)
+detector = AutoencoderOutlierDetector(random_state=0).fit(X)
+kinds = np.where(is_rare, "malignant", "benign")
+display = OutlierScoreDisplay.from_estimator(detector, X, kinds)
+display.ax_.set_yscale("log")
+plt.show()
+
+outlying = detector.predict(X) == -1
+print(f"Beyond the line: {outlying[is_rare].sum()} of {is_rare.sum()} malignant, ", end="")
+print(f"{outlying[~is_rare].sum()} of {(~is_rare).sum()} benign")
