@@ -5,6 +5,8 @@ from skae.estimators._denoising import DenoisingAutoencoder
 from skae.estimators._generator import VAEGenerator
 from skae.estimators._outlier import AutoencoderOutlierDetector
 from skae.estimators._transformer import AutoencoderTransformer
+from skae.interchange import to_onnx
+from skae.persistence import load, save
 
 __version__ = "0.1.0.dev0"
 
@@ -17,4 +19,7 @@ __all__ = [
     "compare_knn",
     "compare_outlier_detectors",
     "latent_size_curve",
+    "load",
+    "save",
+    "to_onnx",
 ]

@@ -6,6 +6,8 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import assert_all_finite
 
+from skae._arrays import is_tensor
+
 # Size of a piece, as dense float64.
 CHUNK_BYTES = 8 * 2**20
 # A memory map's pages are given back after this much reading. The kernel maps up to
@@ -50,13 +52,31 @@ class SideBySide:
         return np.hstack([as_dense(self.left[selection]), as_dense(self.right[selection])])
 
 
+class TensorTable:
+    """Rows of a floating tensor, read as NumPy arrays: where they lie, or piece by piece."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+        self.shape = tuple(tensor.shape)
+        self.dtype = np.dtype(f"f{tensor.element_size()}")
+
+    def rows(self, selection):
+        """Some of the rows, on the same device."""
+        return TensorTable(self.tensor[selection])
+
+    def __getitem__(self, selection):
+        return self.tensor[selection].cpu().numpy()
+
+
 def as_dense(X):
-    """Return a chunk of rows as a plain dense array."""
-    return X.toarray() if issparse(X) else np.asarray(X)
+    """Return a chunk of rows as a plain dense array; a tensor stays one."""
+    if issparse(X):
+        return X.toarray()
+    return X if is_tensor(X) else np.asarray(X)
 
 
 def row_chunks(X):
-    """Yield slices over the rows of X, and these rows as a dense array."""
+    """Yield slices over the rows of X, and these rows as a dense array (or tensor)."""
     keeper = PageKeeper(X)
     step = max(1, CHUNK_BYTES // (8 * X.shape[1]))
     for start in range(0, X.shape[0], step):

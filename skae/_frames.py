@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
+from skae._arrays import is_tensor, namespace, widest_float
+
 # What pandas calls objects that are all numbers.
 NUMBERS = {"integer", "floating", "mixed-integer-float", "decimal", "empty"}
 # Integers beyond this are not told apart as floats.
@@ -190,9 +192,12 @@ class PlainColumns:
         """Rows of the dtype that they came in."""
         if self.dtype.kind == "b":
             return numbers > 0.5
+        xp, dtype = namespace(numbers), widest_float(numbers)
         if self.dtype.kind in "iu":
-            return np.rint(numbers).astype(self.dtype)
-        return numbers.astype(np.float32 if self.dtype == np.float32 else np.float64, copy=False)
+            numbers, dtype = xp.round(numbers), getattr(xp, self.dtype.name)
+        if self.dtype == np.float32:
+            dtype = xp.float32
+        return xp.astype(numbers, dtype, copy=False)
 
 
 class Columns:
@@ -255,6 +260,27 @@ class Columns:
         return frame.to_numpy(dtype=object) if self.container == "objects" else frame
 
 
+def column_mask(columns, names, n_features):
+    """Mask of the columns that are named or numbered, or masked already."""
+    mask = np.zeros(n_features, dtype=bool)
+    as_array = np.asarray(columns)
+    if as_array.dtype == bool and as_array.shape == mask.shape:
+        return as_array
+    for column in [columns] if as_array.ndim == 0 else columns:
+        column = column.item() if isinstance(column, np.generic) else column
+        if column in names:
+            mask[names.index(column)] = True
+        elif type(column) is int and 0 <= column < n_features:
+            mask[column] = True
+        else:
+            known = f"one of {names}, or " if names else ""
+            raise ValueError(
+                f"columns={columns!r}: {column!r} must be {known}an integer from 0 to "
+                f"{n_features - 1}."
+            )
+    return mask
+
+
 def is_mixed(X):
     """Whether X is a frame, or an array of objects or strings."""
     return _container(X) is not None
@@ -265,7 +291,9 @@ def _container(X):
         return "pandas"
     if hasattr(X, "to_series") and hasattr(X, "schema"):
         return "polars"
-    if issparse(X) or (hasattr(X, "__array_namespace__") and not isinstance(X, np.ndarray)):
+    if issparse(X) or is_tensor(X):
+        return None
+    if hasattr(X, "__array_namespace__") and not isinstance(X, np.ndarray):
         return None
     array = X if isinstance(X, np.ndarray) else np.asarray(X)
     return "objects" if array.dtype.kind in "OUS" and array.ndim == 2 else None

@@ -1,9 +1,11 @@
 """Scale the columns of a table, and scale them back."""
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
 
+from skae._arrays import constant, is_tensor, namespace, output_dtype, widest_float
 from skae._chunks import as_dense, row_chunks
 from skae._sklearn import weighted_percentile
 
@@ -133,22 +135,37 @@ class Scaler:
         self.center_ = self.center_ + self.scale_ * mean
         self.scale_ = self.scale_ * deviation
 
-    def transform(self, X):
-        """Scale a dense chunk of rows to float32."""
-        # float64 is shifted before it is rounded, so a large offset costs no digits.
-        dtype = np.float32 if X.dtype == np.float32 else np.float64
-        if self.low_ is not None:
-            X = np.clip(X, self.low_.astype(dtype), self.high_.astype(dtype))
-        scaled = np.subtract(X, self.center_.astype(dtype), dtype=dtype)
-        scaled /= self.scale_.astype(dtype)
-        return scaled.astype(np.float32, copy=False)
+    def beside(self, X):
+        """The same scaler, its statistics on the device of the tensors it is to scale."""
+        if not is_tensor(X):
+            return self
+        other, dtype = copy(self), widest_float(X)
+        for name in ("center_", "scale_", "low_", "high_"):
+            values = getattr(self, name)
+            setattr(other, name, None if values is None else constant(values, X, dtype))
+        return other
 
-    def inverse_transform(self, X, dtype=np.float64, out=None):
-        """Bring scaled rows back to the units of the data, within the cut; `out` may hold them."""
-        rows = np.multiply(X, self.scale_.astype(dtype), out=out, dtype=dtype)
-        rows += self.center_.astype(dtype)
+    def transform(self, X):
+        """Scale a dense chunk of rows (or a tensor of them) to float32."""
+        # float64 is shifted before it is rounded, so a large offset costs no digits.
+        xp, dtype = namespace(X), output_dtype(X)
         if self.low_ is not None:
-            np.clip(rows, self.low_.astype(dtype), self.high_.astype(dtype), out=rows)
+            X = X.clip(constant(self.low_, X, dtype), constant(self.high_, X, dtype))
+        scaled = X - constant(self.center_, X, dtype)
+        scaled /= constant(self.scale_, X, dtype)
+        return xp.astype(scaled, xp.float32, copy=False)
+
+    def inverse_transform(self, X, dtype=None, out=None):
+        """Bring scaled rows back to the units of the data, within the cut; `out` may hold them.
+
+        They are computed in `dtype`: without it, in float64 or the widest the device has.
+        """
+        xp, dtype = namespace(X), widest_float(X) if dtype is None else dtype
+        rows = xp.multiply(X, constant(self.scale_, X, dtype), out=out)
+        rows += constant(self.center_, X, dtype)
+        if self.low_ is not None:
+            xp.maximum(rows, constant(self.low_, X, dtype), out=rows)
+            xp.minimum(rows, constant(self.high_, X, dtype), out=rows)
         return rows
 
 

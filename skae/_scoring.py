@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from skae._arrays import constant, is_tensor, namespace
 from skae._sklearn import weighted_percentile
 
 # A normal distribution's standard deviation in units of its median absolute deviation.
@@ -44,9 +45,12 @@ class Location:
 
     def distances(self, points):
         """Squared Mahalanobis distances; a loss below the mean is no distance."""
-        difference = points.astype(np.float64) - self.mean
-        difference[:, -1] = np.maximum(difference[:, -1], 0.0)
-        return np.einsum("ij,jk,ik->i", difference, self.precision, difference, optimize=True)
+        difference = points - constant(self.mean, points)
+        difference[:, -1] = difference[:, -1].clip(0.0)
+        precision = constant(self.precision, points, points.dtype)
+        order = {} if is_tensor(points) else {"optimize": True}  # torch finds it by itself
+        einsum = namespace(points).einsum
+        return einsum("ij,jk,ik->i", difference, precision, difference, **order)
 
 
 @dataclass
@@ -124,37 +128,38 @@ class ScoreRule:
         weight = 0.0
         if share_kept is not None:
             weight = centre_weight(means[:-1].mean(), means[-1], share_kept)
-        return cls(aggregation, means[:-1], float(means[-1]), weight)
+        return cls(aggregation, means[:-1], float(means[-1]), float(weight))
 
     def member_scores(self, members, centre):
         """Scores by each member alone, from raw losses of shape (n_members, n_rows)."""
         centre = self.centre_weight * centre / self.centre_mean
-        return (members / self.member_means[:, None] + centre) / (1.0 + self.centre_weight)
+        means = constant(self.member_means, members, members.dtype)
+        return (members / means[:, None] + centre) / (1.0 + self.centre_weight)
 
     def scores(self, raw):
         """One score per row; higher is more abnormal."""
         members = self.member_scores(raw[:-1], raw[-1])
-        return np.einsum("mn,mn->n", self._votes(members), members)
+        return namespace(raw).einsum("mn,mn->n", self._votes(members), members)
 
     def factors(self, raw):
         """What each raw loss is multiplied by in the score; of the shape of `raw`."""
-        votes = self._votes(self.member_scores(raw[:-1], raw[-1])) / self.member_means[:, None]
-        centre = np.full((1, raw.shape[1]), self.centre_weight / self.centre_mean)
-        return np.concatenate([votes, centre]) / (1.0 + self.centre_weight)
+        xp = namespace(raw)
+        votes = self._votes(self.member_scores(raw[:-1], raw[-1]))
+        votes = votes / constant(self.member_means, raw, raw.dtype)[:, None]
+        centre = xp.full_like(raw[-1:], self.centre_weight / self.centre_mean)
+        return xp.concat([votes, centre]) / (1.0 + self.centre_weight)
 
     def _votes(self, members):
         """Weight of each member's score in the aggregate; they sum to one in each row."""
-        n_members = len(members)
+        xp, n_members = namespace(members), len(members)
         if self.aggregation == "mean":
-            return np.full(members.shape, 1.0 / n_members)
-        votes = np.zeros(members.shape)
-        order = members.argsort(axis=0, kind="stable")
+            return xp.full_like(members, 1.0 / n_members)
         lower, upper = (n_members - 1) // 2, n_members // 2
         if self.aggregation == "max":
             lower = upper = n_members - 1
-        for place in (lower, upper):
-            np.put_along_axis(votes, order[place : place + 1], 1.0 / (1 + (lower < upper)), axis=0)
-        return votes
+        ranks = xp.argsort(xp.argsort(members, axis=0, stable=True), axis=0, stable=True)
+        counts = (ranks == lower) | (ranks == upper)
+        return xp.asarray(counts, dtype=members.dtype) / (1 + (lower < upper))
 
 
 @dataclass
@@ -183,11 +188,13 @@ class HeldOut:
 
     def pvalues(self, scores):
         """Share of held-out rows with a score at least as high, each member on its own rows."""
-        above = np.ones(scores.shape[1])
+        xp = namespace(scores)
+        above = xp.ones_like(scores[0])
         for member, own, weights in zip(scores, self.scores, self.weights, strict=True):
-            sums = np.append(np.cumsum(weights[::-1])[::-1], 0.0)
-            above += sums[np.searchsorted(own, member, side="left")]
-        return above / (1.0 + self.weights.sum())
+            sums = constant(np.append(np.cumsum(weights[::-1])[::-1], 0.0), member, member.dtype)
+            own = constant(own, member, member.dtype)
+            above += sums[xp.searchsorted(own, member, side="left")]
+        return above / (1.0 + float(self.weights.sum()))
 
 
 def centre_weight(member_loss, centre_loss, share_kept):

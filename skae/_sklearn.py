@@ -1,7 +1,9 @@
 """The one door to scikit-learn's private helpers: an upgrade is one file."""
 
 from sklearn.base import _fit_context as fit_context
+from sklearn.utils._array_api import _average as average
 from sklearn.utils._array_api import _convert_to_numpy as convert_to_numpy
+from sklearn.utils._array_api import _max_precision_float_dtype as max_precision_float_dtype
 from sklearn.utils._array_api import get_namespace_and_device
 from sklearn.utils._missing import is_scalar_nan
 from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
@@ -14,12 +16,15 @@ __all__ = [
     "Interval",
     "RealNotInt",
     "StrOptions",
+    "average",
     "check_feature_names_in",
     "check_sample_weight",
     "convert_to_numpy",
     "fit_context",
     "get_namespace_and_device",
     "is_scalar_nan",
+    "max_precision_float_dtype",
+    "preceded_by",
     "tree_node_dtype",
     "tree_values",
     "weighted_percentile",
@@ -40,3 +45,11 @@ def tree_values(nodes, level_sets, X, known_levels, place_of_column):
 
     tree = TreePredictor(nodes, level_sets, level_sets)
     return tree.predict(X, known_levels, place_of_column, _openmp_effective_n_threads())
+
+
+def preceded_by(html, shown):
+    """What scikit-learn shows in a notebook, with more before it."""
+    if hasattr(shown, "_html_repr"):
+        own = shown._html_repr
+        shown._html_repr = lambda: html + own()
+    return shown

@@ -169,7 +169,7 @@ def latent_size_curve(transformer, X, n_components, *, cv=5):
     if not folds:
         raise ValueError(f"cv={cv!r} holds no fold.")
     clones = [clone(transformer).set_params(n_components=size) for size in sizes for _ in folds]
-    fit_together(clones, len(sizes) * [X[train] for train, _ in folds])
+    fit_together(clones, len(sizes) * [X[train] for train, _ in folds], "latent_size_curve")
     explained = [
         own.score(X[test]) for own, (_, test) in zip(clones, folds * len(sizes), strict=True)
     ]

@@ -9,3 +9,7 @@ class DivergenceError(ValueError):
 
 class TrainingInterruptedWarning(ConvergenceWarning):
     """Training was interrupted from the keyboard; the best network so far was kept."""
+
+
+class ModelFileError(ValueError):
+    """A file of a saved model is damaged, of a newer format or not one of ours."""

@@ -16,7 +16,6 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
-from sklearn import config_context
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_digits
@@ -184,37 +183,6 @@ def test_frames(frame, table):
 def test_integer_frame_of_mixed_types(table):
     X = pd.DataFrame({"a": np.arange(120), "b": table[:, 0].astype("f"), "c": table[:, 1] > 3})
     assert make().fit(X).transform(X).dtype == np.float64
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_torch_tensors_come_back_as_torch_tensors(dtype, table):
-    X = torch.tensor(table, dtype=dtype)
-    reference = make().fit(X.numpy())
-    with config_context(array_api_dispatch=True):
-        model = make().fit(X)
-        Z = model.transform(X)
-        results = [
-            Z,
-            model.reconstruct(X),
-            model.inverse_transform(Z),
-            model.encode(X),
-            model.reconstruction_error(X),
-        ]
-        score = model.score(X)
-    for result in results:
-        assert isinstance(result, torch.Tensor)
-        assert result.dtype == dtype
-        assert result.device == X.device
-    assert_allclose(Z.numpy(), reference.transform(X.numpy()))
-    assert score == pytest.approx(reference.score(X.numpy()))
-
-
-def test_array_api_namespace_comes_back(table):
-    xp = pytest.importorskip("array_api_strict", reason="array_api_strict is not installed")
-    with config_context(array_api_dispatch=True):
-        X = xp.asarray(table.copy())
-        Z = make().fit(X).transform(X)
-        assert type(Z) is type(X)
 
 
 def test_input_is_never_written_to(table):
@@ -1125,7 +1093,8 @@ def test_verbose(verbose, n_rows, digits, capsys):
         return
     told = captured.out + captured.err
     assert "loss" in told
-    assert "2/2" in told
+    n_epochs = 2 if n_rows > 1000 else 4  # of folds, and of all rows
+    assert f"{n_epochs}/{n_epochs}" in told
     if verbose == 2:
         assert told.count("epoch") >= 2
         assert told.count("\n") >= 2

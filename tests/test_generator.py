@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from joblib import Parallel, delayed
 from scipy.stats import multivariate_normal, norm
-from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
 from sklearn.model_selection import GridSearchCV
@@ -666,15 +665,6 @@ def test_latents_come_as_frames_on_request(fitted, frame):
     Z = clone(fitted).set_output(transform="pandas").set_params(max_epochs=1).fit_transform(frame)
     assert list(Z.columns)[:2] == ["vaegenerator0", "vaegenerator1"]
     assert Z.index.equals(frame.index)
-
-
-def test_tensors_come_back_as_tensors():
-    torch = pytest.importorskip("torch")
-    X = torch.from_numpy(load_iris().data)
-    with config_context(array_api_dispatch=True):
-        model = quick(max_epochs=2).fit(X)
-        for told in (model.transform(X), model.reconstruct(X), model.score_samples(X)):
-            assert isinstance(told, torch.Tensor)
 
 
 # The report.

@@ -14,7 +14,7 @@ from scipy.sparse import issparse
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from skae._chunks import CHUNK_BYTES, PageKeeper, as_dense
+from skae._chunks import CHUNK_BYTES, PageKeeper, TensorTable, as_dense
 from skae._engine._runtime import bytes_for_rows
 
 # A scaled copy of the rows is kept where it is no larger than this.
@@ -25,11 +25,20 @@ MAX_SHUFFLE_BYTES = 32 * 2**20
 Batch = tuple[Tensor, Tensor | None]
 
 
+def hand_out(told: Tensor, like: Any = None) -> Any:
+    """A tensor beside `like`, if that is one, and else a NumPy array."""
+    return told.to(like.device) if isinstance(like, Tensor) else told.cpu().numpy()
+
+
 class Rows(Dataset, ABC):
     """Scaled rows that can be cut into batches."""
 
     @abstractmethod
     def __len__(self) -> int: ...
+
+    def hand_out(self, told: Tensor) -> Any:
+        """What the net says, as an array of the kind that rows came as."""
+        return hand_out(told)
 
     @abstractmethod
     def batches(self, spans: Iterator[slice], generator: torch.Generator | None) -> Iterator[Batch]:
@@ -37,11 +46,14 @@ class Rows(Dataset, ABC):
 
 
 class SourceRows(Rows):
-    """Rows of an array, a memory map or a CSR matrix, scaled when they are read.
+    """Rows of an array, a memory map, a CSR matrix or a tensor, scaled when they are read.
+
+    Those of a tensor are scaled on its device, and so is what a table of them is read by if
+    the scaler knows how (``beside``).
 
     Parameters
     ----------
-    source : ndarray, memmap or CSR matrix of shape (n_samples, n_features)
+    source : ndarray, memmap, CSR matrix, tensor or table of shape (n_samples, n_features)
     scaler : object with a ``transform`` method
     indices : ndarray of int, default=None
         The rows that count; None means all.
@@ -58,8 +70,8 @@ class SourceRows(Rows):
         sample_weight: NDArray[np.float64] | None = None,
         device: torch.device | str = "cpu",
     ):
-        self.source = source
-        self.scaler = scaler
+        self.table = source
+        self._read_by(scaler)
         self.indices = indices
         self.device = device
         weight = (
@@ -85,15 +97,25 @@ class SourceRows(Rows):
         if self.indices is not None:
             selection = self.indices[selection]
         chunk = as_dense(self.source[selection])
-        rows = torch.from_numpy(self.scaler.transform(chunk))
+        rows = torch.as_tensor(self.scaler.transform(chunk))
         self.pages.read(chunk.nbytes)
         return rows.to(self.device)
 
     def with_scaler(self, scaler: Any) -> SourceRows:
         """The same rows, scaled otherwise."""
         other = copy.copy(self)
-        other.scaler = scaler
+        other._read_by(scaler)
         return other
+
+    def _read_by(self, scaler: Any) -> None:
+        self.source, self.scaler = self.table, scaler
+        if hasattr(scaler, "beside"):
+            if isinstance(self.table, TensorTable):
+                self.source = self.table.tensor
+            self.scaler = scaler.beside(self.source)
+
+    def hand_out(self, told: Tensor) -> Any:
+        return hand_out(told, self.table)
 
     def repeated(self, times: int) -> SourceRows:
         """All rows several times over."""

@@ -15,6 +15,7 @@ from skae._engine._runtime import borrowed_global_generator, generator
 from skae._linear import FittedPCA, ProbabilisticPCA, fit_pca, fit_reduced_rank
 from skae.networks._autoencoder import Autoencoder, OutputLink
 from skae.networks._conv import ConvNetwork
+from skae.networks._layers import ORIGIN, Call, Origin
 from skae.networks._linear_path import add_linear_path
 from skae.networks._members import stack_members
 from skae.networks._mlp import MLPNetwork
@@ -64,9 +65,9 @@ def build_autoencoder(
         Columns that the encoder reads, where they are not those the decoder writes.
     """
     with borrowed_global_generator(seed):
-        encoder, decoder = network.build(n_features, n_components)
+        encoder, decoder = build_marked(network, n_features, n_components)
         if n_inputs is not None:
-            encoder, _ = network.build(n_inputs, n_components)
+            encoder, _ = build_marked(network, n_inputs, n_components)
     if not is_ours(network):
         _check_encoder(network, encoder, n_features, n_components)
         _check_decoder(network, decoder, n_features, n_components)
@@ -75,6 +76,24 @@ def build_autoencoder(
             encoder, decoder, pca, n_components, generator(seed), tied
         )
     return Autoencoder(encoder, decoder, link, n_components)
+
+
+def build_marked(network: Any, n_features: int, n_components: int) -> tuple[nn.Module, nn.Module]:
+    """Encoder and decoder; those of a user's network remember how they came to be."""
+    parts = network.build(n_features, n_components)
+    if is_ours(network):
+        return parts
+    is_pair = isinstance(parts, tuple | list) and len(parts) == 2
+    if not (is_pair and all(isinstance(part, nn.Module) for part in parts)):
+        raise TypeError(
+            f"network={network!r}: build must return an encoder and a decoder, two "
+            f"torch.nn.Module; got {parts!r}."
+        )
+    call = Call((n_features, n_components))
+    for i, part in enumerate(parts):
+        setattr(part, ORIGIN, Origin(call, i))
+    encoder, decoder = parts
+    return encoder, decoder
 
 
 def build_members(
@@ -134,8 +153,8 @@ def build_variational(
         Columns that the decoder reads beside the latents.
     """
     with borrowed_global_generator(seed):
-        encoder, _ = network.build(n_inputs, 2 * n_components)
-        _, decoder = network.build(n_inputs, n_components + n_conditions)
+        encoder, _ = build_marked(network, n_inputs, 2 * n_components)
+        _, decoder = build_marked(network, n_inputs, n_components + n_conditions)
     if not is_ours(network):
         _check_encoder(network, encoder, n_inputs, 2 * n_components)
         _check_decoder(network, decoder, n_inputs, n_components + n_conditions)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-import sys
-import time
 from typing import Any
 
 import torch
 from skorch.callbacks import Callback
-from tqdm.auto import tqdm
 
 from skae.exceptions import DivergenceError
 
@@ -41,6 +38,8 @@ class BestWeights(OwnCallback):
     ----------
     keep_epoch_ : int or None
         The epoch to keep instead, where it is known beforehand.
+    known_losses_ : list of float or None
+        Validation losses, from the start on, where they are known beforehand.
     keep_last_ : bool
         Whether the last epoch counts as the best.
     """
@@ -50,6 +49,7 @@ class BestWeights(OwnCallback):
 
     def initialize(self) -> BestWeights:
         self.keep_epoch_: int | None = None
+        self.known_losses_: list[float] | None = None
         self.keep_last_ = False
         return self
 
@@ -67,10 +67,14 @@ class BestWeights(OwnCallback):
     def on_epoch_end(self, net: Any, dataset_valid: Any = None, **kwargs: Any) -> None:
         if self.keep_epoch_ == len(net.history):
             self._keep(net, len(net.history))
+        if self.known_losses_ is not None:
+            net.history.record("valid_loss", self.known_losses_[len(net.history)])
         if dataset_valid is None:
             return
-        improved = self._compare(net, net.history[-1, "valid_loss"])
-        net.history.record("valid_loss_best", improved)
+        self._compare(net, net.history[-1, "valid_loss"])
+        # As skorch's own callbacks read it: they know of no epoch 0.
+        losses = [epoch["valid_loss"] for epoch in net.history if "valid_loss" in epoch]
+        net.history.record("valid_loss_best", losses[-1] == min(losses))
         n_epochs_since = len(self.losses_) - 1 - (self.best_epoch_ or 0)
         if self.patience is not None and n_epochs_since >= self.patience:
             raise TrainingStopped
@@ -82,14 +86,13 @@ class BestWeights(OwnCallback):
             net.module_.load_state_dict(self.weights_)
         self.weights_ = None  # a fitted net needs no second copy of itself
 
-    def _compare(self, net: Any, loss: float) -> bool:
+    def _compare(self, net: Any, loss: float) -> None:
         self.losses_.append(loss)
         improved = (
             self.keep_last_ or self.best_epoch_ is None or loss < self.losses_[self.best_epoch_]
         )
         if improved:
             self._keep(net, len(self.losses_) - 1)
-        return improved
 
     def _keep(self, net: Any, epoch: int) -> None:
         self.best_epoch_ = epoch
@@ -120,38 +123,6 @@ class DivergenceGuard(OwnCallback):
             f"learning_rate={net.learning_rate!r}. Lower learning_rate, or scale X "
             "if some columns hold values far larger than the rest."
         )
-
-
-class Progress(OwnCallback):
-    """A progress bar (``verbose=1``) or a line an epoch (``verbose=2``)."""
-
-    def __init__(self, verbose: int):
-        self.verbose = verbose
-
-    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        self.bar_ = None
-        self.started_ = time.perf_counter()
-        if self.verbose == 1:
-            self.bar_ = tqdm(total=net.max_epochs, unit="epoch", file=sys.stdout)
-
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        losses = {
-            name: net.history[-1, key]
-            for name, key in (("loss", "train_loss"), ("validation", "valid_loss"))
-            if key in net.history[-1]
-        }
-        if self.bar_ is not None:
-            self.bar_.set_postfix({k: f"{v:.4g}" for k, v in losses.items()}, refresh=False)
-            self.bar_.update()
-        elif self.verbose > 1:
-            told = ", ".join(f"{name} {loss:.6g}" for name, loss in losses.items())
-            seconds = time.perf_counter() - self.started_
-            print(f"epoch {len(net.history)}/{net.max_epochs}: {told}, {seconds:.1f} s")
-
-    def on_train_end(self, net: Any, **kwargs: Any) -> None:
-        if self.bar_ is not None:
-            self.bar_.close()
-            self.bar_ = None
 
 
 def is_hopeless(losses: list[float], best_epoch: int | None, max_epochs: int) -> bool:

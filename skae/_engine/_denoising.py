@@ -11,7 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from skae._arrays import as_array, constant, namespace
 from skae._engine._batches import Batch, Rows, SourceRows, TensorRows, shuffled
+from skae._engine._inference import Pieces
 from skae._engine._net import AutoencoderNet
 from skae.networks._layers import ACTIVATIONS
 from skae.networks._linear_path import LinearPath
@@ -54,20 +56,31 @@ class Reader:
         self.empty = empty
         self.bounds = bounds
 
-    def transform(self, X: NDArray[Any]) -> NDArray[np.float32]:
+    def beside(self, X: Any) -> Reader:
+        """The same reader, its scaler on the device of the tensors it is to read."""
+        other = copy.copy(self)
+        other.scaler = self.scaler.beside(X)
+        return other
+
+    def transform(self, X: Any) -> Any:
         """What the encoder reads of a dense chunk of rows."""
         scaled = self.scaler.transform(X)
         if self.empty.any():
             scaled[:, self.empty] = np.nan
         return self.inputs(scaled)
 
-    def inputs(self, scaled: NDArray[np.float32]) -> NDArray[np.float32]:
+    def inputs(self, scaled: Any) -> Any:
         """The same, of rows that are scaled already."""
-        missing = np.isnan(scaled)
-        filled = self.fill(scaled).astype(np.float32, copy=False) if missing.any() else scaled
+        xp = namespace(scaled)
+        missing = xp.isnan(scaled)
+        filled = scaled
+        if missing.any():
+            filled = constant(self.fill(as_array(scaled)), scaled, xp.float32)
         if self.bounds is not None:
-            filled = np.clip(filled, *self.bounds)
-        return np.hstack([filled, missing]).astype(np.float32) if self.tells_missing else filled
+            filled = filled.clip(*(constant(bound, filled) for bound in self.bounds))
+        if not self.tells_missing:
+            return filled
+        return xp.concat([filled, xp.asarray(missing, dtype=xp.float32)], axis=1)
 
 
 class PairReader:
@@ -162,7 +175,7 @@ class DenoisingNet(AutoencoderNet):
     def n_features(self) -> int:
         return len(self.module_.link.center)
 
-    def hidden_rows(self, rows: SourceRows) -> Any:
+    def hidden_rows(self, rows: SourceRows) -> Pieces:
         """Yield slices and all hidden activations side by side, the latents among them."""
         seen: list[Tensor] = []
         module = copy.deepcopy(self.module_).eval()  # other threads must not see the hooks
@@ -177,13 +190,13 @@ class DenoisingNet(AutoencoderNet):
             module.decode(z)
             return torch.cat([*seen[:n_before], z, *seen[n_before:]], dim=1)
 
-        for span, x in self._inference_batches(rows):
-            yield span, self._evaluate(hidden, x)
+        return self._say(hidden, rows)
 
-    def denoised_rows(self, rows: SourceRows | TensorRows) -> Any:
+    def denoised_rows(self, rows: SourceRows | TensorRows) -> Iterator[tuple[slice, Any, Any]]:
         """Yield slices, what the encoder reads and what the decoder says, all scaled."""
         for span, x in self._inference_batches(rows):
-            yield span, x.cpu().numpy(), self._evaluate(self.module_.reconstruct, x)
+            told = self._evaluate(self.module_.reconstruct, x)
+            yield span, rows.hand_out(x), rows.hand_out(told)
 
     def denoised(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """What the decoder says where the encoder reads `inputs`."""

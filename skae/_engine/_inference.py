@@ -1,15 +1,15 @@
-"""What a net is asked after training: rows in, arrays out."""
+"""What a net is asked after training: rows in, arrays of the same kind out."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from skae._engine._batches import SourceRows, TensorRows
+from skae._engine._batches import Rows, SourceRows, hand_out
 from skae._engine._runtime import autocast
 from skae.networks._autoencoder import Autoencoder
 
@@ -18,6 +18,9 @@ INFERENCE_BYTES = 4 * 2**20
 # Shorter batches are filled up: matrix products of few rows round otherwise, and a row
 # alone is to be that row of a batch.
 MIN_INFERENCE_ROWS = 16
+
+# Slices, and what was said of these rows: NumPy arrays, or tensors on the device of tensors.
+Pieces = Iterator[tuple[slice, Any]]
 
 
 class RowsToArrays:
@@ -32,29 +35,32 @@ class RowsToArrays:
         """Keep the first latents only; the decoder reads zero for the others."""
         self.module_.n_kept = n_kept
 
-    def encode_rows(self, rows: SourceRows) -> NDArray[np.float32]:
-        """Latents of all rows, of shape (n_samples, n_kept)."""
-        latents = np.empty((len(rows), self.module_.n_kept), dtype=np.float32)
-        for span, x in self._inference_batches(rows):
-            latents[span] = self._evaluate(self.module_.encode, x)
-        return latents
+    def encode_rows(self, rows: SourceRows) -> Pieces:
+        """Yield slices and latents, of shape (n_rows, n_kept)."""
+        return self._say(self.module_.encode, rows)
 
-    def decode_rows(self, Z: NDArray[Any]) -> Any:
+    def decode_rows(self, Z: Any) -> Pieces:
         """Yield slices and scaled rows for latents `Z`."""
-        for span in self._spans(len(Z)):
-            yield span, self._evaluate(self.module_.decode, self._tensor(Z[span]))
+        return self._say_of_latents(self.module_.decode, Z)
 
-    def reconstruct_rows(self, rows: SourceRows, n_latents: int | None = None) -> Any:
+    def reconstruct_rows(self, rows: SourceRows, n_latents: int | None = None) -> Pieces:
         """Yield slices and scaled reconstructions, from the first `n_latents` only if given."""
+        return self._say(lambda x: self.module_.reconstruct(x, n_latents), rows)
 
-        def reconstruct(x: Tensor) -> Tensor:
-            return self.module_.reconstruct(x, n_latents)
-
+    def _say(self, function: Callable[[Tensor], Tensor], rows: Rows, row_axis: int = 0) -> Pieces:
+        """Yield slices, and what a function says of these rows, as arrays of their kind."""
         for span, x in self._inference_batches(rows):
-            yield span, self._evaluate(reconstruct, x)
+            yield span, rows.hand_out(self._evaluate(function, x, row_axis))
+
+    def _say_of_latents(self, function: Callable[[Tensor], Tensor], Z: Any) -> Pieces:
+        """The same of latents, which are read as they are."""
+        for span in self._spans(len(Z)):
+            yield span, hand_out(self._evaluate(function, self._tensor(Z[span])), Z)
 
     @torch.no_grad()
-    def _evaluate(self, function: Any, x: Tensor, row_axis: int = 0) -> NDArray[np.float32]:
+    def _evaluate(
+        self, function: Callable[[Tensor], Tensor], x: Tensor, row_axis: int = 0
+    ) -> Tensor:
         """What a function says of rows; they stand in `row_axis` of the result."""
         if self.module_.training:
             self._set_training(False)
@@ -62,16 +68,18 @@ class RowsToArrays:
         if n_missing > 0:
             x = torch.cat([x, x[-1:].expand(n_missing, -1)])
         with autocast(self.precision, x.device):
-            return function(x).narrow(row_axis, 0, n_rows).float().cpu().numpy()
+            return function(x).narrow(row_axis, 0, n_rows).float()
 
-    def _tensor(self, values: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(np.array(values, dtype=np.float32)).to(self.device)
+    def _tensor(self, values: Any) -> Tensor:
+        if not isinstance(values, Tensor):
+            values = torch.from_numpy(np.array(values, dtype=np.float32))
+        return values.to(self.device, torch.float32)
 
-    def _inference_batches(self, rows: SourceRows | TensorRows) -> Any:
+    def _inference_batches(self, rows: Any) -> Iterator[tuple[slice, Tensor]]:
         for span in self._spans(len(rows)):
             yield span, rows.read(span)
 
-    def _spans(self, n_rows: int) -> Any:
+    def _spans(self, n_rows: int) -> Iterator[slice]:
         step = self._inference_batch_size
         return (slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step))
 

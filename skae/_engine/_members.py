@@ -10,13 +10,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skae._arrays import constant, filled, namespace, widest_float
 from skae._engine._batches import Batch, Rows, SourceRows, TensorRows
+from skae._engine._inference import Pieces
 from skae._engine._losses import kl_to_standard_normal
 from skae._engine._net import AutoencoderNet
 from skae._scoring import Location
 
 Losses = NDArray[np.float64]
-Judge = Callable[[Losses, Losses], tuple[NDArray[np.bool_], NDArray[np.float64]]]
+# From raw losses and cells to a mask of outliers and contributions, all of the kind of the rows.
+Judge = Callable[[Any, Any], tuple[Any, Any]]
 # From places in [0, 1) to row numbers, both of shape (n_members, n_draws).
 Draw = Callable[[Tensor], Tensor]
 # Cells that contribute this share of the row's largest contribution are guilty with it.
@@ -121,24 +124,20 @@ class MemberNet(AutoencoderNet):
 
     # The verbs of AutoencoderNet: members' latents side by side, reconstructions averaged.
 
-    def encode_rows(self, rows: SourceRows) -> NDArray[np.float32]:
+    def encode_rows(self, rows: SourceRows) -> Pieces:
         def encode(x: Tensor) -> Tensor:
             return self.module_.encode(self._for_all(x)).movedim(0, 1).flatten(1)
 
-        parts = [self._evaluate(encode, x) for _, x in self._inference_batches(rows)]
-        return np.concatenate(parts)
+        return self._say(encode, rows)
 
-    def decode_rows(self, Z: NDArray[Any]) -> Any:
+    def decode_rows(self, Z: Any) -> Pieces:
         def decode(z: Tensor) -> Tensor:
             return self._mean_output(z.unflatten(1, (self.n_members, -1)).movedim(1, 0))
 
-        for span in self._spans(len(Z)):
-            z = torch.from_numpy(np.array(Z[span], dtype=np.float32)).to(self.device)
-            yield span, self._evaluate(decode, z)
+        return self._say_of_latents(decode, Z)
 
-    def reconstruct_rows(self, rows: SourceRows, n_latents: int | None = None) -> Any:
-        for span, x in self._inference_batches(rows):
-            yield span, self._evaluate(self.reconstruct, x)
+    def reconstruct_rows(self, rows: SourceRows, n_latents: int | None = None) -> Pieces:
+        return self._say(self.reconstruct, rows)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Mean over the members of their reconstructions of scaled rows."""
@@ -155,29 +154,25 @@ class MemberNet(AutoencoderNet):
     def raw_losses(self, rows: SourceRows | TensorRows) -> Losses:
         """Raw losses of shape (n_members + 1, n_rows)."""
         raw = np.empty((self.n_members + 1, len(rows)))
-        for span, told in self.raw_losses_in_pieces(rows):
-            raw[:, span] = told
+        filled(raw.T, ((span, told.T) for span, told in self.raw_losses_in_pieces(rows)))
         return raw
 
-    def raw_losses_in_pieces(self, rows: SourceRows | TensorRows) -> Iterator[tuple[slice, Losses]]:
+    def raw_losses_in_pieces(self, rows: SourceRows | TensorRows) -> Pieces:
         """Yield slices and raw losses."""
         for span, x in self._inference_batches(rows):
-            yield span, self._raw(x)
+            yield span, self._raw(rows, x)
 
     def row_losses(self, rows: SourceRows | TensorRows) -> Losses:
         """Mean loss per observed cell, of shape (n_members + 1, n_rows)."""
-        parts = [
-            self._evaluate(self._row_losses, x, row_axis=1)
-            for _, x in self._inference_batches(rows)
-        ]
+        parts = [told for _, told in self._say(self._row_losses, rows, row_axis=1)]
         return np.concatenate(parts, axis=1).astype(np.float64)
 
-    def cell_losses(self, rows: SourceRows) -> Iterator[tuple[slice, Losses, Losses]]:
+    def cell_losses(self, rows: SourceRows) -> Iterator[tuple[slice, Any, Any]]:
         """Yield slices, raw losses, and what each cell contributes to them."""
         for span, x in self._inference_batches(rows):
-            yield span, *self._shared_out(x)
+            yield span, *self._shared_out(rows, x)
 
-    def find_guilty(self, rows: SourceRows, judge: Judge, limit: float) -> NDArray[np.bool_]:
+    def find_guilty(self, rows: SourceRows, judge: Judge, limit: float) -> Any:
         """Mask of the cells without which outliers would be none.
 
         `judge` tells from raw losses and cells which rows are outliers and what their cells
@@ -185,51 +180,50 @@ class MemberNet(AutoencoderNet):
         `TAKEN_AT_ONCE` of the row's largest or more: one wrong cell spoils what the
         members say of all others.
         """
-        guilty = np.zeros((len(rows), rows.n_features), dtype=bool)
+        guilty = rows.hand_out(torch.zeros(len(rows), rows.n_features, dtype=torch.bool))
+        xp = namespace(guilty)
         for span, x in self._inference_batches(rows):
-            outlying, contributions = judge(*self._shared_out(x))
+            outlying, contributions = judge(*self._shared_out(rows, x))
             suspect = outlying[:, None] & (contributions > limit)
             own = guilty[span]
-            open_rows = np.flatnonzero(suspect.any(axis=1))
+            open_rows = xp.nonzero(xp.any(suspect, axis=1))[0]
             while len(open_rows):
-                left = np.where(suspect[open_rows] & ~own[open_rows], contributions[open_rows], 0)
-                worst = left.max(axis=1, keepdims=True)
+                is_left = suspect[open_rows] & ~own[open_rows]
+                left = xp.where(is_left, contributions[open_rows], 0.0)
+                worst = xp.max(left, axis=1, keepdims=True)
                 own[open_rows] |= (left >= TAKEN_AT_ONCE * worst) & (left > 0)
                 open_rows = open_rows[worst[:, 0] > 0]
                 if len(open_rows):
-                    some = x[open_rows].masked_fill(_mask(own[open_rows], x), torch.nan)
-                    still, told = judge(*self._shared_out(some))
+                    some = x[_beside(open_rows, x)]
+                    some = some.masked_fill(_beside(own[open_rows], x), torch.nan)
+                    still, told = judge(*self._shared_out(rows, some))
                     contributions[open_rows] = told
                     open_rows = open_rows[still]
         return guilty
 
-    def repaired_rows(
-        self, rows: SourceRows, guilty: NDArray[np.bool_]
-    ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    def repaired_rows(self, rows: SourceRows, guilty: Any) -> Pieces:
         """Yield slices, and scaled rows with guilty cells replaced.
 
         They are read as missing first, so that they do not speak for themselves, and
         then as the members reproduce them, until they settle.
         """
         for span, x in self._inference_batches(rows):
-            spoilt = guilty[span].any(axis=1)
-            repaired = x.cpu().numpy()
+            mask = _beside(guilty[span], x)
+            spoilt = mask.any(dim=1)
             if spoilt.any():
-                repaired[spoilt] = self._repair(x[spoilt], guilty[span][spoilt])
-            yield span, repaired
+                x[spoilt] = self._repair(x[spoilt], mask[spoilt])
+            yield span, rows.hand_out(x)
 
-    def _repair(self, x: Tensor, guilty: NDArray[np.bool_]) -> NDArray[np.float32]:
-        mask = _mask(guilty, x)
+    def _repair(self, x: Tensor, mask: Tensor) -> Tensor:
         repaired = x.masked_fill(mask, torch.nan)
         for _ in range(REPAIR_ROUNDS):
-            told = torch.from_numpy(self._evaluate(self.reconstruct, repaired)).to(x.device)
-            repaired = torch.where(mask, told, x)
-        return repaired.cpu().numpy()
+            repaired = torch.where(mask, self._evaluate(self.reconstruct, repaired), x)
+        return repaired
 
-    def _shared_out(self, x: Tensor) -> tuple[Losses, Losses]:
+    def _shared_out(self, rows: Rows, x: Tensor) -> tuple[Any, Any]:
         """Raw losses, and the same shared out among the cells."""
-        raw = self._raw(x)
-        cells = self._evaluate(self._cells, x, row_axis=1).astype(np.float64)
+        raw = self._raw(rows, x)
+        cells = self._precisely(self._cells, rows, x)
         sums = cells.sum(axis=2)
         # A row that is reproduced exactly, or has no cell at all, blames all alike.
         cells[sums == 0], sums[sums == 0] = 1.0, cells.shape[2]
@@ -237,19 +231,22 @@ class MemberNet(AutoencoderNet):
 
     def locate(self, rows: SourceRows | TensorRows, weights: NDArray[np.float64]) -> None:
         """Learn where latents and log losses lie; `weights` are each member's of the rows."""
-        points = [
-            self._evaluate(self._points, x, row_axis=1) for _, x in self._inference_batches(rows)
-        ]
+        points = [told for _, told in self._say(self._points, rows, row_axis=1)]
         pairs = zip(np.concatenate(points, axis=1), weights, strict=True)
         self.locations_ = [Location.of(*pair) for pair in pairs]
 
-    def _raw(self, x: Tensor) -> Losses:
-        raw = self._evaluate(self._row_losses, x, row_axis=1).astype(np.float64)
+    def _raw(self, rows: Rows, x: Tensor) -> Any:
+        raw = self._precisely(self._row_losses, rows, x)
         if self.score_method == "mahalanobis":
-            points = self._evaluate(self._points, x, row_axis=1)
-            pairs = zip(self.locations_, points, strict=True)
-            raw[:-1] = [location.distances(own) for location, own in pairs]
+            points = self._precisely(self._points, rows, x)
+            for own, location, point in zip(raw[:-1], self.locations_, points, strict=True):
+                own[:] = location.distances(point)
         return raw
+
+    def _precisely(self, function: Callable[[Tensor], Tensor], rows: Rows, x: Tensor) -> Any:
+        """What a function says of rows for each member, in the float64 of the rows' kind."""
+        told = rows.hand_out(self._evaluate(function, x, row_axis=1))
+        return constant(told, told, widest_float(told))
 
     def _cells(self, x: Tensor) -> Tensor:
         output = self.module_.decode_raw(self.module_.encode(self._for_all(x))).float()
@@ -275,5 +272,5 @@ class MemberNet(AutoencoderNet):
         return self.n_members * super()._floats_per_row
 
 
-def _mask(mask: NDArray[np.bool_], like: Tensor) -> Tensor:
-    return torch.from_numpy(mask).to(like.device)
+def _beside(values: Any, x: Tensor) -> Tensor:
+    return torch.as_tensor(values, device=x.device)

@@ -24,7 +24,6 @@ from skae._engine._callbacks import (
     BestWeights,
     DivergenceGuard,
     OwnCallback,
-    Progress,
     TrainingStopped,
     watches_batches,
 )
@@ -33,6 +32,7 @@ from skae._engine._inference import RowsToArrays
 from skae._engine._losses import Objective
 from skae._engine._noise import Corruption, Gradient
 from skae._engine._optimizer import FlatAdamW, trapezoid
+from skae._engine._progress import shown
 from skae._engine._runtime import autocast, borrowed_global_generator, moved_generator, on_device
 from skae.networks._autoencoder import Autoencoder
 from skae.networks._layers import set_generators, weights_of
@@ -111,7 +111,6 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
         return [
             ("divergence_guard", DivergenceGuard()),
             ("best_weights", BestWeights(self.patience)),
-            ("progress", Progress(self.verbose)),
         ]
 
     @property
@@ -161,32 +160,40 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
         keep_epoch: int | None = None,
         n_epochs: int | None = None,
         keep_last: bool = False,
+        known_losses: list[float] | None = None,
     ) -> None:
         """Train on `rows`; the best epoch on `valid` is kept, or the last with `keep_last`.
 
-        Without `valid`, the weights after `keep_epoch` are kept, or the last ones. The
-        schedule is laid out for ``max_epochs``; training ends after `n_epochs` of them.
-        ``stop_`` says why training ended: "finished", "stopped" or "interrupted".
+        Without `valid`, the weights after `keep_epoch` are kept, or the last ones, and
+        `known_losses` may say what validation would, from the start on. The schedule is laid
+        out for ``max_epochs``; training ends after `n_epochs` of them. ``stop_`` says why:
+        "finished", "stopped" or "interrupted".
         """
         self.valid_rows_ = valid
         self.initialized_ = False  # a fresh optimiser and history; the module stays
         self.initialize()
         self._best_weights.keep_epoch_ = keep_epoch
         self._best_weights.keep_last_ = keep_last
+        self._best_weights.known_losses_ = known_losses
         n_steps = self.max_epochs * -(-len(rows) // self.batch_size)
         self.schedule_ = iter(trapezoid(n_steps, self.learning_rate))
         try:
             self.partial_fit(rows, epochs=n_epochs)
         finally:
             self.schedule_ = self.valid_rows_ = None
+            self.optimizer_.state.clear()  # twice the weights, and of use to no one
         self._check_outcome(rows)
 
     def train_on(self, rows: Rows) -> None:
-        """Train one epoch on `rows` at a constant rate, without validation."""
+        """Train one epoch on `rows` at a constant rate, without validation.
+
+        The optimiser goes on from the epoch before; after ``train`` it starts afresh.
+        """
         if not self.initialized_:
             self.initialize()
         self._set_rate(self.partial_rate)
         self.schedule_ = self.valid_rows_ = self._best_weights.keep_epoch_ = None
+        self._best_weights.known_losses_ = None
         self.set_params(max_epochs=1).partial_fit(rows)
         self._check_outcome(rows)
 
@@ -200,7 +207,7 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
         self.initialized_ = False
         self.initialize()
         self.stop_ = joint.stop_
-        self.history_ = History(joint.history[: len(losses) - 1])
+        self.history_ = History(dict(epoch) for epoch in joint.history[: len(losses) - 1])
         self.rewrite_history("valid_loss", losses[1:])
         self._best_weights.losses_ = losses
         self._best_weights.best_epoch_ = best_epoch
@@ -267,6 +274,7 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
     def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **kwargs: Any) -> Any:
         n_epochs = self.max_epochs if epochs is None else epochs
         self.stop_ = "finished"
+        shown().begin(n_epochs)
         self.watched_ = any(watches_batches(callback) for _, callback in self.callbacks_)
         set_generators(self.module_, self.corruption.generator)
         try:
@@ -282,6 +290,7 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
         finally:
             for name in WHILE_TRAINING:
                 self.__dict__.pop(name, None)
+            shown().end(self.stop_)
         return self
 
     def _set_training(self, training: bool = True) -> None:
@@ -310,14 +319,21 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
         return borrowed_global_generator(self.global_seed + len(self.history))
 
     def notify(self, method_name: str, **cb_kwargs: Any) -> None:
-        getattr(self, method_name)(self, **cb_kwargs)
-        for _, callback in self.callbacks_:
-            try:
-                getattr(callback, method_name)(self, **cb_kwargs)
-            except KeyboardInterrupt as stop:
-                if isinstance(callback, OwnCallback):
-                    raise  # or a key was pressed
-                raise TrainingStopped from stop  # how skorch's callbacks ask for the end
+        try:
+            getattr(self, method_name)(self, **cb_kwargs)
+            for _, callback in self.callbacks_:
+                self._notify_one(callback, method_name, cb_kwargs)
+        finally:
+            if method_name == "on_epoch_end":  # the epoch was run, whatever they said
+                shown().tell(self.history[-1])
+
+    def _notify_one(self, callback: Any, method_name: str, cb_kwargs: dict[str, Any]) -> None:
+        try:
+            getattr(callback, method_name)(self, **cb_kwargs)
+        except KeyboardInterrupt as stop:
+            if isinstance(callback, OwnCallback):
+                raise  # or a key was pressed
+            raise TrainingStopped from stop  # how skorch's callbacks ask for the end
 
     def run_single_epoch(
         self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
@@ -333,7 +349,7 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
             self.history.record(f"{prefix}_loss", float(np.average(losses, weights=iterator.sizes)))
             return
         if not training:
-            self.history.record(f"{prefix}_loss", self._mean_loss(iterator))
+            self._record_loss(prefix, self._mean_loss(iterator), len(iterator.rows))
             return
         self._set_training(True)
         total: Any = 0.0
@@ -343,7 +359,14 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
             n_in_batch = batch[0].shape[-2]
             total = total + self._step(batch) * n_in_batch
             n_rows += n_in_batch
-        self.history.record(f"{prefix}_loss", float(total) / n_rows)
+        self.history.new_batch()
+        self._record_loss(prefix, float(total) / n_rows, n_rows)
+
+    def _record_loss(self, prefix: str, loss: float, n_rows: int) -> None:
+        """An epoch's loss; to callbacks that ask for its batches, it was one."""
+        self.history.record(f"{prefix}_loss", loss)
+        self.history.record_batch(f"{prefix}_loss", loss)
+        self.history.record_batch(f"{prefix}_batch_size", n_rows)
 
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         self._set_training(True)

@@ -8,6 +8,7 @@ last layer is fitted once more, in closed form, in all columns.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -78,8 +79,8 @@ class Rotation:
         """Coordinates of a dense chunk of rows."""
         return (self.scaler.transform(X) - self.mean) @ self.axes.T
 
-    def in_columns(self, losses: list[float], rows: SourceRows) -> list[float]:
-        """Mean squared errors per column, from those per coordinate."""
+    def in_columns(self, rows: SourceRows) -> Callable[[float], float]:
+        """What leads from the rows' mean squared error per coordinate to that per column."""
         dropped = total = 0.0
         for start in range(0, len(rows), REFIT_BATCH):
             batch = slice(start, start + REFIT_BATCH)
@@ -92,7 +93,7 @@ class Rotation:
             total += float(weight.sum())
         dropped /= total * rows.n_features
         share = self.n_coordinates / rows.n_features
-        return [share * loss + dropped for loss in losses]
+        return lambda loss: share * loss + dropped
 
     @torch.no_grad()
     def fold(self, module: Autoencoder, link: OutputLink) -> Autoencoder:

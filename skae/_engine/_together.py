@@ -14,6 +14,7 @@ from skae._engine._batches import Batch, Batches, Rows
 from skae._engine._callbacks import OwnCallback, TrainingStopped, is_hopeless
 from skae._engine._net import AutoencoderNet
 from skae._engine._noise import Corruption
+from skae._engine._progress import followed_by
 from skae.networks._autoencoder import Autoencoder
 from skae.networks._members import OneByOne, stack_members
 
@@ -54,7 +55,8 @@ def train_together(
     if module is None:
         triples = zip(nets, rows, valid, strict=True)
         for n_trained, (net, own_rows, own_valid) in enumerate(triples, start=1):
-            net.train(own_rows, own_valid, keep_last=keep_last)
+            with followed_by(sum(later.max_epochs for later in nets[n_trained:])):
+                net.train(own_rows, own_valid, keep_last=keep_last)
             if net.stop_ == "interrupted":
                 return n_trained
         return len(nets)
@@ -211,6 +213,8 @@ class BestOfEach(OwnCallback):
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         self._compare(net)
+        last = [curve[-1] for curve in self.curves]
+        net.history.record("valid_loss", sum(last) / len(last))
         for i, (curve, best) in enumerate(zip(self.curves, self.epochs, strict=True)):
             n_since = len(curve) - 1 - best
             impatient = net.patience is not None and n_since >= net.patience

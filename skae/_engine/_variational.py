@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skae._engine._batches import SourceRows
-from skae._engine._inference import INFERENCE_BYTES, MIN_INFERENCE_ROWS
+from skae._engine._inference import INFERENCE_BYTES, MIN_INFERENCE_ROWS, Pieces
 from skae._engine._losses import (
     LOG_ROOT_TWO_PI,
     EvidenceBound,
@@ -103,13 +103,11 @@ class VariationalNet(AutoencoderNet):
 
     def posterior_rows(self, rows: SourceRows) -> tuple[NDArray[Any], NDArray[Any]]:
         """Means and standard deviations of the latents of all rows."""
-        code = np.concatenate(
-            [self._evaluate(self.module_.code, x) for _, x in self._inference_batches(rows)]
-        )
+        code = np.concatenate([told for _, told in self._say(self.module_.code, rows)])
         mean, log_variance = np.hsplit(code, 2)
         return mean, np.exp(0.5 * log_variance)
 
-    def bound_rows(self, rows: SourceRows, n_draws: int) -> Iterator[tuple[slice, NDArray[Any]]]:
+    def bound_rows(self, rows: SourceRows, n_draws: int) -> Pieces:
         """Yield slices, and expected log-likelihoods and divergences, side by side."""
         noise = self._noise(n_draws)
 
@@ -118,11 +116,9 @@ class VariationalNet(AutoencoderNet):
             expected = self._log_likelihoods(latents_at(code, noise), x).mean(dim=0)
             return torch.stack([expected, kl_to_standard_normal(code)], dim=1)
 
-        yield from self._in_small_batches(rows, n_draws, bound)
+        return self._in_small_batches(rows, n_draws, bound)
 
-    def evidence_rows(
-        self, rows: SourceRows, prior: MixturePrior, n_draws: int
-    ) -> Iterator[tuple[slice, NDArray[Any]]]:
+    def evidence_rows(self, rows: SourceRows, prior: MixturePrior, n_draws: int) -> Pieces:
         """Yield slices and importance-weighted log-densities of rows, for each group."""
         noise = self._noise(n_draws)
 
@@ -135,16 +131,16 @@ class VariationalNet(AutoencoderNet):
             weights = weights[..., None] + prior.log_density(z)
             return torch.logsumexp(weights, dim=0) - np.log(n_draws)
 
-        yield from self._in_small_batches(rows, n_draws, evidence)
+        return self._in_small_batches(rows, n_draws, evidence)
 
     def _in_small_batches(
         self, rows: SourceRows, n_draws: int, function: Callable[[Tensor], Tensor]
-    ) -> Iterator[tuple[slice, NDArray[Any]]]:
+    ) -> Pieces:
         step = INFERENCE_BYTES // (4 * self._floats_per_row * n_draws)
         step = max(MIN_INFERENCE_ROWS, step)
         for start in range(0, len(rows), step):
             span = slice(start, min(start + step, len(rows)))
-            yield span, self._evaluate(function, rows.read(span))
+            yield span, rows.hand_out(self._evaluate(function, rows.read(span)))
 
     def _noise(self, n_draws: int) -> Tensor:
         """The same draws for every row, so that a score depends on its row alone.
@@ -163,20 +159,18 @@ class VariationalNet(AutoencoderNet):
         output = module.decode_raw(given.flatten(0, 1)).float()
         return log_likelihood(module.link, output.view(*z.shape[:2], -1), x)
 
-    def draw_rows(self, Z: NDArray[Any], seed: int) -> Iterator[tuple[slice, NDArray[Any]]]:
+    def draw_rows(self, Z: NDArray[Any], seed: int) -> Pieces:
         """Yield slices and cells drawn for latents (and conditions) `Z`."""
         draws = generator(seed, self.device)
 
         def draw(z: Tensor) -> Tensor:
             return self.module_.link.draw(self.module_.decode_raw(z).float(), draws)
 
-        for span in self._spans(len(Z)):
-            yield span, self._evaluate(draw, self._tensor(Z[span]))
+        return self._say_of_latents(draw, Z)
 
     def prior_rows(self, Z: NDArray[Any], prior: MixturePrior) -> NDArray[Any]:
         """Log-densities of latents under the prior, for each group."""
-        spans = [Z[span] for span in self._spans(len(Z))]
-        return np.concatenate([self._evaluate(prior.log_density, self._tensor(z)) for z in spans])
+        return np.concatenate([told for _, told in self._say_of_latents(prior.log_density, Z)])
 
     def likelihood_rows(self, Z: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
         """Log-likelihoods of one row `x` at each of the latents (and conditions) `Z`."""
@@ -186,5 +180,4 @@ class VariationalNet(AutoencoderNet):
             output = self.module_.decode_raw(z).float()
             return log_likelihood(self.module_.link, output, row.expand(len(z), -1))
 
-        spans = [Z[span] for span in self._spans(len(Z))]
-        return np.concatenate([self._evaluate(likelihood, self._tensor(z)) for z in spans])
+        return np.concatenate([told for _, told in self._say_of_latents(likelihood, Z)])

@@ -8,17 +8,21 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skae._arrays import empty, filled, namespace, output_dtype, widest_float
 from skae._chunks import as_dense
 from skae._engine._batches import SourceRows
+from skae._engine._describe import describe
 from skae._engine._runtime import resolve_device, resolve_precision
-from skae._sklearn import HasMethods, Interval, RealNotInt, StrOptions, fit_context
-from skae.estimators._doors import (
-    as_numpy,
-    checked,
-    drop_weightless,
-    fitting,
-    output_dtype,
+from skae._html import PAGE_OF_CLASS, LossFacts, fitted_html
+from skae._sklearn import (
+    HasMethods,
+    Interval,
+    RealNotInt,
+    StrOptions,
+    fit_context,
+    preceded_by,
 )
+from skae.estimators._doors import as_table, checked, drop_weightless, fitting, taken_in
 from skae.estimators._training import TrainingMixin
 from skae.networks._layers import ACTIVATIONS
 
@@ -85,7 +89,8 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
         """
         with fitting(self):
             reset = not (self.warm_start and hasattr(self, "net_"))
-            X = self._beside_targets(self._check_rows(X, reset=reset), y, reset)
+            X = as_table(self._check_rows(X, reset=reset))
+            X = self._beside_targets(X, y, reset)
             self._fit(*drop_weightless(X, sample_weight))
         return self
 
@@ -113,7 +118,8 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
         """
         first = not hasattr(self, "net_")
         with fitting(self):
-            X = self._beside_targets(self._check_rows(X, reset=first), y, first)
+            X = as_table(self._check_rows(X, reset=first))
+            X = self._beside_targets(X, y, first)
             X, weight = drop_weightless(X, sample_weight, min_rows=2 if first else 1)
             self._partial_fit(X, weight, first)
         return self
@@ -157,8 +163,9 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
             If Z has another number of columns.
         """
         check_is_fitted(self)
-        Z, give_back = as_numpy(Z)
-        Z = check_array(Z, input_name="Z", dtype=[np.float64, np.float32])
+        Z, give_back = taken_in(Z, self._keeps_tensors)
+        floats = {"dtype": [np.float64, np.float32], "allow_nan": False}
+        Z = checked(check_array, Z, input_name="Z", accept_sparse=False, **floats)
         if Z.shape[1] != self._n_latents():
             raise ValueError(
                 f"Z has {Z.shape[1]} columns, but {type(self).__name__} was fitted with "
@@ -199,34 +206,39 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X, give_back = self._open(X)
-        return give_back(self._row_errors(X).astype(output_dtype(X), copy=False))
+        errors = self._row_errors(X)
+        return give_back(namespace(X).astype(errors, output_dtype(X), copy=False))
+
+    # What computes; tensors that come in stay where they are, and go out beside them.
 
     def _encode(self, X):
-        return self.net_.encode_rows(self._rows(X)).astype(output_dtype(X), copy=False)
+        latents = self.net_.encode_rows(self._rows(X))
+        return filled(empty((X.shape[0], self._n_latents()), X), latents)
 
     def _decode(self, Z):
-        out = np.empty((len(Z), self.n_features_in_), dtype=Z.dtype)
-        for rows, scaled in self.net_.decode_rows(Z):
-            self._scaler.inverse_transform(scaled, Z.dtype, out[rows])
-        return out
+        return self._unscaled(self.net_.decode_rows(Z), Z)
 
     def _reconstruct(self, X):
-        dtype = output_dtype(X)
-        out = np.empty(X.shape, dtype=dtype)
-        for rows, scaled in self.net_.reconstruct_rows(self._rows(X)):
-            self._scaler.inverse_transform(scaled, dtype, out[rows])
+        return self._unscaled(self.net_.reconstruct_rows(self._rows(X)), X)
+
+    def _unscaled(self, pieces, X):
+        """Scaled rows in the units of the data, of the kind and the output dtype of X."""
+        out, scaler = empty((X.shape[0], self.n_features_in_), X), self._scaler.beside(X)
+        for rows, scaled in pieces:
+            scaler.inverse_transform(scaled, out.dtype, out[rows])
         return out
 
     def _row_errors(self, X, n_latents=None):
-        errors = np.empty(X.shape[0])
+        xp, scaler = namespace(X), self._scaler.beside(X)
+        errors = empty(X.shape[0], X, widest_float(X))
         for rows, scaled in self.net_.reconstruct_rows(self._rows(X), n_latents):
-            difference = self._scaler.inverse_transform(scaled) - as_dense(X[rows])
+            difference = scaler.inverse_transform(scaled) - as_dense(X[rows])
             n_observed = X.shape[1]
             if self._accepts_missing:
-                missing = np.isnan(difference)
+                missing = xp.isnan(difference)
                 difference[missing] = 0.0
-                n_observed = np.maximum(X.shape[1] - missing.sum(axis=1), 1)
-            errors[rows] = np.einsum("ij,ij->i", difference, difference) / n_observed
+                n_observed = (X.shape[1] - missing.sum(axis=1)).clip(1)
+            errors[rows] = xp.einsum("ij,ij->i", difference, difference) / n_observed
         return errors
 
     # Doors for data.
@@ -235,7 +247,7 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
         """Validate X against what was seen, or note what is seen now."""
         return checked(
             partial(validate_data, self),
-            as_numpy(X)[0],
+            taken_in(X, self._keeps_tensors)[0],
             allow_nan=self._accepts_missing,
             reset=reset,
             ensure_min_samples=2 if reset else 1,
@@ -247,7 +259,7 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
 
     def _open(self, X):
         """Validate X for inference; also return how to hand arrays back."""
-        _, give_back = as_numpy(X)
+        X, give_back = taken_in(X, self._keeps_tensors)
         return self._check_rows(X, reset=False), give_back
 
     def _rows_out(self, rows, give_back, like=None):
@@ -289,6 +301,19 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
             raise
         self.net_.move_to(device, resolve_precision(self.precision, device))
         return self
+
+    # In notebooks: scikit-learn's diagram leads to our manual and shows the network, too.
+
+    _doc_link_module = "skae"
+    _doc_link_template = PAGE_OF_CLASS
+
+    def _get_params_html(self, *args, **kwargs):
+        shown = super()._get_params_html(*args, **kwargs)
+        if not hasattr(self, "net_"):
+            return shown
+        losses = LossFacts(self.loss_curve_, self.validation_loss_curve_, self.best_epoch_)
+        html = fitted_html(describe(self.net_, self.n_features_in_), losses)
+        return preceded_by(html, shown)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

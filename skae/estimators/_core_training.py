@@ -11,6 +11,7 @@ from skae._engine._build import build_members, make_link
 from skae._engine._losses import Objective
 from skae._engine._members import MemberNet, MemberRows
 from skae._engine._noise import Corruption
+from skae._engine._progress import followed_by
 from skae._scaling import Scaler, column_moments
 from skae._scoring import SeenLosses
 
@@ -168,7 +169,9 @@ class CoreTrainingMixin:
         for left in range(n_refits, -1, -1):
             net.set_params(max_epochs=n_epochs if left == 0 else ceil(n_epochs * SHARE_OF_REFIT))
             inner = self._choose_core(rows, own, starts and left == n_refits)
-            net.train(MemberRows(rows, own * inner), valid)
+            n_later = n_epochs + (left - 1) * ceil(n_epochs * SHARE_OF_REFIT) if left else 0
+            with followed_by(n_later):
+                net.train(MemberRows(rows, own * inner), valid)
             if net.stop_ == "interrupted":
                 break
         return inner

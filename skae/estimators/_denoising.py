@@ -8,6 +8,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from skae._arrays import namespace, output_dtype
 from skae._chunks import as_dense, row_chunks
 from skae._engine._noise import NOISES
 from skae._scoring import share_explained
@@ -15,11 +16,10 @@ from skae._sklearn import (
     Interval,
     StrOptions,
     check_feature_names_in,
-    check_sample_weight,
     fit_context,
 )
 from skae.estimators._base import BaseAutoencoder
-from skae.estimators._doors import fitting, output_dtype
+from skae.estimators._doors import as_table, checked_weight, fitting
 from skae.estimators._filling import FillingMixin, warn_of_targets
 
 N_SCORE_ROUNDS = 5  # each hides a fifth of the cells
@@ -175,6 +175,10 @@ class DenoisingAutoencoder(
     of a normal distribution, found by expectation-maximisation [2]_, and n is what the
     network says, which reads the row filled with g and a mask of its gaps. Fillings are not
     confined to the range or the integers of their column.
+
+    With ``sklearn.config_context(array_api_dispatch=True)``, floating torch tensors are read
+    on their own device, and what is said of them comes back there; nothing passes through NumPy
+    but ``fit`` and ``score``, piece by piece, and scaled rows that miss cells, to be filled.
 
     References
     ----------
@@ -374,17 +378,10 @@ class DenoisingAutoencoder(
         if self.output == "denoised":
             draws = check_random_state(self.random_state) if self.sample_posterior else None
             out = self._denoise(X, draws)[:, self._kept_columns()]
-        elif self.output == "latent":
-            out = self._encode(X)
         else:
-            out = np.empty((X.shape[0], self._n_hidden()), dtype=output_dtype(X))
-            for span, hidden in self.net_.hidden_rows(self._rows(X)):
-                out[span] = hidden
+            out = self._encode(X) if self.output == "latent" else self._activations(X)
         if self.add_indicator:
-            marks = np.empty((X.shape[0], len(self.missing_columns_)), dtype=out.dtype)
-            for span, chunk in row_chunks(X):
-                marks[span] = np.isnan(chunk[:, self.missing_columns_])
-            out = np.hstack([out, marks])
+            out = namespace(X).concat([out, self._indicators(X)], axis=1)
         return give_back(out)
 
     @available_if(_returns_latents)
@@ -432,12 +429,9 @@ class DenoisingAutoencoder(
             1 is perfect, 0 no better than the training mean.
         """
         check_is_fitted(self)
-        X, _ = self._open(X)
+        X = as_table(self._open(X)[0])
         clean = X if X_clean is None else self._check_clean(X_clean, X)
-        if sample_weight is not None:
-            sample_weight = check_sample_weight(
-                sample_weight, X, dtype=np.float64, ensure_non_negative=True
-            )
+        sample_weight = checked_weight(sample_weight, X.shape[0])
         sums, draws = np.zeros(2), np.random.RandomState(0)
         for span, rows in row_chunks(X):
             truth = as_dense(clean[span])
@@ -486,13 +480,10 @@ class DenoisingAutoencoder(
     def _kept_columns(self):
         return np.flatnonzero(~self._empty | self.keep_empty_features)
 
-    def _n_hidden(self):
-        row = np.zeros((1, self.n_features_in_), dtype=np.float32)
-        return sum(hidden.shape[1] for _, hidden in self.net_.hidden_rows(self._rows(row)))
-
     @property
     def _n_features_out(self):
-        return self.n_components_ if self.output == "latent" else self._n_hidden()
+        row = np.zeros((1, self.n_features_in_), dtype=np.float32)
+        return self.n_components_ if self.output == "latent" else self._n_hidden(row)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -4,7 +4,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from skae._chunks import SideBySide, check_finite, is_memory_map
+from skae._arrays import is_tensor, namespace, widest_float
+from skae._chunks import SideBySide, TensorTable, check_finite, is_memory_map
+from skae._engine._progress import showing
 from skae._engine._runtime import one_thread_per_worker
 from skae._sklearn import check_sample_weight, convert_to_numpy, get_namespace_and_device
 
@@ -14,7 +16,7 @@ def fitting(estimator):
     """What every fit is wrapped in: its attributes are put back if the block raises."""
     before = vars(estimator).copy()
     try:
-        with one_thread_per_worker():
+        with one_thread_per_worker(), showing(type(estimator).__name__, int(estimator.verbose)):
             yield
     except BaseException:
         vars(estimator).clear()
@@ -22,39 +24,61 @@ def fitting(estimator):
         raise
 
 
-def as_numpy(X):
-    """NumPy version of an array-API array, and a function that leads back."""
+def taken_in(X, keep_tensors=True):
+    """What of X is computed on, and a function that leads back to an array like X.
+
+    Floating tensors stay where they are if they are to be kept; other tensors and other
+    array-API arrays become NumPy's.
+    """
     xp, is_array_api, device = get_namespace_and_device(X)
     if not is_array_api or xp.__name__.endswith("numpy"):
+        return X, lambda out: out
+    if getattr(X, "requires_grad", False):
+        raise ValueError(
+            "X requires a gradient, but results of this estimator have none: give X.detach()."
+        )
+    if keep_tensors and is_tensor(X) and X.is_floating_point():
         return X, lambda out: out
     return convert_to_numpy(X, xp), lambda out: xp.asarray(out, device=device)
 
 
-def checked(check, X, *, allow_nan, **kwargs):
+def checked(check, X, *, allow_nan, dtype="numeric", accept_sparse="csr", **kwargs):
     """Validate X by scikit-learn's `check`; integers and memory maps are not copied."""
     on_disk = is_memory_map(X)
     finite = "allow-nan" if allow_nan else True
     # Looking for NaN would bring in the whole file.
     finite = False if on_disk else finite
-    X = check(X, dtype="numeric", accept_sparse="csr", ensure_all_finite=finite, **kwargs)
+    if is_tensor(X):
+        dtype = [widest_float(X), namespace(X).float32]
+    kwargs |= {"dtype": dtype, "accept_sparse": accept_sparse, "ensure_all_finite": finite}
+    X = check(X, **kwargs)
     if on_disk:
         check_finite(X, allow_nan=allow_nan)
     return X
 
 
-def output_dtype(X):
-    """float32 stays float32; everything else comes back as float64."""
-    return np.float32 if X.dtype == np.float32 else np.float64
+def as_table(X):
+    """Rows to learn from: those of a tensor are then read as NumPy arrays, piece by piece."""
+    return TensorTable(X) if is_tensor(X) else X
+
+
+def checked_weight(sample_weight, n_rows):
+    """One weight per row, as a NumPy array of float64; None where all count alike."""
+    if sample_weight is None:
+        return None
+    weight, _ = taken_in(sample_weight, keep_tensors=False)
+    return check_sample_weight(weight, np.empty(n_rows), dtype=np.float64, ensure_non_negative=True)
 
 
 def drop_weightless(X, sample_weight, min_rows=2):
     """Drop rows of weight zero; weights come back with mean one, or None if all equal."""
     if sample_weight is None:
         return X, None
-    weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    weight = checked_weight(sample_weight, X.shape[0])
     kept = weight > 0
     if not kept.all():
-        X, weight = X.rows(kept) if isinstance(X, SideBySide) else X[kept], weight[kept]
+        is_table = isinstance(X, SideBySide | TensorTable)
+        X, weight = X.rows(kept) if is_table else X[kept], weight[kept]
         if X.shape[0] < min_rows:
             raise ValueError(
                 f"sample_weight leaves {X.shape[0]} rows with a positive weight; at least "

@@ -6,6 +6,15 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import check_array
 
+from skae._arrays import (
+    as_array,
+    constant,
+    empty,
+    filled,
+    is_tensor,
+    namespace,
+    output_dtype,
+)
 from skae._chunks import SideBySide, as_dense, row_chunks
 from skae._defaults import MIN_ROWS_FOR_SPLIT, MIN_ROWS_PER_EPOCH, Cleaning, Filling
 from skae._engine._batches import SourceRows
@@ -22,7 +31,7 @@ from skae._engine._runtime import generator
 from skae._gaussian import choose_shrinkage, fit_gaussian
 from skae._scaling import Scaler
 from skae._sklearn import is_scalar_nan
-from skae.estimators._doors import as_numpy, checked, drop_weightless, output_dtype
+from skae.estimators._doors import as_table, checked, drop_weightless, taken_in
 from skae.estimators._training import MAX_FOLDS, MAX_LATENTS
 
 # The normal distribution is learned from so many cells, or from a thousand rows.
@@ -76,7 +85,7 @@ class FillingMixin:
                 "X_clean must be given whenever training goes on or never; "
                 f"{'it was' if self._is_paired else 'none was'} given at first."
             )
-        rows = self._check_rows(X, reset=reset)
+        rows = as_table(self._check_rows(X, reset=reset))
         min_rows = 2 if reset else 1
         kept, weight = drop_weightless(rows, sample_weight, min_rows)
         if X_clean is None:
@@ -90,11 +99,10 @@ class FillingMixin:
             raise ValueError(
                 f"X_clean has columns {names}, but X has {self.feature_names_in_.tolist()}."
             )
+        clean, _ = taken_in(X_clean)
         allow_nan = self._accepts_missing
-        clean = checked(
-            check_array, as_numpy(X_clean)[0], allow_nan=allow_nan, input_name="X_clean"
-        )
-        clean = self._mark_missing(clean)
+        clean = checked(check_array, clean, allow_nan=allow_nan, input_name="X_clean")
+        clean = as_table(self._mark_missing(clean))
         if clean.shape != rows.shape:
             raise ValueError(
                 f"X_clean has shape {clean.shape}, but X has {rows.shape}; each row of X needs "
@@ -117,6 +125,8 @@ class FillingMixin:
         """Put NaN where `missing_values` stands."""
         if self._accepts_missing:
             return X
+        if is_tensor(X):
+            return namespace(X).where(float(self.missing_values) == X, np.nan, X)
         if issparse(X):
             if self.missing_values == 0:
                 raise ValueError(
@@ -401,26 +411,28 @@ class FillingMixin:
 
     def _denoise(self, X, draws=None):
         """Rows without gaps, all columns; missing cells drawn if there is what to draw from."""
-        dtype = output_dtype(X)
-        out = np.array(as_dense(X), dtype=dtype)
-        missing = np.isnan(out)
+        xp, scaler = namespace(X), self._scaler.beside(X)
+        out = empty(X.shape, X)
+        out[:] = as_dense(X)
+        missing = xp.isnan(out)
         keep = self._keeps_observed()
         # Rows without gaps are not looked at where they come back as they are.
-        chosen = np.flatnonzero(missing.any(axis=1)) if keep else np.arange(len(out))
-        blend = np.float32(self.blend_)
-        constant = self._scaler.least_.astype(dtype)  # zero where there was no value
-        is_constant = self._scaler.least_ == self._scaler.most_
+        wanted = xp.any(missing, axis=1) if keep else xp.ones_like(missing[:, 0])
+        chosen = xp.nonzero(wanted)[0]
+        kept = constant(keep | self._empty, X)
+        equal = scaler.least_ == scaler.most_
+        equals = constant(scaler.least_[equal], X, out.dtype)  # zero where there was no value
         for span, inputs, told in self.net_.denoised_rows(self._rows(X, chosen)):
             rows = chosen[span]
             gaps = missing[rows]
             fill = inputs[:, : self.n_features_in_]
-            told = np.where(gaps, fill + blend * (told - fill), told)
+            told = xp.where(gaps, fill + self.blend_ * (told - fill), told)
             if draws is not None:
-                scaled = self._scaler.transform(as_dense(X[rows]))
-                told += self._spread * self._deviations(scaled, draws)
-            told = self._scaler.inverse_transform(told, dtype)
-            told[:, is_constant] = constant[is_constant]
-            out[rows] = np.where(~gaps & (keep | self._empty), out[rows], told)
+                scaled = as_array(scaler.transform(as_dense(X[rows])))
+                told += constant(self._spread * self._deviations(scaled, draws), X)
+            told = scaler.inverse_transform(told, out.dtype)
+            told[:, equal] = equals
+            out[rows] = xp.where(~gaps & kept, out[rows], told)
         return out
 
     def _deviations(self, scaled, rng):
@@ -428,3 +440,15 @@ class FillingMixin:
         if self.gaussian_ is not None:
             return self.gaussian_.deviations(scaled, rng)
         return np.where(np.isnan(scaled), rng.standard_normal(scaled.shape), 0.0)
+
+    def _activations(self, X):
+        room = empty((X.shape[0], self._n_hidden(X[:1])), X)
+        return filled(room, self.net_.hidden_rows(self._rows(X)))
+
+    def _indicators(self, X):
+        room, columns = empty((X.shape[0], len(self.missing_columns_)), X), self.missing_columns_
+        missing = ((span, namespace(X).isnan(chunk[:, columns])) for span, chunk in row_chunks(X))
+        return filled(room, missing)
+
+    def _n_hidden(self, row):
+        return sum(hidden.shape[1] for _, hidden in self.net_.hidden_rows(self._rows(row)))

@@ -14,11 +14,13 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from skae._arrays import as_array, constant, empty, filled, namespace, widest_float
 from skae._chunks import SideBySide, as_dense, row_chunks, value_range
 from skae._defaults import MIN_WIDE_COLUMNS, Generation
 from skae._engine._build import build_variational, make_output, pca_of_rows
 from skae._engine._losses import EvidenceBound
 from skae._engine._noise import Corruption
+from skae._engine._progress import shown
 from skae._engine._variational import MixturePrior, VariationalNet
 from skae._frames import Columns, PlainColumns, is_mixed
 from skae._linear import ProbabilisticPCA
@@ -27,7 +29,7 @@ from skae._ranks import Ranks
 from skae._ratio import DRAWN_PER_ROW, DensityRatio
 from skae._scaling import Scaler
 from skae._targets import TargetedReader, Targets
-from skae.estimators._doors import checked
+from skae.estimators._doors import as_table, checked
 from skae.estimators._drawing import DrawingMixin, Request
 from skae.estimators._training import MAX_LATENTS
 
@@ -52,6 +54,12 @@ class GeneratingMixin(DrawingMixin):
     def _accepts_missing(self):
         return self.likelihood == "auto"
 
+    @property
+    def _keeps_tensors(self):
+        # Ranks, targets and the columns of frames are NumPy's business.
+        of_frame = "_columns" in vars(self) and self._columns.is_frame
+        return self.likelihood != "auto" and not self.conditional and not of_frame
+
     # Doors.
 
     def _check_rows(self, X, *, reset):
@@ -60,7 +68,7 @@ class GeneratingMixin(DrawingMixin):
         if not as_frame:
             numbers = super()._check_rows(X, reset=reset)
             if reset:
-                self._columns = PlainColumns(numbers)
+                self._columns = PlainColumns(as_table(numbers))
             return numbers
         if reset:
             self._columns = self._learn_columns(X)
@@ -120,7 +128,7 @@ class GeneratingMixin(DrawingMixin):
 
     def _numbers(self, X):
         """Rows as a dense array of numbers and codes."""
-        return as_dense(self._check_rows(X, reset=False)).astype(np.float64)
+        return as_array(as_dense(self._check_rows(X, reset=False))).astype(np.float64)
 
     def _code_of_one(self, row, name):
         """What is decoded of one row, which may come without its second axis."""
@@ -243,6 +251,7 @@ class GeneratingMixin(DrawingMixin):
 
     def _learn_around(self, X, sample_weight):
         rng = np.random.RandomState(self._draw_seed)
+        shown().doing("fitting the prior")
         self._learn_prior(X, sample_weight, rng)
         n_kept = min(MAX_ROWS_KEPT, max(100, MAX_CELLS_KEPT // X.shape[1]))
         kept = _some_rows(X.shape[0], n_kept, None, rng)
@@ -257,6 +266,7 @@ class GeneratingMixin(DrawingMixin):
                 and self.n_features_in_ < MIN_WIDE_COLUMNS
             )
         if wanted:
+            shown().doing("refining")
             self.refiner_ = self._learn_ratio(X, sample_weight, rng)
 
     def _learn_ratio(self, X, sample_weight, rng):
@@ -349,25 +359,23 @@ class GeneratingMixin(DrawingMixin):
         """What the network's log-densities miss, as far as the refiner knows."""
         if self.refiner_ is None:
             return 0.0
-        told = [self.refiner_.log_ratio(chunk) for _, chunk in row_chunks(rows)]
-        return np.concatenate(told)
+        told = [self.refiner_.log_ratio(as_array(chunk)) for _, chunk in row_chunks(rows)]
+        return constant(np.concatenate(told), rows)
 
     def _evidence(self, rows, n_draws, groups=ALL):
         """Log-densities of rows under the network, for each of some groups of targets."""
-        evidence = np.empty((rows.shape[0], len(self._group_weights[groups])))
+        shape = rows.shape[0], len(self._group_weights[groups])
         prior = self._latent_prior(groups)
-        for span, told in self.net_.evidence_rows(self._rows(rows), prior, n_draws):
-            evidence[span] = told
-        return evidence
+        told = self.net_.evidence_rows(self._rows(rows), prior, n_draws)
+        return filled(empty(shape, rows, widest_float(rows)), told)
 
     def _decode(self, Z, given=None):
         """Most likely rows; without what the decoder is given, the most probable targets."""
         if self.conditional:
             Z = np.hstack([Z, self._targets_at(Z) if given is None else given])
-        out = np.empty((len(Z), self.n_features_in_))
-        for rows, told in self.net_.decode_rows(Z):
-            out[rows] = self._scaler.inverse_transform(told)
-        return out
+        out = empty((len(Z), self.n_features_in_), Z, widest_float(Z))
+        told = self.net_.decode_rows(Z)
+        return filled(out, ((rows, self._scaler.inverse_transform(x)) for rows, x in told))
 
     def _targets_at(self, Z):
         """What the decoder reads of the most probable targets at latents."""
@@ -384,16 +392,17 @@ class GeneratingMixin(DrawingMixin):
     def _row_errors(self, X, n_latents=None):
         """Mean squared difference; a level that differs counts as one."""
         cells = self._cells(X)
-        is_code = self._is_code
-        errors = np.empty(X.shape[0])
+        xp, is_code = namespace(X), self._is_code
+        errors = empty(X.shape[0], X, widest_float(X))
         for rows, chunk in row_chunks(cells):
             told = self._reconstruct(self._with_targets(chunk))
             difference = told - chunk
-            missing = np.isnan(difference)
-            difference[:, is_code] = difference[:, is_code] != 0
+            missing = xp.isnan(difference)
+            if is_code.any():
+                difference[:, is_code] = difference[:, is_code] != 0
             difference[missing] = 0.0
-            n_both = np.maximum((~missing).sum(axis=1), 1)
-            errors[rows] = np.einsum("ij,ij->i", difference, difference) / n_both
+            n_both = (~missing).sum(axis=1).clip(1)
+            errors[rows] = xp.einsum("ij,ij->i", difference, difference) / n_both
         return errors
 
 

@@ -7,9 +7,11 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from skae._arrays import constant, empty, filled, widest_float
 from skae._fidelity import MAX_ROWS, fidelity
-from skae._sklearn import Interval, StrOptions, check_sample_weight
+from skae._sklearn import Interval, StrOptions, average
 from skae.estimators._base import BaseAutoencoder
+from skae.estimators._doors import checked_weight
 from skae.estimators._drawing import Request, warn_if_rare
 from skae.estimators._generating import GeneratingMixin
 
@@ -151,6 +153,10 @@ class VAEGenerator(
     The fitted model holds the distinct values of every column and so do its pickles: leave
     out columns that name rows. Up to 5000 whole training rows are kept for ``evaluate``;
     these are left out of pickles and copies.
+
+    With ``sklearn.config_context(array_api_dispatch=True)``, tensors come back as tensors. With
+    a ``likelihood`` for images they do not pass through NumPy unless `refine` or `conditional`
+    is set; ranks need NumPy, and so does ``fit``. ``sample`` always gives NumPy arrays or frames.
 
     References
     ----------
@@ -368,12 +374,9 @@ class VAEGenerator(
         """
         check_is_fitted(self)
         rows, _ = self._open(X, y if self.conditional else None)
-        if sample_weight is not None:
-            sample_weight = check_sample_weight(
-                sample_weight, rows, dtype=np.float64, ensure_non_negative=True
-            )
+        weight = checked_weight(sample_weight, rows.shape[0])
         told = self._log_density(rows, y is not None)
-        return float(np.average(told, weights=sample_weight))
+        return float(average(told, weights=None if weight is None else constant(weight, told)))
 
     def elbo(self, X, y=None):
         """Evidence lower bound of each row and its two parts, in nats.
@@ -399,9 +402,8 @@ class VAEGenerator(
         if self.conditional and y is None:
             raise ValueError("y=None: with conditional=True the bound is that of rows given y.")
         rows, give_back = self._open(X, y)
-        parts = np.empty((rows.shape[0], 2))
-        for span, told in self.net_.bound_rows(self._rows(rows), self.n_importance_samples):
-            parts[span] = told
+        told = self.net_.bound_rows(self._rows(rows), self.n_importance_samples)
+        parts = filled(empty((rows.shape[0], 2), rows, widest_float(rows)), told)
         reconstruction, kl = parts.T
         return Bunch(
             elbo=give_back(reconstruction - kl),

@@ -2,16 +2,16 @@
 
 from numbers import Integral, Real
 
-import numpy as np
 from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from skae._arrays import constant, empty, filled, is_tensor, namespace, widest_float
 from skae._chunks import as_dense
+from skae._frames import column_mask
 from skae._scoring import HeldOut, ScoreRule, held_out_threshold, limit_above
 from skae._sklearn import Interval, StrOptions
 from skae.estimators._base import BaseAutoencoder
 from skae.estimators._core_training import CoreTrainingMixin
-from skae.estimators._doors import output_dtype
 
 
 class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencoder):
@@ -110,7 +110,7 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
     random_state : int, RandomState instance or None, default=None
         Seeds weights, draws and held-out rows; an int gives the same bits again.
     verbose : int, default=0
-        1 shows a progress bar per fit, 2 prints a line an epoch.
+        As in :class:`AutoencoderTransformer`.
 
     Attributes
     ----------
@@ -161,6 +161,11 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
     determinant [1]_; the Cauchy loss is a redescending one of robust statistics [2]_.
     Ensembles of autoencoders for outliers were proposed in [3]_, conformal p-values for
     outliers are analysed in [4]_.
+
+    With ``sklearn.config_context(array_api_dispatch=True)``, floating torch tensors are read
+    on their own device, and what is said of them comes back there; nothing passes through NumPy
+    but the statistics of ``fit``, which takes them piece by piece. Other tensors and array-API
+    arrays are taken to NumPy and back.
 
     References
     ----------
@@ -306,7 +311,7 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
         """
         check_is_fitted(self)
         X, give_back = self._open(X)
-        return give_back(np.where(-self._scores(X) < self.offset_, -1, 1))
+        return give_back(namespace(X).where(-self._scores(X) < self.offset_, -1, 1))
 
     def decision_function(self, X):
         """How far rows are on the inliers' side of the threshold.
@@ -380,11 +385,7 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
         """
         check_is_fitted(self)
         X, give_back = self._open(X)
-        pvalues = np.empty(X.shape[0])
-        for span, raw in self.net_.raw_losses_in_pieces(self._rows(X)):
-            scores = self._rule.member_scores(raw[:-1], raw[-1])
-            pvalues[span] = self._held_out_scores.pvalues(scores)
-        return give_back(pvalues)
+        return give_back(self._of_raw_losses(self._pvalues, X))
 
     def explain(self, X):
         """Contribution of each column to each row's score.
@@ -402,9 +403,9 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
         """
         check_is_fitted(self)
         rows, give_back = self._open(X)
-        contributions = np.empty(rows.shape)
-        for span, raw, cells in self.net_.cell_losses(self._rows(rows)):
-            contributions[span] = self._contributions(raw, cells)
+        told = self.net_.cell_losses(self._rows(rows))
+        contributions = empty(rows.shape, rows, widest_float(rows))
+        filled(contributions, ((span, self._contributions(*parts)) for span, *parts in told))
         return self._named(contributions, X, give_back)
 
     def correct(self, X, columns=None):
@@ -442,10 +443,13 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
             limit = -self.offset_ / self.n_features_in_
             guilty = self.net_.find_guilty(self._rows(rows), self._judge, limit)
         else:
-            guilty = np.tile(self._column_mask(columns), (rows.shape[0], 1))
-        corrected = np.array(as_dense(rows), dtype=output_dtype(rows))
+            names = list(getattr(self, "feature_names_in_", ()))
+            mask = constant(column_mask(columns, names, rows.shape[1]), rows)
+            guilty = namespace(rows).tile(mask[None], (rows.shape[0], 1))
+        corrected, scaler = empty(rows.shape, rows), self._scaler.beside(rows)
+        corrected[:] = as_dense(rows)
         for span, scaled in self.net_.repaired_rows(self._rows(rows), guilty):
-            values = self._scaler.inverse_transform(scaled, corrected.dtype)
+            values = scaler.inverse_transform(scaled, corrected.dtype)
             corrected[span][guilty[span]] = values[guilty[span]]
         return self._named(corrected, X, give_back)
 
@@ -454,38 +458,23 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
         return -self._rule.scores(raw) < self.offset_, self._contributions(raw, cells)
 
     def _scores(self, X):
-        scores = np.empty(X.shape[0])
-        for span, raw in self.net_.raw_losses_in_pieces(self._rows(X)):
-            scores[span] = self._rule.scores(raw)
-        return scores
+        return self._of_raw_losses(self._rule.scores, X)
+
+    def _of_raw_losses(self, rule, X):
+        """One number per row, by a rule that reads the members' raw losses."""
+        raw = self.net_.raw_losses_in_pieces(self._rows(X))
+        room = empty(X.shape[0], X, widest_float(X))
+        return filled(room, ((span, rule(told)) for span, told in raw))
+
+    def _pvalues(self, raw):
+        return self._held_out_scores.pvalues(self._rule.member_scores(raw[:-1], raw[-1]))
 
     def _contributions(self, raw, cells):
-        return np.einsum("mn,mnd->nd", self._rule.factors(raw), cells)
-
-    def _column_mask(self, columns):
-        """Mask of the columns that are named or numbered."""
-        names = list(getattr(self, "feature_names_in_", ()))
-        mask = np.zeros(self.n_features_in_, dtype=bool)
-        as_array = np.asarray(columns)
-        if as_array.dtype == bool and as_array.shape == mask.shape:
-            return as_array
-        for column in [columns] if as_array.ndim == 0 else columns:
-            column = column.item() if isinstance(column, np.generic) else column
-            if column in names:
-                mask[names.index(column)] = True
-            elif type(column) is int and 0 <= column < self.n_features_in_:
-                mask[column] = True
-            else:
-                known = f"one of {names}, or " if names else ""
-                raise ValueError(
-                    f"columns={columns!r}: {column!r} must be {known}an integer from 0 to "
-                    f"{self.n_features_in_ - 1}."
-                )
-        return mask
+        return namespace(raw).einsum("mn,mnd->nd", self._rule.factors(raw), cells)
 
     def _named(self, cells, X, give_back):
-        """A DataFrame where the columns' names are known, indexed as X is."""
-        if not hasattr(self, "feature_names_in_"):
+        """A DataFrame where the columns' names are known, indexed as X is; else like X."""
+        if not hasattr(self, "feature_names_in_") or is_tensor(cells):
             return give_back(cells)
         import pandas as pd
 

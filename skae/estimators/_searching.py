@@ -1,10 +1,12 @@
 """Many estimators fitted at once."""
 
+from functools import partial
 from itertools import groupby
 
 from sklearn.utils import check_random_state
 
 from skae._defaults import MIN_ROWS_FOR_SPLIT, MIN_WIDE_COLUMNS
+from skae._engine._progress import followed_by, showing
 from skae._engine._runtime import one_thread_per_worker
 from skae._engine._together import SETTINGS, train_together
 from skae.estimators._base import BaseAutoencoder
@@ -15,20 +17,33 @@ MAX_TOGETHER = 16
 MAX_CELLS = 2**22
 
 
-def fit_together(estimators, tables):
-    """Fit each estimator on its own rows as ``fit`` would, at once where that is faster."""
-    prepared = []
+def fit_together(estimators, tables, name):
+    """Fit each estimator on its own rows as ``fit`` would, at once where that is faster.
+
+    With `verbose`, all of them show one bar under a `name`.
+    """
+    steps, prepared = [], []
     for estimator, X in zip(estimators, tables, strict=True):
         if _can_share(estimator, X):
             prepared.append(_prepare(estimator, X))
         else:
-            _raise_interruption(estimator.fit(X))
+            steps.append((estimator._n_epochs_at_most(X.shape[0]), partial(_fit, estimator, X)))
     prepared.sort(key=_settings)
-    with one_thread_per_worker():
-        for _, group in groupby(prepared, key=_settings):
-            group = list(group)
-            for start in range(0, len(group), MAX_TOGETHER):
-                _train(group[start : start + MAX_TOGETHER])
+    for _, group in groupby(prepared, key=_settings):
+        group = list(group)
+        for start in range(0, len(group), MAX_TOGETHER):
+            some = group[start : start + MAX_TOGETHER]
+            steps.append((some[0][0].net_.max_epochs, partial(_train, some)))
+    n_left = sum(n_epochs for n_epochs, _ in steps)
+    with one_thread_per_worker(), showing(name, int(estimators[0].verbose)):
+        for n_epochs, train in steps:
+            n_left -= n_epochs
+            with followed_by(n_left):
+                train()
+
+
+def _fit(estimator, X):
+    _raise_interruption(estimator.fit(X))
 
 
 def _can_share(estimator, X):

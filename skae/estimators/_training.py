@@ -12,6 +12,7 @@ from skae._engine._build import build_autoencoder, is_ours, make_link, mlp, pca_
 from skae._engine._losses import Objective
 from skae._engine._net import AutoencoderNet
 from skae._engine._noise import Corruption
+from skae._engine._progress import followed_by, shown
 from skae._engine._rotation import COORDINATES_PER_LATENT, Rotation, refit_output
 from skae._engine._runtime import generator, resolve_device, resolve_precision
 from skae._engine._together import train_together
@@ -72,9 +73,7 @@ class TrainingMixin:
             self._check_validation_fraction(n_rows)
             rotation, pca, seeds = self._start(X, sample_weight, rng)
             self._check_target_range(X)
-            # Callbacks watch one training, so they get one split.
-            few = n_rows < MIN_ROWS_FOR_SPLIT
-            if self.early_stopping and few and not self.callbacks:
+            if self._takes_folds(n_rows):
                 measures = self._train_with_folds(X, sample_weight, rng, pca, seeds)
             else:
                 self._build_net(X.shape[0], pca, rotation, seeds)
@@ -92,6 +91,10 @@ class TrainingMixin:
         self._check_target_range(X)
         self._train_once(X, sample_weight, rng)
         self._record_training()
+
+    def _takes_folds(self, n_rows):
+        """Whether folds choose the epoch; callbacks watch one training, so they get one split."""
+        return self.early_stopping and n_rows < MIN_ROWS_FOR_SPLIT and not self.callbacks
 
     def _start(self, X, sample_weight, rng):
         """Fix the scaling and the sizes; return the way in: rotation, PCA and seeds."""
@@ -126,8 +129,7 @@ class TrainingMixin:
 
     def _set_training_parameters(self, n_rows):
         n_features = self.n_features_in_
-        batch_size = _given(self.batch_size) or self._auto.batch_size(n_rows)
-        max_epochs = _given(self.max_epochs) or self._auto.max_epochs(n_rows, batch_size)
+        batch_size, max_epochs = self._batch_size_and_epochs(n_rows)
         rate = _given(self.learning_rate) or self._auto.learning_rate(n_features, n_rows)
         alpha = _given(self.alpha)
         if alpha is None:
@@ -142,6 +144,14 @@ class TrainingMixin:
             callbacks=self.callbacks,
             verbose=int(self.verbose),
         )
+
+    def _batch_size_and_epochs(self, n_rows):
+        batch_size = _given(self.batch_size) or self._auto.batch_size(n_rows)
+        return batch_size, _given(self.max_epochs) or self._auto.max_epochs(n_rows, batch_size)
+
+    def _n_epochs_at_most(self, n_rows):
+        """How many epochs a fit on so many rows shows: those of all folds count once."""
+        return self._batch_size_and_epochs(n_rows)[1] * (2 if self._takes_folds(n_rows) else 1)
 
     def _train_once(self, X, sample_weight, rng):
         """One pass over the rows of ``partial_fit``."""
@@ -167,9 +177,11 @@ class TrainingMixin:
                 for own, fold in zip(copies, folds[some], strict=True)
             ]
             nets = [own.net_ for own in copies]
-            n_trained = train_together(
-                nets, *zip(*parts, strict=True), keep_last=keep_last, until=any
-            )
+            n_later = (len(folds) - some.stop + 1) * nets[0].max_epochs
+            with followed_by(n_later):
+                n_trained = train_together(
+                    nets, *zip(*parts, strict=True), keep_last=keep_last, until=any
+                )
             for own, fold in zip(copies[:n_trained], folds[some], strict=False):
                 measures.append(own._measure(X, fold, sample_weight))
                 losses.append(own.net_.validation_losses)
@@ -179,14 +191,14 @@ class TrainingMixin:
                 self._record_training()
                 return measures
         n_epochs = min(map(len, losses)) - 1
-        curve = np.mean([fold_losses[: n_epochs + 1] for fold_losses in losses], axis=0)
+        curve = np.mean([fold_losses[: n_epochs + 1] for fold_losses in losses], axis=0).tolist()
         self._before_training(X, None, sample_weight)
         self._build_net(X.shape[0], pca, None, seeds)
         rows = self._to_train_on(self._fit_rows(X, None, sample_weight))
-        best = n_epochs if keep_last else int(curve.argmin())
-        self.net_.train(rows, keep_epoch=best, n_epochs=n_epochs)
+        best = n_epochs if keep_last else int(np.argmin(curve))
+        self.net_.train(rows, keep_epoch=best, n_epochs=n_epochs, known_losses=curve)
         self._record_training()
-        self.validation_loss_curve_ = curve.tolist()
+        self.validation_loss_curve_ = curve
         return measures
 
     def _prepare_fold(self, X, fold, sample_weight, pca, seeds):
@@ -194,13 +206,19 @@ class TrainingMixin:
         train = np.setdiff1d(np.arange(X.shape[0]), fold)
         self._before_training(X, train, sample_weight)
         self._build_net(X.shape[0], pca, None, seeds)
-        self.net_.set_params(verbose=0)
         rows, valid = (self._fit_rows(X, part, sample_weight) for part in (train, fold))
         return self._to_train_on(rows), self._to_validate_on(valid)
 
     def _train_with_split(self, X, sample_weight, rng, rotation):
         """Train on a part of the rows and keep the best epoch on the rest."""
         rows, valid_rows, held_out = self._prepare_split(X, sample_weight, rng, rotation)
+        if rotation is not None and self.verbose:
+            parts = {"train_loss": rows, "valid_loss": valid_rows}
+            shown().in_units = {
+                key: rotation.in_columns(part.with_scaler(self._scaler))
+                for key, part in parts.items()
+                if part is not None
+            }
         self.net_.train(
             self._to_train_on(rows),
             None if valid_rows is None else self._to_validate_on(valid_rows),
@@ -231,11 +249,11 @@ class TrainingMixin:
         folded = rotation.fold(self.net_.module_, make_link(*self._link_parameters()))
         self.net_.replace_module(folded)
         rows = rows.with_scaler(self._scaler)
-        self.loss_curve_ = rotation.in_columns(self.loss_curve_, rows)
+        self.loss_curve_ = [*map(rotation.in_columns(rows), self.loss_curve_)]
         self.net_.rewrite_history("train_loss", self.loss_curve_)
         if valid_rows is not None:
             valid_rows = valid_rows.with_scaler(self._scaler)
-            curve = rotation.in_columns(self.validation_loss_curve_, valid_rows)
+            curve = [*map(rotation.in_columns(valid_rows), self.validation_loss_curve_)]
             self.validation_loss_curve_ = curve
             self.net_.rewrite_history("valid_loss", curve[1:])
         return rows, valid_rows
@@ -347,6 +365,7 @@ class TrainingMixin:
     _auto = Compression
     _max_folds = MAX_FOLDS
     _accepts_missing = False
+    _keeps_tensors = True  # or they are taken to NumPy, and results back
     _net_class = AutoencoderNet
 
     def _n_inputs(self):

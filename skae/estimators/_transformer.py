@@ -6,12 +6,14 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from skae._arrays import constant, empty, namespace, widest_float
 from skae._chunks import row_chunks, value_range
 from skae._engine._losses import CELL_LOSSES, Objective
 from skae._engine._noise import Corruption
 from skae._scoring import share_explained
-from skae._sklearn import Interval, StrOptions, check_sample_weight
+from skae._sklearn import Interval, StrOptions
 from skae.estimators._base import BaseAutoencoder
+from skae.estimators._doors import checked_weight
 
 # Held-out rows that the latent-size curve is read from.
 MAX_ROWS_FOR_CURVE = 2000
@@ -121,14 +123,17 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         wide networks on GPUs and processors with AMX or AVX512-BF16; on others float32 is
         used instead, with a warning.
     callbacks : list of skorch.callbacks.Callback, default=None
-        Told of training as skorch does; per-batch hooks make it slower. The learning rate
-        follows a schedule of ours, whatever a scheduler among them says. They are used as
-        they are, not copied.
+        Told of training as skorch does; per-batch hooks make it slower, and without any the
+        history counts an epoch as one batch. The learning rate follows a schedule of ours,
+        whatever a scheduler (``LRScheduler``) among them says. They are used as they are,
+        not copied.
     random_state : int, RandomState instance or None, default=None
         Seeds the split, the weights, the batches and the noise; an int gives the same
         bits again.
     verbose : int, default=0
-        1 shows a progress bar, 2 prints a line an epoch.
+        1 shows a progress bar with losses and time left for all stages of a fit together
+        (among workers, say of a grid search, a line when it has ended), 2 prints a line an
+        epoch, 0 nothing.
 
     Attributes
     ----------
@@ -171,6 +176,11 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     coordinates, and the rotation is folded into the network afterwards. Where the loss is
     the squared error, the decoder's last layer is finally refitted by ridge regression if
     that serves the validation rows.
+
+    With ``sklearn.config_context(array_api_dispatch=True)``, floating torch tensors are read
+    on their own device, and what is said of them comes back there; nothing passes through NumPy
+    but the statistics of ``fit``, which takes them piece by piece. Other tensors and array-API
+    arrays are taken to NumPy and back.
 
     References
     ----------
@@ -452,20 +462,18 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         """
         check_is_fitted(self)
         X, _ = self._open(X)
-        if sample_weight is not None:
-            sample_weight = check_sample_weight(
-                sample_weight, X, dtype=np.float64, ensure_non_negative=True
-            )
-        weight = np.ones(X.shape[0]) if sample_weight is None else sample_weight
-        return share_explained(
-            weight @ self._row_errors(X), weight @ self._row_distances_to_mean(X)
-        )
+        weight = checked_weight(sample_weight, X.shape[0])
+        errors = self._row_errors(X)
+        weight = namespace(X).ones_like(errors) if weight is None else constant(weight, errors)
+        return share_explained(weight @ errors, weight @ self._row_distances_to_mean(X))
 
     def _row_distances_to_mean(self, X):
-        distances = np.empty(X.shape[0])
+        distances = empty(X.shape[0], X, widest_float(X))
+        mean = constant(self.mean_, X, distances.dtype)
         for rows, chunk in row_chunks(X):
-            difference = chunk - self.mean_
-            distances[rows] = np.einsum("ij,ij->i", difference, difference) / X.shape[1]
+            difference = chunk - mean
+            squares = namespace(X).einsum("ij,ij->i", difference, difference)
+            distances[rows] = squares / X.shape[1]
         return distances
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -41,6 +42,25 @@ class Dropout(nn.Module):
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
+
+
+# Where a module that a user's network built keeps what it needs to be built again.
+ORIGIN = "_skae_origin"
+
+
+@dataclass
+class Call:
+    """One call of a network's ``build``, by its sizes."""
+
+    sizes: tuple[int, int]
+
+
+@dataclass
+class Origin:
+    """Which part of what a call built a module is: 0 the encoder, 1 the decoder."""
+
+    call: Call
+    part: int
 
 
 def linear_of(weight: Tensor, bias: Tensor) -> nn.Linear:

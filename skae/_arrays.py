@@ -1,0 +1,61 @@
+"""The same lines for NumPy arrays and torch tensors, as scikit-learn writes them."""
+
+import sys
+
+import numpy as np
+
+from skae._sklearn import get_namespace_and_device, max_precision_float_dtype
+
+NUMPY, _, _ = get_namespace_and_device()
+
+
+def is_tensor(X):
+    """Whether X is a torch tensor; torch is not imported to find out."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(X, torch.Tensor)
+
+
+def namespace(X):
+    """Functions for arrays like X; for tensors, array-API dispatch must be on."""
+    return get_namespace_and_device(X)[0] if is_tensor(X) else NUMPY
+
+
+def widest_float(X):
+    """float64, or what the device of a tensor has in its place."""
+    if not is_tensor(X):
+        return np.float64
+    xp, _, device = get_namespace_and_device(X)
+    return max_precision_float_dtype(xp, device)
+
+
+def output_dtype(X):
+    """float32 stays float32; everything else comes back as float64."""
+    xp = namespace(X)
+    return xp.float32 if X.dtype == xp.float32 else widest_float(X)
+
+
+def as_array(X):
+    """X as a NumPy array, for what tensors have no means for."""
+    return X.cpu().numpy() if is_tensor(X) else X
+
+
+def empty(shape, X, dtype=None):
+    """Room for results beside X, of its output dtype unless told otherwise."""
+    dtype = output_dtype(X) if dtype is None else dtype
+    return namespace(X).empty(shape, dtype=dtype, **_place(X))
+
+
+def constant(values, X, dtype=None):
+    """Values as an array that computes with X: a tensor on its device where X is one."""
+    return namespace(X).asarray(values, dtype=dtype, **_place(X))
+
+
+def filled(out, pieces):
+    """Write pieces, which come with their rows, into `out`."""
+    for rows, told in pieces:
+        out[rows] = told
+    return out
+
+
+def _place(X):
+    return {"device": X.device} if is_tensor(X) else {}

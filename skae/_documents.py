@@ -1,0 +1,476 @@
+"""Values as JSON and named arrays, and back; nothing but known kinds goes either way.
+
+Texts, numbers, truth values, None and lists stand for themselves. All else is an object whose
+key "is" names its kind, and whose other keys are fixed for each kind.
+"""
+
+import datetime
+import decimal
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+# Deeper documents are not ours.
+MAX_DEPTH = 100
+
+
+class Kind(NamedTuple):
+    """One kind of value: whether it holds one, to a dict of nodes, and back from it."""
+
+    keys: tuple[str, ...]
+    holds: Callable[[Any], bool]
+    write: Callable[..., tuple]
+    read: Callable[..., Any]
+
+
+class Writer:
+    """Turns values into nodes of a document, and collects their arrays.
+
+    Parameters
+    ----------
+    kinds : dict of Kind
+        By name; the first that holds a value writes it.
+
+    Attributes
+    ----------
+    arrays : dict of array
+        By their paths in the document.
+    notes : dict
+        What kinds remember from one value to the next.
+    """
+
+    def __init__(self, kinds):
+        self.kinds = kinds
+        self.arrays = {}
+        self.notes = {}
+
+    def write(self, value, path):
+        """The node of a value that stands at `path`."""
+        if value is None or type(value) in (bool, int, str):
+            return value
+        if type(value) is float and math.isfinite(value):
+            return value
+        if type(value) is list:
+            return [self.write(item, f"{path}.{i}") for i, item in enumerate(value)]
+        for name, kind in self.kinds.items():
+            if kind.holds(value):
+                parts = kind.write(self, value, path)
+                return {"is": name, **dict(zip(kind.keys, parts, strict=True))}
+        raise TypeError(
+            f"{path} is of type {type(value).__module__}.{type(value).__qualname__}, which can not "
+            "be saved."
+        )
+
+    def add(self, array, path):
+        """Put an array away; return its name."""
+        assert path not in self.arrays, path
+        self.arrays[path] = array
+        return path
+
+
+class Reader:
+    """Turns nodes back into values; raises ValueError on whatever it does not know.
+
+    Parameters
+    ----------
+    kinds : dict of Kind
+    arrays : dict of array
+        Each must be asked for once.
+    **notes : dict
+        What kinds must know beforehand.
+    """
+
+    def __init__(self, kinds, arrays, **notes):
+        self.kinds = kinds
+        self.arrays = dict(arrays)
+        self.notes = notes
+        self.depth = 0
+
+    def read(self, node):
+        """The value of a node."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise ValueError(f"its document is more than {MAX_DEPTH} levels deep")
+        try:
+            if isinstance(node, list):
+                return [self.read(item) for item in node]
+            return self._read_kind(node) if isinstance(node, dict) else node
+        finally:
+            self.depth -= 1
+
+    def _read_kind(self, node):
+        name = node.get("is")
+        kind = self.kinds.get(name) if isinstance(name, str) else None
+        if kind is None:
+            raise ValueError(f"it holds a value of the unknown kind {name!r}")
+        if set(node) != {"is", *kind.keys}:
+            raise ValueError(f"a value of kind {name!r} has the keys {sorted(node)}")
+        return kind.read(self, *(node[key] for key in kind.keys))
+
+    def take(self, name):
+        """The array of that name."""
+        if not isinstance(name, str) or name not in self.arrays:
+            raise ValueError(f"it has no array {name!r} (left)")
+        return self.arrays.pop(name)
+
+
+def expect(value, *types):
+    """The value, if it is of one of the types."""
+    if type(value) not in types:
+        raise ValueError(f"it holds {value!r:.60} where {types[0].__name__} was expected")
+    return value
+
+
+def is_exactly(*types):
+    """Whether a value is of a type; heirs are something else."""
+    return lambda value: type(value) in types
+
+
+def as_text(cls, parse, tell=str):
+    """A kind of values that are told by a text."""
+    return Kind(
+        ("text",),
+        is_exactly(cls),
+        lambda writer, value, path: (tell(value),),
+        lambda reader, text: parse(expect(text, str)),
+    )
+
+
+# Containers.
+
+
+def _write_items(writer, value, path):
+    return ([writer.write(item, f"{path}.{i}") for i, item in enumerate(value)],)
+
+
+def _write_dict(writer, value, path):
+    # Keys may be a user's, and are no part of paths.
+    pairs = enumerate(value.items())
+    return ([_write_items(writer, pair, f"{path}.{i}")[0] for i, pair in pairs],)
+
+
+def _read_dict(reader, items):
+    pairs = [expect(pair, list) for pair in expect(items, list)]
+    return {reader.read(key): reader.read(value) for key, value in pairs}
+
+
+# Arrays and their dtypes.
+
+
+def _is_plain_array(value):
+    return type(value) is np.ndarray and value.dtype.kind in "biufmM"
+
+
+def _write_array(writer, array, path):
+    kept = array.view(np.int64) if array.dtype.kind in "mM" else array
+    kept = np.ascontiguousarray(kept, dtype=kept.dtype.newbyteorder("="))
+    return writer.add(kept.reshape(array.shape), path), array.dtype.newbyteorder("=").str
+
+
+def _read_array(reader, name, dtype):
+    array, dtype = reader.take(name), _dtype(expect(dtype, str))
+    if dtype.kind in "mM" and array.dtype == np.int64:
+        return array.view(dtype)
+    if array.dtype != dtype:
+        raise ValueError(f"array {name!r} holds {array.dtype}, not {dtype}")
+    return array
+
+
+def _dtype(name):
+    dtype = np.dtype(name)
+    if dtype.kind not in "biufmMOUS":
+        raise ValueError(f"it names the dtype {name!r:.60}")
+    return dtype
+
+
+def _is_array_of_objects(value):
+    return type(value) is np.ndarray and value.dtype.kind in "OUS"
+
+
+def _write_objects(writer, array, path):
+    items = [writer.write(item, f"{path}.{i}") for i, item in enumerate(array.ravel().tolist())]
+    return array.dtype.str, list(array.shape), items
+
+
+def _read_objects(reader, dtype, shape, items):
+    array = np.empty(len(expect(items, list)), dtype=_dtype(expect(dtype, str)))
+    for i, item in enumerate(items):
+        array[i] = reader.read(item)
+    return array.reshape(tuple(expect(size, int) for size in expect(shape, list)))
+
+
+def _write_fields(writer, array, path):
+    return ([[name, writer.write(array[name], f"{path}.{name}")] for name in array.dtype.names],)
+
+
+def _read_fields(reader, fields):
+    columns = {expect(name, str): reader.read(node) for name, node in expect(fields, list)}
+    dtype = [(name, column.dtype) for name, column in columns.items()]
+    array = np.empty(len(next(iter(columns.values()))), dtype=dtype)
+    for name, column in columns.items():
+        array[name] = column
+    return array
+
+
+def _write_scalar(writer, value, path):
+    # Dates have no number that is exact in all units but the one they count in.
+    number = int(value.view(np.int64)) if value.dtype.kind in "mM" else value.item()
+    return value.dtype.newbyteorder("=").str, writer.write(number, path)
+
+
+def _read_scalar(reader, dtype, value):
+    dtype, value = _dtype(expect(dtype, str)), reader.read(value)
+    return np.array(value, np.int64).view(dtype)[()] if dtype.kind in "mM" else dtype.type(value)
+
+
+# What pandas and polars hold; both are imported only where they are met.
+
+
+def _is_of(library, value):
+    return type(value).__module__.partition(".")[0] == library
+
+
+def _is_pandas(name):
+    def holds(value):
+        import pandas as pd
+
+        return isinstance(value, getattr(pd, name))
+
+    return lambda value: _is_of("pandas", value) and holds(value)
+
+
+def _is_pandas_dtype(value):
+    return _is_of("pandas", value) and hasattr(value, "construct_array_type")
+
+
+def _write_pandas_dtype(writer, dtype, path):
+    import pandas as pd
+
+    if isinstance(dtype, pd.CategoricalDtype):
+        return "category", [writer.write(dtype.categories, path), dtype.ordered]
+    if pd.api.types.pandas_dtype(str(dtype)) != dtype:
+        raise TypeError(f"{path} is the pandas dtype {dtype!r}, which can not be saved.")
+    return str(dtype), None
+
+
+def _read_pandas_dtype(reader, name, categories):
+    import pandas as pd
+
+    if name == "category":
+        levels, ordered = expect(categories, list)
+        return pd.CategoricalDtype(reader.read(levels), ordered)
+    dtype = pd.api.types.pandas_dtype(expect(name, str))
+    if not isinstance(dtype, pd.api.extensions.ExtensionDtype):
+        raise ValueError(f"it names the pandas dtype {name!r:.60}")
+    return dtype
+
+
+def _write_index(writer, index, path):
+    import pandas as pd
+
+    is_nested = isinstance(index, pd.MultiIndex)
+    dtype = None if is_nested else writer.write(index.dtype, f"{path}.dtype")
+    names = writer.write(list(index.names), f"{path}.names")
+    return writer.write(index.tolist(), path), dtype, names
+
+
+def _read_index(reader, values, dtype, names):
+    import pandas as pd
+
+    values, names = reader.read(expect(values, list)), reader.read(expect(names, list))
+    if dtype is None:
+        return pd.MultiIndex.from_tuples(values, names=names)
+    return pd.Index(values, dtype=reader.read(dtype), name=names[0], tupleize_cols=False)
+
+
+def _write_timestamp(writer, stamp, path):
+    return int(stamp.as_unit("ns").value), stamp.unit, None if stamp.tz is None else str(stamp.tz)
+
+
+def _read_timestamp(reader, value, unit, zone):
+    import pandas as pd
+
+    stamp = pd.Timestamp(expect(value, int), unit="ns", tz=zone and "UTC")
+    return (stamp.tz_convert(zone) if zone else stamp).as_unit(expect(unit, str))
+
+
+def _write_timedelta(writer, delta, path):
+    return int(delta.as_unit("ns").value), delta.unit
+
+
+def _read_timedelta(reader, value, unit):
+    import pandas as pd
+
+    return pd.Timedelta(expect(value, int), unit="ns").as_unit(expect(unit, str))
+
+
+def _write_interval(writer, interval, path):
+    ends = (
+        writer.write(interval.left, f"{path}.left"),
+        writer.write(interval.right, f"{path}.right"),
+    )
+    return *ends, interval.closed
+
+
+def _read_interval(reader, left, right, closed):
+    import pandas as pd
+
+    return pd.Interval(reader.read(left), reader.read(right), expect(closed, str))
+
+
+def _write_period(writer, period, path):
+    return int(period.ordinal), period.freqstr
+
+
+def _read_period(reader, ordinal, freq):
+    import pandas as pd
+
+    return pd.Period(ordinal=expect(ordinal, int), freq=expect(freq, str))
+
+
+def _is_polars_dtype(value):
+    cls = value if isinstance(value, type) else type(value)
+    return cls.__module__.partition(".")[0] == "polars" and hasattr(cls, "is_temporal")
+
+
+def _write_polars_dtype(writer, dtype, path):
+    import polars as pl
+
+    if isinstance(dtype, type):
+        dtype = dtype()
+    settings = {
+        pl.Datetime: ("time_unit", "time_zone"),
+        pl.Duration: ("time_unit",),
+        pl.Decimal: ("precision", "scale"),
+    }.get(type(dtype), ())
+    told = [getattr(dtype, name) for name in settings]
+    if isinstance(dtype, pl.Enum):
+        told = [dtype.categories.to_list()]
+    if dtype.is_nested() or type(dtype)(*told) != dtype:
+        raise TypeError(f"{path} is the polars dtype {dtype!r}, which can not be saved.")
+    return type(dtype).__name__, told
+
+
+def _read_polars_dtype(reader, name, settings):
+    import polars as pl
+
+    cls = getattr(pl, expect(name, str), None)
+    if not (isinstance(cls, type) and issubclass(cls, pl.DataType)):
+        raise ValueError(f"it names the polars dtype {name!r:.60}")
+    return cls(*expect(settings, list))
+
+
+# scikit-learn's generator of random numbers.
+
+
+def _write_random_state(writer, state, path):
+    name, keys, *rest = state.get_state()
+    return name, writer.write(keys, path), rest
+
+
+def _read_random_state(reader, name, keys, rest):
+    position, has_gauss, gauss = expect(rest, list)
+    if not 0 <= expect(position, int) <= 624:
+        raise ValueError(f"a generator stands at {position}")
+    state = np.random.RandomState()
+    state.set_state((name, reader.read(keys), position, expect(has_gauss, int), float(gauss)))
+    return state
+
+
+PLAIN_KINDS = {
+    "float": as_text(float, float, repr),  # what JSON has no number for
+    "tuple": Kind(
+        ("items",),
+        is_exactly(tuple),
+        _write_items,
+        lambda reader, items: tuple(reader.read(expect(items, list))),
+    ),
+    "dict": Kind(("items",), is_exactly(dict), _write_dict, _read_dict),
+    "array": Kind(("name", "dtype"), _is_plain_array, _write_array, _read_array),
+    "objects": Kind(
+        ("dtype", "shape", "items"), _is_array_of_objects, _write_objects, _read_objects
+    ),
+    "fields": Kind(
+        ("fields",),
+        lambda value: type(value) is np.ndarray and value.dtype.names is not None,
+        _write_fields,
+        _read_fields,
+    ),
+    "scalar": Kind(
+        ("dtype", "value"), lambda value: isinstance(value, np.generic), _write_scalar, _read_scalar
+    ),
+    "dtype": Kind(
+        ("name",),
+        lambda value: isinstance(value, np.dtype) and value.names is None,
+        lambda writer, dtype, path: (dtype.str,),
+        lambda reader, name: _dtype(expect(name, str)),
+    ),
+    "random state": Kind(
+        ("name", "keys", "rest"),
+        is_exactly(np.random.RandomState),
+        _write_random_state,
+        _read_random_state,
+    ),
+    "pandas dtype": Kind(
+        ("name", "categories"), _is_pandas_dtype, _write_pandas_dtype, _read_pandas_dtype
+    ),
+    "pandas index": Kind(
+        ("values", "dtype", "names"), _is_pandas("Index"), _write_index, _read_index
+    ),
+    "timestamp": Kind(
+        ("value", "unit", "zone"), _is_pandas("Timestamp"), _write_timestamp, _read_timestamp
+    ),
+    "timedelta": Kind(
+        ("value", "unit"), _is_pandas("Timedelta"), _write_timedelta, _read_timedelta
+    ),
+    "interval": Kind(
+        ("left", "right", "closed"), _is_pandas("Interval"), _write_interval, _read_interval
+    ),
+    "period": Kind(("ordinal", "freq"), _is_pandas("Period"), _write_period, _read_period),
+    "polars dtype": Kind(
+        ("name", "settings"), _is_polars_dtype, _write_polars_dtype, _read_polars_dtype
+    ),
+    "datetime": as_text(
+        datetime.datetime, datetime.datetime.fromisoformat, datetime.datetime.isoformat
+    ),
+    "date": as_text(datetime.date, datetime.date.fromisoformat, datetime.date.isoformat),
+    "decimal": as_text(decimal.Decimal, decimal.Decimal),
+    "bytes": as_text(bytes, bytes.fromhex, bytes.hex),
+}
+
+
+def record(cls, fields, check=None):
+    """A kind of objects that are their attributes, made without calling anything of theirs.
+
+    Parameters
+    ----------
+    cls : type
+    fields : str
+        Attributes that such an object may have, with spaces between.
+    check : callable, default=None
+        Raises ValueError if an object that was read must not be used.
+    """
+    known = set(fields.split())
+
+    def write(writer, value, path):
+        unknown = sorted(set(vars(value)) - known)
+        if unknown:
+            raise TypeError(f"{path} has the attributes {unknown}, which can not be saved.")
+        return (
+            [[name, writer.write(item, f"{path}.{name}")] for name, item in vars(value).items()],
+        )
+
+    def read(reader, items):
+        state = {expect(name, str): reader.read(node) for name, node in expect(items, list)}
+        unknown = sorted(set(state) - known)
+        if unknown:
+            raise ValueError(f"a {cls.__name__} has the attributes {unknown}")
+        value = cls.__new__(cls)
+        vars(value).update(state)
+        if check is not None:
+            check(value)
+        return value
+
+    return Kind(("items",), is_exactly(cls), write, read)

@@ -1,0 +1,180 @@
+"""What a fit says of itself while it goes on: one bar, a line an epoch, or nothing."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from typing import Any
+
+from joblib.parallel import get_active_backend
+
+# Keys of a net's history, as they are called here.
+NAMES = {"train_loss": "loss", "valid_loss": "val_loss"}
+# Name, losses and time left fit into 80 columns; the bar takes what is left.
+BAR = "{desc} |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+FULL_BAR = BAR.replace("<{remaining}", "")
+
+
+class Progress:
+    """All trainings of one fit, shown as one; also what shows nothing.
+
+    Parameters
+    ----------
+    name : str
+        What is fitted.
+    verbose : int
+        0 shows nothing, 1 a bar, 2 or more a line an epoch. Among workers, where bars would
+        be drawn over each other, 1 is one line at the end.
+
+    Attributes
+    ----------
+    n_later : int
+        Epochs that are still to come after the training that goes on.
+    in_units : dict of callable
+        Lead from losses of the history to those that the estimator will report.
+    """
+
+    def __init__(self, name: str, verbose: int):
+        self.name = name
+        self.verbose = verbose
+        self.n_done = self.n_total = self.n_later = 0
+        self.in_units: Mapping[str, Callable[[float], float]] = {}
+        self.losses: dict[str, float] = {}
+        self.outcome = ""
+        self.started = time.perf_counter()
+        self.bar: Any = None
+        self.is_closed = False
+
+    def begin(self, n_epochs: int) -> None:
+        """A training of so many epochs begins."""
+        self.n_total = self.n_done + n_epochs + self.n_later
+        if self.verbose != 1 or is_worker():
+            return
+        if self.bar is None:
+            make = bar_class()
+            self.bar = make(total=self.n_total, desc=self.name, bar_format=BAR, file=sys.stdout)
+            self.bar.leave = self.bar.pos == 0  # one below a bar of the user's own goes away
+        self._set_total()
+
+    def tell(self, epoch: Mapping[str, Any]) -> None:
+        """An epoch has ended."""
+        self.n_done += 1
+        self.losses = {
+            name: self.in_units.get(key, float)(epoch[key])
+            for key, name in NAMES.items()
+            if key in epoch
+        }
+        if self.bar is not None:
+            self._show()
+            self.bar.update()
+        elif self.verbose > 1:
+            seconds = time.perf_counter() - self.started
+            self._say(f"epoch {self.n_done}/{self.n_total}: {self._told('.6g')}, {seconds:.1f} s")
+
+    def end(self, stop: str) -> None:
+        """The training has ended, maybe before its time."""
+        if stop != "finished" and self.outcome != "interrupted":
+            self.outcome = {"stopped": "stopped early"}.get(stop, stop)
+        if stop == "interrupted":
+            self.close()  # before the warning that follows
+
+    def doing(self, what: str) -> None:
+        """Say what goes on besides training."""
+        if self.bar is not None:
+            self._show(what)
+            self.bar.refresh()
+
+    def close(self, failed: bool = False) -> None:
+        """The fit has ended; a bar ends at what was run, unless more should have been."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        self.outcome = "failed" if failed else self.outcome
+        if self.bar is not None:
+            if self.outcome in ("", "stopped early"):
+                self.n_total = self.n_done
+                self._set_total()
+            self.bar.bar_format = FULL_BAR
+            self._show(self.outcome)
+            self.bar.close()
+            self.bar = None
+        elif self.n_total and (self.verbose == 1 or (self.verbose > 1 and self.outcome)):
+            seconds = time.perf_counter() - self.started
+            parts = [f"{self.n_done} epochs in {seconds:.1f} s", self.outcome, self._told(".4g")]
+            self._say(f"{self.name}: {', '.join(part for part in parts if part)}")
+
+    def _told(self, digits: str) -> str:
+        return ", ".join(f"{name}={loss:{digits}}" for name, loss in self.losses.items())
+
+    def _show(self, note: str = "") -> None:
+        self.bar.set_postfix_str(", ".join(filter(None, [note, self._told(".4g")])), refresh=False)
+
+    def _set_total(self) -> None:
+        self.bar.total = self.n_total
+        if hasattr(self.bar, "container"):  # a notebook's has a length of its own
+            self.bar.container.children[1].max = self.n_total
+
+    def _say(self, line: str) -> None:
+        # In one piece: ``print`` writes the end of the line on its own, and workers share it.
+        sys.stdout.write(line + "\n")
+        with suppress(AttributeError):
+            sys.stdout.flush()
+
+
+_shown: ContextVar[Progress | None] = ContextVar("shown", default=None)
+
+
+def shown() -> Progress:
+    """What shows the fit that goes on; outside of any, nothing does."""
+    return _shown.get() or Progress("", 0)
+
+
+@contextmanager
+def showing(name: str, verbose: int) -> Iterator[None]:
+    """Show what is trained in the block as one; a block within another is part of it."""
+    if shown().verbose:
+        yield
+        return
+    progress = Progress(name, verbose)
+    token = _shown.set(progress)
+    try:
+        yield
+    except BaseException:
+        progress.close(failed=True)
+        raise
+    else:
+        progress.close()
+    finally:
+        _shown.reset(token)
+
+
+@contextmanager
+def followed_by(n_epochs: int) -> Iterator[None]:
+    """What is trained in the block is not all: so many epochs come after it."""
+    progress = shown()
+    progress.n_later += n_epochs
+    try:
+        yield
+    finally:
+        progress.n_later -= n_epochs
+
+
+def is_worker() -> bool:
+    """Whether others may write to the same screen at the same time."""
+    backend, _ = get_active_backend()
+    aside = threading.current_thread() is not threading.main_thread()
+    return aside or backend.nesting_level or multiprocessing.parent_process() is not None
+
+
+def bar_class() -> Any:
+    """The bar for notebooks in one that has ipywidgets, else the one of text."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # text is fine; nobody needs to be told
+        from tqdm.auto import tqdm
+    return tqdm

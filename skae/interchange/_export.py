@@ -1,0 +1,113 @@
+"""From a fitted estimator and the name of a method to an ONNX model."""
+
+import sys
+
+import numpy as np
+
+
+def to_onnx(estimator, method="transform", *, dtype=np.float32):
+    """Write a method of a fitted estimator as an ONNX model.
+
+    The model holds all that the method does: scaling, clipping, the filling of missing cells
+    (NaN), the network, scores and the threshold. It is run without skae, scikit-learn or
+    PyTorch, on any number of rows.
+
+    Parameters
+    ----------
+    estimator : AutoencoderTransformer, DenoisingAutoencoder, VAEGenerator or \
+AutoencoderOutlierDetector
+        The fitted estimator.
+    method : str, default="transform"
+        What the model is to do: ``"encode"``, ``"decode"``, ``"reconstruct"``,
+        ``"reconstruction_error"`` or, where the estimator has a method of this name,
+        ``"transform"``, ``"inverse_transform"``, ``"score_samples"``, ``"decision_function"``
+        or ``"predict"``.
+    dtype : {np.float32, np.float64}, default=np.float32
+        Type of the rows that the model reads, and of what it says. The network computes in
+        float32, as that of the estimator does; with float64, rows are scaled before they are
+        rounded, which matters where values are large and differ little.
+
+    Returns
+    -------
+    model : onnx.ModelProto
+        One input, ``"X"`` of shape (n_samples, n_features) or, for ``"decode"`` and
+        ``"inverse_transform"``, (n_samples, n_latents). One output with the name of the method.
+
+    Raises
+    ------
+    ImportError
+        If the package onnx is missing.
+    ValueError
+        If the estimator has no such method, or it can not be written (tables with levels or
+        dates, draws at random): the error says why, and what can.
+    sklearn.exceptions.NotFittedError
+        If the estimator is not fitted.
+
+    Notes
+    -----
+    Answers differ from the estimator's by the rounding of float32, so a row that lies on
+    the threshold may be told otherwise. With ``precision="bfloat16"`` the estimator itself rounds
+    more.
+
+    Layers of a `network` that skae does not know are written by ``torch.onnx.export``.
+
+    skl2onnx converts pipelines that hold skae's estimators as they are: transformers as
+    ``transform`` does it, and detectors to labels and ``decision_function``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_digits
+    >>> from skae import AutoencoderTransformer, to_onnx
+    >>> X = load_digits().data.astype(np.float32)
+    >>> model = AutoencoderTransformer(8, max_epochs=2, random_state=0).fit(X)
+    >>> onnx_model = to_onnx(model)
+    >>> import onnxruntime
+    >>> session = onnxruntime.InferenceSession(onnx_model.SerializeToString())
+    >>> (Z,) = session.run(None, {"X": X})
+    >>> bool(np.allclose(Z, model.transform(X), atol=1e-4))
+    True
+    """
+    onnx = import_onnx()
+    # What writes is imported where it is used, for the sake of those who do not.
+    from skae.interchange._graph import IR_VERSION, OPSET, Graph
+    from skae.interchange._methods import ONE_PER_ROW, READ_LATENTS, draw
+    from skae.interchange._trees import ML_DOMAIN, ML_OPSET
+
+    dtype = np.dtype(dtype)
+    if dtype not in (np.float32, np.float64):
+        raise ValueError(f"dtype={dtype.name!r} must be np.float32 or np.float64.")
+    graph = Graph()
+    X = graph.value(dtype, "X")
+    told = draw(estimator, method, X).named(method)
+    reads_latents = method in READ_LATENTS
+    width = estimator._n_latents() if reads_latents else estimator.n_features_in_
+    versions = {"": OPSET, ML_DOMAIN: ML_OPSET}
+    if not any(node.domain == ML_DOMAIN for node in graph.nodes):
+        del versions[ML_DOMAIN]
+    shape = ["n_samples"] if method in ONE_PER_ROW else ["n_samples", None]
+    model = onnx.helper.make_model(
+        graph.proto([(X, ["n_samples", width])], [(told, shape)], type(estimator).__name__),
+        opset_imports=[onnx.helper.make_opsetid(*pair) for pair in versions.items()],
+        ir_version=IR_VERSION,
+        producer_name="skae",
+        producer_version=skae_version(),
+    )
+    metadata = {"skae_version": skae_version(), "estimator": type(estimator).__name__}
+    onnx.helper.set_model_props(model, {**metadata, "method": method})
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def import_onnx():
+    try:
+        import onnx
+    except ImportError as error:
+        raise ImportError(
+            'onnx is needed to write ONNX models: pip install "skae[onnx]"'
+        ) from error
+    return onnx
+
+
+def skae_version():
+    return sys.modules["skae"].__version__  # its root imports this file

@@ -1,0 +1,44 @@
+"""Which methods of which estimators can be written, and an error for the others."""
+
+from sklearn.utils.validation import check_is_fitted
+
+from skae.estimators._denoising import DenoisingAutoencoder
+from skae.estimators._generator import VAEGenerator
+from skae.estimators._outlier import AutoencoderOutlierDetector
+from skae.estimators._transformer import AutoencoderTransformer
+from skae.interchange._drawing import DenoiserDrawing, DetectorDrawing, TransformerDrawing
+from skae.interchange._generator import GeneratorDrawing
+
+DRAWINGS = {
+    AutoencoderOutlierDetector: DetectorDrawing,
+    AutoencoderTransformer: TransformerDrawing,
+    DenoisingAutoencoder: DenoiserDrawing,
+    VAEGenerator: GeneratorDrawing,
+}
+READ_LATENTS = {"decode", "inverse_transform"}
+ONE_PER_ROW = {"decision_function", "predict", "reconstruction_error", "score_samples"}
+VERBS = READ_LATENTS | ONE_PER_ROW | {"encode", "reconstruct", "transform"}
+
+
+def draw(estimator, method, X):
+    """What a method says of a value; an error that tells what can be written if it can not."""
+    kind = next((DRAWINGS[cls] for cls in type(estimator).__mro__ if cls in DRAWINGS), None)
+    if kind is None:
+        raise TypeError(
+            f"estimator is a {type(estimator).__name__}; it must be one of skae's estimators. "
+            "Others, and pipelines, are for skl2onnx.to_onnx."
+        )
+    check_is_fitted(estimator)
+    methods = [verb for verb in sorted(VERBS) if hasattr(kind, verb)]
+    told = f"method={method!r} of this {type(estimator).__name__} can not be written as ONNX"
+    if method not in methods:
+        raise ValueError(f"{told}; these can: {methods}.")
+    try:
+        drawing = kind(estimator)
+    except ValueError as error:
+        raise ValueError(f"{told}, and no other either: {error}.") from error
+    try:
+        return getattr(drawing, method)(X)
+    except ValueError as error:
+        methods.remove(method)
+        raise ValueError(f"{told}: {error}. Others are {methods}.") from error

@@ -1,0 +1,87 @@
+"""What skl2onnx asks the steps of a pipeline for."""
+
+from functools import partial
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+
+def parser_of(estimator):
+    """Name the outputs: labels and ``decision_function`` of a detector, else a variable."""
+    check_is_fitted(estimator)
+
+    def parser(scope=None, inputs=None):
+        if not hasattr(estimator, "predict"):
+            return ["variable"]
+        from skl2onnx.common.data_types import Int64TensorType
+
+        return [("label", Int64TensorType()), "scores"]
+
+    return parser
+
+
+def shape_calculator_of(estimator):
+    """Tell shapes and types of the outputs."""
+
+    def shape_calculator(operator):
+        from skl2onnx.common.data_types import (
+            DoubleTensorType,
+            FloatTensorType,
+            Int64TensorType,
+        )
+
+        kind = DoubleTensorType if _reads_doubles(operator) else FloatTensorType
+        if hasattr(estimator, "predict"):
+            label, scores = operator.outputs
+            label.type, scores.type = Int64TensorType([None]), kind([None])
+        else:
+            operator.outputs[0].type = kind([None, len(estimator.get_feature_names_out())])
+
+    return shape_calculator
+
+
+def converter_of(estimator):
+    """Write the estimator into the graph of a pipeline."""
+
+    def converter(scope, operator, container):
+        from skae.interchange._graph import OPSET, Graph, concat
+        from skae.interchange._methods import draw
+
+        if container.target_opset < OPSET:
+            raise ValueError(
+                f"target_opset={container.target_opset} must be at least {OPSET} for "
+                f"{type(estimator).__name__}."
+            )
+        graph = Graph(scope.get_unique_operator_name("skae") + "_")
+        dtype = np.float64 if _reads_doubles(operator) else np.float32
+        # Types of inputs may be any numbers': all are cast, to what they are already mostly.
+        parts = [graph.value(object, part.onnx_name) for part in operator.inputs]
+        X = concat([part.cast(dtype) for part in parts])
+        verbs = ["predict", "decision_function"] if hasattr(estimator, "predict") else ["transform"]
+        for verb, output in zip(verbs, operator.outputs, strict=True):
+            draw(estimator, verb, X).named(output.onnx_name)
+        container.nodes.extend(graph.nodes)
+        container.initializers.extend(graph.constants.values())
+        container.node_domain_version_pair_sets.add(("", OPSET))
+
+    return converter
+
+
+def _reads_doubles(operator):
+    from skl2onnx.common.data_types import DoubleTensorType
+
+    return isinstance(operator.inputs[0].type, DoubleTensorType)
+
+
+ANSWERS = {
+    "onnx_converter": converter_of,
+    "onnx_parser": parser_of,
+    "onnx_shape_calculator": shape_calculator_of,
+}
+
+
+def answer_skl2onnx(self, name):
+    """Attributes of estimators that are found nowhere else: what skl2onnx asks for."""
+    if name in ANSWERS:
+        return partial(ANSWERS[name], self)
+    return object.__getattribute__(self, name)  # fails again, in the same words

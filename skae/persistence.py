@@ -1,0 +1,371 @@
+"""Save a fitted estimator in one file, and load it without running anything that it holds."""
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import re
+import tempfile
+import warnings
+from importlib.metadata import version
+
+from sklearn.mixture import GaussianMixture
+from sklearn.utils.validation import check_is_fitted
+
+import skae._frames as frames
+import skae._gaussian as gaussian
+import skae._ranks as ranks
+import skae._scoring as scoring
+from skae._documents import PLAIN_KINDS, Kind, Reader, Writer, expect, record
+from skae._engine._runtime import borrowed_global_generator, resolve_device, resolve_precision
+from skae._engine._states import NET_KINDS
+from skae._ratio import DensityRatio
+from skae._scaling import Scaler
+from skae._targets import Targets
+from skae._trees import BoostedTrees
+from skae.estimators._denoising import DenoisingAutoencoder
+from skae.estimators._generator import VAEGenerator
+from skae.estimators._outlier import AutoencoderOutlierDetector
+from skae.estimators._transformer import AutoencoderTransformer
+from skae.exceptions import ModelFileError
+from skae.networks._conv import ConvNetwork
+from skae.networks._mlp import MLPNetwork
+
+# Raise it when a file of before can no longer be read as it stands.
+FORMAT = 1
+# The one entry of the metadata that a safetensors file may hold.
+ENTRY = "skae"
+LIBRARIES = ("numpy", "pandas", "safetensors", "scikit-learn", "skorch", "torch")
+# As it stands in the header, where quotes are escaped.
+CHECKSUM = re.compile(rb'\\"sha256\\": \\"([0-9a-f]{64})\\"')
+NO_CHECKSUM = "0" * 64
+ESTIMATORS = {
+    cls.__name__: cls
+    for cls in (
+        AutoencoderOutlierDetector,
+        AutoencoderTransformer,
+        DenoisingAutoencoder,
+        VAEGenerator,
+    )
+}
+KEYS = {"format", "sha256", "estimator", "parameters", "fitted", "versions"}
+OF_FILES = "See the chapter on saving in the manual."
+
+
+def _registered_name(value):
+    return getattr(value, "__name__", type(value).__name__)
+
+
+def _write_registered(writer, value, path):
+    return (_registered_name(value),)
+
+
+def _read_registered(reader, name):
+    registry = reader.notes["registry"]
+    if name not in registry:
+        raise LookupError(
+            f"it was saved with {name!r}, a network or function of yours, and no code is loaded "
+            f"from files: pass registry={{{name!r}: ...}}; got names {sorted(registry)}"
+        )
+    return registry[name]
+
+
+KINDS = {
+    **PLAIN_KINDS,
+    **NET_KINDS,
+    "scaler": record(Scaler, "method clip mean_ least_ most_ center_ scale_ low_ high_"),
+    "score rule": record(scoring.ScoreRule, "aggregation member_means centre_mean centre_weight"),
+    "held-out scores": record(scoring.HeldOut, "scores weights"),
+    "seen losses": record(
+        scoring.SeenLosses, "raw weights held_out held_out_centre held_out_weights"
+    ),
+    "gaussian": record(gaussian.Gaussian, "shrinkage mean_ covariance_ precision_ _varies"),
+    "factor gaussian": record(gaussian.FactorGaussian, "shrinkage mean_ loadings_ noise_variance_"),
+    "columns": record(frames.Columns, "container schema index columns"),
+    "plain columns": record(frames.PlainColumns, "dtype n_features"),
+    "column": record(frames.Column, "name dtype levels origin tick is_whole"),
+    "targets": record(Targets, "classes_ typical_ shares_ met_ center_ scale_ bounds_"),
+    "ranks": record(ranks.Ranks, "n_levels of_codes columns_ gaps_ level_shares_ level_scales"),
+    "ranked column": record(
+        ranks.RankedColumn,
+        "n_rows values shares is_atom grid edges scores curve quantiles",
+    ),
+    "grid": record(ranks.Grid, "first step decimals"),
+    "mixture": record(
+        GaussianMixture,
+        "n_components covariance_type tol reg_covar max_iter n_init init_params weights_init "
+        "means_init precisions_init random_state warm_start verbose verbose_interval weights_ "
+        "means_ covariances_ precisions_ precisions_cholesky_ converged_ n_iter_ lower_bound_ "
+        "lower_bounds_ n_features_in_",
+    ),
+    "density ratio": record(DensityRatio, "kept_ trees_ log_mean_"),
+    "trees": record(
+        BoostedTrees,
+        "order_ levels_ baseline_ nodes_ level_sets_ n_nodes_ n_sets_",
+        check=BoostedTrees.check,
+    ),
+    "MLPNetwork": record(MLPNetwork, "hidden_layer_sizes activation dropout tied_weights"),
+    "ConvNetwork": record(ConvNetwork, "image_shape channels kernel_size activation"),
+    "registered": Kind(
+        ("name",),
+        lambda value: callable(value) or callable(getattr(value, "build", None)),
+        _write_registered,
+        _read_registered,
+    ),
+}
+
+
+def save(estimator, path):
+    """Write a fitted estimator to one file.
+
+    The file is in the safetensors format: weights and fitted arrays, and a JSON document
+    with the parameters, a format number, a checksum and the versions of the libraries. It
+    holds what `estimator` needs to go on exactly as it would have, ``partial_fit``
+    included, but for `callbacks`, which are left out with a warning. It is written beside
+    `path` and moved there when it is whole.
+
+    Training rows are not in it. What is kept of them are statistics: means, scales,
+    extremes and covariances of columns; for each training row of a detector its losses and
+    weight, and of ``VAEGenerator`` the distinct values of each column (100 000 rows
+    sampled at most), sorted, so that rows can not be read off.
+
+    Parameters
+    ----------
+    estimator : AutoencoderTransformer, DenoisingAutoencoder, VAEGenerator or \
+AutoencoderOutlierDetector
+        Fitted.
+    path : str or os.PathLike
+        Where to; an existing file is replaced.
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator is not fitted.
+    TypeError
+        If it is of another class, or holds something that can not be saved, such as a
+        level that is neither text, number nor date.
+
+    See Also
+    --------
+    load : The way back.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import skae
+    >>> from sklearn.datasets import load_iris
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> model = skae.AutoencoderTransformer(2, max_epochs=2, random_state=0).fit(X)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "model.skae")
+    ...     skae.save(model, path)
+    ...     same = skae.load(path)
+    >>> bool((same.transform(X) == model.transform(X)).all())
+    True
+    """
+    name = type(estimator).__name__
+    if ESTIMATORS.get(name) is not type(estimator):
+        raise TypeError(
+            f"estimator={estimator!r} must be one of {sorted(ESTIMATORS)}; for other objects, a "
+            "Pipeline say, use skops or joblib."
+        )
+    check_is_fitted(estimator)
+    if estimator.callbacks:
+        warnings.warn(
+            f"callbacks={estimator.callbacks!r} are code, which is not saved: the loaded "
+            "estimator will have callbacks=None.",
+            UserWarning,
+            stacklevel=2,
+        )
+    parameters = estimator.get_params(deep=False) | {"callbacks": None}
+    hidden = {*parameters, "_sklearn_version"}
+    fitted = {k: v for k, v in estimator.__getstate__().items() if k not in hidden}
+    writer = Writer(KINDS)
+    document = {
+        "format": FORMAT,
+        "sha256": NO_CHECKSUM,
+        "estimator": name,
+        "parameters": [[k, writer.write(v, k)] for k, v in parameters.items()],
+        "fitted": [[k, writer.write(v, k)] for k, v in fitted.items()],
+        "versions": {"skae": version("skae"), "python": platform.python_version()}
+        | {library: version(library) for library in LIBRARIES},
+    }
+    _replace(path, _sealed(document, writer.arrays))
+
+
+def load(path, *, registry=None, device="auto"):
+    """Read an estimator that :func:`save` wrote.
+
+    Nothing in the file is run: it is JSON and arrays, and every value in it is of a known
+    kind or the file is refused. So you may load files that you do not trust, though what
+    such a model says may be wrong on purpose.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        The file.
+    registry : dict, default=None
+        Your own networks (objects with a method ``build``) and noise functions by the
+        names of their classes and functions, for estimators that were fitted with them.
+    device : str, default="auto"
+        Where to compute; it becomes the parameter `device` of the estimator. ``"auto"``
+        takes a GPU where there is one.
+
+    Returns
+    -------
+    estimator : object
+        The fitted estimator.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is damaged, truncated, of a newer format, or holds anything
+        unexpected. It is also a ``ValueError``.
+    TypeError
+        If `registry` holds a class in the place of an object.
+    LookupError
+        If it needs a network or function that `registry` does not name.
+    OSError
+        If it can not be read.
+
+    See Also
+    --------
+    save : The way there, with an example.
+
+    Examples
+    --------
+    A network of one's own:
+
+    >>> import os, tempfile
+    >>> import skae
+    >>> from sklearn.datasets import load_iris
+    >>> from torch import nn
+    >>> class Shallow:
+    ...     def build(self, n_features, n_components):
+    ...         return nn.Linear(n_features, n_components), nn.Linear(n_components, n_features)
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> model = skae.AutoencoderTransformer(2, network=Shallow(), max_epochs=2).fit(X)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "model.skae")
+    ...     skae.save(model, path)
+    ...     same = skae.load(path, registry={"Shallow": Shallow()})
+    >>> same.transform(X).shape
+    (150, 2)
+    """
+    registry = {} if registry is None else dict(registry)
+    for name, value in registry.items():
+        if isinstance(value, type):
+            raise TypeError(f"registry: {name!r} is a class; it must be an object, {name}(...).")
+    place = resolve_device(device)
+    with open(path, "rb") as file:
+        content = file.read()
+    try:
+        document, arrays = _unsealed(content)
+        with borrowed_global_generator(0):  # custom networks draw their first weights
+            return _restored(document, arrays, registry, device, place)
+    except LookupError as error:
+        if type(error) is not LookupError:  # a KeyError, say, of a document that lies
+            raise ModelFileError(f"{os.fspath(path)} can not be loaded: {error!r}.") from error
+        raise LookupError(f"{os.fspath(path)} can not be loaded: {error}.") from None
+    except ModelFileError as error:
+        raise ModelFileError(f"{os.fspath(path)} can not be loaded: {error}.") from error
+    except Exception as error:
+        # Whatever a document leads to that its checksum does not tell, it is no model of ours.
+        raise ModelFileError(
+            f"{os.fspath(path)} can not be loaded: {type(error).__name__}: {error}."
+        ) from error
+
+
+def _restored(document, arrays, registry, device, place):
+    if set(document) != KEYS:
+        raise ModelFileError(f"its document has the keys {sorted(document)}")
+    cls = ESTIMATORS.get(document["estimator"])
+    if cls is None:
+        raise ModelFileError(f"it holds the unknown estimator {document['estimator']!r:.60}")
+    reader = Reader(KINDS, arrays, registry=registry, device=place)
+    parameters = {expect(k, str): reader.read(v) for k, v in expect(document["parameters"], list)}
+    estimator = cls(**parameters | {"device": device})
+    estimator._validate_params()
+    reader.notes["network"] = estimator.network
+    reader.notes["precision"] = resolve_precision(estimator.precision, place)
+    fitted = {expect(k, str): reader.read(v) for k, v in expect(document["fitted"], list)}
+    for name in fitted:
+        is_fitted_attribute = name.startswith("_") != name.endswith("_")
+        if not (is_fitted_attribute and name.isidentifier()) or hasattr(estimator, name):
+            raise ModelFileError(f"a fitted {cls.__name__} has no attribute {name!r:.60}")
+    if reader.arrays:
+        raise ModelFileError(f"it holds arrays that nothing needs: {sorted(reader.arrays)[:3]}")
+    vars(estimator).update(fitted)
+    check_is_fitted(estimator)
+    return estimator
+
+
+# The file: safetensors with a checksum of the whole in its header.
+
+
+def _sealed(document, arrays):
+    """The bytes of a file."""
+    from safetensors.numpy import save as tensors_to_bytes
+
+    text = json.dumps(document, allow_nan=False)
+    content = bytearray(tensors_to_bytes(arrays, metadata={ENTRY: text}))
+    place = CHECKSUM.search(content)
+    content[slice(*place.span(1))] = hashlib.sha256(content).hexdigest().encode()
+    return bytes(content)
+
+
+def _unsealed(content):
+    """The document and the arrays of a file's bytes."""
+    from safetensors.numpy import load as tensors_from_bytes
+
+    length = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + length]
+    if len(content) < 8 or len(header) < length:
+        raise ModelFileError("it is truncated, or no file of skae's")
+    places = list(CHECKSUM.finditer(header))
+    if len(places) != 1:
+        raise ModelFileError("it has no checksum: it is damaged, or no file of skae's")
+    start, end = (8 + place for place in places[0].span(1))
+    rest = hashlib.sha256(content[:start] + NO_CHECKSUM.encode())
+    rest.update(memoryview(content)[end:])
+    if rest.hexdigest().encode() != content[start:end]:
+        raise ModelFileError("its checksum is wrong: it is damaged")
+    metadata = json.loads(header).get("__metadata__")
+    if not isinstance(metadata, dict) or set(metadata) != {ENTRY}:
+        raise ModelFileError(f"its metadata must hold {ENTRY!r} and nothing else")
+    document = expect(json.loads(metadata[ENTRY]), dict)
+    number = document.get("format")
+    if type(number) is not int or number > FORMAT:
+        raise ModelFileError(
+            f"it has format {number!r:.20}, written by {document.get('versions')!r:.200}; this "
+            f"version of skae reads formats up to {FORMAT}"
+        )
+    # Views of the file's bytes would be read-only.
+    arrays = {name: array.copy() for name, array in tensors_from_bytes(content).items()}
+    return document, arrays
+
+
+def _replace(path, content):
+    """Write a file beside `path` and put it in its place, or leave no trace."""
+    target = os.path.realpath(path)
+    mode = 0o666 & ~_umask()
+    with contextlib.suppress(FileNotFoundError):
+        mode = os.stat(target).st_mode & 0o777
+    number, beside = tempfile.mkstemp(prefix=".skae-", dir=os.path.dirname(target))
+    try:
+        with os.fdopen(number, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(beside, mode)
+        os.replace(beside, target)
+    except BaseException:
+        os.unlink(beside)
+        raise
+
+
+def _umask():
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask

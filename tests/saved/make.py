@@ -1,0 +1,78 @@
+"""Models saved by earlier versions, and what they said: later versions must read them.
+
+``python tests/saved/make.py`` writes those of the present format. Keep the files of a format
+that has been released as they are, and write new ones beside them.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+import skae
+
+FOLDER = Path(__file__).parent / "format1"
+X = np.random.default_rng(0).normal(size=(80, 3)).cumsum(axis=1)
+HOLES = np.where(np.random.default_rng(1).random(X.shape) < 0.1, np.nan, X)
+FRAME = pd.DataFrame(X, columns=["a", "b", "c"]).assign(
+    level=np.where(X[:, 0] > 0, "up", "down"),
+    day=pd.Timestamp("2026-01-01") + pd.to_timedelta(np.arange(80) % 9, "D"),
+)
+IMAGES = np.random.default_rng(2).random((40, 16))
+QUICK = {"hidden_layer_sizes": (3,), "max_epochs": 2, "random_state": 0, "device": "cpu"}
+
+
+class Shallow:
+    """A network of a user's own."""
+
+    def build(self, n_features, n_components):
+        """Return an encoder and a decoder."""
+        return nn.Sequential(nn.Linear(n_features, n_components), nn.Hardtanh(-9, 9)), nn.Linear(
+            n_components, n_features
+        )
+
+
+MODELS = {
+    "transformer": lambda: skae.AutoencoderTransformer(2, **QUICK).fit(X),
+    "tied": lambda: skae.AutoencoderTransformer(2, tied_weights=True, **QUICK).fit(X),
+    "ordered": lambda: skae.AutoencoderTransformer(0.9, **QUICK).fit(X),
+    "convolution": lambda: skae.AutoencoderTransformer(
+        2, network=skae.networks.ConvNetwork((1, 4, 4), (2,)), **QUICK
+    ).fit(IMAGES),
+    "own_network": lambda: skae.AutoencoderTransformer(2, network=Shallow(), **QUICK).fit(X),
+    "denoiser": lambda: skae.DenoisingAutoencoder(**QUICK).fit(HOLES),
+    "detector": lambda: skae.AutoencoderOutlierDetector(**QUICK).fit(X),
+    "mahalanobis": lambda: skae.AutoencoderOutlierDetector(
+        n_estimators=1, score_method="mahalanobis", **QUICK
+    ).fit(X),
+    "generator": lambda: skae.VAEGenerator(2, refine=True, **QUICK).fit(FRAME),
+    "conditional": lambda: skae.VAEGenerator(2, conditional=True, **QUICK).fit(X, FRAME["level"]),
+    "bernoulli": lambda: skae.VAEGenerator(2, likelihood="bernoulli", **QUICK).fit(IMAGES),
+}
+
+
+def tell(model):
+    """What a model says of rows it has met, and of others, as numbers."""
+    rows = {3: X, 16: IMAGES}.get(model.n_features_in_, FRAME)
+    told = {"error": model.reconstruction_error(rows)}
+    if hasattr(model, "transform"):
+        told["transform"] = model.transform(rows)
+    if hasattr(model, "score_samples"):
+        y = (FRAME["level"],) if getattr(model, "conditional", False) else ()
+        told["scores"] = model.score_samples(rows, *y)
+    if hasattr(model, "predict"):
+        told["decisions"] = model.decision_function(rows)
+    if hasattr(model, "sample") and not getattr(model, "conditional", False):
+        drawn = model.sample(9, random_state=0)
+        told["sample"] = drawn.select_dtypes("number") if hasattr(drawn, "iloc") else drawn
+    return {name: np.asarray(value, dtype=float).tolist() for name, value in told.items()}
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for name, make in MODELS.items():
+        model = make()
+        skae.save(model, FOLDER / f"{name}.skae")
+        (FOLDER / f"{name}.json").write_text(json.dumps(tell(model)))
