@@ -15,6 +15,7 @@ import skae.exceptions
 import skae.networks
 import skae.plotting
 from skae._defaults import Cleaning, Compression, Detection, Generation
+from skae._html import PAGE_OF_CLASS
 
 DOCS = Path(__file__).parents[1] / "docs"
 if not DOCS.exists():
@@ -118,6 +119,9 @@ def test_reference_lists_every_public_name():
     public |= {f"plotting.{name}" for name in skae.plotting.__all__}
     public |= {f"exceptions.{name}" for name in errors if name != "ConvergenceWarning"}
     assert sorted(public) == sorted(listed)
+    # Diagrams of estimators link to the pages that are made of this list.
+    (folder,) = set(re.findall(r":toctree: (\S+)", text))
+    assert PAGE_OF_CLASS.endswith(f"/latest/{folder}/skae.{{estimator_name}}.html")
 
 
 def test_markdown_becomes_restructured_text():
