@@ -9,7 +9,7 @@ still the same pulse. This example writes a convolutional network for signals, t
 torch, gives it to :class:`~skae.AutoencoderTransformer` as ``network=``, and measures both on
 signals they have not seen.
 
-Here it pays: the convolutional network has a third of the weights and about a quarter of the
+Here it pays: the convolutional network has a third of the weights and about a fifth of the
 error above the noise. It costs several times the seconds, since the default network has a
 training loop of its own that foreign layers can not use.
 """  # noqa: D400

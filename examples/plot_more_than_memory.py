@@ -8,7 +8,7 @@ temporary folder, piece by piece, and trains on them in two ways: ``fit`` on a
 :class:`numpy.memmap`, and ``partial_fit`` on one piece after the other. It asks the system how
 much memory each took at its highest.
 
-No: ``fit`` took less than half of the table's size, ``partial_fit`` a few pieces. Both end with
+No: ``fit`` took about half of the table's size, ``partial_fit`` about a sixth. Both end with
 about the same error here. Where rows can be read more than once, take ``fit``: it mixes all
 rows, follows a schedule of the learning rate and watches held-out rows.
 """  # noqa: D400

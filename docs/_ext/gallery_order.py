@@ -5,7 +5,7 @@ from pathlib import Path
 TASKS = [
     *("compress", "knn", "pca", "latent", "convol", "sparse", "network", "callback"),
     *("denois", "imput", "missing", "fill", "noise"),
-    *("outlier", "novelty", "anomal", "threshold", "explain", "correct"),
+    *("outlier", "heartbeat", "threshold", "explain", "correct"),
     *("generat", "draw", "sampl", "interpol"),
     *("compar", "pipeline", "search", "save", "persist", "onnx"),
 ]
