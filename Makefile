@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.docs-installed
 
-.PHONY: demo test lint coverage bench bench-full release-check clean
+.PHONY: demo test lint coverage docs bench bench-full release-check clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py --output demo
@@ -23,6 +24,11 @@ lint: $(STAMP)
 coverage: $(STAMP)
 	$(BIN)/python -m pytest --cov --cov-report=term-missing
 
+# The manual, in docs/_build/html; SPHINXOPTS="-D plot_gallery=0" leaves the examples unrun.
+docs: $(DOCS_STAMP)
+	$(BIN)/python -m sphinx -W --keep-going -n -b html $(SPHINXOPTS) docs docs/_build/html
+	$(BIN)/python docs/check_links.py docs/_build/html
+
 # Every benchmark in small, into benchmarks/results/quick; see benchmarks/README.md.
 bench: $(STAMP)
 	set -e; for script in benchmarks/bench_*.py; do $(BIN)/python $$script --quick; done
@@ -38,9 +44,14 @@ release-check: $(STAMP)
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info
+	rm -rf docs/_build docs/api docs/auto_examples docs/generated docs/sg_execution_times.rst
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,test,examples,bench]"
+	touch $@
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	touch $@

@@ -1,7 +1,7 @@
 """
-====================
+======================
 A network of one's own
-====================
+======================
 
 When does a network of one's own pay? The default network takes columns as they come and knows
 nothing of their order. In a signal, the order is all: a pulse may come early or late and is

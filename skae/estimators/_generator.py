@@ -141,7 +141,7 @@ class VAEGenerator(
     that interval, so it is drawn as often as it was met; other values have a
     density. Missing cells are a flag of their own beside a cell that says nothing. Draws
     are mapped back by the quantiles of the column and keep its range, its integers and
-    its number of decimals.
+    its number of decimals. Log-densities are importance-weighted bounds [3]_.
 
     ``partial_fit`` keeps what its first call learned of the columns (ranks, levels, which
     of them miss cells) and of y, and fits the prior to the rows of its last call.
@@ -330,8 +330,9 @@ class VAEGenerator(
     def score_samples(self, X, y=None):
         """Log-density of each row, in nats.
 
-        It is the importance-weighted bound [3]_, which approaches the log-density from
-        below as `n_importance_samples` grows. Draws are the same for every call and row.
+        It is the importance-weighted bound (Burda et al., 2016), which approaches the
+        log-density from below as `n_importance_samples` grows. Draws are the same for every
+        call and row.
 
         Parameters
         ----------

@@ -1,0 +1,88 @@
+"""
+===========================
+How many latents to keep
+===========================
+
+Which number of latents is right? That depends on what they are for. This example asks three
+ways: what each number explains of held-out rows (:func:`~skae.latent_size_curve`), how many
+explain a given share (``AutoencoderTransformer(0.9)``, one fit), and how many the next
+step in a pipeline needs (:class:`~sklearn.model_selection.GridSearchCV`).
+
+The answer at the end: the curve shows where more latents stop paying, the share finds that
+place from one fit, and a search is worth its time only where labels say what the latents are for.
+"""  # noqa: D400
+
+# %%
+# What each number explains
+# -------------------------
+# One network for each number of latents and fold, trained side by side as one, and the share
+# of the held-out variance that they explain; PCA's share stands beside it. More
+# latents always explain more, so this curve has a bend but no peak.
+
+import matplotlib.pyplot as plt
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
+from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+
+from skae import AutoencoderTransformer, latent_size_curve
+from skae.plotting import LatentSizeDisplay
+
+X, y = load_digits(return_X_y=True)
+X_train, X_test, y_train, y_test = train_test_split(X / 16, y, stratify=y, random_state=0)
+fast = AutoencoderTransformer(max_epochs=40, random_state=0)
+
+curve = latent_size_curve(fast, X_train, [2, 4, 8, 16, 32], cv=2)
+print(curve.round(3).to_string())
+
+# %%
+# One fit, all numbers
+# --------------------
+# A float trains latents in order of importance (nested dropout) and keeps as many as
+# explain that share of the rows held out for it.
+
+ordered = AutoencoderTransformer(0.9, random_state=0).fit(X_train)
+n_pca = PCA(0.9).fit(X_train).n_components_
+print(f"{ordered.n_components_} ordered latents or {n_pca} principal components explain 90 %.")
+print(f"On test rows they explain {ordered.score(X_test):.1%}.")
+print("The first eight add", ordered.explained_variance_ratio_[:8].round(3))
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), sharey=True, layout="constrained")
+LatentSizeDisplay.from_curve(curve, ax=left)
+left.set_title("One network for each number")
+LatentSizeDisplay.from_estimator(ordered, X_train, ax=right)
+right.set_title("One network with ordered latents")
+plt.show()
+
+# %%
+# What the next step needs
+# ------------------------
+# Here it is a nearest-neighbours classifier, and the number of latents a parameter of the
+# pipeline like any other. Each candidate is a fit of its own for each fold.
+
+pipeline = make_pipeline(fast, KNeighborsClassifier())
+sizes = [2, 4, 8, 16, 32]
+search = GridSearchCV(pipeline, {"autoencodertransformer__n_components": sizes}, cv=2)
+search.fit(X_train, y_train)
+results = search.cv_results_
+for size, score in zip(sizes, results["mean_test_score"], strict=True):
+    print(f"{size:3d} latents: accuracy {score:.3f}")
+print(f"On test rows: {search.score(X_test, y_test):.3f}")
+
+figure, ax = plt.subplots(figsize=(6.5, 4), layout="constrained")
+ax.plot(sizes, results["mean_test_score"], "o-", color="tab:blue")
+for split in range(2):
+    ax.plot(sizes, results[f"split{split}_test_score"], "_", color="black", ms=10)
+ax.set(
+    xlabel="latents",
+    ylabel="accuracy on the fold left out",
+    title="Five nearest neighbours on latents (dashes: each fold)",
+    xticks=sizes,
+)
+ax.grid(alpha=0.3)
+plt.show()
+
+# %%
+# The answer
+# ----------

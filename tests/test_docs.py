@@ -1,0 +1,164 @@
+"""The manual keeps its word: its code runs, its errors are those raised, its lists are whole."""
+
+import importlib.util
+import re
+from itertools import pairwise
+from pathlib import Path
+from textwrap import dedent
+from typing import NamedTuple
+
+import matplotlib
+import pytest
+
+import skae
+import skae.exceptions
+import skae.networks
+import skae.plotting
+from skae._defaults import Cleaning, Compression, Detection, Generation
+from skae._html import PAGE_OF_CLASS
+
+DOCS = Path(__file__).parents[1] / "docs"
+if not DOCS.exists():
+    pytest.skip("the manual is not beside the tests", allow_module_level=True)
+PAGES = sorted([*DOCS.glob("user_guide/*.rst"), DOCS / "getting_started.rst"])
+BLOCK = re.compile(
+    r"^(?P<indent> *)\.\. code-block:: (?P<language>\w+)\n"
+    r"(?:(?P=indent)   :class: (?P<kind>\w+)\n)?"
+    r"(?P<body>(?:\n|(?P=indent)   .*\n)+)",
+    re.M,
+)
+
+
+class Block(NamedTuple):
+    """A block of code, or the error that the block before it raises."""
+
+    language: str
+    kind: str | None
+    body: str
+
+
+def blocks_of(text):
+    for match in BLOCK.finditer(text + "\n"):
+        yield Block(match["language"], match["kind"], dedent(match["body"]).strip())
+
+
+def says(told, raised):
+    """Whether the error shown is the one raised; "..." stands for anything."""
+    pattern = ".*".join(re.escape(" ".join(part.split())) for part in told.split("..."))
+    return re.fullmatch(pattern.replace(r"\ .*", ".*"), " ".join(raised.split())) is not None
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def quick(monkeypatch, tmp_path):
+    """Few epochs, as nobody asks how good these networks are, and a folder to write in."""
+    monkeypatch.chdir(tmp_path)
+    matplotlib.use("Agg")
+    for rules in (Compression, Cleaning, Detection, Generation):
+        monkeypatch.setattr(rules, "max_epochs", staticmethod(lambda n_rows, batch_size: 2))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_code_runs(page, quick):
+    names = {"__name__": "page"}
+    blocks = list(blocks_of(page.read_text(encoding="utf-8")))
+    for block, then in pairwise([*blocks, None]):
+        if block.language != "python":
+            continue
+        # Warnings are errors here, so those shown are checked like errors.
+        code = compile(block.body, f"{page.name}: {block.body.splitlines()[0]}", "exec")
+        if block.kind != "raises":
+            exec(code, names)
+            continue
+        with pytest.raises(Exception) as caught:  # noqa: PT011
+            exec(code, names)
+        assert then is not None
+        assert then.kind == "error", f"no error is shown for {block.body!r}"
+        raised = f"{caught.type.__name__}: {caught.value}"
+        assert says(then.body, raised), raised
+
+
+def test_every_error_shown_is_one_that_is_raised():
+    for page in PAGES:
+        blocks = list(blocks_of(page.read_text(encoding="utf-8")))
+        for before, block in pairwise([None, *blocks]):
+            if block.kind == "error":
+                assert before is not None
+                assert before.kind == "raises", block.body
+
+
+def test_blocks_are_found():
+    text = (
+        ".. code-block:: python\n\n   a = 1\n\n   b = 2\n\n"
+        "#. item\n\n   .. code-block:: python\n      :class: raises\n\n      1 / 0\n\nText.\n"
+    )
+    found = [Block("python", None, "a = 1\n\nb = 2"), Block("python", "raises", "1 / 0")]
+    assert list(blocks_of(text)) == found
+
+
+@pytest.mark.parametrize(
+    ("told", "is_it"),
+    [("E: a\n b", True), ("E: a ...", True), ("...: a b", True), ("E: a", False), ("F...", False)],
+)
+def test_errors_are_compared_without_line_breaks(told, is_it):
+    assert says(told, "E: a b") is is_it
+
+
+def test_reference_lists_every_public_name():
+    text = (DOCS / "api.rst").read_text(encoding="utf-8")
+    listed = re.findall(r"^   ([\w.]+)$", text, re.M)
+    errors = [name for name, kind in vars(skae.exceptions).items() if isinstance(kind, type)]
+    public = {name for name in skae.__all__ if name != "__version__"}
+    public |= {f"networks.{name}" for name in skae.networks.__all__}
+    public |= {f"plotting.{name}" for name in skae.plotting.__all__}
+    public |= {f"exceptions.{name}" for name in errors if name != "ConvergenceWarning"}
+    assert sorted(public) == sorted(listed)
+    # Diagrams of estimators link to the pages that are made of this list.
+    (folder,) = set(re.findall(r":toctree: (\S+)", text))
+    assert PAGE_OF_CLASS.endswith(f"/latest/{folder}/skae.{{estimator_name}}.html")
+
+
+def test_markdown_becomes_restructured_text():
+    to_rst = load(DOCS / "_ext" / "markdown_pages.py").to_rst
+    text = "# A `b`\n\nSee *this* and [PCA](https://x.org/a_b); x_ stays.\n\n- one\n  two\n\n"
+    table = "| a | b |\n| --- | --- |\n| `x_` |  |\n"
+    told = to_rst(text + table)
+    assert told.startswith("A \\ ``b``\n===")
+    assert "`PCA <https://x.org/a_b>`__" in told
+    assert "x\\_ stays" in told
+    assert "- one two" in told
+    assert "   * - a\n     - b\n   * - ``x_``\n     -\n" in told
+
+
+def test_dangling_links_are_found(tmp_path):
+    dangling = load(DOCS / "check_links.py").dangling
+    (tmp_path / "a.html").write_text('<p id="x"><a href="b.html#y">b</a><a href="#x">x</a>')
+    (tmp_path / "b.html").write_text('<a id="y" href="a.html#z">z</a><img src="no.png">')
+    found = {(str(page), link) for page, link in dangling(tmp_path)}
+    assert found == {("b.html", "a.html#z"), ("b.html", "no.png")}
+
+
+def test_addresses_are_made_from_names():
+    pytest.importorskip("sphinx", reason="sphinx is not installed")
+    address = load(DOCS / "_ext" / "external_links.py").address
+    sklearn = "https://scikit-learn.org/stable/modules/generated/"
+    assert address("sklearn.decomposition.PCA") == f"{sklearn}sklearn.decomposition.PCA.html"
+    method = "sklearn.decomposition.PCA.fit"
+    assert address(method) == f"{sklearn}sklearn.decomposition.PCA.html#{method}"
+    assert address("numpy.median").endswith("/generated/numpy.median.html")
+    assert address("skae.VAEGenerator") is None
+
+
+def test_formulas_become_mathml():
+    nodes = pytest.importorskip("docutils.nodes", reason="docutils is not installed")
+    mathml = load(DOCS / "_ext" / "mathml.py").mathml
+    told = mathml(nodes.math_block("", r"\bar x_j = \log p"), as_block=True)
+    assert told.startswith("<math")
+    assert "munderover" not in told  # the index stands beside the bar
+    assert "\N{MACRON}" in told
