@@ -219,6 +219,12 @@ def test_training_goes_on_with_the_same_bits(case, tmp_path):
     assert_same(outcomes(same, data), outcomes(model, data))
 
 
+def test_moments_are_kept_only_where_training_goes_on():
+    model = transformer().fit(X)
+    assert not model.net_.optimizer_.state
+    assert model.partial_fit(X).net_.optimizer_.state
+
+
 def test_targets_come_back(tmp_path):
     y = load_iris().target
     for target in (np.array(["a", "b", "c"])[y], y, X[:, 0] + 0.5):
