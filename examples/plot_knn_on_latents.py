@@ -22,14 +22,14 @@ with 16 nothing is left between them.
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from skae import AutoencoderTransformer, compare_knn
 from skae.plotting import LatentSpaceDisplay
 
 X, y = load_digits(return_X_y=True)
 X = X / 16
-sizes = [2, 8, 16]
+sizes = [2, 4, 8, 16]
 
 
 def autoencoder(k):
@@ -39,7 +39,7 @@ def autoencoder(k):
 transformers = [("raw pixels", "passthrough")]
 transformers += [(f"PCA({k})", PCA(k, random_state=0)) for k in sizes]
 transformers += [(f"autoencoder({k})", autoencoder(k)) for k in sizes]
-table = compare_knn(transformers, X, y, cv=3)
+table = compare_knn(transformers, X, y, cv=StratifiedKFold(3, shuffle=True, random_state=0))
 columns = ["n_components", "accuracy", "accuracy_std", "reconstruction_error", "fit_seconds"]
 print(table[columns].round(4).to_string())
 
@@ -79,7 +79,7 @@ figure, axes = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
 for ax, model in zip(axes, (PCA(2, random_state=0), autoencoder(2)), strict=True):
     Z_test = model.fit(X_train).transform(X_test)
     LatentSpaceDisplay.from_predictions(Z_test, y_test.astype(str), ax=ax)
-    ax.set_title(type(model).__name__)
+    ax.set_title(type(model).__name__, loc="left")
 plt.show()
 
 # %%

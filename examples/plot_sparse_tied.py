@@ -33,7 +33,7 @@ X_train, X_test = train_test_split(X / 16, stratify=y, random_state=0)
 constraints = {
     "none": {},
     "tied weights": {"tied_weights": True},
-    "L1 on weights": {"l1": 1e-4},
+    "L1 on weights": {"l1": 2e-5},
     "L1 on latents": {"sparsity": 0.3},
     "KL on latents": {"sparsity": 0.03, "sparsity_penalty": "kl"},
     "none, start at PCA": {"init": "pca"},
@@ -46,9 +46,9 @@ models = {
 }
 
 # %%
-# What they have in common is the test error, which asks for as little constraint as possible. Training
-# adds noise of 0.1 to the latents (``latent_noise``), so a latent within 0.1 of zero
-# says nothing: call it silent. One that is silent for nearly all images is off.
+# Training adds noise of 0.1 to the latents (``latent_noise``), so a latent within 0.1 of zero
+# says next to nothing: call it silent there. One that is silent for nearly all images is off.
+# The three penalties are as strong as makes them cost about the same error.
 
 
 def weights_of(model):
@@ -57,17 +57,64 @@ def weights_of(model):
     return np.concatenate([p.detach().numpy().ravel() for p in matrices])
 
 
+def silent(model):
+    """Where latents of test images say nothing, of shape (n_test, 32)."""
+    return np.abs(model.transform(X_test)) < 0.1
+
+
 def describe(model):
-    Z = model.transform(X_test)
-    silent = np.abs(Z) < 0.1
     return {
         "parameters": sum(p.numel() for p in model.net_.module_.parameters()),
         "test error": model.reconstruction_error(X_test).mean(),
         "weights below 0.01": np.mean(np.abs(weights_of(model)) < 0.01),
-        "latents silent": silent.mean(),
-        "latents off": np.sum(silent.mean(axis=0) > 0.95),
+        "latents silent": silent(model).mean(),
+        "latents off": np.sum(silent(model).mean(axis=0) > 0.95),
     }
 
 
 table = pd.DataFrame({name: describe(model) for name, model in models.items()}).T
 print(table.astype({"parameters": int, "latents off": int}).round(4).to_string())
+
+# %%
+# Weights as images
+# -----------------
+# Each unit of the first hidden layer has one weight per pixel. The twenty with the largest
+# weights, red for positive and blue for negative ones:
+
+shown = ["none", "tied weights", "L1 on weights"]
+figure, axes = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
+figure.get_layout_engine().set(wspace=0.08)
+for ax, name in zip(axes, shown, strict=True):
+    weights = models[name].net_.module_.encoder.layers[0].weight.detach().numpy()
+    largest = np.argsort(-np.abs(weights).sum(axis=1))[:20]
+    tiles = np.full((4, 9, 5, 9), np.nan)  # a pixel of margin around each unit
+    tiles[:, :8, :, :8] = weights[largest].reshape(4, 5, 8, 8).transpose(0, 2, 1, 3)
+    ax.imshow(tiles.reshape(36, 45)[:-1, :-1], cmap="RdBu_r", vmin=-0.5, vmax=0.5)
+    ax.set_title(f"{name}: error {table.loc[name, 'test error']:.4f}")
+    ax.set_axis_off()
+plt.show()
+
+# %%
+# Two ways to be sparse
+# ---------------------
+# Above, the values of all latents on test images; below, for how many of the images each
+# latent says something.
+
+shown = ["none", "L1 on latents", "KL on latents"]
+figure, axes = plt.subplots(2, 3, figsize=(11, 6), sharey="row", layout="constrained")
+bins = np.linspace(-2, 2, 81)
+for (top, bottom), name in zip(axes.T, shown, strict=True):
+    top.hist(models[name].transform(X_test).ravel(), bins, density=True, color="tab:blue")
+    top.axvspan(-0.1, 0.1, color="tab:orange", alpha=0.25, label="silent")
+    top.set(xlabel="value of a latent", title=name, xlim=(-2, 2))
+    active = np.sort(1 - silent(models[name]).mean(axis=0))[::-1]
+    bottom.bar(np.arange(1, 33), active, color="tab:blue")
+    bottom.set(xlabel="latents, the busiest first", ylim=(0, 1))
+axes[0, 0].set_ylabel("density")
+axes[0, 0].legend(frameon=False)
+axes[1, 0].set_ylabel("share of images where not silent")
+plt.show()
+
+# %%
+# The answer
+# ----------
