@@ -1,14 +1,15 @@
 """
-=====================================
-Convolutions, where images move
-=====================================
+===================================
+Convolutional or dense?
+===================================
 
 When is a convolutional network worth its time? :class:`~skae.networks.ConvNetwork` puts
 convolutions into :class:`~skae.AutoencoderTransformer`, for images given as flat rows. Here it
 stands beside the dense network on digits as they come, all of them centred, and on the same
 digits at random places in a larger frame.
 
-The answer at the end:
+The answer at the end: on images this small, not even where digits move about. Many channels are
+as good as the dense network, in up to three times the time; few are worse.
 """  # noqa: D400
 
 # %%
@@ -103,7 +104,11 @@ print(table.round({"test error": 4, "seconds": 1}).to_string(index=False))
 
 # %%
 
-styles = {"PCA": ("tab:gray", "s"), "dense": ("tab:blue", "o"), "convolutional": ("tab:orange", "^")}
+styles = {
+    "PCA": ("tab:gray", "s"),
+    "dense": ("tab:blue", "o"),
+    "convolutional": ("tab:orange", "^"),
+}
 figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
 for ax, (kind, lines) in zip(axes, table.groupby("images"), strict=True):
     for family, (color, marker) in styles.items():
@@ -115,6 +120,7 @@ for ax, (kind, lines) in zip(axes, table.groupby("images"), strict=True):
         xlabel="parameters",
         ylabel="mean squared error per pixel",
         xscale="log",
+        xlim=(1e3, 1e5),
         ylim=(0, None),
         title=f"Test digits, {kind}",
     )
@@ -139,3 +145,10 @@ plt.show()
 # %%
 # The answer
 # ----------
+# The larger convolutional network comes to the dense one's error on both sets, with about as
+# many parameters, and takes longer; the smaller one, of the default channels, is worse than the
+# dense network of twice its size. That digits move costs dense and convolutional networks the
+# same. Nearly two thousand images of 64 or 144 pixels are enough for a dense network to learn
+# what convolutions know beforehand. Try the dense default first; convolutions have their case
+# where rows are long and what matters is small and may be anywhere, as in
+# :ref:`sphx_glr_auto_examples_plot_custom_network.py`.

@@ -135,7 +135,9 @@ print(table.round(4).to_string())
 
 # %%
 
-figure, axes = plt.subplots(2, 3, figsize=(11, 5.4), sharex=True, sharey="row", layout="constrained")
+figure, axes = plt.subplots(
+    2, 3, figsize=(11, 5.4), sharex=True, sharey="row", layout="constrained"
+)
 for line, (kind, cleaned) in zip(axes, signals.items(), strict=True):
     line[0].set_ylabel(kind)
     for ax, name in zip(line, ("Gaussian filter", "PCA", "autoencoder"), strict=True):
@@ -149,3 +151,8 @@ plt.show()
 # %%
 # The answer
 # ----------
+# On digits the autoencoder leaves half of what the best PCA leaves, on pulses little more than
+# a third; both baselines had their settings chosen on the test rows. But it knows pulses only:
+# shown steps, it draws pulses into them, and its error is nearly four times that of the noise
+# it was to remove. Learn where the rows to come are like the clean ones at hand; filter where
+# they may be anything.

@@ -16,10 +16,10 @@ imputer that fills in one best guess makes relations look stronger than they are
 # %%
 # The best guess
 # --------------
-# A fifth of the cells are hidden, in rows to learn from and in rows to fill, three times. Errors
-# are in standard deviations of the column. IterativeImputer is kept within the range of each column,
-# which helps it; on columns as alike as these it warns that it has not settled, and more rounds
-# than thirty change little.
+# A fifth of the cells are hidden, in rows to learn from and in rows to fill, three times.
+# Errors are in standard deviations of the column. IterativeImputer is kept within the range of
+# each column, which helps it; on columns as alike as these it warns that it has not settled,
+# and more rounds than thirty change little.
 
 import warnings
 
@@ -176,3 +176,9 @@ plt.show()
 # %%
 # The answer
 # ----------
+# The autoencoder's guesses miss by 0.66 standard deviations, those of IterativeImputer by 0.74,
+# of KNNImputer by 0.84 and the means by 0.95, in the same order in each draw of holes. A best
+# guess is the middle of what is possible, so a column of them is too narrow and too closely
+# tied to the others: slopes come out at 11 instead of 8.5, outside of the interval of the full
+# data. The mean errs the other way. With draws the spread of the column and the slope are about
+# right, and the pooled intervals, wider than those of one filled table, hold the true slope.

@@ -8,8 +8,8 @@ wide rows are slow and drown in what does not matter, so nearest neighbours are 
 looked for among a few latents instead. :func:`~skae.compare_knn` puts raw columns, PCA and
 :class:`~skae.AutoencoderTransformer` side by side.
 
-The answer at the end: with 2 latents the autoencoder is far ahead of PCA, with 8 somewhat, and
-with 16 nothing is left between them.
+The answer at the end: with 2 latents the autoencoder is far ahead of PCA, with 4 and 8 it still is
+ahead, and with 16, which keep nearly everything, PCA is as good or a little better.
 """  # noqa: D400
 
 # %%
@@ -85,3 +85,8 @@ plt.show()
 # %%
 # The answer
 # ----------
+# With two latents of the autoencoder 0.91 of the held-out images are told right, with two of
+# PCA 0.63 and with four 0.86. With 8 the distance is down to less than two hundredths, and with
+# 16 PCA has what neighbours need, while the autoencoder's error is half as large: a better
+# reconstruction does not make better neighbours for ever. Raw pixels are no worse here, at 64
+# columns; for wide rows a few latents are what makes neighbours quick to find.

@@ -87,3 +87,10 @@ plt.show()
 # %%
 # The answer
 # ----------
+# The curve bends between 8 and 16 latents, and from there on PCA closes in: with 32 both
+# explain nearly everything. One fit with ordered latents finds 16 for 90 %, and says what each
+# latent adds (latents learned together share what they explain, so the steps are no strict
+# order). Nearest neighbours are nearly as good with 4 latents as with 8, and gain a little up
+# to 32: more latents cost a classifier little. So take the share where there are no labels, the
+# curve where a picture is to convince somebody, and the search where a score is what counts in
+# the end.

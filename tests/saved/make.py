@@ -64,9 +64,9 @@ def tell(model):
         told["scores"] = model.score_samples(rows, *y)
     if hasattr(model, "predict"):
         told["decisions"] = model.decision_function(rows)
-    if hasattr(model, "sample") and not getattr(model, "conditional", False):
-        drawn = model.sample(9, random_state=0)
-        told["sample"] = drawn.select_dtypes("number") if hasattr(drawn, "iloc") else drawn
+    # Draws are of torch's version; what they are made of is not.
+    rows = model.decode(np.linspace(-1, 1, 4 * model._n_latents()).reshape(4, -1))
+    told["rows"] = rows.select_dtypes("number") if hasattr(rows, "iloc") else rows
     return {name: np.asarray(value, dtype=float).tolist() for name, value in told.items()}
 
 
