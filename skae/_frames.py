@@ -78,7 +78,8 @@ class Column:
 
         missing = series.isna().to_numpy()
         if self.levels is not None:
-            codes = pd.Index(self.levels, dtype=object).get_indexer(series.astype(object))
+            cells = pd.Index(series.astype(object), dtype=object)
+            codes = pd.Index(self.levels, dtype=object).get_indexer(cells)
             unknown = (codes < 0) & ~missing
             if unknown.any():
                 raise ValueError(
