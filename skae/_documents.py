@@ -14,6 +14,8 @@ import numpy as np
 
 # Deeper documents are not ours.
 MAX_DEPTH = 100
+# Letters in arrays of texts, filled up to the longest.
+MAX_LETTERS = 10_000_000
 
 
 class Kind(NamedTuple):
@@ -191,13 +193,21 @@ def _is_array_of_objects(value):
 
 def _write_objects(writer, array, path):
     items = [writer.write(item, f"{path}.{i}") for i, item in enumerate(array.ravel().tolist())]
-    return array.dtype.str, list(array.shape), items
+    return array.dtype.kind, list(array.shape), items
 
 
-def _read_objects(reader, dtype, shape, items):
-    array = np.empty(len(expect(items, list)), dtype=_dtype(expect(dtype, str)))
+def _read_objects(reader, kind, shape, items):
+    if kind not in ("O", "U", "S"):
+        raise ValueError(f"it names the kind of array {kind!r:.60}")
+    array = np.empty(len(expect(items, list)), dtype=object)
     for i, item in enumerate(items):
         array[i] = reader.read(item)
+    if kind != "O":
+        texts = [expect(item, str, bytes) for item in array]
+        # All items take the room of the longest: a file must not tell a little and take it all.
+        if max(map(len, texts), default=0) * len(texts) > MAX_LETTERS + 100 * sum(map(len, texts)):
+            raise ValueError("it holds an array of texts of very different lengths")
+        array = array.astype(kind)
     return array.reshape(tuple(expect(size, int) for size in expect(shape, list)))
 
 
@@ -392,7 +402,7 @@ PLAIN_KINDS = {
     "dict": Kind(("items",), is_exactly(dict), _write_dict, _read_dict),
     "array": Kind(("name", "dtype"), _is_plain_array, _write_array, _read_array),
     "objects": Kind(
-        ("dtype", "shape", "items"), _is_array_of_objects, _write_objects, _read_objects
+        ("kind", "shape", "items"), _is_array_of_objects, _write_objects, _read_objects
     ),
     "fields": Kind(
         ("fields",),

@@ -84,35 +84,46 @@ class BoostedTrees:
 
         Compiled code follows them without looking.
         """
+        if not (self._counts_are_sound() and self._places_are_sound()):
+            raise ValueError("trees point to nodes, columns or levels that are not there")
+
+    def _counts_are_sound(self):
+        """Whether nodes and sets are shared out whole; sums of arrays might overflow."""
+        shared_out = ((self.n_nodes_, self.nodes_, 1), (self.n_sets_, self.level_sets_, 0))
+        is_plain = all(counts.ndim == 1 and counts.dtype.kind == "i" for counts, _, _ in shared_out)
+        return (
+            is_plain
+            and 0 < len(self.n_nodes_) == len(self.n_sets_)
+            and all(counts.min() >= least for counts, _, least in shared_out)
+            and all(sum(map(int, counts)) == len(all_) for counts, all_, _ in shared_out)
+            and self.level_sets_.dtype == np.uint32
+            and self.level_sets_.shape[1:] == (8,)
+        )
+
+    def _places_are_sound(self):
         told = self.nodes_
         self.nodes_ = np.empty(len(told), dtype=tree_node_dtype())
         for name in self.nodes_.dtype.names:
             self.nodes_[name] = told[name]
         n_columns = len(self.order_)
         is_split = self.nodes_["is_leaf"] == 0
-        starts = np.repeat(np.cumsum(self.n_nodes_) - self.n_nodes_, self.n_nodes_)
-        places = np.arange(len(self.nodes_)) - starts
+        is_level = is_split & (self.nodes_["is_categorical"] != 0)
+        places = np.concatenate([np.arange(count) for count in self.n_nodes_])
         ends = np.repeat(self.n_nodes_, self.n_nodes_)
         n_sets = np.repeat(self.n_sets_, self.n_nodes_)
-        is_level = self.nodes_["is_categorical"] != 0
-        sound = (
-            sorted(self.order_.tolist()) == list(range(n_columns))
+        columns = self.nodes_["feature_idx"]
+        return (
+            self.order_.dtype.kind == "i"
+            and sorted(self.order_.tolist()) == list(range(n_columns))
+            and type(self.baseline_) is float
             and all(np.array_equal(np.unique(levels), levels) for levels in self.levels_)
             and all(0 < len(levels) <= MAX_LEVELS for levels in self.levels_)
-            and len(self.n_nodes_) == len(self.n_sets_)
-            and (self.n_nodes_ > 0).all()
-            and (self.n_sets_ >= 0).all()
-            and self.level_sets_.dtype == np.uint32
-            and self.level_sets_.shape == (self.n_sets_.sum(), 8)
             # Children stand behind their parents: no way through a tree is endless.
             and all(
                 ((places < self.nodes_[side]) & (self.nodes_[side] < ends))[is_split].all()
                 for side in ("left", "right")
             )
-            and (self.nodes_["feature_idx"] >= 0)[is_split].all()
-            and (self.nodes_["feature_idx"] < n_columns)[is_split].all()
-            and (self.nodes_["feature_idx"] < len(self.levels_))[is_split & is_level].all()
-            and (self.nodes_["bitset_idx"] < n_sets)[is_split & is_level].all()
+            and ((columns >= 0) & (columns < n_columns))[is_split].all()
+            and (columns < len(self.levels_))[is_level].all()
+            and (self.nodes_["bitset_idx"] < n_sets)[is_level].all()
         )
-        if not sound:
-            raise ValueError("trees point to nodes, columns or levels that are not there")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from skorch.history import History
 from torch import Tensor, nn
@@ -95,8 +96,12 @@ NET_PARAMETERS = (
 # What training leaves behind in a net and in those who watched it.
 LEFT_BEHIND = ("stop_", "locations_", "draws_")
 KEPT_BY_BEST_WEIGHTS = ("keep_epoch_", "keep_last_", "losses_", "best_epoch_")
-# What an epoch leaves; callbacks may note what they like besides.
-HISTORY = ("epoch", "train_loss", "valid_loss", "valid_loss_best", "dur")
+# What is kept of an epoch; callbacks may note what they like.
+PLAIN = (bool, int, float, str, np.generic)
+# The Mersenne twister as torch stores it.
+CPU_STATE_BYTES, WORDS_OF_STATE = 5056, 624
+# Layers counted as often as they are met on the way: torch walks them all.
+MAX_LAYERS = 100_000
 # In the place of a class: a module met before, and one that the user's network builds.
 SAME, BUILT = "same module", "built module"
 
@@ -133,8 +138,19 @@ def _write_generator(writer: Writer, draws: torch.Generator, path: str) -> tuple
 
 
 def _read_generator(reader: Reader, device: Any, state: Any, seed: Any) -> torch.Generator:
-    draws = restored_draws(expect(device, str), reader.read(state), int(expect(seed, str)))
+    state = reader.read(state)
+    if state.dtype != torch.uint8 or not _leads_nowhere_else(state):
+        raise ValueError("a generator of random numbers is in a state that it can not be in")
+    draws = restored_draws(expect(device, str), state, int(expect(seed, str)))
     return moved_generator(draws, reader.notes["device"])
+
+
+def _leads_nowhere_else(state: Tensor) -> bool:
+    """Whether a generator on the CPU would read no further than its state; torch does not look."""
+    if state.numel() != CPU_STATE_BYTES:
+        return True  # of a GPU, a seed and a number; other lengths torch refuses itself
+    left, following = (int(state[start : start + 4].view(torch.int32)) for start in (8, 16))
+    return left >= 1 and following >= 0 and left + following <= WORDS_OF_STATE + 1
 
 
 # Modules.
@@ -196,19 +212,24 @@ def _read_named(reader: Reader, pairs: Any) -> dict[str, Any]:
 
 
 def _read_module(reader: Reader, name: Any, settings: Any, parts: Any) -> nn.Module:
-    modules = reader.notes.setdefault("modules", [])
+    modules, sizes = (
+        reader.notes.setdefault(key, kept) for key, kept in (("modules", []), ("sizes", {}))
+    )
     if name == SAME:
         return modules[expect(settings, int)]
+    size = 1
     if name == BUILT:
-        module = _rebuilt(reader, *expect(settings, list))
-        module.load_state_dict(_read_named(reader, parts))
+        module = _rebuilt(reader, _read_named(reader, parts), *expect(settings, list))
     else:
         cls = BY_NAME.get(name)
         if cls is None:
             raise ValueError(f"it holds the unknown layer {name!r:.60}")
-        told = _read_named(reader, settings)
-        make = _torch_layer if cls in TORCH_LAYERS else _own_layer
-        module = make(cls, told, _read_named(reader, parts))
+        told, within = _read_named(reader, settings), _read_named(reader, parts)
+        size += sum(sizes[id(part)] for part in within.values() if isinstance(part, nn.Module))
+        if size > MAX_LAYERS:
+            raise ValueError(f"its network has more than {MAX_LAYERS} layers")
+        module = (_torch_layer if cls in TORCH_LAYERS else _own_layer)(cls, told, within)
+    sizes[id(module)] = size
     modules.append(module)
     return module
 
@@ -243,13 +264,24 @@ def _own_layer(cls: type[nn.Module], settings: dict[str, Any], parts: dict[str, 
     return layer
 
 
-def _rebuilt(reader: Reader, place: int, n_features: int, n_components: int, part: int) -> Any:
+def _rebuilt(
+    reader: Reader, weights: Any, place: int, n_features: int, n_components: int, part: int
+) -> Any:
     """What the user's network builds anew; encoder and decoder of one call stay a pair."""
-    calls = reader.notes.setdefault("calls", {})
-    if place not in calls:
-        build = build_marked(reader.notes["network"], n_features, n_components)
-        calls[expect(place, int)] = build
-    return calls[place][expect(part, int)]
+    calls, network = reader.notes.setdefault("calls", {}), reader.notes["network"]
+    if network is None:
+        raise ValueError("it holds layers of a network of your own, and names no such network")
+    sizes = [expect(size, int) for size in (n_features, n_components)]
+    try:
+        if place not in calls:
+            calls[expect(place, int)] = build_marked(network, *sizes)
+        module = calls[place][expect(part, int)]
+        module.load_state_dict(weights)
+    except Exception as error:
+        raise LookupError(
+            f"network={network!r} of the registry does not build what was saved: {error}"
+        ) from error
+    return module
 
 
 # Nets.
@@ -261,7 +293,10 @@ def _write_net(writer: Writer, net: AutoencoderNet, path: str) -> tuple[Any, ...
     left = {name: vars(net)[name] for name in LEFT_BEHIND if name in vars(net)}
     left["start_"] = watchers["divergence_guard"].start_
     left |= {name: getattr(watchers["best_weights"], name) for name in KEPT_BY_BEST_WEIGHTS}
-    history = [{k: v for k, v in epoch.items() if k in HISTORY} for epoch in net.history]
+    history = [
+        {k: v for k, v in epoch.items() if isinstance(v, PLAIN) or v is None}
+        for epoch in net.history
+    ]
     states = [net.optimizer_.state.get(first) for first in _first_parameters(net)]
     moments = [None if state is None else dict(state) for state in states]
     return (
