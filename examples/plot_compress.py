@@ -55,8 +55,8 @@ table = pd.DataFrame(lines, index=pd.Index(sizes, name="latents")).sort_index(ax
 print(table.round(4).to_string())
 
 # %%
-# One fit may be lucky, and a mean may hide rows that got worse. On the right, each dot is a
-# test image; below the diagonal the autoencoder is closer to it.
+# A mean may hide rows that got worse. On the right, each dot is a test image; below the diagonal
+# the autoencoder is closer to it.
 
 colors = {"PCA": "tab:gray", "autoencoder": "tab:blue"}
 row_errors = {name: np.square(rebuilt[name, 8] - X_test).mean(axis=1) for name in colors}

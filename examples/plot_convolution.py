@@ -1,20 +1,21 @@
 """
-===================================
-Convolutional or dense?
-===================================
+=================================
+Convolutional or dense
+=================================
 
-When is a convolutional network worth its time? :class:`~skae.networks.ConvNetwork` puts
-convolutions into :class:`~skae.AutoencoderTransformer`, for images given as flat rows. Here it
-stands beside the dense network on digits as they come, all of them centred, and on the same
-digits at random places in a larger frame.
+Do convolutions help an autoencoder on small images? :class:`~skae.networks.ConvNetwork` puts
+them into :class:`~skae.AutoencoderTransformer`, for images given as flat rows. Here they stand
+beside the dense network on digits as they come, all of them centred, and on the same digits at
+random places in a larger frame.
 
-The answer at the end: on images this small, not even where digits move about. Many channels are
-as good as the dense network, in up to three times the time; few are worse.
+The answer at the end: not at this size. In more time, wide convolutions come about as close as the
+dense network, and narrow ones less close than a dense network of their size.
 """  # noqa: D400
 
 # %%
 # Two sets of images
 # ------------------
+# 1797 images each, of 8x8 and of 12x12 pixels.
 
 from time import perf_counter
 
@@ -44,8 +45,8 @@ def moved(X, side, rng):
 
 image_sets = {"centred": X, "moved": moved(X, 12, np.random.default_rng(0))}
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.2), layout="constrained")
-for ax, (name, rows) in zip((left, right), image_sets.items(), strict=True):
+figure, axes = plt.subplots(2, 1, figsize=(7, 2.6), layout="constrained")
+for ax, (name, rows) in zip(axes, image_sets.items(), strict=True):
     side = round(rows.shape[1] ** 0.5)
     ax.imshow(np.hstack(rows[:8].reshape(8, side, side)), cmap="gray_r")
     ax.set_title(f"{name}, {side}x{side}")
@@ -56,8 +57,7 @@ plt.show()
 # Five ways to 16 numbers
 # -----------------------
 # Two sizes of each kind of network, and PCA. An epoch of convolutions takes longer, so the dense
-# networks are given three times as many. The convolutions start at random, which
-# suits them better here than the start at PCA.
+# networks are given three times as many.
 
 
 def contestants(side):
@@ -68,9 +68,7 @@ def contestants(side):
 
     def convolutional(*channels):
         network = ConvNetwork(image_shape=(1, side, side), channels=channels)
-        return AutoencoderTransformer(
-            16, network=network, init="random", max_epochs=20, random_state=0
-        )
+        return AutoencoderTransformer(16, network=network, max_epochs=20, random_state=0)
 
     return {
         "PCA": PCA(16, random_state=0),
@@ -120,8 +118,8 @@ for ax, (kind, lines) in zip(axes, table.groupby("images"), strict=True):
         xlabel="parameters",
         ylabel="mean squared error per pixel",
         xscale="log",
-        xlim=(1e3, 1e5),
-        ylim=(0, None),
+        xlim=(800, 80_000),
+        ylim=(0, 1.08 * lines["test error"].max()),
         title=f"Test digits, {kind}",
     )
     ax.grid(alpha=0.3)
@@ -133,7 +131,7 @@ plt.show()
 # ----------------------------
 # Test images above what comes back.
 
-figure, axes = plt.subplots(3, 1, figsize=(9, 7.5), layout="constrained")
+figure, axes = plt.subplots(3, 1, figsize=(8.5, 6.2), layout="constrained")
 names = ["PCA", "dense (128, 64)", "convolutional (32, 64)"]
 for ax, name in zip(axes, names, strict=True):
     model, shown = fitted["moved", name], test_rows["moved"][:10]
@@ -145,10 +143,8 @@ plt.show()
 # %%
 # The answer
 # ----------
-# The larger convolutional network comes to the dense one's error on both sets, with about as
-# many parameters, and takes longer; the smaller one, of the default channels, is worse than the
-# dense network of twice its size. That digits move costs dense and convolutional networks the
-# same. Nearly two thousand images of 64 or 144 pixels are enough for a dense network to learn
-# what convolutions know beforehand. Try the dense default first; convolutions have their case
-# where rows are long and what matters is small and may be anywhere, as in
-# :ref:`sphx_glr_auto_examples_plot_custom_network.py`.
+# All networks start at PCA and end closer to the images than PCA. But neither on digits that
+# stay in place nor on digits that move are convolutions ahead of a dense network of about their
+# size, and they took longer. So begin with the dense default. What speaks
+# for convolutions is how they grow: from 8x8 to 12x12 pixels the wide dense network gained 62 %
+# in parameters, the wide convolutional one 27 %. Larger images may turn the answer round.

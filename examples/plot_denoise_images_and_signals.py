@@ -9,8 +9,8 @@ alike, PCA that rows lie near a plane; both need one number chosen.
 like. Here are all three on digits and on pulses made by this script, then on signals unlike
 any in training.
 
-The answer at the end: on rows like those in training the autoencoder leaves half to a third
-of the best baseline's error; on signals of another kind it is worse than the filter.
+The answer at the end: on rows like those in training the autoencoder leaves about half of the
+best baseline's error or less; on signals of another kind it is worse than doing nothing.
 """  # noqa: D400
 
 # %%
@@ -151,8 +151,9 @@ plt.show()
 # %%
 # The answer
 # ----------
-# On digits the autoencoder leaves half of what the best PCA leaves, on pulses little more than
-# a third; both baselines had their settings chosen on the test rows. But it knows pulses only:
-# shown steps, it draws pulses into them, and its error is nearly four times that of the noise
-# it was to remove. Learn where the rows to come are like the clean ones at hand; filter where
-# they may be anything.
+# On digits and pulses like those in training, the autoencoder leaves about half of PCA's error
+# or less, and PCA is ahead of the filter: what rows look like is worth more than that neighbours
+# are alike. The same knowledge is wrong where signals are of another kind: in steps the
+# autoencoder, and PCA with it, sees pulses and makes the rows worse than they were. There
+# the filter, which assumes nearly nothing, is the one to use, unless there are clean rows of
+# that kind to learn from.

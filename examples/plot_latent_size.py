@@ -8,8 +8,8 @@ ways: what each number explains of held-out rows (:func:`~skae.latent_size_curve
 explain a given share (``AutoencoderTransformer(0.9)``, one fit), and how many the next
 step in a pipeline needs (:class:`~sklearn.model_selection.GridSearchCV`).
 
-The answer at the end: the curve shows where more latents stop paying, the share finds that
-place from one fit, and a search is worth its time only where labels say what the latents are for.
+The answer at the end: 16 ordered latents keep the 90 % that PCA needs 21 components for, but
+neighbours among 4 latents are nearly as good as among 32. Ask the step that uses the latents.
 """  # noqa: D400
 
 # %%
@@ -17,7 +17,7 @@ place from one fit, and a search is worth its time only where labels say what th
 # -------------------------
 # One network for each number of latents and split, trained side by side as one, and the share
 # of the held-out variance that they explain; PCA's share stands beside it. More
-# latents always explain more, so this curve has a bend but no peak.
+# latents always explain more: the curve says what each is worth, not where to stop.
 
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_digits
@@ -42,7 +42,7 @@ print(curve.round(3).to_string())
 # One fit, all numbers
 # --------------------
 # A float trains latents in order of importance (nested dropout) and keeps as many as
-# explain that share of the rows held out for it.
+# explain that share of the rows it holds out. PCA's number is of its training rows.
 
 ordered = AutoencoderTransformer(0.9, random_state=0).fit(X_train)
 n_pca = PCA(0.9).fit(X_train).n_components_
@@ -87,10 +87,8 @@ plt.show()
 # %%
 # The answer
 # ----------
-# The curve bends between 8 and 16 latents, and from there on PCA closes in: with 32 both
-# explain nearly everything. One fit with ordered latents finds 16 for 90 %, and says what each
-# latent adds (latents learned together share what they explain, so the steps are no strict
-# order). Nearest neighbours are nearly as good with 4 latents as with 8, and gain a little up
-# to 32: more latents cost a classifier little. So take the share where there are no labels, the
-# curve where a picture is to convince somebody, and the search where a score is what counts in
-# the end.
+# Where latents are to stand for the rows (compression, noise, outliers), say which share of the
+# variance must stay: one fit finds the number, a few short of PCA's, and its curve shows what
+# another would have kept. Where they feed another step, a search finds what that step needs,
+# which may be less: 4 latents explain three quarters of the variance, yet the classifier gains
+# only one or two points from more, and 32 latents less than half a point over 16.
