@@ -6,31 +6,16 @@ import json
 import os
 import platform
 import re
-import tempfile
+import uuid
 import warnings
-from functools import cache
 from importlib.metadata import version
 
 from sklearn.utils.validation import check_is_fitted
 
-import skae._frames as frames
-import skae._gaussian as gaussian
-import skae._ranks as ranks
-import skae._scoring as scoring
-from skae._documents import PLAIN_KINDS, Kind, Reader, Writer, expect, record
+from skae._documents import Reader, Writer, expect
 from skae._engine._runtime import borrowed_global_generator, resolve_device, resolve_precision
-from skae._engine._states import NET_KINDS
-from skae._ratio import DensityRatio
-from skae._scaling import Scaler
-from skae._targets import Targets
-from skae._trees import BoostedTrees
-from skae.estimators._denoising import DenoisingAutoencoder
-from skae.estimators._generator import VAEGenerator
-from skae.estimators._outlier import AutoencoderOutlierDetector
-from skae.estimators._transformer import AutoencoderTransformer
+from skae._saved import ESTIMATORS, check_fitted, kinds, network_of_user
 from skae.exceptions import ModelFileError
-from skae.networks._conv import ConvNetwork
-from skae.networks._mlp import MLPNetwork
 
 # Raise it when a file of before can no longer be read as it stands.
 FORMAT = 1
@@ -40,88 +25,7 @@ LIBRARIES = ("numpy", "pandas", "safetensors", "scikit-learn", "skorch", "torch"
 # As it stands in the header, where quotes are escaped.
 CHECKSUM = re.compile(rb'\\"sha256\\": \\"([0-9a-f]{64})\\"')
 NO_CHECKSUM = "0" * 64
-ESTIMATORS = {
-    cls.__name__: cls
-    for cls in (
-        AutoencoderOutlierDetector,
-        AutoencoderTransformer,
-        DenoisingAutoencoder,
-        VAEGenerator,
-    )
-}
 KEYS = {"format", "sha256", "estimator", "parameters", "fitted", "versions"}
-
-
-def _registered_name(value):
-    return getattr(value, "__name__", type(value).__name__)
-
-
-def _write_registered(writer, value, path):
-    return (_registered_name(value),)
-
-
-def _read_registered(reader, name):
-    registry = reader.notes["registry"]
-    if name not in registry:
-        raise LookupError(
-            f"it was saved with {name!r}, a network or function of yours, and no code is loaded "
-            f"from files: pass registry={{{name!r}: ...}}; got names {sorted(registry)}"
-        )
-    return registry[name]
-
-
-KINDS = {
-    **PLAIN_KINDS,
-    **NET_KINDS,
-    "scaler": record(Scaler, "method clip mean_ least_ most_ center_ scale_ low_ high_"),
-    "score rule": record(scoring.ScoreRule, "aggregation member_means centre_mean centre_weight"),
-    "held-out scores": record(scoring.HeldOut, "scores weights"),
-    "seen losses": record(
-        scoring.SeenLosses, "raw weights held_out held_out_centre held_out_weights"
-    ),
-    "gaussian": record(gaussian.Gaussian, "shrinkage mean_ covariance_ precision_ _varies"),
-    "factor gaussian": record(gaussian.FactorGaussian, "shrinkage mean_ loadings_ noise_variance_"),
-    "columns": record(frames.Columns, "container schema index columns"),
-    "plain columns": record(frames.PlainColumns, "dtype n_features"),
-    "column": record(frames.Column, "name dtype levels origin tick is_whole"),
-    "targets": record(Targets, "classes_ typical_ shares_ met_ center_ scale_ bounds_"),
-    "ranks": record(ranks.Ranks, "n_levels of_codes columns_ gaps_ level_shares_ level_scales"),
-    "ranked column": record(
-        ranks.RankedColumn,
-        "n_rows values shares is_atom grid edges scores curve quantiles",
-    ),
-    "grid": record(ranks.Grid, "first step decimals"),
-    "density ratio": record(DensityRatio, "kept_ trees_ log_mean_"),
-    "trees": record(
-        BoostedTrees,
-        "order_ levels_ baseline_ nodes_ level_sets_ n_nodes_ n_sets_",
-        check=BoostedTrees.check,
-    ),
-    "MLPNetwork": record(MLPNetwork, "hidden_layer_sizes activation dropout tied_weights"),
-    "ConvNetwork": record(ConvNetwork, "image_shape channels kernel_size activation"),
-    "registered": Kind(
-        ("name",),
-        lambda value: callable(value) or callable(getattr(value, "build", None)),
-        _write_registered,
-        _read_registered,
-    ),
-}
-
-
-@cache
-def kinds():
-    """All kinds of values; scikit-learn's mixtures take half a second to import."""
-    from sklearn.mixture import GaussianMixture
-
-    return KINDS | {
-        "mixture": record(
-            GaussianMixture,
-            "n_components covariance_type tol reg_covar max_iter n_init init_params weights_init "
-            "means_init precisions_init random_state warm_start verbose verbose_interval weights_ "
-            "means_ covariances_ precisions_ precisions_cholesky_ converged_ n_iter_ lower_bound_ "
-            "lower_bounds_ n_features_in_",
-        ),
-    }
 
 
 def save(estimator, path):
@@ -130,7 +34,8 @@ def save(estimator, path):
     The file is in the safetensors format: weights and fitted arrays, and a JSON document
     with the parameters, a format number, a checksum and the versions of the libraries. It
     holds what `estimator` needs to go on exactly as it would have, ``partial_fit``
-    included, but for `callbacks`, which are left out with a warning. It is written beside
+    included, but for `callbacks`, which are left out with a warning (and what they noted in
+    ``net_.history``, unless it is a number or text). It is written beside
     `path` and moved there when it is whole.
 
     Training rows are not in it. What is kept of them are statistics: means, scales,
@@ -151,8 +56,10 @@ AutoencoderOutlierDetector
     NotFittedError
         If the estimator is not fitted.
     TypeError
-        If it is of another class, or holds something that can not be saved, such as a
-        level that is neither text, number nor date.
+        If it is of another class (a subclass, too), or holds something that can not be
+        saved, such as a level that is neither text, number nor date.
+    ValueError
+        If a parameter was set after `fit` to what it must not be.
 
     See Also
     --------
@@ -186,9 +93,11 @@ AutoencoderOutlierDetector
             UserWarning,
             stacklevel=2,
         )
+    estimator._validate_params()
     parameters = estimator.get_params(deep=False) | {"callbacks": None}
     hidden = {*parameters, "_sklearn_version"}
     fitted = {k: v for k, v in estimator.__getstate__().items() if k not in hidden}
+    check_fitted(type(estimator), fitted)
     writer = Writer(kinds())
     document = {
         "format": FORMAT,
@@ -199,6 +108,11 @@ AutoencoderOutlierDetector
         "versions": {"skae": version("skae"), "python": platform.python_version()}
         | {library: version(library) for library in LIBRARIES},
     }
+    if "calls" in writer.notes and network_of_user(estimator) is None:
+        raise ValueError(
+            f"network={estimator.network!r} is not what the estimator was fitted with; set it "
+            "back, or fit again."
+        )
     _replace(path, _sealed(document, writer.arrays))
 
 
@@ -233,7 +147,7 @@ def load(path, *, registry=None, device="auto"):
     TypeError
         If `registry` holds a class in the place of an object.
     LookupError
-        If it needs a network or function that `registry` does not name.
+        If it needs a network or function that `registry` does not name, or names another.
     OSError
         If it can not be read.
 
@@ -272,17 +186,13 @@ def load(path, *, registry=None, device="auto"):
         document, arrays = _unsealed(content)
         with borrowed_global_generator(0):  # custom networks draw their first weights
             return _restored(document, arrays, registry, device, place)
-    except LookupError as error:
-        if type(error) is not LookupError:  # a KeyError, say, of a document that lies
-            raise ModelFileError(f"{os.fspath(path)} can not be loaded: {error!r}.") from error
-        raise LookupError(f"{os.fspath(path)} can not be loaded: {error}.") from None
-    except ModelFileError as error:
-        raise ModelFileError(f"{os.fspath(path)} can not be loaded: {error}.") from error
+    except (MemoryError, Warning):
+        raise
     except Exception as error:
-        # Whatever a document leads to that its checksum does not tell, it is no model of ours.
-        raise ModelFileError(
-            f"{os.fspath(path)} can not be loaded: {type(error).__name__}: {error}."
-        ) from error
+        told = f"{os.fspath(path)} can not be loaded: {str(error).rstrip('.')}."
+        if type(error) is LookupError:  # what the registry lacks is no fault of the file
+            raise LookupError(told) from error
+        raise ModelFileError(told) from error
 
 
 def _restored(document, arrays, registry, device, place):
@@ -292,21 +202,27 @@ def _restored(document, arrays, registry, device, place):
     if cls is None:
         raise ModelFileError(f"it holds the unknown estimator {document['estimator']!r:.60}")
     reader = Reader(kinds(), arrays, registry=registry, device=place)
-    parameters = {expect(k, str): reader.read(v) for k, v in expect(document["parameters"], list)}
+    parameters = _read_pairs(reader, document["parameters"])
+    if set(parameters) != set(cls._get_param_names()):
+        raise ModelFileError(f"it has the parameters {sorted(parameters)}")
     estimator = cls(**parameters | {"device": device})
     estimator._validate_params()
-    reader.notes["network"] = estimator.network
+    reader.notes["network"] = network_of_user(estimator)
     reader.notes["precision"] = resolve_precision(estimator.precision, place)
-    fitted = {expect(k, str): reader.read(v) for k, v in expect(document["fitted"], list)}
-    for name in fitted:
-        is_fitted_attribute = name.startswith("_") != name.endswith("_")
-        if not (is_fitted_attribute and name.isidentifier()) or hasattr(estimator, name):
-            raise ModelFileError(f"a fitted {cls.__name__} has no attribute {name!r:.60}")
+    fitted = _read_pairs(reader, document["fitted"])
     if reader.arrays:
         raise ModelFileError(f"it holds arrays that nothing needs: {sorted(reader.arrays)[:3]}")
+    check_fitted(cls, fitted)
     vars(estimator).update(fitted)
     check_is_fitted(estimator)
     return estimator
+
+
+def _read_pairs(reader, pairs):
+    told = {expect(name, str): reader.read(node) for name, node in expect(pairs, list)}
+    if len(told) < len(pairs):
+        raise ModelFileError("it tells something twice")
+    return told
 
 
 # The file: safetensors with a checksum of the whole in its header.
@@ -344,7 +260,7 @@ def _unsealed(content):
         raise ModelFileError(f"its metadata must hold {ENTRY!r} and nothing else")
     document = expect(json.loads(metadata[ENTRY]), dict)
     number = document.get("format")
-    if type(number) is not int or number > FORMAT:
+    if type(number) is not int or not 1 <= number <= FORMAT:
         raise ModelFileError(
             f"it has format {number!r:.20}, written by {document.get('versions')!r:.200}; this "
             f"version of skae reads formats up to {FORMAT}"
@@ -357,23 +273,16 @@ def _unsealed(content):
 def _replace(path, content):
     """Write a file beside `path` and put it in its place, or leave no trace."""
     target = os.path.realpath(path)
-    mode = 0o666 & ~_umask()
-    with contextlib.suppress(FileNotFoundError):
-        mode = os.stat(target).st_mode & 0o777
-    number, beside = tempfile.mkstemp(prefix=".skae-", dir=os.path.dirname(target))
+    beside = os.path.join(os.path.dirname(target), f".skae-{uuid.uuid4().hex}")
     try:
-        with os.fdopen(number, "wb") as file:
+        with open(beside, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(beside, mode)
+        with contextlib.suppress(FileNotFoundError):
+            os.chmod(beside, os.stat(target).st_mode & 0o777)
         os.replace(beside, target)
     except BaseException:
-        os.unlink(beside)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(beside)
         raise
-
-
-def _umask():
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask

@@ -13,6 +13,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 FLOORS = [
     ["skae"],
     ["skae.persistence", "skae.interchange", "skae.comparison", "skae.plotting"],
+    ["skae._saved"],
     ["skae.estimators"],
     ["skae.estimators._base"],
     [
@@ -49,6 +50,7 @@ FLOORS = [
     ],
     ["skae._chunks", "skae._frames", "skae._trees"],
     ["skae._arrays"],
+    ["skae._document_kinds"],
     ["skae._documents", "skae._sklearn", "skae.exceptions"],
 ]
 TORCH_ROOMS = ("skae._engine", "skae.networks", "skae.persistence", "skae.interchange")
