@@ -1,6 +1,7 @@
 """Save a fitted estimator in one file, and load it without running anything that it holds."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -60,6 +61,8 @@ AutoencoderOutlierDetector
         saved, such as a level that is neither text, number nor date.
     ValueError
         If a parameter was set after `fit` to what it must not be.
+    OSError
+        If the file can not be written; what was there before is there still.
 
     See Also
     --------
@@ -145,7 +148,7 @@ def load(path, *, registry=None, device="auto"):
         If the file is damaged, truncated, of a newer format, or holds anything
         unexpected. It is also a ``ValueError``.
     TypeError
-        If `registry` holds a class in the place of an object.
+        If `registry` is no dict, or holds a class in the place of an object.
     LookupError
         If it needs a network or function that `registry` does not name, or names another.
     OSError
@@ -175,7 +178,9 @@ def load(path, *, registry=None, device="auto"):
     >>> same.transform(X).shape
     (150, 2)
     """
-    registry = {} if registry is None else dict(registry)
+    registry = {} if registry is None else registry
+    if not isinstance(registry, dict):
+        raise TypeError(f"registry={registry!r} must be a dict of objects by their names.")
     for name, value in registry.items():
         if isinstance(value, type):
             raise TypeError(f"registry: {name!r} is a class; it must be an object, {name}(...).")
@@ -273,6 +278,8 @@ def _unsealed(content):
 def _replace(path, content):
     """Write a file beside `path` and put it in its place, or leave no trace."""
     target = os.path.realpath(path)
+    if not os.path.isdir(os.path.dirname(target)):
+        raise FileNotFoundError(errno.ENOENT, "No such folder to save in", os.path.dirname(target))
     beside = os.path.join(os.path.dirname(target), f".skae-{uuid.uuid4().hex}")
     try:
         with open(beside, "xb") as file:

@@ -405,6 +405,16 @@ def test_networks_of_ones_own_need_the_registry(tmp_path):
         skae.load(tmp_path / "model.skae", registry={"Shallow": Shallow})
 
 
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"No such folder.*elsewhere"):
+        skae.save(transformer().fit(X), tmp_path / "elsewhere" / "model.skae")
+
+
+def test_registries_are_dicts(tmp_path):
+    with pytest.raises(TypeError, match="registry=3"):
+        skae.load(tmp_path / "model.skae", registry=3)
+
+
 def test_a_missing_file_is_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         skae.load(tmp_path / "nothing.skae")
