@@ -15,6 +15,11 @@ def is_tensor(X):
     return torch is not None and isinstance(X, torch.Tensor)
 
 
+def is_sparse_tensor(X):
+    """Whether X is a torch tensor of any layout but the dense one."""
+    return is_tensor(X) and str(X.layout) != "torch.strided"
+
+
 def namespace(X):
     """Functions for arrays like X; for tensors, array-API dispatch must be on."""
     return get_namespace_and_device(X)[0] if is_tensor(X) else NUMPY

@@ -8,6 +8,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import config_context
+from sklearn.base import clone
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
@@ -230,6 +231,17 @@ def test_other_dtypes_come_back_as_float64(dtype, train):
     assert model.inverse_transform(Z).dtype == torch.float64
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_short_floats_where_numpy_computes(dtype, train):
+    X = torch.tensor(train).to(dtype)
+    weight = torch.arange(1, len(X) + 1).to(dtype)
+    model = VAEGenerator(**SMALL).fit(X, sample_weight=weight)
+    Z = model.transform(X)
+    assert Z.dtype == model.reconstruct(X).dtype == torch.float64
+    double = clone(model).fit(X.double(), sample_weight=weight.double())
+    assert_array_equal(Z, double.transform(X.double()))
+
+
 def test_integers_stay_integers_in_drawn_rows(train):
     X = torch.tensor(10 * train).to(torch.int32)
     model = make("generator-gaussian").fit(X)
@@ -259,6 +271,26 @@ def test_bad_tensors_are_errors_and_change_nothing(spoil, message, train):
     for method, good in ((model.transform, X), (model.decode, X[:, :2]), (model.fit, X)):
         with pytest.raises(ValueError, match=message):
             method(spoil(good))
+    assert vars(model) == state
+
+
+@pytest.mark.parametrize("dispatch", [True, False])
+@pytest.mark.parametrize("estimator", [AutoencoderTransformer, DenoisingAutoencoder, VAEGenerator])
+def test_sparse_tensors_are_errors(estimator, dispatch, train):
+    X = torch.tensor(train)
+    model = estimator(**SMALL).fit(X)
+    state = vars(model).copy()
+    calls = [
+        (model.fit, {"X": X.to_sparse()}),
+        (model.transform, {"X": X.to_sparse()}),
+        (model.decode, {"Z": X[:, :2].to_sparse()}),
+        (model.fit, {"X": X, "sample_weight": X[:, 0].to_sparse()}),
+    ]
+    with config_context(array_api_dispatch=dispatch):
+        for method, arguments in calls:
+            name = list(arguments)[-1]
+            with pytest.raises(TypeError, match=f"{name} is a .*sparse.*{name}.to_dense"):
+                method(**arguments)
     assert vars(model) == state
 
 

@@ -199,6 +199,16 @@ def test_other_marks_of_missing_cells(holed):
     assert not make(missing_values=-1).__sklearn_tags__().input_tags.allow_nan
 
 
+@pytest.mark.parametrize("marker", [np.nan, -1])
+def test_missing_cells_do_not_count_in_errors(marker, holed):
+    _, holes = holed
+    seen = ~np.isnan(holes)
+    model = make(missing_values=marker).fit(np.where(seen, holes, marker))
+    errors = model.reconstruction_error(np.where(seen, holes, marker))
+    squares = np.square(model.reconstruct(np.where(seen, holes, marker)) - holes)
+    assert_allclose(errors, np.nansum(squares, axis=1) / seen.sum(axis=1).clip(1))
+
+
 def test_pandas_own_missing_value(holed):
     _, holes = holed
     X = pd.DataFrame(np.round(holes), columns=list("abcdef")).astype("Int64")

@@ -2,6 +2,7 @@ import configparser
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -105,6 +106,26 @@ def test_also_in_a_pipeline(table):
     html = estimator_html_repr(pipeline.fit(table))
     assert html.count('class="skae-network"') == 1
     assert_balanced(html)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("loss_curve_", None),
+        ("loss_curve_", ["low", "lower"]),
+        ("validation_loss_curve_", 1.0),
+        ("best_epoch_", None),
+        ("net_", None),
+        ("net_", SimpleNamespace(module_=None)),
+    ],
+)
+def test_odd_facts_never_spoil_the_diagram(name, value, fitted):
+    setattr(fitted, name, value)
+    html = estimator_html_repr(fitted)
+    assert_balanced(html)
+    assert type(fitted).__name__ in html
+    delattr(fitted, name)
+    assert_balanced(estimator_html_repr(fitted))
 
 
 @pytest.mark.usefixtures("drawn")

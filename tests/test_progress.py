@@ -16,9 +16,11 @@ from skae import (
     DenoisingAutoencoder,
     VAEGenerator,
 )
+from skae._engine import _callbacks
 from skae._engine._callbacks import OwnCallback
-from skae._engine._progress import bar_class, followed_by, showing, shown
+from skae._engine._progress import Progress, bar_class, followed_by, showing, shown
 from skae.comparison import latent_size_curve
+from skae.estimators._searching import fit_together
 from skae.exceptions import TrainingInterruptedWarning
 
 FITS = {
@@ -64,6 +66,38 @@ class At(OwnCallback):
     def on_epoch_end(self, net, **kwargs):
         if len(net.history) == self.epoch:
             raise self.error
+
+
+class FitsToo(skorch_callbacks.Callback):
+    """Fit something else at the end of each epoch."""
+
+    def __init__(self, fit):
+        self.fit = fit
+
+    def on_epoch_end(self, net, **kwargs):
+        self.fit()
+
+
+class Counts(skorch_callbacks.Callback):
+    """Count the epochs that it is told of."""
+
+    n_epochs = 0
+
+    def on_epoch_end(self, net, **kwargs):
+        self.n_epochs += 1
+
+
+@pytest.fixture
+def totals(monkeypatch):
+    """What every training that begins says of the number of epochs of all."""
+    seen, begin = [], Progress.begin
+
+    def watched(progress, n_epochs):
+        begin(progress, n_epochs)
+        seen.append(progress.n_total)
+
+    monkeypatch.setattr(Progress, "begin", watched)
+    return seen
 
 
 @pytest.mark.parametrize("name", FITS)
@@ -154,8 +188,72 @@ def test_a_search_shows_one_bar(table, digits, capsys):
         assert f" {n_epochs}/{n_epochs} " in frames(told)[-1]
 
 
+@pytest.mark.parametrize(
+    ("params", "n_columns", "is_known"),
+    [
+        ({}, 10, True),
+        ({}, 300, True),
+        ({"validation_fraction": 0.34}, 300, True),
+        ({"loss": "huber"}, 10, False),
+        ({"ordered": True}, 10, True),
+        ({"tied_weights": True, "init": "random"}, 10, True),
+    ],
+)
+def test_the_total_of_a_search_never_grows(params, n_columns, is_known, totals, capsys):
+    X = np.random.default_rng(0).normal(size=(40, n_columns))
+    small = AutoencoderTransformer(
+        max_epochs=2, batch_size=40, hidden_layer_sizes=4, random_state=0, verbose=1, **params
+    )
+    latent_size_curve(small, X, [1, 2], cv=2)
+    assert totals == sorted(totals, reverse=True)
+    assert f" {totals[-1]}/{totals[-1]} " in frames(capsys.readouterr().out)[-1]
+    if is_known:
+        assert len(set(totals)) == 1
+
+
+def test_the_units_of_a_training_are_its_own(table, digits, capsys):
+    wide, narrow = np.repeat(digits[:1100], 4, axis=1), np.tile(table, (10, 1))
+    models = [make(max_epochs=1, hidden_layer_sizes=4, verbose=2) for _ in range(2)]
+    fit_together(models, [wide, narrow], "both")
+    told = [re.findall(r"loss=([^,]+),", line) for line in capsys.readouterr().out.splitlines()]
+    assert told == [
+        [f"{model.loss_curve_[0]:.6g}", f"{model.validation_loss_curve_[1]:.6g}"]
+        for model in models
+    ]
+
+
+@pytest.mark.parametrize(("verbose", "inner_verbose"), [(1, 0), (1, 1), (2, 2)])
+def test_a_fit_within_a_fit_shows_nothing(verbose, inner_verbose, table, capsys):
+    def fit():
+        inner = make(max_epochs=2, verbose=inner_verbose).fit(table)
+        latent_size_curve(inner, table, [1], cv=2)
+
+    def told(fit):
+        outer = make(max_epochs=2, verbose=verbose, callbacks=[FitsToo(fit)])
+        outer.fit(table)
+        latent_size_curve(outer, table, [1], cv=2)
+        lasting = [line.split("\r")[-1] for line in capsys.readouterr().out.split("\n")]
+        return [re.sub(r"\[\d+:\d+|[\d.]+ s$", "", line).rstrip() for line in lasting]
+
+    assert told(fit) == told(lambda: None)
+
+
+def test_a_fit_within_one_that_shows_nothing_shows_itself(table, capsys):
+    callbacks = [FitsToo(lambda: make(max_epochs=1, verbose=2, early_stopping=False).fit(table))]
+    make(max_epochs=2, callbacks=callbacks).fit(table)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["epoch 1/1"] * 2
+
+
+@pytest.mark.parametrize("verbose", [1, 2])
+def test_without_a_screen(verbose, table, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert make(max_epochs=2, verbose=verbose, n_iter_no_change=1).fit(table).n_iter_ >= 1
+
+
 def test_the_total_counts_what_comes_later(capsys):
-    with showing("all", 2):
+    with showing("all", 2, is_search=True):
         with followed_by(3), followed_by(2):
             shown().begin(1)
             shown().tell({"train_loss": 1.0})
@@ -221,6 +319,26 @@ def test_a_notebook_without_widgets_gets_text_and_no_warning(monkeypatch):
 
 
 # skorch's callbacks.
+
+
+@pytest.mark.parametrize("patience", [1, 2, 3])
+def test_callbacks_are_told_of_every_epoch(patience, table):
+    n_epochs = []
+    for seed in range(4):
+        counts = Counts()
+        model = make(
+            max_epochs=12, learning_rate=0.1, n_iter_no_change=patience, callbacks=[counts]
+        )
+        model.set_params(random_state=seed).fit(table)
+        assert counts.n_epochs == model.n_iter_ == len(model.net_.history)
+        n_epochs.append(model.n_iter_)
+    assert min(n_epochs) < 12
+
+
+def test_callbacks_are_told_of_the_epoch_that_says_there_is_no_hope(table, monkeypatch):
+    monkeypatch.setattr(_callbacks, "is_hopeless", lambda *args: True)
+    counts = Counts()
+    assert make(max_epochs=9, callbacks=[counts]).fit(table).n_iter_ == counts.n_epochs == 1
 
 
 def test_checkpoint(table, tmp_path):

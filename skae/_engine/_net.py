@@ -319,21 +319,33 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
         return borrowed_global_generator(self.global_seed + len(self.history))
 
     def notify(self, method_name: str, **cb_kwargs: Any) -> None:
+        stop: TrainingStopped | None = None
         try:
             getattr(self, method_name)(self, **cb_kwargs)
             for _, callback in self.callbacks_:
-                self._notify_one(callback, method_name, cb_kwargs)
+                stop = self._notify_one(callback, method_name, cb_kwargs) or stop
         finally:
             if method_name == "on_epoch_end":  # the epoch was run, whatever they said
                 shown().tell(self.history[-1])
+        if stop is not None:
+            raise stop
 
-    def _notify_one(self, callback: Any, method_name: str, cb_kwargs: dict[str, Any]) -> None:
+    def _notify_one(
+        self, callback: Any, method_name: str, cb_kwargs: dict[str, Any]
+    ) -> TrainingStopped | None:
+        """Tell one callback; if one of ours asks for the end, the others are told before it."""
+        is_own = isinstance(callback, OwnCallback)
         try:
             getattr(callback, method_name)(self, **cb_kwargs)
+        except TrainingStopped as stop:
+            if is_own:
+                return stop
+            raise
         except KeyboardInterrupt as stop:
-            if isinstance(callback, OwnCallback):
-                raise  # or a key was pressed
+            if is_own:
+                raise  # a key was pressed
             raise TrainingStopped from stop  # how skorch's callbacks ask for the end
+        return None
 
     def run_single_epoch(
         self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any

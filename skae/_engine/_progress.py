@@ -19,6 +19,8 @@ NAMES = {"train_loss": "loss", "valid_loss": "val_loss"}
 # Name, losses and time left fit into 80 columns; the bar takes what is left.
 BAR = "{desc} |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 FULL_BAR = BAR.replace("<{remaining}", "")
+# As `verbose`: nothing is shown, nor is what is fitted within.
+HIDDEN = -1
 
 
 class Progress:
@@ -34,15 +36,18 @@ class Progress:
 
     Attributes
     ----------
+    is_search : bool
+        Whether fits are parts of it; any other fit within a shown one shows nothing.
     n_later : int
         Epochs that are still to come after the training that goes on.
     in_units : dict of callable
         Lead from losses of the history to those that the estimator will report.
     """
 
-    def __init__(self, name: str, verbose: int):
+    def __init__(self, name: str, verbose: int, is_search: bool = False):
         self.name = name
         self.verbose = verbose
+        self.is_search = is_search
         self.n_done = self.n_total = self.n_later = 0
         self.in_units: Mapping[str, Callable[[float], float]] = {}
         self.losses: dict[str, float] = {}
@@ -54,7 +59,7 @@ class Progress:
     def begin(self, n_epochs: int) -> None:
         """A training of so many epochs begins."""
         self.n_total = self.n_done + n_epochs + self.n_later
-        if self.verbose != 1 or is_worker():
+        if self.verbose != 1 or is_worker() or sys.stdout is None:
             return
         if self.bar is None:
             make = bar_class()
@@ -122,8 +127,8 @@ class Progress:
 
     def _say(self, line: str) -> None:
         # In one piece: ``print`` writes the end of the line on its own, and workers share it.
-        sys.stdout.write(line + "\n")
-        with suppress(AttributeError):
+        with suppress(AttributeError):  # there may be no screen at all
+            sys.stdout.write(line + "\n")
             sys.stdout.flush()
 
 
@@ -136,12 +141,18 @@ def shown() -> Progress:
 
 
 @contextmanager
-def showing(name: str, verbose: int) -> Iterator[None]:
-    """Show what is trained in the block as one; a block within another is part of it."""
-    if shown().verbose:
-        yield
+def showing(name: str, verbose: int, is_search: bool = False) -> Iterator[None]:
+    """Show what is trained in the block as one.
+
+    Blocks within that of a search are parts of it; within another that is shown, they show
+    nothing and do not count.
+    """
+    outer = shown()
+    if outer.verbose and outer.is_search:
+        with _part_of(outer):
+            yield
         return
-    progress = Progress(name, verbose)
+    progress = Progress(name, HIDDEN if outer.verbose else verbose, is_search)
     token = _shown.set(progress)
     try:
         yield
@@ -152,6 +163,26 @@ def showing(name: str, verbose: int) -> Iterator[None]:
         progress.close()
     finally:
         _shown.reset(token)
+
+
+@contextmanager
+def _part_of(search: Progress) -> Iterator[None]:
+    search.is_search = False
+    try:
+        yield
+    finally:
+        search.is_search = True
+
+
+@contextmanager
+def told_in(units: Mapping[str, Callable[[float], float]]) -> Iterator[None]:
+    """Losses of what is trained in the block are told in other units."""
+    progress = shown()
+    progress.in_units = units
+    try:
+        yield
+    finally:
+        progress.in_units = {}
 
 
 @contextmanager

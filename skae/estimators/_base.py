@@ -163,7 +163,7 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
             If Z has another number of columns.
         """
         check_is_fitted(self)
-        Z, give_back = taken_in(Z, self._keeps_tensors)
+        Z, give_back = taken_in(Z, self._keeps_tensors, name="Z")
         floats = {"dtype": [np.float64, np.float32], "allow_nan": False}
         Z = checked(check_array, Z, input_name="Z", accept_sparse=False, **floats)
         if Z.shape[1] != self._n_latents():
@@ -234,7 +234,7 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
         for rows, scaled in self.net_.reconstruct_rows(self._rows(X), n_latents):
             difference = scaler.inverse_transform(scaled) - as_dense(X[rows])
             n_observed = X.shape[1]
-            if self._accepts_missing:
+            if self._knows_gaps:
                 missing = xp.isnan(difference)
                 difference[missing] = 0.0
                 n_observed = (X.shape[1] - missing.sum(axis=1)).clip(1)
@@ -311,8 +311,11 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
         shown = super()._get_params_html(*args, **kwargs)
         if not hasattr(self, "net_"):
             return shown
-        losses = LossFacts(self.loss_curve_, self.validation_loss_curve_, self.best_epoch_)
-        html = fitted_html(describe(self.net_, self.n_features_in_), losses)
+        try:
+            losses = LossFacts(self.loss_curve_, self.validation_loss_curve_, self.best_epoch_)
+            html = fitted_html(describe(self.net_, self.n_features_in_), losses)
+        except Exception:  # attributes may be anything; a diagram is shown all the same
+            return shown
         return preceded_by(html, shown)
 
     def __sklearn_tags__(self):

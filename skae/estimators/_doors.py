@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from skae._arrays import is_tensor, namespace, widest_float
+from skae._arrays import is_sparse_tensor, is_tensor, namespace, widest_float
 from skae._chunks import SideBySide, TensorTable, check_finite, is_memory_map
 from skae._engine._progress import showing
 from skae._engine._runtime import one_thread_per_worker
@@ -24,21 +24,29 @@ def fitting(estimator):
         raise
 
 
-def taken_in(X, keep_tensors=True):
+def taken_in(X, keep_tensors=True, name="X"):
     """What of X is computed on, and a function that leads back to an array like X.
 
     Floating tensors stay where they are if they are to be kept; other tensors and other
     array-API arrays become NumPy's.
     """
+    if is_sparse_tensor(X):
+        raise TypeError(
+            f"{name} is a tensor of layout {X.layout}, but must be a dense one: give "
+            f"{name}.to_dense()."
+        )
     xp, is_array_api, device = get_namespace_and_device(X)
     if not is_array_api or xp.__name__.endswith("numpy"):
         return X, lambda out: out
     if getattr(X, "requires_grad", False):
         raise ValueError(
-            "X requires a gradient, but results of this estimator have none: give X.detach()."
+            f"{name} requires a gradient, but results of this estimator have none: give "
+            f"{name}.detach()."
         )
     if keep_tensors and is_tensor(X) and X.is_floating_point():
         return X, lambda out: out
+    if is_tensor(X) and X.is_floating_point() and X.element_size() < 4:
+        X = X.to(widest_float(X))  # NumPy has no bfloat16
     return convert_to_numpy(X, xp), lambda out: xp.asarray(out, device=device)
 
 
@@ -66,7 +74,7 @@ def checked_weight(sample_weight, n_rows):
     """One weight per row, as a NumPy array of float64; None where all count alike."""
     if sample_weight is None:
         return None
-    weight, _ = taken_in(sample_weight, keep_tensors=False)
+    weight, _ = taken_in(sample_weight, keep_tensors=False, name="sample_weight")
     return check_sample_weight(weight, np.empty(n_rows), dtype=np.float64, ensure_non_negative=True)
 
 

@@ -75,6 +75,7 @@ class FillingMixin:
 
     _net_class = DenoisingNet
     _max_folds = 3
+    _knows_gaps = True
 
     # Doors: noisy rows, and clean ones beside them.
 
@@ -99,7 +100,7 @@ class FillingMixin:
             raise ValueError(
                 f"X_clean has columns {names}, but X has {self.feature_names_in_.tolist()}."
             )
-        clean, _ = taken_in(X_clean)
+        clean, _ = taken_in(X_clean, name="X_clean")
         allow_nan = self._accepts_missing
         clean = checked(check_array, clean, allow_nan=allow_nan, input_name="X_clean")
         clean = as_table(self._mark_missing(clean))

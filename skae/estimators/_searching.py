@@ -27,7 +27,7 @@ def fit_together(estimators, tables, name):
         if _can_share(estimator, X):
             prepared.append(_prepare(estimator, X))
         else:
-            steps.append((estimator._n_epochs_at_most(X.shape[0]), partial(_fit, estimator, X)))
+            steps.append((estimator._n_epochs_at_most(*X.shape), partial(_fit, estimator, X)))
     prepared.sort(key=_settings)
     for _, group in groupby(prepared, key=_settings):
         group = list(group)
@@ -35,7 +35,7 @@ def fit_together(estimators, tables, name):
             some = group[start : start + MAX_TOGETHER]
             steps.append((some[0][0].net_.max_epochs, partial(_train, some)))
     n_left = sum(n_epochs for n_epochs, _ in steps)
-    with one_thread_per_worker(), showing(name, int(estimators[0].verbose)):
+    with one_thread_per_worker(), showing(name, int(estimators[0].verbose), is_search=True):
         for n_epochs, train in steps:
             n_left -= n_epochs
             with followed_by(n_left):

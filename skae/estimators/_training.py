@@ -2,6 +2,7 @@
 
 import warnings
 from copy import copy
+from math import ceil
 from numbers import Integral
 
 import numpy as np
@@ -12,7 +13,7 @@ from skae._engine._build import build_autoencoder, is_ours, make_link, mlp, pca_
 from skae._engine._losses import Objective
 from skae._engine._net import AutoencoderNet
 from skae._engine._noise import Corruption
-from skae._engine._progress import followed_by, shown
+from skae._engine._progress import followed_by, told_in
 from skae._engine._rotation import COORDINATES_PER_LATENT, Rotation, refit_output
 from skae._engine._runtime import generator, resolve_device, resolve_precision
 from skae._engine._together import train_together
@@ -149,9 +150,20 @@ class TrainingMixin:
         batch_size = _given(self.batch_size) or self._auto.batch_size(n_rows)
         return batch_size, _given(self.max_epochs) or self._auto.max_epochs(n_rows, batch_size)
 
-    def _n_epochs_at_most(self, n_rows):
-        """How many epochs a fit on so many rows shows: those of all folds count once."""
-        return self._batch_size_and_epochs(n_rows)[1] * (2 if self._takes_folds(n_rows) else 1)
+    def _n_epochs_at_most(self, n_rows, n_features):
+        """How many epochs a fit shows: those of folds that train as one count once."""
+        n_epochs = self._batch_size_and_epochs(n_rows)[1]
+        if not self._takes_folds(n_rows):
+            return n_epochs
+        n_folds, at_once = self._folds(n_rows, n_features)
+        return n_epochs * (1 + (ceil(n_folds / at_once) if self._is_stackable() else n_folds))
+
+    def _folds(self, n_rows, n_features):
+        """The number of folds, and how many of them are trained at once."""
+        n_folds = round(1 / self.validation_fraction)
+        n_folds = int(np.clip(n_folds, 2, min(self._max_folds, n_rows)))
+        # Wide networks gain nothing from training at once, and take memory.
+        return n_folds, n_folds if n_features < MIN_WIDE_COLUMNS else 1
 
     def _train_once(self, X, sample_weight, rng):
         """One pass over the rows of ``partial_fit``."""
@@ -162,11 +174,8 @@ class TrainingMixin:
 
         On few rows one split is mostly noise, and its rows are missed in training.
         """
-        n_folds = round(1 / self.validation_fraction)
-        n_folds = int(np.clip(n_folds, 2, min(self._max_folds, X.shape[0])))
+        n_folds, at_once = self._folds(*X.shape)
         folds = np.array_split(rng.permutation(X.shape[0]), n_folds)
-        # Wide networks gain nothing from training at once, and take memory.
-        at_once = len(folds) if X.shape[1] < MIN_WIDE_COLUMNS else 1
         keep_last = self._keeps_last_epoch()
         losses, measures = [], []
         for some in gen_batches(len(folds), at_once):
@@ -212,19 +221,24 @@ class TrainingMixin:
     def _train_with_split(self, X, sample_weight, rng, rotation):
         """Train on a part of the rows and keep the best epoch on the rest."""
         rows, valid_rows, held_out = self._prepare_split(X, sample_weight, rng, rotation)
-        if rotation is not None and self.verbose:
-            parts = {"train_loss": rows, "valid_loss": valid_rows}
-            shown().in_units = {
-                key: rotation.in_columns(part.with_scaler(self._scaler))
-                for key, part in parts.items()
-                if part is not None
-            }
-        self.net_.train(
-            self._to_train_on(rows),
-            None if valid_rows is None else self._to_validate_on(valid_rows),
-            keep_last=self._keeps_last_epoch(),
-        )
+        with told_in(self._units(rotation, rows, valid_rows)):
+            self.net_.train(
+                self._to_train_on(rows),
+                None if valid_rows is None else self._to_validate_on(valid_rows),
+                keep_last=self._keeps_last_epoch(),
+            )
         return self._finish_split(X, sample_weight, rows, valid_rows, held_out, rotation)
+
+    def _units(self, rotation, rows, valid_rows):
+        """What leads from losses in a rotation to those in columns, if they are shown."""
+        if rotation is None or not self.verbose:
+            return {}
+        parts = {"train_loss": rows, "valid_loss": valid_rows}
+        return {
+            key: rotation.in_columns(part.with_scaler(self._scaler))
+            for key, part in parts.items()
+            if part is not None
+        }
 
     def _prepare_split(self, X, sample_weight, rng, rotation):
         """Rows to train on, those to validate on and the latter's numbers, or None."""
@@ -364,9 +378,14 @@ class TrainingMixin:
 
     _auto = Compression
     _max_folds = MAX_FOLDS
-    _accepts_missing = False
+    _accepts_missing = False  # whether NaN may come in
     _keeps_tensors = True  # or they are taken to NumPy, and results back
     _net_class = AutoencoderNet
+
+    @property
+    def _knows_gaps(self):
+        """Whether cells may be missing, whatever marks them where they come in."""
+        return self._accepts_missing
 
     def _n_inputs(self):
         """Columns that the encoder reads, where they are not those of X."""
@@ -436,6 +455,10 @@ class TrainingMixin:
         return False
 
     def _is_ordered(self):
+        return False
+
+    def _is_stackable(self):
+        """Whether it is known before they are built that networks of folds train as one."""
         return False
 
     def _link_parameters(self):

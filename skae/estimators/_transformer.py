@@ -344,6 +344,9 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             and self.sparsity == 0
         )
 
+    def _is_stackable(self):
+        return self._has_plain_output() and self.precision == "float32" and not self._is_ordered()
+
     def _output_activation(self):
         bounded = self.loss == "binary_cross_entropy"
         if self.output_activation == "auto":
