@@ -49,7 +49,7 @@ FLOORS = [
     ],
     ["skae._chunks", "skae._frames", "skae._trees"],
     ["skae._arrays"],
-    ["skae._documents", "skae._sklearn", "skae.exceptions"],
+    ["skae._documents", "skae._hooks", "skae._sklearn", "skae.exceptions"],
 ]
 TORCH_ROOMS = ("skae._engine", "skae.networks", "skae.persistence", "skae.interchange")
 
