@@ -10,7 +10,7 @@ def to_onnx(estimator, method="transform", *, dtype=np.float32):
 
     The model holds all that the method does: scaling, clipping, the filling of missing cells
     (NaN), the network, scores and the threshold. It is run without skae, scikit-learn or
-    PyTorch, on any number of rows.
+    PyTorch, on any number of rows, one at least.
 
     Parameters
     ----------
