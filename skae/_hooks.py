@@ -26,3 +26,6 @@ class AskedBy:
         if instance is None or self.package not in sys.modules or self.name not in ANSWERS:
             raise AttributeError(f"{owner.__name__!r} object has no attribute {self.name!r}")
         return partial(ANSWERS[self.name], instance)
+
+    def __set__(self, instance, value):  # what has none is shown as a method
+        raise AttributeError(f"{self.name!r} is read-only")
