@@ -1,5 +1,6 @@
 """Autoencoders behind scikit-learn's contract."""
 
+from skae._version import __version__
 from skae.comparison import compare_knn, compare_outlier_detectors, latent_size_curve
 from skae.estimators._denoising import DenoisingAutoencoder
 from skae.estimators._generator import VAEGenerator
@@ -7,8 +8,6 @@ from skae.estimators._outlier import AutoencoderOutlierDetector
 from skae.estimators._transformer import AutoencoderTransformer
 from skae.interchange import to_onnx
 from skae.persistence import load, save
-
-__version__ = "0.1.0.dev0"
 
 __all__ = [
     "AutoencoderOutlierDetector",

@@ -2,12 +2,10 @@
 
 import numpy as np
 
-from skae._trees import BoostedTrees
+from skae._trees import MAX_LEVELS, BoostedTrees
 
 # Drawn rows per real one.
 DRAWN_PER_ROW = 2
-# More levels than the trees can take are read as numbers.
-MAX_LEVELS = 255
 # Odds further out than this come from too few rows to be believed, in nats.
 MAX_LOG_RATIO = 5.0
 
@@ -54,8 +52,8 @@ class DensityRatio:
 def columns_for_trees(X, is_code):
     """Which columns the trees can take, and which of these hold levels that they can.
 
-    They refuse columns without any value.
+    They refuse columns without any value. More levels than they can take are read as numbers.
     """
     kept = ~np.isnan(X).all(axis=0)
-    few = np.nanmax(X, axis=0, initial=0.0) < MAX_LEVELS
+    few = np.nanmax(X, axis=0, initial=0.0) < MAX_LEVELS - 1  # the last is for missing cells
     return kept, (is_code & few)[kept]

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from skae._documents import Reader, Writer, expect
 from skae._engine._runtime import borrowed_global_generator, resolve_device, resolve_precision
 from skae._saved import ESTIMATORS, check_fitted, kinds, network_of_user
+from skae._version import __version__
 from skae.exceptions import ModelFileError
 
 # Raise it when a file of before can no longer be read as it stands.
@@ -108,7 +109,7 @@ AutoencoderOutlierDetector
         "estimator": name,
         "parameters": [[k, writer.write(v, k)] for k, v in parameters.items()],
         "fitted": [[k, writer.write(v, k)] for k, v in fitted.items()],
-        "versions": {"skae": version("skae"), "python": platform.python_version()}
+        "versions": {"skae": __version__, "python": platform.python_version()}
         | {library: version(library) for library in LIBRARIES},
     }
     if "calls" in writer.notes and network_of_user(estimator) is None:

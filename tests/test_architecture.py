@@ -51,7 +51,7 @@ FLOORS = [
     ["skae._chunks", "skae._frames", "skae._trees"],
     ["skae._arrays"],
     ["skae._document_kinds"],
-    ["skae._documents", "skae._sklearn", "skae.exceptions"],
+    ["skae._documents", "skae._hooks", "skae._sklearn", "skae._version", "skae.exceptions"],
 ]
 TORCH_ROOMS = ("skae._engine", "skae.networks", "skae.persistence", "skae.interchange")
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import special
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
@@ -24,7 +25,13 @@ from skae import (
     VAEGenerator,
     to_onnx,
 )
+from skae._engine._describe import describe
+from skae._engine._states import LAYERS, TORCH_LAYERS
+from skae.interchange._graph import IR_VERSION, OPSET, Graph
+from skae.interchange._layers import unknown_layer
+from skae.interchange._ranking import log_ndtr
 from skae.networks import ConvNetwork
+from skae.networks._layers import ACTIVATIONS
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -303,6 +310,36 @@ def test_frames_of_numbers(mixed):
         np.testing.assert_allclose(told, wanted, atol=1e-4 * np.abs(wanted).max())
 
 
+@pytest.mark.parametrize("method", ["encode", "decode", "reconstruct"])
+def test_no_rows_at_all_do_not_end_the_process(fitted, digits, method):
+    detector = fitted[AutoencoderOutlierDetector]
+    latents = detector.encode(digits[:1])
+    X = latents if method == "decode" else digits[:1]
+    told = getattr(detector, method)(X)
+    (out,) = run(to_onnx(detector, method), X[:0].astype(np.float32))
+    assert out.shape == (0, told.shape[1])
+
+
+def test_no_images_at_all(digits):
+    network = ConvNetwork((1, 8, 8), channels=(4, 3))
+    model = AutoencoderTransformer(4, network=network, **FAST).fit(digits[:100])
+    assert run(to_onnx(model), digits[:0])[0].shape == (0, 4)
+    assert run(to_onnx(model, "reconstruct"), digits[:0])[0].shape == (0, 64)
+
+
+def test_logarithm_of_the_normal_distribution_function():
+    graph = Graph()
+    x = graph.value(np.float64, "X")
+    told = log_ndtr(x).named("told")
+    model = onnx.helper.make_model(
+        graph.proto([(x, [None])], [(told, [None])]),
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+    )
+    X = np.r_[np.linspace(-30, 10, 100_001), 0.0]
+    np.testing.assert_allclose(run(model, X)[0], special.log_ndtr(X), rtol=1e-9)
+
+
 def test_metadata(fitted):
     model = to_onnx(fitted[AutoencoderOutlierDetector], "predict")
     assert (model.producer_name, model.producer_version) == ("skae", skae.__version__)
@@ -319,6 +356,42 @@ def test_estimators_stay_as_they_are(digits):
     before = model.transform(digits[:20])
     to_onnx(model)
     np.testing.assert_array_equal(model.transform(digits[:20]), before)
+
+
+# Layers of our own are known to all that walk networks.
+
+CONVOLUTION = ConvNetwork((1, 8, 8), channels=(4, 3))
+ONCE = {**FAST, "max_epochs": 1}
+FEW = {**ONCE, "n_estimators": 2, "n_refits": 0}
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        *(AutoencoderTransformer(3, activation=name, **ONCE) for name in ACTIVATIONS),
+        AutoencoderTransformer(3, dropout=0.1, init="random", **ONCE),
+        AutoencoderTransformer(3, tied_weights=True, **ONCE),
+        AutoencoderTransformer(3, network=CONVOLUTION, **ONCE),
+        AutoencoderOutlierDetector(**FEW),
+        AutoencoderOutlierDetector(init="pca", **FEW),
+        AutoencoderOutlierDetector(network=CONVOLUTION, **FEW),
+        AutoencoderOutlierDetector(variational=True, **FEW),
+        DenoisingAutoencoder(3, **ONCE),
+        VAEGenerator(3, **ONCE),
+        VAEGenerator(3, conditional=True, likelihood="gaussian", **ONCE),
+        VAEGenerator(3, network=CONVOLUTION, likelihood="bernoulli", **ONCE),
+    ],
+    ids=str,
+)
+def test_layers_of_ours_are_known(digits, estimator):
+    net = estimator.fit(digits[:60], np.arange(60) % 2).net_
+    saved = {*LAYERS, *TORCH_LAYERS}
+    assert {type(m) for part in (net.module_, net.criterion_) for m in part.modules()} <= saved
+    assert unknown_layer(net.module_.encoder) is unknown_layer(net.module_.decoder) is None
+    if not getattr(estimator, "variational", False):
+        # What a description does not know is told as torch prints it: "Name(...)".
+        facts = describe(net, 64)
+        assert not [layer for layer in (*facts.encoder, *facts.decoder) if "(" in layer.text]
 
 
 # Errors.
@@ -429,6 +502,32 @@ def test_old_opsets_are_refused(digits):
     model = AutoencoderTransformer(4, **FAST).fit(digits[:200])
     with pytest.raises(ValueError, match="target_opset=15 must be at least 18"):
         skl2onnx.to_onnx(model, digits[:1], target_opset=15)
+
+
+def test_only_skl2onnx_meets_what_it_asks_for(monkeypatch):
+    names = ["onnx_converter", "onnx_parser", "onnx_shape_calculator"]
+    model = AutoencoderTransformer()
+    monkeypatch.setitem(sys.modules, "skl2onnx", sys)
+    assert [hasattr(model, name) for name in names] == [True] * 3
+    monkeypatch.delitem(sys.modules, "skl2onnx")
+    assert [hasattr(model, name) for name in names] == [False] * 3
+    assert not any(hasattr(AutoencoderTransformer, name) for name in names)
+    with pytest.raises(AttributeError, match=r"'AutoencoderTransformer' object .* 'onnx_parser'"):
+        _ = model.onnx_parser
+
+
+def test_properties_that_fail_are_asked_once():
+    class Counted(AutoencoderTransformer):
+        n_asked = 0
+
+        @property
+        def spam(self):
+            type(self).n_asked += 1
+            raise AttributeError("no spam today")
+
+    with pytest.raises(AttributeError, match="no spam today"):
+        _ = Counted().spam
+    assert Counted.n_asked == 1
 
 
 def test_missing_attributes_are_missed_in_the_same_words():

@@ -382,6 +382,32 @@ def test_quantities_get_a_colour_bar(y):
     assert display.legend_ is None
 
 
+@pytest.mark.parametrize("y", [[0, 1, 0, 1], [0.5, 1.5, 2.5, 3.0]], ids=["classes", "numbers"])
+@pytest.mark.parametrize(
+    "colour", [{"c": "red"}, {"color": "red"}, {"c": ["red"] * 4}, {"color": [(1.0, 0, 0)] * 4}]
+)
+def test_colours_of_the_user_are_taken_over_ours(y, colour):
+    display = LatentSpaceDisplay.from_predictions(np.eye(4), y, **colour)
+    for points in display.scatters_:
+        assert {tuple(c[:3]) for c in points.get_facecolor()} == {(1.0, 0.0, 0.0)}
+    assert display.colorbar_ is None
+    assert (display.legend_ is None) == (y[0] == 0.5)
+
+
+def test_options_of_each_point_stay_beside_it():
+    y, sizes = ["a", "b", "a", "b"], [1.0, 2.0, 3.0, 4.0]
+    values = pd.Series([10.0, 20.0, 30.0, 40.0], index=[7, 8, 9, 10])
+    display = LatentSpaceDisplay.from_predictions(np.eye(4), y, s=np.array(sizes), c=values)
+    assert [p.get_sizes().tolist() for p in display.scatters_] == [[1.0, 3.0], [2.0, 4.0]]
+    assert [p.get_array().tolist() for p in display.scatters_] == [[10.0, 30.0], [20.0, 40.0]]
+    assert [p.get_clim() for p in display.scatters_] == [(10.0, 40.0)] * 2
+
+
+def test_three_numbers_are_a_colour():
+    display = LatentSpaceDisplay.from_predictions(np.eye(3), list("aba"), color=(0, 0, 1))
+    assert {tuple(p.get_facecolor()[0][:3]) for p in display.scatters_} == {(0.0, 0.0, 1.0)}
+
+
 def test_many_classes_differ_in_colour_or_marker():
     names = [f"class {i}" for i in range(40)]
     display = LatentSpaceDisplay.from_predictions(np.eye(40), names)

@@ -67,6 +67,14 @@ def test_a_row_at_the_threshold_is_an_inlier():
     assert bar.get_x() >= -1.0
 
 
+@pytest.mark.parametrize("threshold", [None, -3.0, 1e16, 1e16 + 2])
+@pytest.mark.parametrize("spread", [0.0, 2.0, 4.0, 1000.0])
+def test_large_scores_that_hardly_differ(spread, threshold):
+    scores = 1e16 + spread * np.array([0.0, 0.5, 0.5, 1.0])
+    display = OutlierScoreDisplay.from_predictions(scores, threshold=threshold)
+    assert sum(heights(bars).sum() for bars in display.bars_) == 4
+
+
 @pytest.mark.parametrize(
     ("y", "names"),
     [

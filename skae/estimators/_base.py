@@ -13,6 +13,7 @@ from skae._chunks import as_dense
 from skae._engine._batches import SourceRows
 from skae._engine._describe import describe
 from skae._engine._runtime import resolve_device, resolve_precision
+from skae._hooks import AskedBy
 from skae._html import PAGE_OF_CLASS, LossFacts, fitted_html
 from skae._sklearn import (
     HasMethods,
@@ -301,6 +302,12 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
             raise
         self.net_.move_to(device, resolve_precision(self.precision, device))
         return self
+
+    # In pipelines that skl2onnx converts.
+
+    onnx_converter = AskedBy("skl2onnx")
+    onnx_parser = AskedBy("skl2onnx")
+    onnx_shape_calculator = AskedBy("skl2onnx")
 
     # In notebooks: scikit-learn's diagram leads to our manual and shows the network, too.
 

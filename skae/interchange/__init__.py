@@ -1,10 +1,14 @@
 """Fitted estimators as ONNX models, alone and as steps of pipelines."""
 
-from skae.estimators._base import BaseAutoencoder
+from skae._hooks import ANSWERS
 from skae.interchange._export import to_onnx
-from skae.interchange._pipelines import answer_skl2onnx
+from skae.interchange._pipelines import converter_of, parser_of, shape_calculator_of
 
 __all__ = ["to_onnx"]
 
-# Methods of the class would be seen by all users, and registering would import skl2onnx.
-BaseAutoencoder.__getattr__ = answer_skl2onnx
+# To register converters with skl2onnx would import it; it asks the estimators, too.
+ANSWERS.update(
+    onnx_converter=converter_of,
+    onnx_parser=parser_of,
+    onnx_shape_calculator=shape_calculator_of,
+)

@@ -6,7 +6,7 @@ A drawing has a method for each method of its estimator that can be written down
 import numpy as np
 
 from skae.interchange._graph import concat, where
-from skae.interchange._layers import Writer, numbers, unknown_layer
+from skae.interchange._layers import LayerWriter, numbers, unknown_layer
 from skae.interchange._solving import conditional_means
 
 
@@ -17,7 +17,7 @@ class Drawing:
         self.estimator = estimator
         self.module = estimator.net_.module_
         self.scaler = estimator._scaler
-        self.write = Writer()
+        self.write = LayerWriter()
 
     def encode(self, X):
         return self._latents(self._inputs(X)).cast(X.dtype)
@@ -142,7 +142,7 @@ class DenoiserDrawing(Drawing):
         z = self._latents(self._inputs(X))
         n_before = len(seen)
         self._decoded_raw(z)
-        flat = [hidden.reshape(0, -1) for hidden in seen]
+        flat = [hidden.flat_rows() for hidden in seen]
         return concat([*flat[:n_before], z, *flat[n_before:]]).cast(X.dtype)
 
     def _marked(self, X):
@@ -194,12 +194,14 @@ class DetectorDrawing(Drawing):
 
     def encode(self, X):
         z = self._latents(self._inputs(X))
-        return z.transpose(1, 0, 2).reshape(0, -1).cast(X.dtype)
+        members = range(self.estimator.net_.n_members)
+        return concat([z.take(i, axis=0) for i in members]).cast(X.dtype)
 
     def decode(self, Z):
-        estimator = self.estimator
-        members = estimator.net_.n_members, estimator.n_components_
-        z = Z.cast(np.float32).reshape(0, *members).transpose(1, 0, 2)
+        z, k = Z.cast(np.float32), self.estimator.n_components_
+        # Transposed, no rows at all would end the process: runtimes fuse that with the product.
+        members = [z.slice(i * k, (i + 1) * k) for i in range(self.estimator.net_.n_members)]
+        z = concat([member.expand_dims(0) for member in members], axis=0)
         return self._unscaled(self._decoded(z), Z.dtype)
 
     def _code(self, x):

@@ -1,7 +1,5 @@
 """From a fitted estimator and the name of a method to an ONNX model."""
 
-import sys
-
 import numpy as np
 
 
@@ -10,7 +8,7 @@ def to_onnx(estimator, method="transform", *, dtype=np.float32):
 
     The model holds all that the method does: scaling, clipping, the filling of missing cells
     (NaN), the network, scores and the threshold. It is run without skae, scikit-learn or
-    PyTorch, on any number of rows.
+    PyTorch, on any number of rows, one at least.
 
     Parameters
     ----------
@@ -91,9 +89,9 @@ AutoencoderOutlierDetector
         opset_imports=[onnx.helper.make_opsetid(*pair) for pair in versions.items()],
         ir_version=IR_VERSION,
         producer_name="skae",
-        producer_version=skae_version(),
+        producer_version=__version__,
     )
-    metadata = {"skae_version": skae_version(), "estimator": type(estimator).__name__}
+    metadata = {"skae_version": __version__, "estimator": type(estimator).__name__}
     onnx.helper.set_model_props(model, {**metadata, "method": method})
     onnx.checker.check_model(model, full_check=True)
     return model
@@ -107,7 +105,3 @@ def import_onnx():
             'onnx is needed to write ONNX models: pip install "skae[onnx]"'
         ) from error
     return onnx
-
-
-def skae_version():
-    return sys.modules["skae"].__version__  # its root imports this file

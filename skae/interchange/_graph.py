@@ -211,14 +211,15 @@ class Value:
         """Another shape; 0 leaves an axis as it is, -1 is what is left."""
         return self.op("Reshape", self.whole(shape))
 
+    def flat_rows(self):
+        """All axes but the first as one."""
+        return self.op("Flatten", axis=1)
+
     def expand_dims(self, axis):
         return self.op("Unsqueeze", self.whole([axis]))
 
     def squeeze(self, axis):
         return self.op("Squeeze", self.whole([axis]))
-
-    def transpose(self, *axes):
-        return self.op("Transpose", perm=axes)
 
 
 def where(condition, x, y):

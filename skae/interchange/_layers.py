@@ -24,7 +24,7 @@ from skae.networks._mlp import MLP, TiedMLP
 from skae.networks._variational import MAX_LOG_VARIANCE, Beside, VariationalEncoder
 
 
-class Writer:
+class LayerWriter:
     """Writes networks into a graph.
 
     Parameters
@@ -144,7 +144,7 @@ WRITERS = {
     nn.ConvTranspose2d: convolution("ConvTranspose"),
     nn.Dropout: lambda w, m, x: x,
     nn.ELU: lambda w, m, x: x.op("Elu", alpha=m.alpha),
-    nn.Flatten: lambda w, m, x: x.reshape(0, -1),
+    nn.Flatten: lambda w, m, x: x.flat_rows(),
     nn.GELU: gelu,
     nn.Hardtanh: lambda w, m, x: x.between(m.min_val, m.max_val),
     nn.Identity: lambda w, m, x: x,
@@ -152,24 +152,24 @@ WRITERS = {
     nn.LeakyReLU: lambda w, m, x: x.op("LeakyRelu", alpha=m.negative_slope),
     nn.Linear: linear,
     nn.ReLU: lambda w, m, x: x.op("Relu"),
-    nn.Sequential: Writer.chain,
+    nn.Sequential: LayerWriter.chain,
     nn.SiLU: lambda w, m, x: x * x.op("Sigmoid"),
     nn.Sigmoid: lambda w, m, x: x.op("Sigmoid"),
     nn.Softplus: lambda w, m, x: x.op("Softplus"),
     nn.Tanh: lambda w, m, x: x.op("Tanh"),
     nn.Unflatten: lambda w, m, x: x.reshape(0, *m.unflattened_size),
-    Beside: Writer.beside,
+    Beside: LayerWriter.beside,
     Dropout: lambda w, m, x: x,
-    LinearPath: Writer.linear_path,
+    LinearPath: LayerWriter.linear_path,
     MLP: lambda w, m, x: w.chain(m.layers, x),
     MemberLinear: lambda w, m, x: x @ numbers(m.weight) + numbers(m.bias),
-    OneByOne: Writer.one_by_one,
+    OneByOne: LayerWriter.one_by_one,
     TiedLinear: lambda w, m, x: (x * m.factor) @ numbers(m._layer[0].weight) + numbers(m.bias),
-    TiedMLP: Writer.tied,
-    VariationalEncoder: Writer.variational,
+    TiedMLP: LayerWriter.tied,
+    VariationalEncoder: LayerWriter.variational,
 }
 # Networks that are known if all that they hold is.
-CONTAINERS = (nn.Sequential, Beside, LinearPath, MLP, VariationalEncoder)
+COMPOSITES = (nn.Sequential, Beside, LinearPath, MLP, VariationalEncoder)
 # What is said above of a layer is true if this is, too.
 CONDITIONS = {
     nn.BatchNorm1d: lambda m: m.running_mean is not None,
@@ -189,7 +189,7 @@ def unknown_layer(module):
     kind = _kind(module)
     if kind is None or has_hooks(module) or not CONDITIONS.get(kind, _always)(module):
         return module
-    inner = map(unknown_layer, module.children() if kind in CONTAINERS else ())
+    inner = map(unknown_layer, module.children() if kind in COMPOSITES else ())
     return next((layer for layer in inner if layer is not None), None)
 
 

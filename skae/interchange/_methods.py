@@ -22,6 +22,7 @@ VERBS = READ_LATENTS | ONE_PER_ROW | {"encode", "reconstruct", "transform"}
 
 def draw(estimator, method, X):
     """What a method says of a value; an error that tells what can be written if it can not."""
+    # A subclass may be drawn though `save` refuses it: nothing has to make its class anew.
     kind = next((DRAWINGS[cls] for cls in type(estimator).__mro__ if cls in DRAWINGS), None)
     if kind is None:
         raise TypeError(

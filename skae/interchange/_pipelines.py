@@ -1,7 +1,5 @@
 """What skl2onnx asks the steps of a pipeline for."""
 
-from functools import partial
-
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
@@ -71,17 +69,3 @@ def _reads_doubles(operator):
     from skl2onnx.common.data_types import DoubleTensorType
 
     return isinstance(operator.inputs[0].type, DoubleTensorType)
-
-
-ANSWERS = {
-    "onnx_converter": converter_of,
-    "onnx_parser": parser_of,
-    "onnx_shape_calculator": shape_calculator_of,
-}
-
-
-def answer_skl2onnx(self, name):
-    """Attributes of estimators that are found nowhere else: what skl2onnx asks for."""
-    if name in ANSWERS:
-        return partial(ANSWERS[name], self)
-    return object.__getattribute__(self, name)  # fails again, in the same words

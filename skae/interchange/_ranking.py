@@ -7,28 +7,38 @@ is a few nodes for all of them.
 import math
 
 import numpy as np
-from scipy.special import ndtri
+from numpy.polynomial import chebyshev
+from scipy.special import erfcx, ndtri
 
 from skae._ranks import FAR_OUT
 from skae.interchange._graph import concat, where
 
-# Of the logarithm of the complementary error function by Chebyshev polynomials: Press et al.,
-# "Numerical Recipes", 6.2; the error of the function is below 1.2e-7 of it everywhere.
-ERFC = (
-    *(-1.26551223, 1.00002368, 0.37409196, 0.09678418, -0.18628806),
-    *(0.27886807, -1.13520398, 1.48851587, -0.82215223, 0.17087277),
-)
-
 
 def log_ndtr(x):
-    """Logarithm of the normal distribution function, of a float64 value."""
+    """Logarithm of the normal distribution function, of a float64 value; within 1e-9 of it."""
     u = x.op("Abs") * math.sqrt(0.5)
-    t = 1.0 / (0.5 * u + 1.0)
-    polynomial = t * ERFC[-1]
-    for coefficient in ERFC[-2:0:-1]:
-        polynomial = (polynomial + coefficient) * t
-    tail = t.log() - u.square() + polynomial + (ERFC[0] - math.log(2.0))
-    return where(x > 0.0, (1.0 - tail.exp()).log(), tail)
+    t = 2.0 / (u + 2.0)
+    told, s = 0.0, 2.0 * t - 1.0
+    for coefficient in _tail_polynomial()[::-1]:
+        told = told * s + coefficient
+    tail = t.log() - u.square() + told - math.log(2.0)
+    p = tail.exp()
+    # The first terms of log(1 - p), where that would round p away.
+    small = -p * (1.0 + p * (0.5 + p / 3.0))
+    return where(x > 0.0, where(p < 1e-3, small, (1.0 - p).log()), tail)
+
+
+def _tail_polynomial():
+    """Of s in [-1, 1] for log(erfcx(u) / t), where t = (s + 1) / 2 and u = 2 / t - 2.
+
+    This is smooth up to infinite u at s = -1, where an asymptotic series begins.
+    """
+
+    def wanted(s):
+        t = (s + 1.0) / 2.0
+        return np.log(erfcx(2.0 / t - 2.0) / t)
+
+    return chebyshev.cheb2poly(chebyshev.chebinterpolate(wanted, 14)).tolist()
 
 
 class Tables:

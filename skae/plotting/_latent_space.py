@@ -19,6 +19,9 @@ from skae.plotting._common import (
 )
 
 MAX_LEGEND_ROWS = 15
+# Options of points that may be told for each of them.
+COLOURS = {"color", "edgecolors", "facecolors"}
+PER_POINT = COLOURS | {"alpha", "c", "linewidths", "s"}
 
 
 class LatentSpaceDisplay:
@@ -88,7 +91,8 @@ class LatentSpaceDisplay:
         ax : matplotlib Axes, default=None
             Axes to draw into; None makes a figure.
         **kwargs : dict
-            Passed to ``matplotlib.axes.Axes.scatter``.
+            Passed to ``matplotlib.axes.Axes.scatter``; `c` or `color` replaces the colours
+            of y.
 
         Returns
         -------
@@ -123,7 +127,8 @@ class LatentSpaceDisplay:
         ax : matplotlib Axes, default=None
             Axes to draw into; None makes a figure.
         **kwargs : dict
-            Passed to ``matplotlib.axes.Axes.scatter``.
+            Passed to ``matplotlib.axes.Axes.scatter``; `c` or `color` replaces the colours
+            of y.
 
         Returns
         -------
@@ -145,7 +150,8 @@ class LatentSpaceDisplay:
         ax : matplotlib Axes, default=None
             Axes to draw into; None makes a figure.
         **kwargs : dict
-            Passed to ``matplotlib.axes.Axes.scatter``.
+            Passed to ``matplotlib.axes.Axes.scatter``; `c` or `color` replaces the colours
+            of y.
 
         Returns
         -------
@@ -163,9 +169,10 @@ class LatentSpaceDisplay:
         ax = open_axes(self, ax, (5.6, 4.2))
         size = float(np.clip(15000 / len(Z), 4, 24))
         style = {"s": size, "alpha": 0.8, "linewidths": 0} | kwargs
+        is_coloured = "c" in style or "color" in style
         self.legend_ = self.colorbar_ = None
-        if y is None:
-            style = style if "c" in style else {"color": PALETTE[0]} | style
+        if y is None or (is_coloured and is_quantity(y)):
+            style = style if is_coloured else {"color": PALETTE[0]} | style
             self.scatters_ = [ax.scatter(Z[:, i], Z[:, j], **style)]
         elif is_quantity(y):
             colours = {"c": y.astype(np.float64), "cmap": "viridis"}
@@ -181,12 +188,16 @@ class LatentSpaceDisplay:
         return self
 
     def _draw_classes(self, ax, points, y, style):
+        is_coloured = "c" in style or "color" in style
+        c = np.asarray(style.get("c", ""))
+        if c.shape == y.shape and c.dtype.kind in "biuf" and "norm" not in style:
+            style = {"vmin": np.nanmin(c), "vmax": np.nanmax(c)} | style  # one scale for all
         self.scatters_ = []
         for k, (name, mask) in enumerate(split_by_class(y)):
             colour = PALETTE[k % len(PALETTE)]
             marker = MARKERS[k // len(PALETTE) % len(MARKERS)]
-            own = {"color": colour, "marker": marker, "label": name} | style
-            self.scatters_.append(ax.scatter(*points[mask].T, **own))
+            own = {"marker": marker, "label": name} | ({} if is_coloured else {"color": colour})
+            self.scatters_.append(ax.scatter(*points[mask].T, **own | _of_rows(style, mask)))
         n_columns = -(-len(self.scatters_) // MAX_LEGEND_ROWS)
         self.legend_ = legend_beside(ax, ncols=n_columns, title=self._label_name())
         for handle in self.legend_.legend_handles:
@@ -206,3 +217,17 @@ class LatentSpaceDisplay:
         if min(latents) < 0 or max(latents) >= n_latents:
             raise ValueError(told)
         return latents
+
+
+def _of_rows(style, mask):
+    """Options of some of the points, where options are told point by point."""
+    from matplotlib.colors import is_color_like
+
+    told = dict(style)
+    for name in style.keys() & PER_POINT:
+        values = style[name]
+        # Three numbers may be one colour, as a name of three letters is.
+        is_one = isinstance(values, str) or (name in COLOURS and is_color_like(values))
+        if not is_one and np.iterable(values) and len(values) == len(mask):
+            told[name] = [value for value, is_here in zip(values, mask, strict=True) if is_here]
+    return told

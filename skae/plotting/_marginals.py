@@ -5,7 +5,7 @@ import numpy as np
 from skae.plotting._common import BLUE, GREY, shortened
 
 # Numbers with no more distinct values than this are levels; of other levels, the rarest are pooled.
-MAX_LEVELS = 10
+MAX_BARS = 10
 N_BINS = 25
 # In points: a letter of a level's name, the least width for names side by side, upright ones.
 LETTER, UPRIGHT_BELOW, UPRIGHT_HEIGHT = 4.4, 24, 27
@@ -23,7 +23,7 @@ class Marginal:
         self.is_date = kinds.is_datetime64_any_dtype(both)
         is_number = kinds.is_numeric_dtype(both) and not kinds.is_bool_dtype(both)
         present = both.dropna()
-        is_coded = is_number and present.nunique() <= MAX_LEVELS and bool((present % 1 == 0).all())
+        is_coded = is_number and present.nunique() <= MAX_BARS and bool((present % 1 == 0).all())
         self.has_levels = is_coded or not (is_number or self.is_date)
         if self.has_levels:
             self.columns = [_as_text(column) for column in self.columns]
@@ -109,7 +109,7 @@ def _ordered_levels(columns, *, by_size):
     if by_size:
         return sorted(levels, key=lambda level: np.inf if level == "missing" else float(level))
     levels = levels[np.argsort(-counts, kind="stable")].tolist()
-    return levels if len(levels) <= MAX_LEVELS else [*levels[: MAX_LEVELS - 1], "other"]
+    return levels if len(levels) <= MAX_BARS else [*levels[: MAX_BARS - 1], "other"]
 
 
 def _shares(column, levels):

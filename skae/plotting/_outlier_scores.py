@@ -54,8 +54,9 @@ class OutlierScoreDisplay:
 
     Notes
     -----
-    Where the number of bins is given, the threshold is the edge between two of them, so that
-    a bar holds either outliers or inliers.
+    Where the number of bins is given, a threshold among the scores is the edge between two of
+    them, so that a bar holds either outliers or inliers. There are fewer bins where scores are
+    large and hardly differ.
 
     Examples
     --------
@@ -215,13 +216,13 @@ def _edges(scores, bins, threshold):
             raise ValueError(f"bins={bins!r}: {error}") from None
     elif isinstance(bins, Integral) or np.ndim(bins) == 0:
         check_integer("bins", bins, 1)
-        edges = np.histogram_bin_edges(scores, bins)
+        edges = _even_edges(scores, bins)
     else:
         edges = as_numbers("bins", bins, 1)
         if len(edges) < 2 or (np.diff(edges) <= 0).any():
             raise ValueError(f"bins={bins!r} must be edges that rise, two at least.")
         return edges
-    if threshold is None:
+    if threshold is None or not edges[0] <= threshold <= edges[-1]:
         return edges
     width = edges[1] - edges[0]
     first = np.floor((scores.min() - threshold) / width)
@@ -230,3 +231,12 @@ def _edges(scores, bins, threshold):
     edges = threshold + width * np.arange(first, last + 1)
     edges[0] = min(edges[0], scores.min())  # rounding may have lost the first row
     return edges
+
+
+def _even_edges(scores, n_bins):
+    """Edges of so many bins, or of fewer where there are too few floats between the scores."""
+    low, high = scores.min(), scores.max()
+    step = 4 * max(np.spacing(np.abs(scores).max()), np.finfo(np.float64).tiny)
+    margin = max(0.5, step) if low == high else 0.0
+    n_bins = int(np.clip((high - low + 2 * margin) / step, 1, n_bins))
+    return np.linspace(low - margin, high + margin, n_bins + 1)

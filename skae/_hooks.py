@@ -1,0 +1,31 @@
+"""What other packages ask estimators for, answered from rooms above the estimators."""
+
+import sys
+from functools import partial
+
+# Functions of an estimator, by the attribute they stand behind.
+ANSWERS = {}
+
+
+class AskedBy:
+    """An attribute that only instances have, and only once a package has been imported.
+
+    Parameters
+    ----------
+    package : str
+        The package that asks for it.
+    """
+
+    def __init__(self, package):
+        self.package = package
+
+    def __set_name__(self, owner, name):
+        self.name = name
+
+    def __get__(self, instance, owner):
+        if instance is None or self.package not in sys.modules or self.name not in ANSWERS:
+            raise AttributeError(f"{owner.__name__!r} object has no attribute {self.name!r}")
+        return partial(ANSWERS[self.name], instance)
+
+    def __set__(self, instance, value):  # what has none is shown as a method
+        raise AttributeError(f"{self.name!r} is read-only")
