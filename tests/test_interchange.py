@@ -388,10 +388,9 @@ def test_layers_of_ours_are_known(digits, estimator):
     saved = {*LAYERS, *TORCH_LAYERS}
     assert {type(m) for part in (net.module_, net.criterion_) for m in part.modules()} <= saved
     assert unknown_layer(net.module_.encoder) is unknown_layer(net.module_.decoder) is None
-    if not getattr(estimator, "variational", False):
-        # What a description does not know is told as torch prints it: "Name(...)".
-        facts = describe(net, 64)
-        assert not [layer for layer in (*facts.encoder, *facts.decoder) if "(" in layer.text]
+    # What a description does not know is told as torch prints it: "Name(...)".
+    facts = describe(net, 64)
+    assert not [layer for layer in (*facts.encoder, *facts.decoder) if "(" in layer.text]
 
 
 # Errors.

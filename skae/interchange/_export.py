@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from skae._version import __version__
+
 
 def to_onnx(estimator, method="transform", *, dtype=np.float32):
     """Write a method of a fitted estimator as an ONNX model.
