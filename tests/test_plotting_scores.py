@@ -139,6 +139,14 @@ def test_detectors_need_scores(table):
 # Contributions.
 
 
+def test_the_title_names_the_row(detector, frame):
+    named = frame.rename(index=lambda i: f"patient {i}")
+    display = ContributionDisplay.from_estimator(detector, named, row=5)
+    assert display.ax_.get_title() == "Row patient 5"
+    display = ContributionDisplay.from_estimator(detector, frame.to_numpy(), row=3)
+    assert display.ax_.get_title() == "Row 3"
+
+
 @pytest.mark.parametrize("n_features", [1, 4, 10, 99])
 def test_bars_sum_to_the_score(detector, frame, n_features):
     display = ContributionDisplay.from_estimator(detector, frame, row=5, n_features=n_features)

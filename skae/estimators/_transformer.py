@@ -131,9 +131,9 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Seeds the split, the weights, the batches and the noise; an int gives the same
         bits again.
     verbose : int, default=0
-        1 shows a progress bar with losses and time left for all stages of a fit together
-        (among workers, say of a grid search, a line when it has ended), 2 prints a line an
-        epoch, 0 nothing.
+        1 shows a progress bar with losses and time left for all stages of a fit together: on
+        fewer than 1000 rows, these are folds and then all rows. Among workers, say of a grid
+        search, it is a line when the fit has ended. 2 prints a line an epoch, 0 nothing.
 
     Attributes
     ----------

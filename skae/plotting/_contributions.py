@@ -78,7 +78,7 @@ class ContributionDisplay:
     def from_estimator(
         cls, detector, X, *, row=0, n_features=10, image_shape=None, ax=None, **kwargs
     ):
-        """Explain the score of one row.
+        """Explain the score of one row, which the title names.
 
         Parameters
         ----------
@@ -117,7 +117,9 @@ class ContributionDisplay:
         check_integer("row", row, 0, X.shape[0] - 1)
         contributions = explain(pick(X, slice(row, row + 1)))
         options = {"n_features": n_features, "image_shape": image_shape, "ax": ax}
-        return cls.from_predictions(contributions, **options, **kwargs)
+        display = cls.from_predictions(contributions, **options, **kwargs)
+        display.ax_.set_title(f"Row {X.index[row] if hasattr(X, 'iloc') else row}")
+        return display
 
     @classmethod
     def from_predictions(
