@@ -143,7 +143,7 @@ def test_the_title_names_the_row(detector, frame):
     named = frame.rename(index=lambda i: f"patient {i}")
     display = ContributionDisplay.from_estimator(detector, named, row=5)
     assert display.ax_.get_title() == "Row patient 5"
-    display = ContributionDisplay.from_estimator(detector, frame.to_numpy(), row=3)
+    display = ContributionDisplay.from_estimator(detector, frame.reset_index(drop=True), row=3)
     assert display.ax_.get_title() == "Row 3"
 
 
