@@ -52,6 +52,15 @@ class Paired:
         return encoder, OtherHalf(encoder.layer, n_features)
 
 
+class Plain:
+    """A network of layers that skae knows, so that none of them needs to be built again."""
+
+    def build(self, n_features, n_components):
+        act = nn.Tanh()
+        encoder = nn.Sequential(nn.Linear(n_features, 6, bias=False), act, nn.Linear(6, 6), act)
+        return encoder.append(nn.Linear(6, n_components)), nn.Linear(n_components, n_features)
+
+
 class Half(nn.Module):
     def __init__(self, layer):
         super().__init__()
@@ -76,7 +85,7 @@ def stripes(rows, rng):
     return rows
 
 
-REGISTRY = {"Shallow": Shallow(), "Paired": Paired(), "stripes": stripes}
+REGISTRY = {"Shallow": Shallow(), "Plain": Plain(), "Paired": Paired(), "stripes": stripes}
 
 
 def mixed_frame():
@@ -137,6 +146,8 @@ CASES = {
     "MLPNetwork": lambda: (transformer(network=MLPNetwork((3,), "tanh", 0.1)), X),
     "own network": lambda: (transformer(network=Shallow()), X),
     "own network, random start": lambda: (transformer(network=Shallow(), init="random"), X),
+    "known layers": lambda: (transformer(network=Plain()), X),
+    "detector, known layers": lambda: (detector(network=Plain()), X),
     "shared weights": lambda: (transformer(network=Paired()), X),
     "denoiser": lambda: (denoiser(), HOLES),
     "denoiser, noise": lambda: (denoiser(noise="gaussian", add_indicator=True), HOLES),

@@ -210,7 +210,8 @@ def versions(python, names):
 def test(folder, python, pytest_args):
     """Run the suite, and the examples in docstrings, where only the wheel can be imported."""
     shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy2(ROOT / "pyproject.toml", folder)  # pytest's settings
+    for name in ("conftest.py", "pyproject.toml"):  # pytest's settings
+        shutil.copy2(ROOT / name, folder)
     where = "import pathlib, skae; print(pathlib.Path(skae.__file__).resolve().parent)"
     package = Path(run([python, "-c", where], cwd=folder).strip())
     if not package.is_relative_to(python.parents[1].resolve()):

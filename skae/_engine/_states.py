@@ -184,6 +184,7 @@ def _write_known(writer: Writer, module: nn.Module, path: str) -> tuple[Any, ...
     if unknown or type(module) not in BY_NAME.values():
         raise TypeError(f"{path} is the layer {type(module).__name__}, which can not be saved.")
     parts = {**module._parameters, **module._buffers, **module._modules}
+    parts = {name: part for name, part in parts.items() if part is not None}  # such as no bias
     return (
         type(module).__name__,
         _write_named(writer, settings, path),
