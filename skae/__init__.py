@@ -1,5 +1,8 @@
 """Autoencoders behind scikit-learn's contract."""
 
+import importlib
+from typing import TYPE_CHECKING
+
 from skae._version import __version__
 from skae.comparison import compare_knn, compare_outlier_detectors, latent_size_curve
 from skae.estimators._denoising import DenoisingAutoencoder
@@ -7,7 +10,9 @@ from skae.estimators._generator import VAEGenerator
 from skae.estimators._outlier import AutoencoderOutlierDetector
 from skae.estimators._transformer import AutoencoderTransformer
 from skae.interchange import to_onnx
-from skae.persistence import load, save
+
+if TYPE_CHECKING:
+    from skae.persistence import load, save
 
 __all__ = [
     "AutoencoderOutlierDetector",
@@ -22,3 +27,14 @@ __all__ = [
     "save",
     "to_onnx",
 ]
+
+
+def __getattr__(name):
+    """Open the room of saved models for those who enter it: few do, and an import is to be quick."""
+    if name in ("load", "save"):
+        return getattr(importlib.import_module("skae.persistence"), name)
+    raise AttributeError(f"module 'skae' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

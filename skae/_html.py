@@ -6,9 +6,6 @@ from html import escape
 from itertools import pairwise
 from math import isfinite, log, log2
 
-# The root of the manual; setup.cfg names it to package indexes.
-DOCUMENTATION = "https://skae.readthedocs.io/en/latest"
-PAGE_OF_CLASS = DOCUMENTATION + "/api/generated/skae.{estimator_name}.html"
 # More layers and longer descriptions than these are cut short; so are curves of more points.
 MAX_LAYERS, MAX_LETTERS, MAX_POINTS = 12, 90, 240
 # Losses that differ by more than this factor are drawn on a logarithmic scale.

@@ -15,7 +15,7 @@ import skae.exceptions
 import skae.networks
 import skae.plotting
 from skae._defaults import Cleaning, Compression, Detection, Generation
-from skae._html import PAGE_OF_CLASS
+from skae._version import PAGE_OF_CLASS
 
 DOCS = Path(__file__).parents[1] / "docs"
 if not DOCS.exists():

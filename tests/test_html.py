@@ -1,7 +1,6 @@
 import configparser
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,7 +21,6 @@ from skae import (
 )
 from skae._engine._describe import describe
 from skae._html import (
-    DOCUMENTATION,
     MAX_LAYERS,
     MAX_POINTS,
     Layer,
@@ -31,6 +29,7 @@ from skae._html import (
     loss_html,
     network_html,
 )
+from skae._version import DOCUMENTATION
 from skae.networks import ConvNetwork
 
 ESTIMATORS = [
@@ -219,9 +218,9 @@ def test_a_class_of_the_users_own_has_no_page():
     assert Own()._get_doc_link() == ""
 
 
-def test_the_manual_is_where_the_package_says():
+def test_the_manual_is_where_the_package_says(repository):
     config = configparser.ConfigParser()
-    config.read(Path(skae.__file__).parent.parent / "setup.cfg")
+    config.read(repository / "setup.cfg")
     urls = dict(
         map(str.strip, line.split("=", 1))
         for line in config["metadata"]["project_urls"].strip().splitlines()

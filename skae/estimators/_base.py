@@ -11,10 +11,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skae._arrays import empty, filled, namespace, output_dtype, widest_float
 from skae._chunks import as_dense
 from skae._engine._batches import SourceRows
-from skae._engine._describe import describe
 from skae._engine._runtime import resolve_device, resolve_precision
 from skae._hooks import AskedBy
-from skae._html import PAGE_OF_CLASS, LossFacts, fitted_html
 from skae._sklearn import (
     HasMethods,
     Interval,
@@ -23,6 +21,7 @@ from skae._sklearn import (
     fit_context,
     preceded_by,
 )
+from skae._version import PAGE_OF_CLASS
 from skae.estimators._doors import as_table, checked, drop_weightless, fitting, taken_in
 from skae.estimators._training import TrainingMixin
 from skae.networks._layers import ACTIVATIONS
@@ -318,6 +317,10 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
         shown = super()._get_params_html(*args, **kwargs)
         if not hasattr(self, "net_"):
             return shown
+        # Few programs come here, and an import is to be quick.
+        from skae._engine._describe import describe
+        from skae._html import LossFacts, fitted_html
+
         try:
             losses = LossFacts(self.loss_curve_, self.validation_loss_curve_, self.best_epoch_)
             html = fitted_html(describe(self.net_, self.n_features_in_), losses)
