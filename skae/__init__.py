@@ -30,7 +30,7 @@ __all__ = [
 
 
 def __getattr__(name):
-    """Open the room of saved models for those who enter it: few do, and an import is to be quick."""
+    """Open the room of saved models when it is entered: few do, and an import is to be quick."""
     if name in ("load", "save"):
         return getattr(importlib.import_module("skae.persistence"), name)
     raise AttributeError(f"module 'skae' has no attribute {name!r}")
