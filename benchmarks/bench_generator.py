@@ -41,8 +41,8 @@ from sklearn.neighbors import KernelDensity
 from sklearn.preprocessing import StandardScaler
 
 from skae import VAEGenerator
-from skae._fidelity import fidelity
-from skae._frames import Columns
+from skae._data._frames import Columns
+from skae._stats._fidelity import fidelity
 
 SECTIONS = ("tables", "downstream", "images", "speed")
 MAX_ROWS, MIN_LARGE = 5000, 1000

@@ -44,8 +44,8 @@ from sklearn.preprocessing import MinMaxScaler
 from threadpoolctl import threadpool_limits
 
 from skae import AutoencoderOutlierDetector
-from skae._core import scale_by_core
-from skae._scaling import Scaler
+from skae._data._scaling import Scaler
+from skae._stats._trimming import scale_by_core
 
 MAX_ROWS = 5000
 SPLIT_SEEDS = (0, 1)

@@ -12,10 +12,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import KFold, StratifiedKFold, check_cv, cross_validate
 from sklearn.utils import check_array, check_random_state
 
-from skae._chunks import as_dense
-from skae._linear import fit_pca
-from skae._scoring import share_explained
-from skae.estimators._searching import fit_together
+from skae._data._chunks import as_dense
+from skae._fit._many import fit_together
+from skae._stats._pca import fit_pca
+from skae._stats._scoring import share_explained
 from skae.estimators._transformer import AutoencoderTransformer
 
 PASSTHROUGH = "passthrough"

@@ -13,9 +13,9 @@ from importlib.metadata import version
 
 from sklearn.utils.validation import check_is_fitted
 
-from skae._documents import Reader, Writer, expect
 from skae._engine._runtime import borrowed_global_generator, resolve_device, resolve_precision
-from skae._saved import ESTIMATORS, check_fitted, kinds, network_of_user
+from skae._storage._documents import Reader, Writer, expect
+from skae._storage._estimator_kinds import ESTIMATORS, check_fitted, kinds, network_of_user
 from skae._version import __version__
 from skae.exceptions import ModelFileError
 

@@ -18,10 +18,10 @@ from skae import (
     DenoisingAutoencoder,
     VAEGenerator,
 )
-from skae._arrays import namespace
-from skae._chunks import TensorTable, row_chunks
+from skae._data._arrays import namespace
+from skae._data._chunks import TensorTable, row_chunks
+from skae._data._scaling import Scaler
 from skae._engine import _inference
-from skae._scaling import Scaler
 
 SMALL = {"hidden_layer_sizes": (8,), "max_epochs": 2, "random_state": 0}
 ROWS = ("encode", "reconstruct", "reconstruction_error")
@@ -338,7 +338,7 @@ def test_fit_reads_tensors_piece_by_piece(monkeypatch):
         return rows
 
     monkeypatch.setattr(TensorTable, "__getitem__", watched)
-    monkeypatch.setattr("skae._chunks.CHUNK_BYTES", 8 * 20 * 100)
+    monkeypatch.setattr("skae._data._chunks.CHUNK_BYTES", 8 * 20 * 100)
     for case in ("transformer", "detector"):
         params = {"scaling": "standard", "max_epochs": 1}
         assert len(make(case, **params).fit(X).encode(X)) == len(X)

@@ -22,7 +22,7 @@ from skae.networks import ConvNetwork, MLPNetwork
 from skae.networks._autoencoder import OutputLink
 from skae.networks._layers import ACTIVATIONS, set_generators
 from skae.networks._linear_path import LinearPath
-from skae.networks._members import stack_members
+from skae.networks._stacked import stack_members
 from skae.networks._variational import Beside, VariationalEncoder
 
 

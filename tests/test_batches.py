@@ -4,11 +4,11 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_array
 
-from skae import _chunks
+from skae._data import _chunks
+from skae._data._scaling import Scaler
 from skae._engine import _batches
 from skae._engine._batches import Batches, SourceRows, TensorRows
 from skae._engine._runtime import generator
-from skae._scaling import Scaler
 
 
 @pytest.fixture(name="X")

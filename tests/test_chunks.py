@@ -6,7 +6,7 @@ from numpy.testing import assert_array_equal
 from scipy.sparse import csr_array
 
 from skae import AutoencoderTransformer, _chunks
-from skae._chunks import check_finite, is_memory_map, row_chunks, value_range
+from skae._data._chunks import check_finite, is_memory_map, row_chunks, value_range
 
 
 @pytest.fixture

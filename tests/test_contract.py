@@ -30,10 +30,10 @@ from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 from torch import nn
 
 from skae import AutoencoderTransformer, _chunks
+from skae._data._scaling import Scaler
 from skae._engine import _batches, _together
 from skae._engine._net import AutoencoderNet
-from skae._hooks import ANSWERS
-from skae._scaling import Scaler
+from skae._onnx_hooks import ANSWERS
 from skae.exceptions import DivergenceError, TrainingInterruptedWarning
 
 SMALL = {"hidden_layer_sizes": (8,), "max_epochs": 3, "random_state": 0}

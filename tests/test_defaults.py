@@ -6,7 +6,7 @@ from skae import (
     DenoisingAutoencoder,
     VAEGenerator,
 )
-from skae._defaults import Cleaning, Compression, Detection, Filling, Generation
+from skae._fit._defaults import Cleaning, Compression, Detection, Filling, Generation
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,14 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skae import DenoisingAutoencoder
-from skae._chunks import SideBySide
+from skae._data._chunks import SideBySide
+from skae._data._scaling import Scaler
 from skae._engine import _denoising
 from skae._engine._batches import Batches, SourceRows, TensorRows
-from skae._engine._denoising import NoisyRows, PairReader, Reader
+from skae._engine._denoising_net import NoisyRows, PairReader, Reader
 from skae._engine._noise import CellNoise
 from skae._engine._runtime import generator
-from skae._gaussian import Gaussian
-from skae._scaling import Scaler
+from skae._stats._gaussian import Gaussian
 
 EMPTY = np.zeros(4, dtype=bool)
 

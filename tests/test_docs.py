@@ -14,7 +14,7 @@ import skae
 import skae.exceptions
 import skae.networks
 import skae.plotting
-from skae._defaults import Cleaning, Compression, Detection, Generation
+from skae._fit._defaults import Cleaning, Compression, Detection, Generation
 from skae._version import PAGE_OF_CLASS
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from skae._fidelity import (
+from skae._stats._fidelity import (
     column_distance,
     correlation_difference,
     fidelity,

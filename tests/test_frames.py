@@ -3,7 +3,7 @@ import datetime
 import numpy as np
 import pytest
 
-from skae._frames import Columns, PlainColumns, is_mixed
+from skae._data._frames import Columns, PlainColumns, is_mixed
 
 pd = pytest.importorskip("pandas")
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skae._gaussian import (
+from skae._stats._gaussian import (
     FactorGaussian,
     Gaussian,
     choose_shrinkage,

@@ -178,7 +178,7 @@ def test_many_rows_are_drawn_piece_by_piece(fitted, monkeypatch):
         seen.append(len(codes))
         return candidates(self, codes, *rest)
 
-    monkeypatch.setattr("skae.estimators._drawing.CELLS_AT_ONCE", 8000)
+    monkeypatch.setattr("skae.estimators._sampling.CELLS_AT_ONCE", 8000)
     monkeypatch.setattr(type(fitted), "_candidates", watched)
     assert len(fitted.sample(2500, random_state=0)) == 2500
     assert seen == [1000, 1000, 500]

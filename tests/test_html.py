@@ -19,8 +19,7 @@ from skae import (
     DenoisingAutoencoder,
     VAEGenerator,
 )
-from skae._engine._describe import describe
-from skae._html import (
+from skae._display._html import (
     MAX_LAYERS,
     MAX_POINTS,
     Layer,
@@ -29,6 +28,7 @@ from skae._html import (
     loss_html,
     network_html,
 )
+from skae._display._network_facts import describe
 from skae._version import DOCUMENTATION
 from skae.networks import ConvNetwork
 

@@ -25,11 +25,11 @@ from skae import (
     VAEGenerator,
     to_onnx,
 )
-from skae._engine._describe import describe
-from skae._engine._states import LAYERS, TORCH_LAYERS
+from skae._display._network_facts import describe
+from skae._storage._network_kinds import LAYERS, TORCH_LAYERS
 from skae.interchange._graph import IR_VERSION, OPSET, Graph
-from skae.interchange._layers import unknown_layer
-from skae.interchange._ranking import log_ndtr
+from skae.interchange._onnx_layers import unknown_layer
+from skae.interchange._onnx_normal_scores import log_ndtr
 from skae.networks import ConvNetwork
 from skae.networks._layers import ACTIVATIONS
 

@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import multivariate_normal
 from sklearn.mixture import GaussianMixture
 
-from skae._mixture import fit_mixture, join_mixtures
+from skae._stats._mixture import fit_mixture, join_mixtures
 
 RNG = np.random.default_rng(0)
 CENTRES = np.array([[-6.0, 0.0], [6.0, 3.0]])

@@ -9,6 +9,7 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, Freezer, Unfreezer
 
 from skae import AutoencoderTransformer
+from skae._data._scaling import Scaler
 from skae._engine._batches import SourceRows
 from skae._engine._build import build_autoencoder, make_link
 from skae._engine._losses import Objective
@@ -16,8 +17,7 @@ from skae._engine._net import WHILE_TRAINING, AutoencoderNet
 from skae._engine._noise import Corruption
 from skae._engine._optimizer import trapezoid
 from skae._engine._runtime import generator
-from skae._linear import fit_pca
-from skae._scaling import Scaler
+from skae._stats._pca import fit_pca
 from skae.networks import MLPNetwork
 
 

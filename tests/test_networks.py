@@ -9,7 +9,7 @@ from torch import nn
 from skae import AutoencoderTransformer
 from skae._engine._build import build_autoencoder, make_link
 from skae._engine._runtime import generator
-from skae._linear import fit_pca
+from skae._stats._pca import fit_pca
 from skae.networks import ConvNetwork, MLPNetwork
 from skae.networks._autoencoder import OutputLink
 from skae.networks._layers import ACTIVATIONS, Dropout
@@ -315,9 +315,9 @@ def test_channels_are_a_tuple(digits):
 
 
 def test_a_variational_start_is_probabilistic_pca():
+    from skae._data._scaling import Scaler
     from skae._engine._build import build_variational, make_output
-    from skae._linear import ProbabilisticPCA
-    from skae._scaling import Scaler
+    from skae._stats._pca import ProbabilisticPCA
 
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 6)) @ rng.normal(size=(6, 6))

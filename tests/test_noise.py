@@ -3,9 +3,9 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
+from skae._data._scaling import Scaler
 from skae._engine._noise import CellNoise, Corruption
 from skae._engine._runtime import generator
-from skae._scaling import Scaler
 
 
 def test_nothing_asked_nothing_done():

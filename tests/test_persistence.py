@@ -25,7 +25,7 @@ from torch import nn
 
 import skae
 from skae import persistence
-from skae._saved import ESTIMATORS
+from skae._storage._estimator_kinds import ESTIMATORS
 from skae.exceptions import ModelFileError
 from skae.networks import ConvNetwork, MLPNetwork
 

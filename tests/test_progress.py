@@ -19,8 +19,8 @@ from skae import (
 from skae._engine import _callbacks
 from skae._engine._callbacks import OwnCallback
 from skae._engine._progress import Progress, bar_class, followed_by, showing, shown
+from skae._fit._many import fit_together
 from skae.comparison import latent_size_curve
-from skae.estimators._searching import fit_together
 from skae.exceptions import TrainingInterruptedWarning
 
 FITS = {

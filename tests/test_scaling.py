@@ -4,9 +4,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_array
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 
-from skae import _chunks, _scaling
-from skae._chunks import row_chunks
-from skae._scaling import Scaler
+from skae._data import _chunks, _scaling
+from skae._data._chunks import row_chunks
+from skae._data._scaling import Scaler
 
 METHODS = ["global", "standard", "minmax", "robust", None]
 
@@ -112,7 +112,7 @@ def test_robust_falls_back_on_half_the_range():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_missing_cells_do_not_count(method, table, monkeypatch):
-    monkeypatch.setattr("skae._chunks.CHUNK_BYTES", 8 * 10 * 7)  # seven rows at a time
+    monkeypatch.setattr("skae._data._chunks.CHUNK_BYTES", 8 * 10 * 7)  # seven rows at a time
     holes = np.array(table)
     holes[::3, 2] = holes[5:, 4] = holes[:, 6] = np.nan
     scaler = Scaler(method).fit(holes)

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skae._core import inner_rows, scale_by_core
-from skae._scaling import Scaler
-from skae._scoring import (
+from skae._data._scaling import Scaler
+from skae._stats._scoring import (
     HeldOut,
     Location,
     ScoreRule,
@@ -13,6 +12,7 @@ from skae._scoring import (
     held_out_threshold,
     limit_above,
 )
+from skae._stats._trimming import inner_rows, scale_by_core
 
 
 @pytest.fixture

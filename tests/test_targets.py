@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from skae._targets import TargetedReader, Targets
+from skae._data._targets import TargetedReader, Targets
 
 
 def test_classes_are_indicators():

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from skae.networks._layers import Dropout, has_hooks
 from skae.networks._linear_path import LinearPath
-from skae.networks._members import MemberLinear
 from skae.networks._mlp import MLP
+from skae.networks._stacked import MemberLinear
 from skae.networks._variational import MAX_LOG_VARIANCE, Beside, VariationalEncoder
 
 aten = torch.ops.aten

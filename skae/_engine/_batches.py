@@ -14,7 +14,7 @@ from scipy.sparse import issparse
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from skae._chunks import CHUNK_BYTES, PageKeeper, TensorTable, as_dense
+from skae._data._chunks import CHUNK_BYTES, PageKeeper, TensorTable, as_dense
 from skae._engine._runtime import bytes_for_rows
 
 # A scaled copy of the rows is kept where it is no larger than this.

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from skae._engine._batches import SourceRows
 from skae._engine._runtime import borrowed_global_generator, generator
-from skae._linear import FittedPCA, ProbabilisticPCA, fit_pca, fit_reduced_rank
+from skae._stats._pca import FittedPCA, ProbabilisticPCA, fit_pca, fit_reduced_rank
 from skae.networks._autoencoder import Autoencoder, OutputLink
 from skae.networks._conv import ConvNetwork
 from skae.networks._layers import ORIGIN, Call, Origin
 from skae.networks._linear_path import add_linear_path
-from skae.networks._members import stack_members
 from skae.networks._mlp import MLPNetwork
+from skae.networks._stacked import stack_members
 from skae.networks._variational import (
     BernoulliOutput,
     Beside,

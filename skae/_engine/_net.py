@@ -8,7 +8,7 @@ objective in ``get_loss``.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -27,7 +27,7 @@ from skae._engine._callbacks import (
     TrainingStopped,
     watches_batches,
 )
-from skae._engine._graphs import GraphedSteps
+from skae._engine._cuda_graphs import GraphedSteps
 from skae._engine._inference import RowsToArrays
 from skae._engine._losses import Objective
 from skae._engine._noise import Corruption, Gradient
@@ -207,7 +207,7 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
         self.initialized_ = False
         self.initialize()
         self.stop_ = joint.stop_
-        self.history_ = History(dict(epoch) for epoch in joint.history[: len(losses) - 1])
+        self.restore_history(joint.history[: len(losses) - 1])
         self.rewrite_history("valid_loss", losses[1:])
         self._best_weights.losses_ = losses
         self._best_weights.best_epoch_ = best_epoch
@@ -232,6 +232,10 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
         """A net that can be trained on while this one stays as it is."""
         callbacks = [c[1] if isinstance(c, tuple) else c for c in self.callbacks or []]
         return copy.deepcopy(self, {id(callback): callback for callback in callbacks})
+
+    def restore_history(self, epochs: Iterable[dict[str, Any]]) -> None:
+        """Go on with a history of these epochs."""
+        self.history_ = History(dict(epoch) for epoch in epochs)
 
     def rewrite_history(self, key: str, values: list[float]) -> None:
         """Put values in the place of those recorded in each epoch."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skae._engine._batches import SourceRows
-from skae._linear import FittedPCA
+from skae._stats._pca import FittedPCA
 from skae.networks._autoencoder import Autoencoder, OutputLink
 
 # The coordinates hold this share of the variance, and this many per latent.

@@ -8,11 +8,14 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skae._arrays import empty, filled, namespace, output_dtype, widest_float
-from skae._chunks import as_dense
+from skae._data._arrays import empty, filled, namespace, output_dtype, widest_float
+from skae._data._chunks import as_dense
+from skae._data._validation import as_table, checked, drop_weightless, taken_in
 from skae._engine._batches import SourceRows
 from skae._engine._runtime import resolve_device, resolve_precision
-from skae._hooks import AskedBy
+from skae._fit._guard import fitting
+from skae._fit._run import TrainingMixin
+from skae._onnx_hooks import AskedBy
 from skae._sklearn import (
     HasMethods,
     Interval,
@@ -22,8 +25,6 @@ from skae._sklearn import (
     preceded_by,
 )
 from skae._version import PAGE_OF_CLASS
-from skae.estimators._doors import as_table, checked, drop_weightless, fitting, taken_in
-from skae.estimators._training import TrainingMixin
 from skae.networks._layers import ACTIVATIONS
 
 
@@ -318,8 +319,8 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
         if not hasattr(self, "net_"):
             return shown
         # Few programs come here, and an import is to be quick.
-        from skae._engine._describe import describe
-        from skae._html import LossFacts, fitted_html
+        from skae._display._html import LossFacts, fitted_html
+        from skae._display._network_facts import describe
 
         try:
             losses = LossFacts(self.loss_curve_, self.validation_loss_curve_, self.best_epoch_)

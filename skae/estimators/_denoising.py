@@ -8,19 +8,20 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skae._arrays import namespace, output_dtype
-from skae._chunks import as_dense, row_chunks
+from skae._data._arrays import namespace, output_dtype
+from skae._data._chunks import as_dense, row_chunks
+from skae._data._validation import as_table, checked_weight
 from skae._engine._noise import NOISES
-from skae._scoring import share_explained
+from skae._fit._guard import fitting
 from skae._sklearn import (
     Interval,
     StrOptions,
     check_feature_names_in,
     fit_context,
 )
+from skae._stats._scoring import share_explained
 from skae.estimators._base import BaseAutoencoder
-from skae.estimators._doors import as_table, checked_weight, fitting
-from skae.estimators._filling import FillingMixin, warn_of_targets
+from skae.estimators._imputation import FillingMixin, warn_of_targets
 
 N_SCORE_ROUNDS = 5  # each hides a fifth of the cells
 

@@ -7,13 +7,13 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skae._arrays import constant, empty, filled, widest_float
-from skae._fidelity import MAX_ROWS, fidelity
+from skae._data._arrays import constant, empty, filled, widest_float
+from skae._data._validation import checked_weight
 from skae._sklearn import Interval, StrOptions, average
+from skae._stats._fidelity import MAX_ROWS, fidelity
 from skae.estimators._base import BaseAutoencoder
-from skae.estimators._doors import checked_weight
-from skae.estimators._drawing import Request, warn_if_rare
-from skae.estimators._generating import GeneratingMixin
+from skae.estimators._generation import GeneratingMixin
+from skae.estimators._sampling import Request, warn_if_rare
 
 
 class VAEGenerator(

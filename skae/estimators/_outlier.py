@@ -5,13 +5,13 @@ from numbers import Integral, Real
 from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skae._arrays import constant, empty, filled, is_tensor, namespace, widest_float
-from skae._chunks import as_dense
-from skae._frames import column_mask
-from skae._scoring import HeldOut, ScoreRule, held_out_threshold, limit_above
+from skae._data._arrays import constant, empty, filled, is_tensor, namespace, widest_float
+from skae._data._chunks import as_dense
+from skae._data._frames import column_mask
 from skae._sklearn import Interval, StrOptions
+from skae._stats._scoring import HeldOut, ScoreRule, held_out_threshold, limit_above
 from skae.estimators._base import BaseAutoencoder
-from skae.estimators._core_training import CoreTrainingMixin
+from skae.estimators._detection import CoreTrainingMixin
 
 
 class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencoder):

@@ -6,14 +6,14 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skae._arrays import constant, empty, namespace, widest_float
-from skae._chunks import row_chunks, value_range
+from skae._data._arrays import constant, empty, namespace, widest_float
+from skae._data._chunks import row_chunks, value_range
+from skae._data._validation import checked_weight
 from skae._engine._losses import CELL_LOSSES, Objective
 from skae._engine._noise import Corruption
-from skae._scoring import share_explained
 from skae._sklearn import Interval, StrOptions
+from skae._stats._scoring import share_explained
 from skae.estimators._base import BaseAutoencoder
-from skae.estimators._doors import checked_weight
 
 # Held-out rows that the latent-size curve is read from.
 MAX_ROWS_FOR_CURVE = 2000

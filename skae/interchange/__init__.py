@@ -1,6 +1,6 @@
 """Fitted estimators as ONNX models, alone and as steps of pipelines."""
 
-from skae._hooks import ANSWERS
+from skae._onnx_hooks import ANSWERS
 from skae.interchange._export import to_onnx
 from skae.interchange._pipelines import converter_of, parser_of, shape_calculator_of
 

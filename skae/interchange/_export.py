@@ -72,7 +72,7 @@ AutoencoderOutlierDetector
     # What writes is imported where it is used, for the sake of those who do not.
     from skae.interchange._graph import IR_VERSION, OPSET, Graph
     from skae.interchange._methods import ONE_PER_ROW, READ_LATENTS, draw
-    from skae.interchange._trees import ML_DOMAIN, ML_OPSET
+    from skae.interchange._onnx_trees import ML_DOMAIN, ML_OPSET
 
     dtype = np.dtype(dtype)
     if dtype not in (np.float32, np.float64):

@@ -6,8 +6,8 @@ from skae.estimators._denoising import DenoisingAutoencoder
 from skae.estimators._generator import VAEGenerator
 from skae.estimators._outlier import AutoencoderOutlierDetector
 from skae.estimators._transformer import AutoencoderTransformer
-from skae.interchange._drawing import DenoiserDrawing, DetectorDrawing, TransformerDrawing
-from skae.interchange._generator import GeneratorDrawing
+from skae.interchange._onnx_estimators import DenoiserDrawing, DetectorDrawing, TransformerDrawing
+from skae.interchange._onnx_generator import GeneratorDrawing
 
 DRAWINGS = {
     AutoencoderOutlierDetector: DetectorDrawing,

@@ -1,0 +1,111 @@
+"""Rows piece by piece, so that a large table is never in memory whole."""
+
+import mmap
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.utils import assert_all_finite
+
+from skae._data._arrays import is_tensor
+
+# Size of a piece, as dense float64.
+CHUNK_BYTES = 8 * 2**20
+# A memory map's pages are given back after this much reading. The kernel maps up to
+# sixteen pages for each one touched, so what is held may be sixteen times this.
+RELEASE_BYTES = 8 * 2**20
+
+
+class PageKeeper:
+    """Gives the pages of a memory map back to the system as reading goes on.
+
+    They stay in the system's cache and only stop counting as ours. Arrays that are no
+    memory maps, or maps whose changes would be lost, are left alone.
+    """
+
+    def __init__(self, X):
+        can_release = hasattr(mmap, "MADV_DONTNEED")  # not on Windows
+        self.map = _memory_map(X) if can_release else None
+        self.n_bytes = 0
+
+    def read(self, n_bytes):
+        """Take note of bytes that were read and are no longer needed."""
+        self.n_bytes += n_bytes
+        if self.map is not None and self.n_bytes > RELEASE_BYTES:
+            self.map.madvise(mmap.MADV_DONTNEED)
+            self.n_bytes = 0
+
+
+class SideBySide:
+    """Two tables of as many rows, read as one wide table."""
+
+    def __init__(self, left, right):
+        self.left = left
+        self.right = right
+        self.shape = (left.shape[0], left.shape[1] + right.shape[1])
+        self.dtype = left.dtype
+
+    def rows(self, selection):
+        """Some of the rows, still side by side."""
+        return SideBySide(self.left[selection], self.right[selection])
+
+    def __getitem__(self, selection):
+        return np.hstack([as_dense(self.left[selection]), as_dense(self.right[selection])])
+
+
+class TensorTable:
+    """Rows of a floating tensor, read as NumPy arrays: where they lie, or piece by piece."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+        self.shape = tuple(tensor.shape)
+        self.dtype = np.dtype(f"f{tensor.element_size()}")
+
+    def rows(self, selection):
+        """Some of the rows, on the same device."""
+        return TensorTable(self.tensor[selection])
+
+    def __getitem__(self, selection):
+        return self.tensor[selection].cpu().numpy()
+
+
+def as_dense(X):
+    """Return a chunk of rows as a plain dense array; a tensor stays one."""
+    if issparse(X):
+        return X.toarray()
+    return X if is_tensor(X) else np.asarray(X)
+
+
+def row_chunks(X):
+    """Yield slices over the rows of X, and these rows as a dense array (or tensor)."""
+    keeper = PageKeeper(X)
+    step = max(1, CHUNK_BYTES // (8 * X.shape[1]))
+    for start in range(0, X.shape[0], step):
+        rows = slice(start, min(start + step, X.shape[0]))
+        chunk = as_dense(X[rows])
+        yield rows, chunk
+        keeper.read(chunk.nbytes)
+
+
+def value_range(X, transform=lambda chunk: chunk):
+    """Smallest and largest value of dense or CSR rows, after a transformation."""
+    ranges = [(c.min(), c.max()) for c in (transform(chunk) for _, chunk in row_chunks(X))]
+    return float(min(low for low, _ in ranges)), float(max(high for _, high in ranges))
+
+
+def is_memory_map(X):
+    """Whether reading X means reading a file."""
+    return _memory_map(X) is not None
+
+
+def check_finite(X, allow_nan=False):
+    """Raise ValueError if X holds NaN or infinity, looking at a piece at a time."""
+    for _, chunk in row_chunks(X):
+        assert_all_finite(chunk, allow_nan=allow_nan, input_name="X")
+
+
+def _memory_map(X):
+    while X is not None and not issparse(X):
+        if isinstance(X, np.memmap):
+            return getattr(X, "_mmap", None) if X.mode in ("r", "r+") else None
+        X = getattr(X, "base", None)
+    return None

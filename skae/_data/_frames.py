@@ -1,0 +1,370 @@
+"""Tables of mixed columns to numbers and back, in the container they came in."""
+
+import warnings
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+
+from skae._data._arrays import is_tensor, namespace, widest_float
+
+# What pandas calls objects that are all numbers.
+NUMBERS = {"integer", "floating", "mixed-integer-float", "decimal", "empty"}
+# Integers beyond this are not told apart as floats.
+MAX_INTEGER = 2**53
+# A column with more levels than this share of the rows (where there are so many) names rows.
+MAX_LEVEL_SHARE, MIN_ROWS_TO_WARN = 0.5, 100
+
+
+@dataclass
+class Column:
+    """How one column becomes numbers: as they are, as ticks of a clock or as codes.
+
+    Attributes
+    ----------
+    name : object
+    dtype : object
+        The pandas dtype that it came with.
+    levels : list or None
+        Levels that are coded, for columns that are no numbers.
+    origin, tick : int
+        First date and what all dates are multiples of, in units of the dtype, for dates.
+    is_whole : bool
+        Whether objects are integers.
+    """
+
+    name: Any
+    dtype: Any
+    levels: list | None = None
+    origin: int | None = None
+    tick: int | None = None
+    is_whole: bool = False
+
+    @classmethod
+    def of(cls, series):
+        """Learn what a column of a pandas frame is."""
+        import pandas as pd
+
+        describe = partial(cls, series.name, series.dtype)
+        if isinstance(series.dtype, pd.CategoricalDtype):
+            present = series.cat.remove_unused_categories().cat.categories
+            return describe(levels=list(present))
+        if _is_time(series.dtype):
+            stamps = _stamps(series.dropna())
+            origin = int(stamps.min()) if len(stamps) else 0
+            return describe(origin=origin, tick=max(1, int(np.gcd.reduce(stamps - origin))))
+        if pd.api.types.is_complex_dtype(series.dtype):
+            raise ValueError(f"Complex data not supported: column {series.name!r} of X.")
+        if pd.api.types.is_numeric_dtype(series.dtype):
+            return describe()
+        kind = pd.api.types.infer_dtype(series, skipna=True)
+        if kind in NUMBERS:
+            return describe(is_whole=kind == "integer")
+        levels = _unique(series)
+        if len(series) >= MIN_ROWS_TO_WARN and len(levels) > MAX_LEVEL_SHARE * len(series):
+            warnings.warn(
+                f"Column {series.name!r} of X holds {len(levels)} levels in {len(series)} rows, "
+                "and drawn rows will repeat them. If it names rows, leave it out.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return describe(levels=_sorted(levels))
+
+    def to_numbers(self, series):
+        """Numbers, ticks or codes; NaN where a cell is missing."""
+        import pandas as pd
+
+        missing = series.isna().to_numpy()
+        if self.levels is not None:
+            cells = pd.Index(series.astype(object), dtype=object)
+            codes = pd.Index(self.levels, dtype=object).get_indexer(cells)
+            unknown = (codes < 0) & ~missing
+            if unknown.any():
+                raise ValueError(
+                    f"Column {self.name!r} of X holds {series[unknown].iloc[0]!r}, which it did "
+                    f"not in fit; allowed are {_listed(self.levels)}. Pool rare levels before."
+                )
+            return np.where(missing, np.nan, codes)
+        if self.origin is not None:
+            if series.dtype != object and getattr(series.dtype, "kind", "") != self.dtype.kind:
+                raise TypeError(f"Column {self.name!r} of X must hold dates; got {series.dtype}.")
+            try:
+                series = series.astype(self.dtype)  # units and time zones as in fit
+            except (TypeError, ValueError) as error:
+                raise type(error)(
+                    f"Column {self.name!r} of X must hold dates as in fit: {error}"
+                ) from error
+            numbers = np.full(len(series), np.nan)
+            numbers[~missing] = (_stamps(series[~missing]) - self.origin) / self.tick
+            return numbers
+        try:
+            numbers = series.to_numpy(dtype=np.float64, na_value=np.nan)
+        except (TypeError, ValueError) as error:
+            raise type(error)(
+                f"Column {self.name!r} of X must hold numbers, as it did in fit: {error}"
+            ) from error
+        if pd.api.types.is_integer_dtype(series.dtype) and np.nanmax(np.abs(numbers), initial=0) > (
+            MAX_INTEGER
+        ):
+            raise ValueError(
+                f"Column {self.name!r} of X holds integers beyond 2**53, which are not told apart "
+                "as floats; subtract a constant, or make them strings."
+            )
+        if np.isinf(numbers).any():
+            raise ValueError(f"Column {self.name!r} of X contains infinity; allowed is NaN.")
+        return numbers
+
+    def restore(self, numbers, index):
+        """A column of the dtype it came with."""
+        import pandas as pd
+
+        series = partial(pd.Series, index=index, name=self.name)
+        if self.levels is not None:
+            codes = np.where(np.isnan(numbers), -1, numbers).astype(int)
+            cells = pd.Series(codes, index).map(dict(enumerate(self.levels)))
+            return series(cells.astype(object).where(codes >= 0, None), dtype=self.dtype)
+        if self.origin is not None:
+            known = ~np.isnan(numbers)
+            stamps = np.full(len(numbers), np.iinfo(np.int64).min)  # which stands for NaT
+            stamps[known] = self.origin + np.rint(numbers[known]).astype(np.int64) * self.tick
+            return _from_stamps(stamps, self.dtype, series)
+        if pd.api.types.is_bool_dtype(self.dtype):
+            numbers = np.where(np.isnan(numbers), np.nan, numbers > 0.5)
+        elif pd.api.types.is_integer_dtype(self.dtype):
+            numbers = np.rint(numbers)
+        if self.is_whole:
+            return series([None if np.isnan(n) else round(n) for n in numbers], dtype=self.dtype)
+        return series(numbers).astype(self.dtype)
+
+    def number_of(self, value):
+        """The number, tick or code of one value."""
+        import pandas as pd
+
+        cell = pd.Series([value], name=self.name, dtype=object)
+        if self.origin is not None:
+            try:
+                cell = cell.astype(self.dtype)
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"Column {self.name!r} can not be {value!r}; allowed are dates: {error}"
+                ) from error
+        return float(self.to_numbers(cell)[0])
+
+    def told(self, number):
+        """A number as a value of the column, in words."""
+        import pandas as pd
+
+        if self.origin is None:
+            return f"{number:g}"
+        return str(self.restore(np.array([number]), pd.RangeIndex(1)).iloc[0])
+
+
+class PlainColumns:
+    """The columns of a numeric array, which are numbers as they are."""
+
+    is_frame = False
+
+    def __init__(self, X):
+        self.dtype = getattr(X, "dtype", np.dtype(float))
+        self.n_features = X.shape[1]
+
+    @property
+    def names(self):
+        return list(range(self.n_features))
+
+    @property
+    def n_levels(self):
+        return [0] * self.n_features
+
+    def number_of(self, j, value):
+        """The number that a value of a column is."""
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise ValueError(f"Column {j!r} can not be {value!r}; it holds numbers.") from None
+
+    def told(self, j, number):
+        """A number in words."""
+        return f"{number:g}"
+
+    def restore(self, numbers, index=None):
+        """Rows of the dtype that they came in."""
+        if self.dtype.kind == "b":
+            return numbers > 0.5
+        xp, dtype = namespace(numbers), widest_float(numbers)
+        if self.dtype.kind in "iu":
+            numbers, dtype = xp.round(numbers), getattr(xp, self.dtype.name)
+        if self.dtype == np.float32:
+            dtype = xp.float32
+        return xp.astype(numbers, dtype, copy=False)
+
+
+class Columns:
+    """The columns of a frame, or of an array of objects.
+
+    Parameters
+    ----------
+    X : frame or ndarray of objects
+        The table to learn them from.
+    """
+
+    is_frame = True
+
+    def __init__(self, X):
+        self.container = _container(X)
+        self.schema = dict(X.schema) if self.container == "polars" else None
+        frame = _to_pandas(X, self.container)
+        self.index = frame.columns
+        if not self.index.is_unique:
+            twice = self.index[self.index.duplicated()][0]
+            raise ValueError(f"X has several columns {twice!r}; names must differ.")
+        self.columns = [Column.of(frame.iloc[:, j]) for j in range(frame.shape[1])]
+
+    @property
+    def names(self):
+        return list(self.index)
+
+    @property
+    def n_levels(self):
+        """Number of levels of each column that is coded, 0 for the others."""
+        return [len(column.levels or []) for column in self.columns]
+
+    def number_of(self, j, value):
+        """The number, tick or code of a value of a column."""
+        return self.columns[j].number_of(value)
+
+    def told(self, j, number):
+        """A number as a value of its column, in words."""
+        return self.columns[j].told(number)
+
+    def to_numbers(self, X):
+        """Rows as one array of numbers, ticks and codes."""
+        frame = _to_pandas(X, _container(X))
+        cells = [c.to_numbers(frame.iloc[:, j]) for j, c in enumerate(self.columns)]
+        if not cells:
+            return np.empty(frame.shape)
+        single = all(column.dtype == np.float32 for column in self.columns)
+        return np.column_stack(cells).astype(np.float32 if single else np.float64, copy=False)
+
+    def restore(self, numbers, index=None):
+        """Rows in the container, and with the dtypes, that they came in."""
+        import pandas as pd
+
+        index = pd.RangeIndex(len(numbers)) if index is None else index
+        cells = [c.restore(numbers[:, j], index) for j, c in enumerate(self.columns)]
+        frame = pd.concat(cells, axis=1) if cells else pd.DataFrame(index=index)
+        frame.columns = self.index
+        if self.container == "polars":
+            return _to_polars(frame, self.schema)
+        return frame.to_numpy(dtype=object) if self.container == "objects" else frame
+
+
+def column_mask(columns, names, n_features):
+    """Mask of the columns that are named or numbered, or masked already."""
+    mask = np.zeros(n_features, dtype=bool)
+    as_array = np.asarray(columns)
+    if as_array.dtype == bool and as_array.shape == mask.shape:
+        return as_array
+    for column in [columns] if as_array.ndim == 0 else columns:
+        column = column.item() if isinstance(column, np.generic) else column
+        if column in names:
+            mask[names.index(column)] = True
+        elif type(column) is int and 0 <= column < n_features:
+            mask[column] = True
+        else:
+            known = f"one of {names}, or " if names else ""
+            raise ValueError(
+                f"columns={columns!r}: {column!r} must be {known}an integer from 0 to "
+                f"{n_features - 1}."
+            )
+    return mask
+
+
+def is_mixed(X):
+    """Whether X is a frame, or an array of objects or strings."""
+    return _container(X) is not None
+
+
+def _container(X):
+    if hasattr(X, "iloc") and hasattr(X, "columns"):
+        return "pandas"
+    if hasattr(X, "to_series") and hasattr(X, "schema"):
+        return "polars"
+    if issparse(X) or is_tensor(X):
+        return None
+    if hasattr(X, "__array_namespace__") and not isinstance(X, np.ndarray):
+        return None
+    array = X if isinstance(X, np.ndarray) else np.asarray(X)
+    return "objects" if array.dtype.kind in "OUS" and array.ndim == 2 else None
+
+
+def _to_pandas(X, container):
+    import pandas as pd
+
+    if container == "pandas":
+        return X
+    if container == "polars":
+        columns = {name: _of_polars(X[name]) for name in X.columns}
+        return pd.DataFrame(columns)
+    return pd.DataFrame(np.asarray(X, dtype=object) if container == "objects" else X)
+
+
+def _of_polars(series):
+    """Dates and numbers as NumPy has them, everything else as objects."""
+    if series.dtype.is_temporal() or series.dtype.is_numeric():
+        return series.to_numpy()
+    return np.array(series.to_list(), dtype=object)
+
+
+def _to_polars(frame, schema):
+    import polars as pl
+
+    columns = []
+    for name, dtype in schema.items():
+        cells = frame[name].astype(object)
+        cells = cells.where(frame[name].notna(), None).tolist()
+        columns.append(pl.Series(name, cells, strict=False).cast(dtype))
+    return pl.DataFrame(columns)
+
+
+def _unique(series):
+    try:
+        return list(series.dropna().unique())
+    except TypeError:  # what can not be hashed can not be a level
+        cell = next(c for c in series if getattr(c, "__hash__", None) is None)
+        raise TypeError(
+            f"Column {series.name!r} of X holds {cell!r}; argument must be a string or a number, "
+            f"not {type(cell).__name__!r}."
+        ) from None
+
+
+def _sorted(levels):
+    try:
+        return sorted(levels)
+    except TypeError:  # of several types
+        return levels
+
+
+def _listed(levels, at_most=10):
+    told = ", ".join(repr(level) for level in levels[:at_most])
+    return told if len(levels) <= at_most else f"{told} and {len(levels) - at_most} more"
+
+
+def _is_time(dtype):
+    return getattr(dtype, "kind", None) in {"m", "M"}
+
+
+def _stamps(series):
+    """Dates as integers, in the unit of their dtype."""
+    if hasattr(series.dtype, "tz"):
+        series = series.dt.tz_convert("UTC").dt.tz_localize(None)
+    return series.to_numpy().view(np.int64)
+
+
+def _from_stamps(stamps, dtype, series):
+    if not hasattr(dtype, "tz"):
+        return series(stamps.view(dtype))
+    utc = series(stamps.view(f"datetime64[{dtype.unit}]"))
+    return utc.dt.tz_localize("UTC").dt.tz_convert(dtype.tz)

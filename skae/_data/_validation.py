@@ -1,0 +1,80 @@
+"""Input validation, and what leads back from what is computed to arrays like those given."""
+
+import numpy as np
+
+from skae._data._arrays import is_sparse_tensor, is_tensor, namespace, widest_float
+from skae._data._chunks import SideBySide, TensorTable, check_finite, is_memory_map
+from skae._sklearn import check_sample_weight, convert_to_numpy, get_namespace_and_device
+
+
+def taken_in(X, keep_tensors=True, name="X"):
+    """What of X is computed on, and a function that leads back to an array like X.
+
+    Floating tensors stay where they are if they are to be kept; other tensors and other
+    array-API arrays become NumPy's.
+    """
+    if is_sparse_tensor(X):
+        raise TypeError(
+            f"{name} is a tensor of layout {X.layout}, but must be a dense one: give "
+            f"{name}.to_dense()."
+        )
+    xp, is_array_api, device = get_namespace_and_device(X)
+    if not is_array_api or xp.__name__.endswith("numpy"):
+        return X, lambda out: out
+    if getattr(X, "requires_grad", False):
+        raise ValueError(
+            f"{name} requires a gradient, but results of this estimator have none: give "
+            f"{name}.detach()."
+        )
+    if keep_tensors and is_tensor(X) and X.is_floating_point():
+        return X, lambda out: out
+    if is_tensor(X) and X.is_floating_point() and X.element_size() < 4:
+        X = X.to(widest_float(X))  # NumPy has no bfloat16
+    return convert_to_numpy(X, xp), lambda out: xp.asarray(out, device=device)
+
+
+def checked(check, X, *, allow_nan, dtype="numeric", accept_sparse="csr", **kwargs):
+    """Validate X by scikit-learn's `check`; integers and memory maps are not copied."""
+    on_disk = is_memory_map(X)
+    finite = "allow-nan" if allow_nan else True
+    # Looking for NaN would bring in the whole file.
+    finite = False if on_disk else finite
+    if is_tensor(X):
+        dtype = [widest_float(X), namespace(X).float32]
+    kwargs |= {"dtype": dtype, "accept_sparse": accept_sparse, "ensure_all_finite": finite}
+    X = check(X, **kwargs)
+    if on_disk:
+        check_finite(X, allow_nan=allow_nan)
+    return X
+
+
+def as_table(X):
+    """Rows to learn from: those of a tensor are then read as NumPy arrays, piece by piece."""
+    return TensorTable(X) if is_tensor(X) else X
+
+
+def checked_weight(sample_weight, n_rows):
+    """One weight per row, as a NumPy array of float64; None where all count alike."""
+    if sample_weight is None:
+        return None
+    weight, _ = taken_in(sample_weight, keep_tensors=False, name="sample_weight")
+    return check_sample_weight(weight, np.empty(n_rows), dtype=np.float64, ensure_non_negative=True)
+
+
+def drop_weightless(X, sample_weight, min_rows=2):
+    """Drop rows of weight zero; weights come back with mean one, or None if all equal."""
+    if sample_weight is None:
+        return X, None
+    weight = checked_weight(sample_weight, X.shape[0])
+    kept = weight > 0
+    if not kept.all():
+        is_table = isinstance(X, SideBySide | TensorTable)
+        X, weight = X.rows(kept) if is_table else X[kept], weight[kept]
+        if X.shape[0] < min_rows:
+            raise ValueError(
+                f"sample_weight leaves {X.shape[0]} rows with a positive weight; at least "
+                f"{min_rows} are needed."
+            )
+    if (weight == weight[0]).all():
+        return X, None
+    return X, weight / weight.mean()

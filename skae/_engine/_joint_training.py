@@ -1,0 +1,251 @@
+"""Nets of one kind, trained side by side as one batched net."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import zip_longest
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from skae._engine._batches import Batch, Batches, Rows
+from skae._engine._callbacks import OwnCallback, TrainingStopped, is_hopeless
+from skae._engine._net import AutoencoderNet
+from skae._engine._noise import Corruption
+from skae._engine._progress import followed_by
+from skae.networks._autoencoder import Autoencoder
+from skae.networks._stacked import OneByOne, stack_members
+
+# What nets must agree in to be trained as one.
+SETTINGS = (
+    *("alpha", "batch_size", "learning_rate", "max_epochs", "max_norm", "patience"),
+    *("precision", "device", "verbose"),
+)
+
+
+def train_together(
+    nets: Sequence[AutoencoderNet],
+    rows: Sequence[Rows],
+    valid: Sequence[Rows],
+    *,
+    keep_last: bool = False,
+    until: Callable[[Iterable[bool]], bool] = all,
+) -> int:
+    """Train each net on its own rows; its best epoch on its own validation rows is kept.
+
+    Nets that share a shape, but for the number of latents, are trained as one network with
+    a member axis: most of the time of small products is not spent in the product. Others
+    are trained one after the other.
+
+    Parameters
+    ----------
+    keep_last : bool
+        Whether the last epoch counts as the best.
+    until : {all, any}
+        Whether training ends when all have stopped to improve, or one.
+
+    Returns
+    -------
+    n_trained : int
+        How many were trained: an interruption may leave some as they were.
+    """
+    module = _joint_module(nets)
+    if module is None:
+        triples = zip(nets, rows, valid, strict=True)
+        for n_trained, (net, own_rows, own_valid) in enumerate(triples, start=1):
+            with followed_by(sum(later.max_epochs for later in nets[n_trained:])):
+                net.train(own_rows, own_valid, keep_last=keep_last)
+            if net.stop_ == "interrupted":
+                return n_trained
+        return len(nets)
+    best = BestOfEach(SideBySideRows(valid), keep_last, until)
+    joint = type(nets[0])(
+        module,
+        nets[0].criterion,
+        corruption=_joint_corruption(
+            [net.corruption for net in nets], [net.module.n_latents for net in nets]
+        ),
+        batch_generator=nets[0].batch_generator,
+        callbacks=[best],
+        **{name: getattr(nets[0], name) for name in SETTINGS},
+    )
+    # The mean over members divides gradients by their number, and their norm by its root.
+    joint.max_norm /= len(nets) ** 0.5
+    joint.train(SideBySideRows(rows))
+    for i, net in enumerate(nets):
+        net.adopt(joint, best.curves[i], best.epochs[i])
+        _take_weights(net.module_, best.weights, i)
+    return len(nets)
+
+
+def _joint_module(nets: Sequence[AutoencoderNet]) -> Autoencoder | None:
+    """All networks as one, or None where they can not be."""
+    first = nets[0]
+    if len(nets) == 1 or any(net.callbacks for net in nets) or not _agree(nets):
+        return None
+    is_plain = first.criterion.written(first.module.link) and first.precision == "float32"
+    if not is_plain or first.corruption.ordered:
+        return None
+    stacked = stack_members(
+        [net.module.encoder for net in nets], [net.module.decoder for net in nets]
+    )
+    if any(isinstance(network, OneByOne) for network in stacked):
+        return None
+    encoder, decoder = stacked
+    n_latents = max(net.module.n_latents for net in nets)
+    return Autoencoder(encoder, decoder, first.module.link, n_latents)
+
+
+def _agree(nets: Sequence[AutoencoderNet]) -> bool:
+    """Whether nets differ in their weights and the number of latents at most."""
+    described = {
+        (type(net), *(getattr(net, name) for name in SETTINGS), *_layers(net)) for net in nets
+    }
+    return len(described) == 1
+
+
+def _layers(net: AutoencoderNet) -> Iterator[Any]:
+    for name, layer in net.module.named_modules():
+        yield name, type(layer)
+        if not isinstance(layer, nn.Linear):
+            yield layer.extra_repr()
+            continue
+        # Only of our own networks it is known where the latents are.
+        n_latents = net.module.n_latents if net.global_seed is None else None
+        for n in layer.weight.shape:
+            yield "latents" if n == n_latents else n
+
+
+def _joint_corruption(parts: Sequence[Corruption], widths: Sequence[int]) -> Corruption:
+    """Noise of each member's own size; latents that a member does not have get none."""
+    device = parts[0].generator.device
+    input_noise = torch.tensor([part.input_noise for part in parts], device=device)
+    latent_noise = torch.zeros(len(parts), 1, max(widths), device=device)
+    for own, part, width in zip(latent_noise, parts, widths, strict=True):
+        own[:, :width] = part.latent_noise
+    # Noise of no size is not drawn.
+    return Corruption(
+        parts[0].generator,
+        input_noise[:, None, None] if input_noise.any() else 0.0,
+        latent_noise if latent_noise.any() else 0.0,
+    )
+
+
+@torch.no_grad()
+def _take_weights(module: Autoencoder, weights: dict[str, Tensor], i: int) -> None:
+    """Copy a member's weights into its own network."""
+    for name, parameter in module.named_parameters():
+        own = weights[name][i]
+        own = own.T if parameter.ndim > 1 else own[0]
+        parameter.copy_(own[tuple(slice(n) for n in parameter.shape)])
+
+
+class SideBySideRows(Rows):
+    """Rows of several nets; those with fewer rows are filled up with rows of no weight."""
+
+    def __init__(self, parts: Sequence[Rows]):
+        self.parts = parts
+
+    def __len__(self) -> int:
+        return max(map(len, self.parts))
+
+    def batches(self, spans: Iterator[slice], generator: torch.Generator | None) -> Iterator[Batch]:
+        first = next(spans)
+        batch_size = first.stop - first.start
+        for batches in zip_longest(*(Batches(p, batch_size, generator) for p in self.parts)):
+            there = [batch for batch in batches if batch is not None]
+            sizes = {len(x) for x, _ in there}
+            is_even = len(there) == len(batches) and len(sizes) == 1
+            if is_even and all(weight is None for _, weight in there):
+                yield torch.stack([x for x, _ in there]), None
+                continue
+            nothing: Batch = there[0][0][:0], None
+            filled = [_filled(batch or nothing, max(sizes)) for batch in batches]
+            x, weight = (torch.stack(part) for part in zip(*filled, strict=True))
+            yield x, weight
+
+
+def _filled(batch: Batch, n_rows: int) -> tuple[Tensor, Tensor]:
+    x, weight = batch
+    weight = x.new_ones(len(x)) if weight is None else weight
+    n_missing = n_rows - len(x)
+    return F.pad(x, (0, 0, 0, n_missing)), F.pad(weight, (0, n_missing))
+
+
+class BestOfEach(OwnCallback):
+    """Keep the weights of each member at its own best epoch, epoch 0 included.
+
+    Parameters
+    ----------
+    valid : SideBySideRows
+    keep_last, until
+        As in ``train_together``.
+
+    Attributes
+    ----------
+    curves : list of list of float
+        Validation losses of each member, from the start to where it stopped.
+    epochs : list of int
+        The epochs kept.
+    weights : dict of Tensor
+        The weights of these epochs, stacked.
+    """
+
+    def __init__(
+        self, valid: SideBySideRows, keep_last: bool, until: Callable[[Iterable[bool]], bool]
+    ):
+        self.valid = valid
+        self.keep_last = keep_last
+        self.until = until
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        self.curves: list[list[float]] = [[] for _ in self.valid.parts]
+        self.epochs = [0] * len(self.curves)
+        self.is_done = [False] * len(self.curves)
+        named = net.module_.named_parameters()
+        self.weights = {name: weight.detach().clone() for name, weight in named}
+
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        if not self.curves[0]:
+            self._compare(net)
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        self._compare(net)
+        last = [curve[-1] for curve in self.curves]
+        net.history.record("valid_loss", sum(last) / len(last))
+        for i, (curve, best) in enumerate(zip(self.curves, self.epochs, strict=True)):
+            n_since = len(curve) - 1 - best
+            impatient = net.patience is not None and n_since >= net.patience
+            self.is_done[i] |= impatient or is_hopeless(curve, best, net.max_epochs)
+        if self.until(self.is_done):
+            raise TrainingStopped
+
+    def _compare(self, net: Any) -> None:
+        losses = member_losses(net, self.valid).tolist()
+        improved = []
+        for i, (curve, loss) in enumerate(zip(self.curves, losses, strict=True)):
+            if self.is_done[i]:
+                continue
+            curve.append(loss)
+            if self.keep_last or loss < curve[self.epochs[i]]:
+                self.epochs[i] = len(curve) - 1
+                improved.append(i)
+        for name, weight in net.module_.named_parameters():
+            self.weights[name][improved] = weight.detach()[improved]
+
+
+@torch.no_grad()
+def member_losses(net: AutoencoderNet, rows: SideBySideRows) -> Tensor:
+    """Mean reconstruction loss per cell of each member."""
+    net._set_training(False)
+    total: Any = 0.0
+    total_weight: Any = 0.0
+    for x, weight in net.get_iterator(rows, training=False):
+        output, _ = net.infer(x)
+        losses = net.criterion_.cells(net.module_.link, output.float(), net._targets(x))
+        weight = torch.ones_like(x[..., 0]) if weight is None else weight
+        total = total + (losses.mean(dim=-1) * weight).sum(dim=-1)
+        total_weight = total_weight + weight.sum(dim=-1)
+    return total / total_weight

@@ -1,0 +1,19 @@
+"""What every fit is wrapped in."""
+
+from contextlib import contextmanager
+
+from skae._engine._progress import showing
+from skae._engine._runtime import one_thread_per_worker
+
+
+@contextmanager
+def fitting(estimator):
+    """What every fit is wrapped in: its attributes are put back if the block raises."""
+    before = vars(estimator).copy()
+    try:
+        with one_thread_per_worker(), showing(type(estimator).__name__, int(estimator.verbose)):
+            yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise

@@ -1,0 +1,243 @@
+"""From the losses of members to scores, thresholds and p-values.
+
+Raw losses are arrays of shape (n_members + 1, n_rows): a row each for the members, and
+a last one for the centre, which reproduces every row by one and the same point.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from skae._data._arrays import constant, is_tensor, namespace, stable_order
+from skae._sklearn import weighted_percentile
+
+# A normal distribution's standard deviation in units of its median absolute deviation.
+DEVIATIONS_PER_MAD = 1.4826
+# Share of normal rows that the rule "level" takes for outliers.
+LEVEL = 0.05
+
+
+@dataclass
+class Location:
+    """Where points lie, and how they spread; the last column is the logarithm of a loss.
+
+    Attributes
+    ----------
+    mean : ndarray of shape (n_columns,)
+    precision : ndarray of shape (n_columns, n_columns)
+        Inverse of the covariance, shrunk as Ledoit & Wolf do so that it exists.
+    """
+
+    mean: np.ndarray
+    precision: np.ndarray
+
+    @classmethod
+    def of(cls, points, weights):
+        from sklearn.covariance import ledoit_wolf
+
+        # As many rows as there are, drawn evenly by weight: the estimator knows no weights.
+        reached = np.cumsum(weights) / np.sum(weights)
+        places = (np.arange(np.count_nonzero(weights)) + 0.5) / np.count_nonzero(weights)
+        points = points[np.searchsorted(reached, places)].astype(np.float64)
+        covariance, _ = ledoit_wolf(points)
+        covariance[np.diag_indices_from(covariance)] += 1e-9
+        return cls(points.mean(axis=0), np.linalg.inv(covariance))
+
+    def distances(self, points):
+        """Squared Mahalanobis distances; a loss below the mean is no distance."""
+        difference = points - constant(self.mean, points)
+        difference[:, -1] = difference[:, -1].clip(0.0)
+        precision = constant(self.precision, points, points.dtype)
+        order = {} if is_tensor(points) else {"optimize": True}  # torch finds it by itself
+        einsum = namespace(points).einsum
+        return einsum("ij,jk,ik->i", difference, precision, difference, **order)
+
+
+@dataclass
+class SeenLosses:
+    """Raw losses of the rows that thresholds come from.
+
+    Attributes
+    ----------
+    raw : ndarray of shape (n_members + 1, n_rows)
+    weights : ndarray of shape (n_rows,)
+    held_out, held_out_centre, held_out_weights : ndarray of shape (n_members, n_held_out)
+        Of rows that the member did not train on: its raw losses, the centre's, weights.
+    """
+
+    raw: np.ndarray
+    weights: np.ndarray
+    held_out: np.ndarray
+    held_out_centre: np.ndarray
+    held_out_weights: np.ndarray
+
+    @classmethod
+    def of(cls, raw, weights, held_out):
+        """`held_out` are row numbers of shape (n_members, n_held_out)."""
+        own = np.take_along_axis(raw[:-1], held_out, axis=1)
+        return cls(raw, weights, own, raw[-1][held_out], weights[held_out])
+
+    @classmethod
+    def before_and_after(cls, before, raw, weights):
+        """All rows were held out, in `before` they were trained on."""
+        members, centre = before[:-1], np.tile(before[-1], (len(before) - 1, 1))
+        return cls(raw, weights, members, centre, np.tile(weights, (len(members), 1)))
+
+    def then(self, later):
+        """These rows and later ones."""
+        pairs = zip(vars(self).values(), vars(later).values(), strict=True)
+        return SeenLosses(*(np.concatenate(pair, axis=-1) for pair in pairs))
+
+    def last(self, n_rows):
+        """The last rows only."""
+        return SeenLosses(*(array[..., -n_rows:].copy() for array in vars(self).values()))
+
+    def shuffled(self, rng):
+        """The same rows in random order."""
+        order = rng.permutation(len(self.weights))
+        held_out = self.held_out, self.held_out_centre, self.held_out_weights
+        return SeenLosses(self.raw[:, order], self.weights[order], *held_out)
+
+
+@dataclass
+class ScoreRule:
+    """How the raw losses of members become one score per row.
+
+    A score of one is the mean of the training rows.
+
+    Attributes
+    ----------
+    aggregation : {"mean", "median", "max"}
+    member_means : ndarray of shape (n_members,)
+        Mean raw loss of each member over the training rows.
+    centre_mean : float
+    centre_weight : float
+        Weight of the centre's loss beside a weight of one for the members.
+    """
+
+    aggregation: str
+    member_means: np.ndarray
+    centre_mean: float
+    centre_weight: float
+
+    @classmethod
+    def fit(cls, seen, aggregation, share_kept):
+        """Learn from seen losses; without `share_kept` the centre does not count."""
+        means = np.average(seen.raw, axis=1, weights=seen.weights)
+        means = np.where(means > 0, means, 1.0)
+        weight = 0.0
+        if share_kept is not None:
+            weight = centre_weight(means[:-1].mean(), means[-1], share_kept)
+        return cls(aggregation, means[:-1], float(means[-1]), float(weight))
+
+    def member_scores(self, members, centre):
+        """Scores by each member alone, from raw losses of shape (n_members, n_rows)."""
+        centre = self.centre_weight * centre / self.centre_mean
+        means = constant(self.member_means, members, members.dtype)
+        return (members / means[:, None] + centre) / (1.0 + self.centre_weight)
+
+    def scores(self, raw):
+        """One score per row; higher is more abnormal."""
+        members = self.member_scores(raw[:-1], raw[-1])
+        return namespace(raw).einsum("mn,mn->n", self._votes(members), members)
+
+    def factors(self, raw):
+        """What each raw loss is multiplied by in the score; of the shape of `raw`."""
+        xp = namespace(raw)
+        votes = self._votes(self.member_scores(raw[:-1], raw[-1]))
+        votes = votes / constant(self.member_means, raw, raw.dtype)[:, None]
+        centre = xp.full_like(raw[-1:], self.centre_weight / self.centre_mean)
+        return xp.concat([votes, centre], axis=0) / (1.0 + self.centre_weight)
+
+    def _votes(self, members):
+        """Weight of each member's score in the aggregate; they sum to one in each row."""
+        xp, n_members = namespace(members), len(members)
+        if self.aggregation == "mean":
+            return xp.full_like(members, 1.0 / n_members)
+        lower, upper = (n_members - 1) // 2, n_members // 2
+        if self.aggregation == "max":
+            lower = upper = n_members - 1
+        ranks = stable_order(stable_order(members))
+        counts = (ranks == lower) | (ranks == upper)
+        return xp.asarray(counts, dtype=members.dtype) / (1 + (lower < upper))
+
+
+@dataclass
+class HeldOut:
+    """Scores that members gave to rows they did not train on.
+
+    Attributes
+    ----------
+    scores, weights : ndarray of shape (n_members, n_held_out)
+        In ascending order of the scores in each row.
+    """
+
+    scores: np.ndarray
+    weights: np.ndarray
+
+    @classmethod
+    def of(cls, seen, rule):
+        """Score the held-out rows, or all rows where there are too few to hold any out."""
+        scores = rule.member_scores(seen.held_out, seen.held_out_centre)
+        weights = seen.held_out_weights
+        if not scores.size:
+            scores = rule.member_scores(seen.raw[:-1], seen.raw[-1])
+            weights = np.tile(seen.weights, (len(scores), 1))
+        order = scores.argsort(axis=1, kind="stable")
+        return cls(np.take_along_axis(scores, order, 1), np.take_along_axis(weights, order, 1))
+
+    def pvalues(self, scores):
+        """Share of held-out rows with a score at least as high, each member on its own rows."""
+        xp = namespace(scores)
+        above = xp.ones_like(scores[0])
+        for member, own, weights in zip(scores, self.scores, self.weights, strict=True):
+            sums = constant(np.append(np.cumsum(weights[::-1])[::-1], 0.0), member, member.dtype)
+            own = constant(own, member, member.dtype)
+            above += sums[xp.searchsorted(own, member, side="left")]
+        return above / (1.0 + float(self.weights.sum()))
+
+
+def centre_weight(member_loss, centre_loss, share_kept):
+    """How much distance from the centre counts beside the members' losses.
+
+    Independent columns are reproduced only as far as there are latents: by
+    `share_kept` of the columns. Members that do no better than that see no structure,
+    and what their latents copy must be judged by its distance from the centre.
+    """
+    if share_kept >= 1:
+        return 1.0
+    return min(1.0, member_loss / centre_loss / (1.0 - share_kept)) ** 2
+
+
+def held_out_threshold(held_out, rule, n_std):
+    """Score above which a row is an outlier, from held-out rows.
+
+    ``"std"`` is the mean plus `n_std` standard deviations, ``"mad"`` the median plus
+    `n_std` of what a normal distribution's standard deviation would be with this median
+    absolute deviation, ``"level"`` what 5 % of the rows exceed.
+    """
+    scores, weights = held_out.scores.ravel(), held_out.weights.ravel()
+    if rule == "std":
+        mean = np.average(scores, weights=weights)
+        return mean + n_std * np.sqrt(np.average((scores - mean) ** 2, weights=weights))
+    if rule == "mad":
+        median = weighted_percentile(scores, weights)
+        deviation = weighted_percentile(np.abs(scores - median), weights)
+        return median + n_std * DEVIATIONS_PER_MAD * deviation
+    return limit_above(scores, LEVEL, weights)
+
+
+def limit_above(scores, share, weights):
+    """The limit that a share of the weight lies above, to within one row."""
+    order = np.argsort(-scores, kind="stable")
+    taken = np.append(0.0, np.cumsum(weights[order]))
+    n_above = int(np.abs(taken - share * taken[-1]).argmin())
+    neighbours = scores[order[max(n_above - 1, 0) : n_above + 1]]
+    return float(neighbours.mean())
+
+
+def share_explained(left, total):
+    """One minus a ratio of sums of squares; constant rows are explained or not."""
+    if total == 0:
+        return 1.0 if left == 0 else 0.0
+    return float(1 - left / total)

@@ -1,0 +1,204 @@
+"""What saved estimators are made of: kinds of values, and fitted attributes."""
+
+from functools import cache, partial
+from numbers import Integral, Real
+from types import NoneType
+
+import numpy as np
+from sklearn.utils.metadata_routing import MetadataRequest
+
+import skae._data._frames as frames
+import skae._data._normal_scores as ranks
+import skae._stats._gaussian as gaussian
+import skae._stats._scoring as scoring
+from skae._data._scaling import Scaler
+from skae._data._targets import Targets
+from skae._engine._net import AutoencoderNet
+from skae._stats._boosted_trees import BoostedTrees
+from skae._stats._density_ratio import DensityRatio
+from skae._storage._documents import Kind, expect, is_exactly, record
+from skae._storage._network_kinds import NET_KINDS
+from skae._storage._plain_kinds import PLAIN_KINDS
+from skae.estimators._denoising import DenoisingAutoencoder
+from skae.estimators._generator import VAEGenerator
+from skae.estimators._outlier import AutoencoderOutlierDetector
+from skae.estimators._transformer import AutoencoderTransformer
+from skae.networks._conv import ConvNetwork
+from skae.networks._mlp import MLPNetwork
+
+METHODS_WITH_METADATA = ("fit", "partial_fit", "score")
+# Where code of a user's may stand.
+MADE_BY_USERS = ("network", "noise", "noise_")
+# Fitted attributes, those of all and those of each.
+OF_ALL = {
+    "feature_names_in_": np.ndarray,
+    "n_features_in_": Integral,
+    "n_components_": Integral,
+    "mean_": np.ndarray,
+    "n_iter_": Integral,
+    "best_epoch_": Integral,
+    "loss_curve_": list,
+    "validation_loss_curve_": (list, NoneType),
+    "net_": AutoencoderNet,
+    "_scaler": (Scaler, ranks.Ranks),
+    "_description": dict,
+    "_metadata_request": MetadataRequest,
+    "_sklearn_output_config": dict,
+}
+OF_EACH = {
+    AutoencoderTransformer: {
+        "latent_size_curve_": np.ndarray,
+        "explained_variance_ratio_": np.ndarray,
+    },
+    AutoencoderOutlierDetector: {
+        "offset_": Real,
+        "_split_seed": Integral,
+        "_rule": scoring.ScoreRule,
+        "_held_out_scores": scoring.HeldOut,
+        "_seen": scoring.SeenLosses,
+    },
+    DenoisingAutoencoder: {
+        "missing_columns_": np.ndarray,
+        "noise_": object,
+        "gaussian_": (gaussian.Gaussian, gaussian.FactorGaussian, NoneType),
+        "blend_": Real,
+        "_empty": np.ndarray,
+        "_is_paired": bool,
+        "_level": object,
+        "_hides": bool,
+        "_n_latents_to_learn": Integral,
+        "_shrinkage": Real,
+        "_unknown_spread": np.ndarray,
+        "_bounds": (tuple, NoneType),
+        "_spread": np.ndarray,
+    },
+    VAEGenerator: {
+        "prior_": object,
+        "refiner_": (DensityRatio, NoneType),
+        "_columns": (frames.Columns, frames.PlainColumns),
+        "_targets": Targets,
+        "_draw_seed": Integral,
+        "_group_weights": np.ndarray,
+        "_is_binary": bool,
+    },
+}
+ESTIMATORS = {cls.__name__: cls for cls in OF_EACH}
+
+
+def _is_registered(value):
+    return callable(value) or callable(getattr(value, "build", None))
+
+
+def _write_registered(writer, value, path):
+    name = getattr(value, "__name__", type(value).__name__)
+    is_sought = path in MADE_BY_USERS and name.isidentifier()
+    if not is_sought or isinstance(value, partial):
+        raise TypeError(
+            f"{path}={value!r} can not be saved: code is saved by its name only, and only the "
+            "network, an object of a class of yours, and the noise, a function with a name."
+        )
+    if writer.notes.setdefault(("registered", name), value) is not value:
+        raise TypeError(f"{path}={value!r} has the name of something else that is saved.")
+    return (name,)
+
+
+def _read_registered(reader, name):
+    registry = reader.notes["registry"]
+    if name not in registry:
+        raise LookupError(
+            f"it was saved with {name!r}, a network or function of yours, and no code is loaded "
+            f"from files: pass registry={{{name!r}: ...}}; got names {sorted(registry)}"
+        )
+    return registry[name]
+
+
+def _write_requests(writer, request, path):
+    methods = {m: dict(getattr(request, m).requests) for m in METHODS_WITH_METADATA}
+    told = {m: told for m, told in methods.items() if told}
+    owner = request.owner if isinstance(request.owner, str) else type(request.owner).__name__
+    return owner, writer.write(told, path)
+
+
+def _read_requests(reader, owner, requests):
+    request = MetadataRequest(owner=expect(owner, str))
+    for method, told in expect(reader.read(requests), dict).items():
+        if method not in METHODS_WITH_METADATA:
+            raise ValueError(f"it asks metadata for {method!r:.60}")
+        for name, alias in expect(told, dict).items():
+            getattr(request, method).add_request(param=expect(name, str), alias=alias)
+    return request
+
+
+KINDS = {
+    **PLAIN_KINDS,
+    **NET_KINDS,
+    "scaler": record(Scaler, "method clip mean_ least_ most_ center_ scale_ low_ high_"),
+    "score rule": record(scoring.ScoreRule, "aggregation member_means centre_mean centre_weight"),
+    "held-out scores": record(scoring.HeldOut, "scores weights"),
+    "seen losses": record(
+        scoring.SeenLosses, "raw weights held_out held_out_centre held_out_weights"
+    ),
+    "gaussian": record(gaussian.Gaussian, "shrinkage mean_ covariance_ precision_ _varies"),
+    "factor gaussian": record(gaussian.FactorGaussian, "shrinkage mean_ loadings_ noise_variance_"),
+    "columns": record(frames.Columns, "container schema index columns"),
+    "plain columns": record(frames.PlainColumns, "dtype n_features"),
+    "column": record(frames.Column, "name dtype levels origin tick is_whole"),
+    "targets": record(Targets, "classes_ typical_ shares_ met_ center_ scale_ bounds_"),
+    "ranks": record(ranks.Ranks, "n_levels of_codes columns_ gaps_ level_shares_ level_scales"),
+    "ranked column": record(
+        ranks.RankedColumn,
+        "n_rows values shares is_atom grid edges scores curve quantiles",
+    ),
+    "grid": record(ranks.Grid, "first step decimals"),
+    "density ratio": record(DensityRatio, "kept_ trees_ log_mean_"),
+    "trees": record(
+        BoostedTrees,
+        "order_ levels_ baseline_ nodes_ level_sets_ n_nodes_ n_sets_",
+        check=BoostedTrees.check,
+    ),
+    "MLPNetwork": record(MLPNetwork, "hidden_layer_sizes activation dropout tied_weights"),
+    "ConvNetwork": record(ConvNetwork, "image_shape channels kernel_size activation"),
+    "metadata request": Kind(
+        ("owner", "requests"), is_exactly(MetadataRequest), _write_requests, _read_requests
+    ),
+    "registered": Kind(("name",), _is_registered, _write_registered, _read_registered),
+}
+
+
+@cache
+def kinds():
+    """All kinds of values; scikit-learn's mixtures take half a second to import."""
+    from sklearn.mixture import GaussianMixture
+
+    return KINDS | {
+        "mixture": record(
+            GaussianMixture,
+            "n_components covariance_type tol reg_covar max_iter n_init init_params weights_init "
+            "means_init precisions_init random_state warm_start verbose verbose_interval weights_ "
+            "means_ covariances_ precisions_ precisions_cholesky_ converged_ n_iter_ lower_bound_ "
+            "lower_bounds_ n_features_in_",
+        ),
+    }
+
+
+def network_of_user(estimator):
+    """The network that the registry must name, or None."""
+    network = estimator.network
+    return None if isinstance(network, NoneType | MLPNetwork | ConvNetwork) else network
+
+
+def check_fitted(cls, fitted):
+    """Raise TypeError or ValueError unless these are attributes of a fitted estimator."""
+    known = OF_ALL | OF_EACH[cls]
+    for name, value in fitted.items():
+        if not isinstance(value, known.get(name, ())):
+            raise TypeError(
+                f"a fitted {cls.__name__} has no attribute {name!r:.60} of type "
+                f"{type(value).__module__}.{type(value).__qualname__}"
+            )
+    module, n_features = fitted["net_"].module_, fitted["n_features_in_"]
+    width = len(fitted["mean_"]) if "mean_" in fitted else len(fitted["_columns"].names)
+    if not (n_features == width and fitted["n_components_"] == module.n_kept >= 1):
+        raise ValueError(f"a network of {width} columns does not fit n_features_in_={n_features}")
+    if not all(isinstance(loss, Real) for loss in fitted["loss_curve_"]):
+        raise ValueError("its losses are no numbers")

@@ -1,0 +1,391 @@
+"""Networks and nets as documents, and back: known layers only, tensors as arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from skae._engine._build import build_marked
+from skae._engine._denoising_net import DenoisingNet
+from skae._engine._ensemble_net import MemberNet
+from skae._engine._losses import EvidenceBound, Objective
+from skae._engine._net import AutoencoderNet
+from skae._engine._noise import Corruption
+from skae._engine._runtime import Draws, moved_generator, restored_draws
+from skae._engine._variational_net import VariationalNet
+from skae._stats._scoring import Location
+from skae._storage._documents import Kind, Reader, Writer, expect, is_exactly, record
+from skae.networks._autoencoder import Autoencoder, OutputLink
+from skae.networks._conv import ConvDecoder, ConvEncoder
+from skae.networks._layers import ORIGIN, Dropout, Origin, has_hooks
+from skae.networks._linear_path import LinearPath, TiedLinear
+from skae.networks._mlp import MLP, TiedMLP
+from skae.networks._stacked import MemberLinear, OneByOne
+from skae.networks._variational import (
+    BernoulliOutput,
+    Beside,
+    GaussianOutput,
+    TableOutput,
+    VariationalAutoencoder,
+    VariationalEncoder,
+)
+
+CONVOLUTION = (
+    "in_channels out_channels kernel_size stride padding dilation groups bias padding_mode"
+)
+# torch's layers are made anew from these of their arguments.
+TORCH_LAYERS: dict[type[nn.Module], str] = {
+    nn.Conv2d: CONVOLUTION,
+    nn.ConvTranspose2d: f"{CONVOLUTION} output_padding",
+    nn.ELU: "alpha",
+    nn.Flatten: "start_dim end_dim",
+    nn.GELU: "approximate",
+    nn.Identity: "",
+    nn.LeakyReLU: "negative_slope",
+    nn.Linear: "in_features out_features bias",
+    nn.ReLU: "",
+    nn.SiLU: "",
+    nn.Sigmoid: "",
+    nn.Tanh: "",
+    nn.Unflatten: "dim unflattened_size",
+}
+# Layers of ours, and what is left to a constructor's loops, are what these attributes hold.
+LAYERS: dict[type[nn.Module], str] = {
+    Autoencoder: "missing n_latents n_kept",
+    BernoulliOutput: "is_binary",
+    Beside: "",
+    ConvDecoder: "",
+    ConvEncoder: "",
+    Dropout: "p",
+    EvidenceBound: "beta warmup n_warm_steps n_steps_done",
+    GaussianOutput: "log_slope",
+    LinearPath: "gain",
+    MLP: "sizes",
+    MemberLinear: "",
+    Objective: "loss l1 sparsity sparsity_penalty sparsity_target kl missing",
+    OneByOne: "",
+    OutputLink: "activation",
+    TableOutput: "log_slope n_scores level_counts n_continuous",
+    TiedLinear: "_layer factor",
+    TiedMLP: "_layers",
+    VariationalAutoencoder: "missing n_latents n_kept n_inputs n_conditions",
+    VariationalEncoder: "",
+    nn.ModuleList: "",
+    nn.ParameterList: "_size",
+    nn.Sequential: "",
+}
+BY_NAME = {cls.__name__: cls for cls in (*TORCH_LAYERS, *LAYERS)}
+# What every module holds, and what is handed to it before each training.
+NOT_SAVED = {*vars(nn.Module()), "generator", ORIGIN}
+
+NETS: dict[type[AutoencoderNet], str] = {
+    AutoencoderNet: "",
+    DenoisingNet: "",
+    MemberNet: "n_members score_method",
+    VariationalNet: "",
+}
+NETS_BY_NAME = {cls.__name__: cls for cls in NETS}
+NET_PARAMETERS = (
+    *("learning_rate", "partial_rate", "alpha", "max_norm", "patience", "global_seed"),
+    *("batch_size", "max_epochs", "verbose"),
+)
+# What training leaves behind in a net and in those who watched it.
+LEFT_BEHIND = ("stop_", "locations_", "draws_")
+KEPT_BY_BEST_WEIGHTS = ("keep_epoch_", "keep_last_", "losses_", "best_epoch_")
+# What is kept of an epoch; callbacks may note what they like.
+PLAIN = (bool, int, float, str, np.generic)
+# The Mersenne twister as torch stores it.
+CPU_STATE_BYTES, WORDS_OF_STATE = 5056, 624
+# Layers counted as often as they are met on the way: torch walks them all.
+MAX_LAYERS = 100_000
+# In the place of a class: a module met before, and one that the user's network builds.
+SAME, BUILT = "same module", "built module"
+
+
+# Tensors and generators.
+
+
+def _write_tensor(writer: Writer, tensor: Tensor, path: str) -> tuple[Any, ...]:
+    values = tensor.detach().cpu().contiguous()
+    if values.dtype == torch.bfloat16:  # which NumPy does not know
+        values = values.view(torch.int16)
+    role = "tensor"
+    if isinstance(tensor, nn.Parameter):
+        role = "parameter" if tensor.requires_grad else "frozen"
+    return writer.add(values.numpy(), path), str(tensor.dtype), role
+
+
+def _read_tensor(reader: Reader, name: Any, dtype: Any, role: Any) -> Tensor:
+    tensor = torch.from_numpy(reader.take(name))
+    if dtype == "torch.bfloat16" and tensor.dtype == torch.int16:
+        tensor = tensor.view(torch.bfloat16)
+    if str(tensor.dtype) != dtype:
+        raise ValueError(f"array {name!r} holds {tensor.dtype}, not {dtype!r:.30}")
+    if role == "tensor":
+        return tensor
+    if role not in ("parameter", "frozen"):
+        raise ValueError(f"array {name!r} is a {role!r:.30}")
+    return nn.Parameter(tensor, requires_grad=role == "parameter")
+
+
+def _write_generator(writer: Writer, draws: torch.Generator, path: str) -> tuple[Any, ...]:
+    state = writer.write(draws.get_state(), path)
+    return str(draws.device), state, str(draws.initial_seed())
+
+
+def _read_generator(reader: Reader, device: Any, state: Any, seed: Any) -> torch.Generator:
+    state = reader.read(state)
+    if state.dtype != torch.uint8 or not _leads_nowhere_else(state):
+        raise ValueError("a generator of random numbers is in a state that it can not be in")
+    draws = restored_draws(expect(device, str), state, int(expect(seed, str)))
+    return moved_generator(draws, reader.notes["device"])
+
+
+def _leads_nowhere_else(state: Tensor) -> bool:
+    """Whether a generator on the CPU would read no further than its state; torch does not look."""
+    if state.numel() != CPU_STATE_BYTES:
+        return True  # of a GPU, a seed and a number; other lengths torch refuses itself
+    left, following = (int(state[start : start + 4].view(torch.int32)) for start in (8, 16))
+    return left >= 1 and following >= 0 and left + following <= WORDS_OF_STATE + 1
+
+
+# Modules.
+
+
+def _write_module(writer: Writer, module: nn.Module, path: str) -> tuple[Any, ...]:
+    places = writer.notes.setdefault("modules", {})
+    if id(module) in places:
+        return SAME, places[id(module)], []
+    is_made_by_user = hasattr(module, ORIGIN) and not _is_known(module)
+    told = (_write_built if is_made_by_user else _write_known)(writer, module, path)
+    places[id(module)] = len(places)
+    return told
+
+
+def _is_known(module: nn.Module) -> bool:
+    """Whether a module holds known layers only, and nobody watches them."""
+    return all(type(m) in BY_NAME.values() and not has_hooks(m) for m in module.modules())
+
+
+def _write_known(writer: Writer, module: nn.Module, path: str) -> tuple[Any, ...]:
+    settings: dict[str, Any]
+    if type(module) in TORCH_LAYERS:
+        names = TORCH_LAYERS[type(module)].split()
+        settings = {name: getattr(module, name) for name in names}
+        if "bias" in settings:
+            settings["bias"] = module.bias is not None
+    else:
+        settings = {name: value for name, value in vars(module).items() if name not in NOT_SAVED}
+    unknown = sorted(set(settings) - set(LAYERS.get(type(module), " ".join(settings)).split()))
+    if unknown or type(module) not in BY_NAME.values():
+        raise TypeError(f"{path} is the layer {type(module).__name__}, which can not be saved.")
+    parts = {**module._parameters, **module._buffers, **module._modules}
+    parts = {name: part for name, part in parts.items() if part is not None}  # such as no bias
+    return (
+        type(module).__name__,
+        _write_named(writer, settings, path),
+        _write_named(writer, parts, path),
+    )
+
+
+def _write_built(writer: Writer, module: nn.Module, path: str) -> tuple[Any, ...]:
+    origin: Origin = getattr(module, ORIGIN)
+    calls = writer.notes.setdefault("calls", {})
+    place = calls.setdefault(id(origin.call), len(calls))
+    tensors = module.state_dict()
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{path}.{name} is an extra state of a layer, which can not be saved.")
+    settings = [place, *origin.call.sizes, origin.part]
+    return BUILT, settings, _write_named(writer, tensors, path)
+
+
+def _write_named(writer: Writer, named: Any, path: str) -> list[Any]:
+    return [[name, writer.write(value, f"{path}.{name}")] for name, value in named.items()]
+
+
+def _read_named(reader: Reader, pairs: Any) -> dict[str, Any]:
+    return {expect(name, str): reader.read(node) for name, node in expect(pairs, list)}
+
+
+def _read_module(reader: Reader, name: Any, settings: Any, parts: Any) -> nn.Module:
+    modules, sizes = (
+        reader.notes.setdefault(key, kept) for key, kept in (("modules", []), ("sizes", {}))
+    )
+    if name == SAME:
+        return modules[expect(settings, int)]
+    size = 1
+    if name == BUILT:
+        module = _rebuilt(reader, _read_named(reader, parts), *expect(settings, list))
+    else:
+        cls = BY_NAME.get(name)
+        if cls is None:
+            raise ValueError(f"it holds the unknown layer {name!r:.60}")
+        told, within = _read_named(reader, settings), _read_named(reader, parts)
+        size += sum(sizes[id(part)] for part in within.values() if isinstance(part, nn.Module))
+        if size > MAX_LAYERS:
+            raise ValueError(f"its network has more than {MAX_LAYERS} layers")
+        module = (_torch_layer if cls in TORCH_LAYERS else _own_layer)(cls, told, within)
+    sizes[id(module)] = size
+    modules.append(module)
+    return module
+
+
+def _torch_layer(cls: type[nn.Module], settings: dict[str, Any], parts: dict[str, Any]) -> Any:
+    if set(settings) != set(TORCH_LAYERS[cls].split()):
+        raise ValueError(f"a layer {cls.__name__} has the settings {sorted(settings)}")
+    with torch.device("meta"):  # nothing is drawn, and no size is too large
+        layer = cls(**settings)
+    expected = {name: p.shape for name, p in layer.named_parameters()}
+    if {name: getattr(p, "shape", None) for name, p in parts.items()} != expected:
+        raise ValueError(f"the weights of a layer {cls.__name__} are not of the shapes it tells")
+    for name, parameter in parts.items():
+        setattr(layer, name, parameter)
+    return layer
+
+
+def _own_layer(cls: type[nn.Module], settings: dict[str, Any], parts: dict[str, Any]) -> nn.Module:
+    unknown = sorted(set(settings) - set(LAYERS[cls].split()))
+    if unknown:
+        raise ValueError(f"a layer {cls.__name__} has the settings {unknown}")
+    layer = cls.__new__(cls)
+    nn.Module.__init__(layer)
+    vars(layer).update(settings)
+    for name, part in parts.items():
+        if isinstance(part, nn.Parameter):
+            layer.register_parameter(name, part)
+        elif isinstance(part, nn.Module):
+            layer.add_module(name, part)
+        else:
+            layer.register_buffer(name, part)
+    return layer
+
+
+def _rebuilt(
+    reader: Reader, weights: Any, place: int, n_features: int, n_components: int, part: int
+) -> Any:
+    """What the user's network builds anew; encoder and decoder of one call stay a pair."""
+    calls, network = reader.notes.setdefault("calls", {}), reader.notes["network"]
+    if network is None:
+        raise ValueError("it holds layers of a network of your own, and names no such network")
+    sizes = [expect(size, int) for size in (n_features, n_components)]
+    try:
+        if place not in calls:
+            calls[expect(place, int)] = build_marked(network, *sizes)
+        module = calls[place][expect(part, int)]
+        module.load_state_dict(weights)
+    except Exception as error:
+        raise LookupError(
+            f"network={network!r} of the registry does not build what was saved: {error}"
+        ) from error
+    return module
+
+
+# Nets.
+
+
+def _write_net(writer: Writer, net: AutoencoderNet, path: str) -> tuple[Any, ...]:
+    parameters = (*NET_PARAMETERS, *NETS[type(net)].split())
+    watchers = dict(net.callbacks_)
+    left = {name: vars(net)[name] for name in LEFT_BEHIND if name in vars(net)}
+    left["start_"] = watchers["divergence_guard"].start_
+    left |= {name: getattr(watchers["best_weights"], name) for name in KEPT_BY_BEST_WEIGHTS}
+    history = [
+        {k: v for k, v in epoch.items() if isinstance(v, PLAIN) or v is None}
+        for epoch in net.history
+    ]
+    states = [net.optimizer_.state.get(first) for first in _first_parameters(net)]
+    moments = [None if state is None else dict(state) for state in states]
+    return (
+        type(net).__name__,
+        _write_named(writer, {name: getattr(net, name) for name in parameters}, path),
+        writer.write(net.module_, f"{path}.module"),
+        writer.write(net.criterion_, f"{path}.criterion"),
+        writer.write(net.corruption, f"{path}.corruption"),
+        writer.write(net.batch_generator, f"{path}.batch_generator"),
+        writer.write(history, f"{path}.history"),
+        _write_named(writer, left, f"{path}.left"),
+        writer.write(moments, f"{path}.moments"),
+    )
+
+
+def _read_net(reader: Reader, name: Any, parameters: Any, *parts: Any) -> AutoencoderNet:
+    cls = NETS_BY_NAME.get(name)
+    if cls is None:
+        raise ValueError(f"it holds the unknown net {name!r:.60}")
+    told = _read_named(reader, parameters)
+    if set(told) != {*NET_PARAMETERS, *NETS[cls].split()}:
+        raise ValueError(f"a {name} has the parameters {sorted(told)}")
+    module, criterion, corruption, draws, history, left, moments = parts
+    device = reader.notes["device"]
+    net = cls(
+        expect(reader.read(module), Autoencoder, VariationalAutoencoder).to(device),
+        expect(reader.read(criterion), Objective, EvidenceBound),
+        corruption=expect(reader.read(corruption), Corruption),
+        batch_generator=expect(reader.read(draws), Draws),
+        device=device,
+        precision=reader.notes["precision"],
+        **told,
+    ).initialize()
+    net.restore_history([expect(epoch, dict) for epoch in reader.read(history)])
+    remains = _read_named(reader, left)
+    watchers = dict(net.callbacks_)
+    watchers["divergence_guard"].start_ = remains.pop("start_")
+    for key in KEPT_BY_BEST_WEIGHTS:
+        setattr(watchers["best_weights"], key, remains.pop(key))
+    watchers["best_weights"].weights_ = None
+    if not set(remains) <= set(LEFT_BEHIND):
+        raise ValueError(f"a {name} has the attributes {sorted(remains)}")
+    vars(net).update(remains, schedule_=None, valid_rows_=None)
+    _restore_moments(net, reader.read(expect(moments, list)))
+    return net
+
+
+def _first_parameters(net: AutoencoderNet) -> list[Any]:
+    """What the optimiser keeps the moments of each group under."""
+    return [next(iter(group["params"]), None) for group in net.optimizer_.param_groups]
+
+
+def _restore_moments(net: AutoencoderNet, moments: list[Any]) -> None:
+    groups = net.optimizer_.param_groups
+    for group, first, state in zip(groups, _first_parameters(net), moments, strict=True):
+        if state is None:
+            continue
+        size = sum(p.numel() for p in group["params"])
+        shapes = {"step": (), "exp_avg": (size,), "exp_avg_sq": (size,)}
+        if {name: tuple(value.shape) for name, value in state.items()} != shapes:
+            raise ValueError("the moments of the optimiser do not fit the weights")
+        net.optimizer_.state[first] = {k: v.to(net.device) for k, v in state.items()}
+
+
+NET_KINDS = {
+    "tensor": Kind(
+        ("name", "dtype", "role"), lambda v: isinstance(v, Tensor), _write_tensor, _read_tensor
+    ),
+    "generator": Kind(
+        ("device", "state", "seed"),
+        lambda v: isinstance(v, torch.Generator),
+        _write_generator,
+        _read_generator,
+    ),
+    "module": Kind(
+        ("class", "settings", "parts"),
+        lambda v: isinstance(v, nn.Module),
+        _write_module,
+        _read_module,
+    ),
+    "net": Kind(
+        (
+            *("class", "parameters", "module", "criterion", "corruption"),
+            *("batch_generator", "history", "left", "moments"),
+        ),
+        is_exactly(*NETS),
+        _write_net,
+        _read_net,
+    ),
+    "corruption": record(Corruption, "generator input_noise latent_noise ordered variational"),
+    "location": record(Location, "mean precision"),
+}

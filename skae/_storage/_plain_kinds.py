@@ -1,0 +1,324 @@
+"""Kinds of values that documents hold: containers, arrays, dtypes, dates."""
+
+import datetime
+import decimal
+
+import numpy as np
+
+from skae._storage._documents import Kind, as_text, expect, is_exactly
+
+# Letters in arrays of texts, filled up to the longest.
+MAX_LETTERS = 10_000_000
+
+
+# Containers.
+
+
+def _write_items(writer, value, path):
+    return ([writer.write(item, f"{path}.{i}") for i, item in enumerate(value)],)
+
+
+def _write_dict(writer, value, path):
+    # Keys may be a user's, and are no part of paths.
+    pairs = enumerate(value.items())
+    return ([_write_items(writer, pair, f"{path}.{i}")[0] for i, pair in pairs],)
+
+
+def _read_dict(reader, items):
+    pairs = [expect(pair, list) for pair in expect(items, list)]
+    return {reader.read(key): reader.read(value) for key, value in pairs}
+
+
+# Arrays and their dtypes.
+
+
+def _is_plain_array(value):
+    return type(value) is np.ndarray and value.dtype.kind in "biufmM"
+
+
+def _write_array(writer, array, path):
+    kept = array.view(np.int64) if array.dtype.kind in "mM" else array
+    kept = np.ascontiguousarray(kept, dtype=kept.dtype.newbyteorder("="))
+    return writer.add(kept.reshape(array.shape), path), array.dtype.newbyteorder("=").str
+
+
+def _read_array(reader, name, dtype):
+    array, dtype = reader.take(name), _dtype(expect(dtype, str))
+    if dtype.kind in "mM" and array.dtype == np.int64:
+        return array.view(dtype)
+    if array.dtype != dtype:
+        raise ValueError(f"array {name!r} holds {array.dtype}, not {dtype}")
+    return array
+
+
+def _dtype(name):
+    dtype = np.dtype(name)
+    if dtype.kind not in "biufmMOUS":
+        raise ValueError(f"it names the dtype {name!r:.60}")
+    return dtype
+
+
+def _is_array_of_objects(value):
+    return type(value) is np.ndarray and value.dtype.kind in "OUS"
+
+
+def _write_objects(writer, array, path):
+    items = [writer.write(item, f"{path}.{i}") for i, item in enumerate(array.ravel().tolist())]
+    return array.dtype.kind, list(array.shape), items
+
+
+def _read_objects(reader, kind, shape, items):
+    if kind not in ("O", "U", "S"):
+        raise ValueError(f"it names the kind of array {kind!r:.60}")
+    array = np.empty(len(expect(items, list)), dtype=object)
+    for i, item in enumerate(items):
+        array[i] = reader.read(item)
+    if kind != "O":
+        texts = [expect(item, str, bytes) for item in array]
+        # All items take the room of the longest: a file must not tell a little and take it all.
+        if max(map(len, texts), default=0) * len(texts) > MAX_LETTERS + 100 * sum(map(len, texts)):
+            raise ValueError("it holds an array of texts of very different lengths")
+        array = array.astype(kind)
+    return array.reshape(tuple(expect(size, int) for size in expect(shape, list)))
+
+
+def _write_fields(writer, array, path):
+    return ([[name, writer.write(array[name], f"{path}.{name}")] for name in array.dtype.names],)
+
+
+def _read_fields(reader, fields):
+    columns = {expect(name, str): reader.read(node) for name, node in expect(fields, list)}
+    dtype = [(name, column.dtype) for name, column in columns.items()]
+    array = np.empty(len(next(iter(columns.values()))), dtype=dtype)
+    for name, column in columns.items():
+        array[name] = column
+    return array
+
+
+def _write_scalar(writer, value, path):
+    # Dates have no number that is exact in all units but the one they count in.
+    number = int(value.view(np.int64)) if value.dtype.kind in "mM" else value.item()
+    return value.dtype.newbyteorder("=").str, writer.write(number, path)
+
+
+def _read_scalar(reader, dtype, value):
+    dtype, value = _dtype(expect(dtype, str)), reader.read(value)
+    return np.array(value, np.int64).view(dtype)[()] if dtype.kind in "mM" else dtype.type(value)
+
+
+# What pandas and polars hold; both are imported only where they are met.
+
+
+def _is_of(library, value):
+    return type(value).__module__.partition(".")[0] == library
+
+
+def _is_pandas(name):
+    def holds(value):
+        import pandas as pd
+
+        return isinstance(value, getattr(pd, name))
+
+    return lambda value: _is_of("pandas", value) and holds(value)
+
+
+def _is_pandas_dtype(value):
+    return _is_of("pandas", value) and hasattr(value, "construct_array_type")
+
+
+def _write_pandas_dtype(writer, dtype, path):
+    import pandas as pd
+
+    if isinstance(dtype, pd.CategoricalDtype):
+        return "category", [writer.write(dtype.categories, path), dtype.ordered]
+    if pd.api.types.pandas_dtype(str(dtype)) != dtype:
+        raise TypeError(f"{path} is the pandas dtype {dtype!r}, which can not be saved.")
+    return str(dtype), None
+
+
+def _read_pandas_dtype(reader, name, categories):
+    import pandas as pd
+
+    if name == "category":
+        levels, ordered = expect(categories, list)
+        return pd.CategoricalDtype(reader.read(levels), ordered)
+    dtype = pd.api.types.pandas_dtype(expect(name, str))
+    if name == "str" and isinstance(dtype, np.dtype):
+        return np.dtype(object)  # what texts were in pandas 2
+    if not isinstance(dtype, pd.api.extensions.ExtensionDtype):
+        raise ValueError(f"it names the pandas dtype {name!r:.60}")
+    return dtype
+
+
+def _write_index(writer, index, path):
+    import pandas as pd
+
+    is_nested = isinstance(index, pd.MultiIndex)
+    dtype = None if is_nested else writer.write(index.dtype, f"{path}.dtype")
+    names = writer.write(list(index.names), f"{path}.names")
+    return writer.write(index.tolist(), path), dtype, names
+
+
+def _read_index(reader, values, dtype, names):
+    import pandas as pd
+
+    values, names = reader.read(expect(values, list)), reader.read(expect(names, list))
+    if dtype is None:
+        return pd.MultiIndex.from_tuples(values, names=names)
+    return pd.Index(values, dtype=reader.read(dtype), name=names[0], tupleize_cols=False)
+
+
+def _write_timestamp(writer, stamp, path):
+    return int(stamp.as_unit("ns").value), stamp.unit, None if stamp.tz is None else str(stamp.tz)
+
+
+def _read_timestamp(reader, value, unit, zone):
+    import pandas as pd
+
+    stamp = pd.Timestamp(expect(value, int), unit="ns", tz=zone and "UTC")
+    return (stamp.tz_convert(zone) if zone else stamp).as_unit(expect(unit, str))
+
+
+def _write_timedelta(writer, delta, path):
+    return int(delta.as_unit("ns").value), delta.unit
+
+
+def _read_timedelta(reader, value, unit):
+    import pandas as pd
+
+    return pd.Timedelta(expect(value, int), unit="ns").as_unit(expect(unit, str))
+
+
+def _write_interval(writer, interval, path):
+    ends = (
+        writer.write(interval.left, f"{path}.left"),
+        writer.write(interval.right, f"{path}.right"),
+    )
+    return *ends, interval.closed
+
+
+def _read_interval(reader, left, right, closed):
+    import pandas as pd
+
+    return pd.Interval(reader.read(left), reader.read(right), expect(closed, str))
+
+
+def _write_period(writer, period, path):
+    return int(period.ordinal), period.freqstr
+
+
+def _read_period(reader, ordinal, freq):
+    import pandas as pd
+
+    return pd.Period(ordinal=expect(ordinal, int), freq=expect(freq, str))
+
+
+def _is_polars_dtype(value):
+    cls = value if isinstance(value, type) else type(value)
+    return cls.__module__.partition(".")[0] == "polars" and hasattr(cls, "is_temporal")
+
+
+def _write_polars_dtype(writer, dtype, path):
+    import polars as pl
+
+    if isinstance(dtype, type):
+        dtype = dtype()
+    settings = {
+        pl.Datetime: ("time_unit", "time_zone"),
+        pl.Duration: ("time_unit",),
+        pl.Decimal: ("precision", "scale"),
+    }.get(type(dtype), ())
+    told = [getattr(dtype, name) for name in settings]
+    if isinstance(dtype, pl.Enum):
+        told = [dtype.categories.to_list()]
+    if dtype.is_nested() or type(dtype)(*told) != dtype:
+        raise TypeError(f"{path} is the polars dtype {dtype!r}, which can not be saved.")
+    return type(dtype).__name__, told
+
+
+def _read_polars_dtype(reader, name, settings):
+    import polars as pl
+
+    cls = getattr(pl, expect(name, str), None)
+    if not (isinstance(cls, type) and issubclass(cls, pl.DataType)):
+        raise ValueError(f"it names the polars dtype {name!r:.60}")
+    return cls(*expect(settings, list))
+
+
+# scikit-learn's generator of random numbers.
+
+
+def _write_random_state(writer, state, path):
+    name, keys, *rest = state.get_state()
+    return name, writer.write(keys, path), rest
+
+
+def _read_random_state(reader, name, keys, rest):
+    position, has_gauss, gauss = expect(rest, list)
+    if not 0 <= expect(position, int) <= 624:
+        raise ValueError(f"a generator stands at {position}")
+    state = np.random.RandomState()
+    state.set_state((name, reader.read(keys), position, expect(has_gauss, int), float(gauss)))
+    return state
+
+
+PLAIN_KINDS = {
+    "float": as_text(float, float, repr),  # what JSON has no number for
+    "tuple": Kind(
+        ("items",),
+        is_exactly(tuple),
+        _write_items,
+        lambda reader, items: tuple(reader.read(expect(items, list))),
+    ),
+    "dict": Kind(("items",), is_exactly(dict), _write_dict, _read_dict),
+    "array": Kind(("name", "dtype"), _is_plain_array, _write_array, _read_array),
+    "objects": Kind(
+        ("kind", "shape", "items"), _is_array_of_objects, _write_objects, _read_objects
+    ),
+    "fields": Kind(
+        ("fields",),
+        lambda value: type(value) is np.ndarray and value.dtype.names is not None,
+        _write_fields,
+        _read_fields,
+    ),
+    "scalar": Kind(
+        ("dtype", "value"), lambda value: isinstance(value, np.generic), _write_scalar, _read_scalar
+    ),
+    "dtype": Kind(
+        ("name",),
+        lambda value: isinstance(value, np.dtype) and value.names is None,
+        lambda writer, dtype, path: (dtype.str,),
+        lambda reader, name: _dtype(expect(name, str)),
+    ),
+    "random state": Kind(
+        ("name", "keys", "rest"),
+        is_exactly(np.random.RandomState),
+        _write_random_state,
+        _read_random_state,
+    ),
+    "pandas dtype": Kind(
+        ("name", "categories"), _is_pandas_dtype, _write_pandas_dtype, _read_pandas_dtype
+    ),
+    "pandas index": Kind(
+        ("values", "dtype", "names"), _is_pandas("Index"), _write_index, _read_index
+    ),
+    "timestamp": Kind(
+        ("value", "unit", "zone"), _is_pandas("Timestamp"), _write_timestamp, _read_timestamp
+    ),
+    "timedelta": Kind(
+        ("value", "unit"), _is_pandas("Timedelta"), _write_timedelta, _read_timedelta
+    ),
+    "interval": Kind(
+        ("left", "right", "closed"), _is_pandas("Interval"), _write_interval, _read_interval
+    ),
+    "period": Kind(("ordinal", "freq"), _is_pandas("Period"), _write_period, _read_period),
+    "polars dtype": Kind(
+        ("name", "settings"), _is_polars_dtype, _write_polars_dtype, _read_polars_dtype
+    ),
+    "datetime": as_text(
+        datetime.datetime, datetime.datetime.fromisoformat, datetime.datetime.isoformat
+    ),
+    "date": as_text(datetime.date, datetime.date.fromisoformat, datetime.date.isoformat),
+    "decimal": as_text(decimal.Decimal, decimal.Decimal),
+    "bytes": as_text(bytes, bytes.fromhex, bytes.hex),
+}

@@ -1,0 +1,416 @@
+"""The private half of the generator: its doors, its network, its prior, its draws."""
+
+from copy import copy
+from functools import partial
+from numbers import Integral
+
+import numpy as np
+from scipy.sparse import issparse
+from scipy.special import logsumexp
+from sklearn.utils import check_array
+from sklearn.utils.validation import (
+    check_consistent_length,
+    column_or_1d,
+    validate_data,
+)
+
+from skae._data._arrays import as_array, constant, empty, filled, namespace, widest_float
+from skae._data._chunks import SideBySide, as_dense, row_chunks, value_range
+from skae._data._frames import Columns, PlainColumns, is_mixed
+from skae._data._normal_scores import Ranks
+from skae._data._scaling import Scaler
+from skae._data._targets import TargetedReader, Targets
+from skae._data._validation import as_table, checked
+from skae._engine._build import build_variational, make_output, pca_of_rows
+from skae._engine._losses import EvidenceBound
+from skae._engine._noise import Corruption
+from skae._engine._progress import shown
+from skae._engine._variational_net import MixturePrior, VariationalNet
+from skae._fit._defaults import MIN_WIDE_COLUMNS, Generation
+from skae._fit._run import MAX_LATENTS
+from skae._stats._density_ratio import DRAWN_PER_ROW, DensityRatio
+from skae._stats._mixture import fit_mixture, join_mixtures
+from skae._stats._pca import ProbabilisticPCA
+from skae.estimators._sampling import DrawingMixin, Request
+
+# Posteriors that the mixture is fitted to, and training rows kept for `evaluate`.
+MAX_ROWS_FOR_PRIOR, MAX_ROWS_KEPT, MAX_CELLS_KEPT = 10_000, 5_000, 2**21
+# Gradients of the bound, in nats per row, are scaled down to this norm.
+MAX_NORM = 10.0
+# Tables with fewer rows are not refined; no more rows and cells are looked at.
+MIN_ROWS_TO_REFINE, MAX_ROWS_TO_REFINE, MAX_CELLS_TO_REFINE = 1000, 20_000, 2**22
+# Draws that tell which target a row is most likely for.
+DRAWS_FOR_TARGETS = 8
+ALL = slice(None)
+
+
+class GeneratingMixin(DrawingMixin):
+    """Doors for mixed columns and targets, hooks of TrainingMixin, and draws."""
+
+    _net_class = VariationalNet
+    _auto = Generation
+
+    @property
+    def _accepts_missing(self):
+        return self.likelihood == "auto"
+
+    @property
+    def _keeps_tensors(self):
+        # Ranks, targets and the columns of frames are NumPy's business.
+        of_frame = "_columns" in vars(self) and self._columns.is_frame
+        return self.likelihood != "auto" and not self.conditional and not of_frame
+
+    # Doors.
+
+    def _check_rows(self, X, *, reset):
+        """Numbers, ticks and codes of a table; a plain array stays as it is."""
+        as_frame = is_mixed(X) if reset else self._columns.is_frame
+        if not as_frame:
+            numbers = super()._check_rows(X, reset=reset)
+            if reset:
+                self._columns = PlainColumns(as_table(numbers))
+            return numbers
+        if reset:
+            self._columns = self._learn_columns(X)
+        validate_data(self, X, skip_check_array=True, reset=reset)
+        return checked(
+            partial(check_array, estimator=self),
+            self._columns.to_numbers(X),
+            allow_nan=self._accepts_missing,
+            ensure_min_samples=2 if reset else 1,
+            input_name="X",
+        )
+
+    def _learn_columns(self, X):
+        columns = Columns(X)
+        coded = [name for name, n in zip(columns.names, columns.n_levels, strict=True) if n]
+        if coded and self.likelihood != "auto":
+            raise ValueError(
+                f"likelihood={self.likelihood!r} needs numbers in all columns; column "
+                f"{coded[0]!r} holds levels, which likelihood='auto' accepts."
+            )
+        return columns
+
+    def _beside_targets(self, X, y, reset):
+        if not reset:
+            self._check_same_network()
+        if not self.conditional:
+            return X
+        if y is None:
+            raise ValueError("y=None: conditional=True requires y to be passed to fit.")
+        if reset:
+            y = column_or_1d(y)
+            self._targets = Targets().fit(y)
+        return self._with_targets(X, y)
+
+    def _with_targets(self, X, y=None):
+        """Rows beside the codes of their targets (NaN where there are none)."""
+        self._check_targets_are_known(y)
+        if not self.conditional:
+            return X
+        if y is None:
+            return SideBySide(X, np.full((X.shape[0], 1), np.nan))
+        y = column_or_1d(y)
+        check_consistent_length(X, y)
+        return SideBySide(X, self._targets.codes(y)[:, None])
+
+    def _cells(self, X):
+        """Rows without the codes of their targets."""
+        return X.left if self.conditional else X
+
+    def _open(self, X, y=None):
+        X, give_back = super()._open(X)
+        self._check_pixels(X)
+        return self._with_targets(X, y), give_back
+
+    def _reader(self):
+        return TargetedReader(self._scaler, self._targets) if self.conditional else self._scaler
+
+    def _numbers(self, X):
+        """Rows as a dense array of numbers and codes."""
+        return as_array(as_dense(self._check_rows(X, reset=False))).astype(np.float64)
+
+    def _code_of_one(self, row, name):
+        """What is decoded of one row, which may come without its second axis."""
+        table = row
+        if hasattr(row, "to_frame") and self._columns.is_frame:
+            table = row.to_frame().T  # a row of a pandas frame
+        elif not hasattr(row, "columns") and not issparse(row):
+            table = np.asarray(row)
+            table = table[None] if table.ndim == 1 else table
+        if table.shape[0] != 1:
+            raise ValueError(f"{name} must be one row; got {table.shape[0]} rows.")
+        return self._code(self._open(table)[0])
+
+    def _rows_out(self, numbers, give_back=lambda out: out, like=None):
+        """Rows in the container they came in; a frame keeps the index of the one given."""
+        if self._columns.is_frame:
+            return self._columns.restore(numbers, like.index if hasattr(like, "iloc") else None)
+        return give_back(self._columns.restore(numbers))
+
+    def _reconstruct(self, X):
+        return self._decode(*self._code(X))
+
+    def __getstate__(self):
+        # Training rows stay where they are.
+        return {k: v for k, v in super().__getstate__().items() if k != "_rows_kept"}
+
+    # Hooks of TrainingMixin.
+
+    def _start(self, X, sample_weight, rng):
+        rotation, pca, seeds = super()._start(X, sample_weight, rng)
+        self._draw_seed = seeds[0]
+        return rotation, pca, seeds
+
+    def _fit(self, X, sample_weight):
+        if self.conditional:
+            self._targets = copy(self._targets).weigh(as_dense(X.right)[:, 0], sample_weight)
+        super()._fit(X, sample_weight)
+        self._learn_around(X, sample_weight)
+
+    def _partial_fit(self, X, sample_weight, first):
+        super()._partial_fit(X, sample_weight, first)
+        self._learn_around(X, sample_weight)
+
+    def _learn_scaling(self, X, sample_weight):
+        cells = self._cells(X)
+        if self.likelihood == "auto":
+            self._scaler = Ranks(self._columns.n_levels).fit(cells, sample_weight)
+            return
+        self._scaler = Scaler("standard" if self.likelihood == "gaussian" else None)
+        self._scaler.fit(cells, sample_weight)
+        if self.likelihood == "bernoulli":
+            self._is_binary = all(np.isin(chunk, (0, 1)).all() for _, chunk in row_chunks(cells))
+
+    def _n_inputs(self):
+        return self._scaler.n_inputs if self.likelihood == "auto" else self.n_features_in_
+
+    def _fit_pca(self, X, sample_weight, seed):
+        n_inputs = self._n_inputs()
+        cells = self._cells(X)
+        n_directions = min(n_inputs, MAX_LATENTS)
+        if isinstance(self.n_components, Integral):
+            n_directions = min(n_inputs, max(MAX_LATENTS, self.n_components))
+        return pca_of_rows(cells, self._scaler, n_directions, sample_weight, seed, n_inputs)
+
+    def _n_directions(self):
+        return self._scaler.n_directions if self.likelihood == "auto" else self.n_features_in_
+
+    def _choose_n_latents(self, pca):
+        if self.n_components == "auto":
+            return max(1, self._auto.n_components(self._n_directions()))
+        return super()._choose_n_latents(pca)
+
+    def _needs_pca(self):
+        return True
+
+    def _objective(self):
+        return EvidenceBound(self.beta, self.kl_warmup)
+
+    def _corruption(self, draws, pca):
+        return Corruption(draws, variational=True)
+
+    def _net_parameters(self):
+        return {"max_norm": MAX_NORM * np.sqrt(max(1.0, self._n_inputs() / 16))}
+
+    def _make_module(self, network, n_features, pca, rotation, seed):
+        n_conditions = self._targets.n_columns if self.conditional else 0
+        linear = ProbabilisticPCA.of(
+            pca, self.n_components_, max(1, self._n_directions()), n_conditions
+        )
+        deviations = linear.deviations if self.init == "pca" else np.sqrt(pca.column_variances)
+        link, slopes, biases = make_output(
+            self.likelihood, self._scaler, deviations, pca.mean, getattr(self, "_is_binary", None)
+        )
+        return build_variational(
+            network,
+            link,
+            self._n_inputs(),
+            self.n_components_,
+            linear=linear if self.init == "pca" else None,
+            slopes=slopes,
+            biases=biases,
+            n_conditions=n_conditions,
+            seed=seed,
+        )
+
+    def _check_target_range(self, X):
+        self._check_pixels(self._cells(X))
+
+    def _check_pixels(self, X):
+        if self.likelihood != "bernoulli":
+            return
+        low, high = value_range(X)
+        if low < 0 or high > 1:
+            raise ValueError(
+                f"likelihood='bernoulli' needs X in [0, 1]; X is in [{low:g}, {high:g}]. "
+                "Rescale X, or choose another likelihood."
+            )
+
+    # What is learned around the network: the prior, and where the model errs.
+
+    def _learn_around(self, X, sample_weight):
+        rng = np.random.RandomState(self._draw_seed)
+        shown().doing("fitting the prior")
+        self._learn_prior(X, sample_weight, rng)
+        n_kept = min(MAX_ROWS_KEPT, max(100, MAX_CELLS_KEPT // X.shape[1]))
+        kept = _some_rows(X.shape[0], n_kept, None, rng)
+        cells = self._cells(X)
+        self._rows_kept = as_dense(cells[kept]).astype(np.float64)
+        self.refiner_ = None
+        wanted = self.refine
+        if wanted == "auto":
+            wanted = (
+                self.likelihood == "auto"
+                and X.shape[0] >= MIN_ROWS_TO_REFINE
+                and self.n_features_in_ < MIN_WIDE_COLUMNS
+            )
+        if wanted:
+            shown().doing("refining")
+            self.refiner_ = self._learn_ratio(X, sample_weight, rng)
+
+    def _learn_ratio(self, X, sample_weight, rng):
+        """What tells real rows (beside their targets) from drawn ones."""
+        n_real = min(MAX_ROWS_TO_REFINE, max(1000, MAX_CELLS_TO_REFINE // X.shape[1]))
+        chosen = _some_rows(X.shape[0], n_real, None, rng)
+        real = as_dense(X[chosen]).astype(np.float64)
+        weight = None if sample_weight is None else sample_weight[chosen]
+
+        def drawn(n_drawn):
+            codes = np.full(n_drawn, np.nan)
+            if self.conditional:  # those of real rows, so that these do not tell them apart
+                shares = None if weight is None else weight / weight.sum()
+                codes = real[rng.choice(len(real), n_drawn, p=shares), -1]
+            parts = [
+                self._candidates(codes[rows], Request(), rng) for rows in self._batches_of(n_drawn)
+            ]
+            return np.vstack(parts)
+
+        is_code = self._is_code
+        if self.conditional:
+            is_code = np.r_[is_code, self._targets.classes_ is not None]
+        ratio = DensityRatio()
+        ratio.fit(real, drawn(DRAWN_PER_ROW * len(real)), is_code, weight, rng.randint(2**31 - 1))
+        return ratio.calibrate(drawn(len(real)))
+
+    @property
+    def _is_code(self):
+        """Which columns hold codes of levels."""
+        return np.asarray(self._columns.n_levels) > 0
+
+    def _learn_prior(self, X, sample_weight, rng):
+        """Fit a mixture to the posteriors, for each target one."""
+        chosen = _some_rows(X.shape[0], MAX_ROWS_FOR_PRIOR, sample_weight, rng)
+        groups, shares = np.zeros(len(chosen), dtype=int), np.ones(1)
+        if self.conditional:
+            groups = self._targets.groups(as_dense(X.right[chosen])[:, 0])
+            shares = self._targets.shares_
+        self.prior_, self._group_weights = None, np.ones((len(shares), 1))
+        if self.prior == "mixture":
+            posteriors = self.net_.posterior_rows(self._rows(X, chosen))
+            mixtures = [self._mixture(posteriors, groups == g, rng) for g in range(len(shares))]
+            self.prior_, self._group_weights = join_mixtures(mixtures, shares)
+
+    def _mixture(self, posteriors, here, rng):
+        """The mixture of the rows of a target, which gets its share of the components."""
+        # A class may be missing in later calls of partial_fit.
+        here = here if here.any() else np.ones_like(here)
+        mean, deviation = (part[here] for part in posteriors)
+        wanted = self.n_mixture_components
+        if wanted == "auto":
+            wanted = self._auto.n_mixture_components(len(here))
+        n_components = max(1, round(wanted * here.mean()))
+        n_distinct = len(np.unique(mean, axis=0))
+        return fit_mixture(mean, np.square(deviation), min(n_components, n_distinct), rng)
+
+    def _latent_prior(self, groups=ALL):
+        """The prior of the latents for each of some groups of targets."""
+        if self.prior_ is None:
+            k = self.n_components_
+            means, whitening = np.zeros((1, k)), np.eye(k)[None]
+        else:
+            means, whitening = self.prior_.means_, self.prior_.precisions_cholesky_
+        weights = self._group_weights[groups]
+        return MixturePrior(weights, means, whitening, device=self.net_.device)
+
+    # Twins of the public uses.
+
+    def _log_density(self, rows, targets_are_told):
+        n_draws = self.n_importance_samples
+        if not self.conditional:
+            return self._evidence(rows, n_draws)[:, 0] + self._log_ratio(rows)
+        if targets_are_told:
+            groups = self._targets.groups(rows.right[:, 0])
+            told = self._evidence(rows, n_draws)[np.arange(len(groups)), groups]
+            return told + self._log_ratio(rows)
+        return logsumexp(self._joint_log_density(rows, n_draws), axis=1)
+
+    def _joint_log_density(self, rows, n_draws):
+        """Log-densities of rows and each target together."""
+        targets = self._targets
+        told = np.empty((rows.shape[0], len(targets.typical_)))
+        for group, code in enumerate(targets.typical_):
+            given = SideBySide(rows.left, np.full((rows.shape[0], 1), code))
+            evidence = self._evidence(given, n_draws, [group])[:, 0]
+            told[:, group] = evidence + self._log_ratio(given)
+        return told + np.log(targets.shares_)
+
+    def _log_ratio(self, rows):
+        """What the network's log-densities miss, as far as the refiner knows."""
+        if self.refiner_ is None:
+            return 0.0
+        told = [self.refiner_.log_ratio(as_array(chunk)) for _, chunk in row_chunks(rows)]
+        return constant(np.concatenate(told), rows)
+
+    def _evidence(self, rows, n_draws, groups=ALL):
+        """Log-densities of rows under the network, for each of some groups of targets."""
+        shape = rows.shape[0], len(self._group_weights[groups])
+        prior = self._latent_prior(groups)
+        told = self.net_.evidence_rows(self._rows(rows), prior, n_draws)
+        return filled(empty(shape, rows, widest_float(rows)), told)
+
+    def _decode(self, Z, given=None):
+        """Most likely rows; without what the decoder is given, the most probable targets."""
+        if self.conditional:
+            Z = np.hstack([Z, self._targets_at(Z) if given is None else given])
+        out = empty((len(Z), self.n_features_in_), Z, widest_float(Z))
+        told = self.net_.decode_rows(Z)
+        return filled(out, ((rows, self._scaler.inverse_transform(x)) for rows, x in told))
+
+    def _targets_at(self, Z):
+        """What the decoder reads of the most probable targets at latents."""
+        told = self.net_.prior_rows(Z, self._latent_prior()) + np.log(self._targets.shares_)
+        return self._targets.columns(self._targets.typical_[told.argmax(axis=1)])
+
+    def _code(self, X):
+        """Latents of rows, and what the decoder reads of the targets they are likely for."""
+        if not self.conditional:
+            return self._encode(X), None
+        likely = self._joint_log_density(X, DRAWS_FOR_TARGETS).argmax(axis=1)
+        return self._encode(X), self._targets.columns(self._targets.typical_[likely])
+
+    def _row_errors(self, X, n_latents=None):
+        """Mean squared difference; a level that differs counts as one."""
+        cells = self._cells(X)
+        xp, is_code = namespace(X), self._is_code
+        errors = empty(X.shape[0], X, widest_float(X))
+        for rows, chunk in row_chunks(cells):
+            told = self._reconstruct(self._with_targets(chunk))
+            difference = told - chunk
+            missing = xp.isnan(difference)
+            if is_code.any():
+                difference[:, is_code] = difference[:, is_code] != 0
+            difference[missing] = 0.0
+            n_both = (~missing).sum(axis=1).clip(1)
+            errors[rows] = xp.einsum("ij,ij->i", difference, difference) / n_both
+        return errors
+
+
+def _some_rows(n_rows, at_most, sample_weight, rng):
+    """Numbers of all rows, or of some of them; heavy ones several times if there are weights."""
+    if sample_weight is not None:
+        shares = sample_weight / sample_weight.sum()
+        return np.sort(rng.choice(n_rows, min(n_rows, at_most), p=shares))
+    if n_rows <= at_most:
+        return np.arange(n_rows)
+    return np.sort(rng.choice(n_rows, at_most, replace=False))
