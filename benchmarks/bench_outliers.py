@@ -45,7 +45,7 @@ from threadpoolctl import threadpool_limits
 
 from skae import AutoencoderOutlierDetector
 from skae._data._scaling import Scaler
-from skae._stats._trimming import scale_by_core
+from skae._stats._trimming import scale_by_trimmed_subset
 
 MAX_ROWS = 5000
 SPLIT_SEEDS = (0, 1)
@@ -71,7 +71,7 @@ class NoNetwork:
 
     def fit(self, X):
         self.scaler = Scaler("robust", clip=8.0).fit(X)
-        scale_by_core(self.scaler, X, None, 0.7)
+        scale_by_trimmed_subset(self.scaler, X, None, 0.7)
         return self
 
     def score_samples(self, X):

@@ -14,8 +14,15 @@ from importlib.metadata import version
 from sklearn.utils.validation import check_is_fitted
 
 from skae._engine._runtime import borrowed_global_generator, resolve_device, resolve_precision
-from skae._storage._documents import Reader, Writer, expect
-from skae._storage._estimator_kinds import ESTIMATORS, check_fitted, kinds, network_of_user
+from skae._storage._documents import DocumentDecoder, DocumentEncoder, expect
+from skae._storage._estimator_kinds import (
+    ESTIMATORS,
+    check_fitted,
+    kinds,
+    named_in_code,
+    named_in_files,
+    network_of_user,
+)
 from skae._version import __version__
 from skae.exceptions import ModelFileError
 
@@ -102,22 +109,22 @@ AutoencoderOutlierDetector
     hidden = {*parameters, "_sklearn_version"}
     fitted = {k: v for k, v in estimator.__getstate__().items() if k not in hidden}
     check_fitted(type(estimator), fitted)
-    writer = Writer(kinds())
+    encoder = DocumentEncoder(kinds())
     document = {
         "format": FORMAT,
         "sha256": NO_CHECKSUM,
         "estimator": name,
-        "parameters": [[k, writer.write(v, k)] for k, v in parameters.items()],
-        "fitted": [[k, writer.write(v, k)] for k, v in fitted.items()],
+        "parameters": [[k, encoder.write(v, k)] for k, v in parameters.items()],
+        "fitted": [[k, encoder.write(v, k)] for k, v in named_in_files(fitted).items()],
         "versions": {"skae": __version__, "python": platform.python_version()}
         | {library: version(library) for library in LIBRARIES},
     }
-    if "calls" in writer.notes and network_of_user(estimator) is None:
+    if "calls" in encoder.notes and network_of_user(estimator) is None:
         raise ValueError(
             f"network={estimator.network!r} is not what the estimator was fitted with; set it "
             "back, or fit again."
         )
-    _replace(path, _sealed(document, writer.arrays))
+    _replace(path, _sealed(document, encoder.arrays))
 
 
 def load(path, *, registry=None, device="auto"):
@@ -207,25 +214,25 @@ def _restored(document, arrays, registry, device, place):
     cls = ESTIMATORS.get(document["estimator"])
     if cls is None:
         raise ModelFileError(f"it holds the unknown estimator {document['estimator']!r:.60}")
-    reader = Reader(kinds(), arrays, registry=registry, device=place)
-    parameters = _read_pairs(reader, document["parameters"])
+    decoder = DocumentDecoder(kinds(), arrays, registry=registry, device=place)
+    parameters = _read_pairs(decoder, document["parameters"])
     if set(parameters) != set(cls._get_param_names()):
         raise ModelFileError(f"it has the parameters {sorted(parameters)}")
     estimator = cls(**parameters | {"device": device})
     estimator._validate_params()
-    reader.notes["network"] = network_of_user(estimator)
-    reader.notes["precision"] = resolve_precision(estimator.precision, place)
-    fitted = _read_pairs(reader, document["fitted"])
-    if reader.arrays:
-        raise ModelFileError(f"it holds arrays that nothing needs: {sorted(reader.arrays)[:3]}")
+    decoder.notes["network"] = network_of_user(estimator)
+    decoder.notes["precision"] = resolve_precision(estimator.precision, place)
+    fitted = named_in_code(_read_pairs(decoder, document["fitted"]))
+    if decoder.arrays:
+        raise ModelFileError(f"it holds arrays that nothing needs: {sorted(decoder.arrays)[:3]}")
     check_fitted(cls, fitted)
     vars(estimator).update(fitted)
     check_is_fitted(estimator)
     return estimator
 
 
-def _read_pairs(reader, pairs):
-    told = {expect(name, str): reader.read(node) for name, node in expect(pairs, list)}
+def _read_pairs(decoder, pairs):
+    told = {expect(name, str): decoder.read(node) for name, node in expect(pairs, list)}
     if len(told) < len(pairs):
         raise ModelFileError("it tells something twice")
     return told

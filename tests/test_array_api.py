@@ -435,7 +435,7 @@ def test_scaling_of_tensors_has_the_bits_of_arrays(method, dtype, train):
     scaler = Scaler(method, clip=1.5).fit(train)
     X = torch.tensor(train.astype(dtype))
     scaled = scaler.transform(X.numpy())
-    for own in (scaler, scaler.beside(X)):
+    for own in (scaler, scaler.on_device_of(X)):
         assert_array_equal(own.transform(X).numpy(), scaled)
         for wide in (np.float32, np.float64):
             out = torch.empty(X.shape, dtype=getattr(torch, np.dtype(wide).name))

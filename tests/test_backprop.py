@@ -14,7 +14,7 @@ from skae import (
     DenoisingAutoencoder,
     VAEGenerator,
 )
-from skae._engine._backprop import DropoutPass, is_written, two_way
+from skae._engine._backprop import DropoutPass, has_manual_grad, make_pass
 from skae._engine._losses import LOSSES_OF_ERRORS, Objective
 from skae._engine._noise import Corruption
 from skae._engine._runtime import generator
@@ -23,7 +23,7 @@ from skae.networks._autoencoder import OutputLink
 from skae.networks._layers import ACTIVATIONS, set_generators
 from skae.networks._linear_path import LinearPath
 from skae.networks._stacked import stack_members
-from skae.networks._variational import Beside, VariationalEncoder
+from skae.networks._variational import ConcatOutputs, VariationalEncoder
 
 
 def mlp(activation="silu", dropout=0.0, n_in=5, n_out=3):
@@ -45,7 +45,7 @@ WRITTEN = {
     "linear path": lambda: LinearPath(nn.Linear(5, 3), mlp(), 3),
     "gated": gated,
     "no bias": lambda: nn.Sequential(nn.Linear(5, 4, bias=False), nn.Tanh(), nn.Linear(4, 3)),
-    "side by side": lambda: Beside(mlp(), mlp("tanh")),
+    "side by side": lambda: ConcatOutputs(mlp(), mlp("tanh")),
     "variational": lambda: VariationalEncoder(mlp(n_out=6)),
     "same layer twice": lambda: nn.Sequential(*[nn.Linear(5, 5), nn.ELU(alpha=0.7)] * 2),
     "members": stacked,
@@ -65,7 +65,7 @@ def both_ways(module, x, by_output):
     recorded = copy.deepcopy(module)
     for parameter in recorded.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    step = two_way(module, needs_input=True)
+    step = make_pass(module, needs_input=True)
     with torch.no_grad():
         output = step.forward(x)
         by_input = step.backward(by_output)
@@ -83,7 +83,7 @@ def both_ways(module, x, by_output):
 @pytest.mark.parametrize("network", WRITTEN.values(), ids=WRITTEN)
 def test_gradients(network):
     module = double(network)
-    assert is_written(module)
+    assert has_manual_grad(module)
     shape = (4, 6, 5) if network is stacked else (6, 5)
     # Far enough out that log-variances leave their bounds.
     x = 9 * torch.randn(shape, generator=generator(0), dtype=torch.float64)
@@ -98,7 +98,7 @@ def test_gradients(network):
 
 def test_gradients_add_up():
     module = double(mlp)
-    step = two_way(module, needs_input=False)
+    step = make_pass(module, needs_input=False)
     x = torch.randn(6, 5, dtype=torch.float64)
     sums = []
     with torch.no_grad():
@@ -115,7 +115,7 @@ def test_dropout_is_the_same_draw():
     set_generators(module, generator(3))
     set_generators(recorded, generator(3))
     with torch.no_grad():
-        step = two_way(module, needs_input=True)
+        step = make_pass(module, needs_input=True)
         torch.testing.assert_close(step.forward(x), recorded(x))
     assert any(isinstance(layer, DropoutPass) for layer in step.passes)
 
@@ -207,7 +207,7 @@ class Custom:
 @pytest.mark.parametrize("init", ["pca", "random"])
 @pytest.mark.parametrize("encoder", RECORDED.values(), ids=RECORDED)
 def test_other_networks_are_recorded(encoder, init, table):
-    assert not is_written(encoder())
+    assert not has_manual_grad(encoder())
     params = {"max_epochs": 4, "random_state": 0, "init": init, "early_stopping": False}
     model = AutoencoderTransformer(2, network=Custom(encoder), **params).fit(table)
     assert np.isfinite(model.transform(table)).all()
@@ -244,10 +244,10 @@ def test_a_decoder_may_ignore_the_latents(table):
 )
 def test_training_is_the_same_either_way(estimator, table, monkeypatch):
     params = {"hidden_layer_sizes": 4, "max_epochs": 2, "random_state": 0, "batch_size": 32}
-    written = clone(estimator).set_params(**params).fit(table)
-    monkeypatch.setattr("skae._engine._net.is_written", lambda module: False)
+    has_manual_grad = clone(estimator).set_params(**params).fit(table)
+    monkeypatch.setattr("skae._engine._net.has_manual_grad", lambda module: False)
     recorded = clone(estimator).set_params(**params).fit(table)
-    pairs = zip(*(m.net_.module_.parameters() for m in (written, recorded)), strict=True)
+    pairs = zip(*(m.net_.module_.parameters() for m in (has_manual_grad, recorded)), strict=True)
     for ours, theirs in pairs:
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
@@ -262,7 +262,7 @@ def test_training_is_the_same_either_way(estimator, table, monkeypatch):
 def test_gradients_of_losses(loss, missing, shape, weighted):
     objective = Objective(loss, missing=missing)
     link = OutputLink("identity", torch.zeros(4).numpy(), torch.ones(4).numpy())
-    assert objective.written(link)
+    assert objective.has_manual_grad(link)
     x, output = torch.randn(shape), (2 * torch.randn(shape)).requires_grad_()
     weight = torch.rand(shape[:-1]) if weighted else None
     if missing:
@@ -277,9 +277,9 @@ def test_gradients_of_losses(loss, missing, shape, weighted):
 def test_other_objectives_are_recorded():
     link = OutputLink("identity", torch.zeros(4).numpy(), torch.ones(4).numpy())
     bounded = OutputLink("logistic", torch.zeros(4).numpy(), torch.ones(4).numpy())
-    assert not Objective().written(bounded)
+    assert not Objective().has_manual_grad(bounded)
     for options in ({"loss": "binary_cross_entropy"}, {"l1": 0.1}, {"sparsity": 0.1}, {"kl": 1.0}):
-        assert not Objective(**options).written(link)
+        assert not Objective(**options).has_manual_grad(link)
 
 
 def test_a_diverged_output_is_not_hidden_by_missing_cells():

@@ -5,7 +5,8 @@ import pytest
 from numpy.testing import assert_array_equal
 from scipy.sparse import csr_array
 
-from skae import AutoencoderTransformer, _chunks
+from skae import AutoencoderTransformer
+from skae._data import _chunks
 from skae._data._chunks import check_finite, is_memory_map, row_chunks, value_range
 
 

@@ -29,9 +29,10 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 from torch import nn
 
-from skae import AutoencoderTransformer, _chunks
+from skae import AutoencoderTransformer
+from skae._data import _chunks
 from skae._data._scaling import Scaler
-from skae._engine import _batches, _together
+from skae._engine import _batches, _joint_training
 from skae._engine._net import AutoencoderNet
 from skae._onnx_hooks import ANSWERS
 from skae.exceptions import DivergenceError, TrainingInterruptedWarning
@@ -941,7 +942,7 @@ def test_ctrl_c_keeps_the_best_network_and_stops(at, early_stopping, n_rows, dig
 
 @pytest.mark.parametrize(
     ("n_rows", "place", "name"),
-    [(120, _together, "member_losses"), (1200, AutoencoderNet, "validation_loss")],
+    [(120, _joint_training, "member_losses"), (1200, AutoencoderNet, "validation_loss")],
 )
 def test_ctrl_c_while_validating_is_told_too(n_rows, place, name, digits, monkeypatch):
     validate, calls = getattr(place, name), []

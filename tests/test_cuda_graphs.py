@@ -9,7 +9,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from skae import AutoencoderTransformer, VAEGenerator
-from skae._engine import _graphs
+from skae._engine import _cuda_graphs
 from skae._engine._net import AutoencoderNet
 
 FAST = {"hidden_layer_sizes": 4, "max_epochs": 4, "batch_size": 16, "random_state": 0}
@@ -36,7 +36,7 @@ class FakeGraph:
 
     def replay(self):
         self.n_replays += 1
-        self.loss.copy_(self.net._launch((self.steps.x, self.steps.weight)))
+        self.loss.copy_(self.net._eager_step((self.steps.x, self.steps.weight)))
 
 
 class FakeStream:
@@ -51,20 +51,20 @@ def fake_capture(graph, stream, capture_error_mode):
     assert capture_error_mode == "thread_local"
     graph.steps = sys._getframe(2).f_locals["self"]
     graph.net = graph.steps.net
-    launch = graph.net._launch
+    launch = graph.net._eager_step
     graph.loss = torch.zeros(())
-    graph.net._launch = lambda batch: graph.loss
+    graph.net._eager_step = lambda batch: graph.loss
     try:
         yield
     finally:
-        graph.net._launch = launch
+        graph.net._eager_step = launch
 
 
 @pytest.fixture
 def graphs(monkeypatch):
     """Graphs on the CPU; those that were made."""
     monkeypatch.setattr(FakeGraph, "made", [])
-    monkeypatch.setattr(AutoencoderNet, "_is_graphed", lambda net: net.steps_alike)
+    monkeypatch.setattr(AutoencoderNet, "_is_graphed", lambda net: net.graph_capturable)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
     monkeypatch.setattr(torch.cuda, "Stream", FakeStream)
     monkeypatch.setattr(torch.cuda, "current_stream", FakeStream)
@@ -109,7 +109,7 @@ def test_steps_that_differ_are_not_recorded(table, graphs):
 
 
 def test_nothing_is_recorded_on_a_cpu(table, monkeypatch):
-    monkeypatch.setattr(_graphs.GraphedSteps, "__call__", lambda *a: pytest.fail("recorded"))
+    monkeypatch.setattr(_cuda_graphs.GraphedSteps, "__call__", lambda *a: pytest.fail("recorded"))
     AutoencoderTransformer(2, device="cpu", **FAST).fit(table)
 
 

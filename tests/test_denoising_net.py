@@ -6,11 +6,11 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skae import DenoisingAutoencoder
-from skae._data._chunks import SideBySide
+from skae._data._chunks import ColumnStack
 from skae._data._scaling import Scaler
-from skae._engine import _denoising
+from skae._engine import _denoising_net
 from skae._engine._batches import Batches, SourceRows, TensorRows
-from skae._engine._denoising_net import NoisyRows, PairReader, Reader
+from skae._engine._denoising_net import InputTransform, NoisyRows, PairTransform
 from skae._engine._noise import CellNoise
 from skae._engine._runtime import generator
 from skae._stats._gaussian import Gaussian
@@ -28,19 +28,19 @@ def holed():
 def noisy_rows(X, kind="gaussian", level=0.1, masked=0.0, tells=True, seed=0):
     scaler = Scaler("standard").fit(X)
     gaussian = Gaussian().fit(scaler.transform(X).astype(float))
-    reader = Reader(scaler, gaussian.fill, tells, EMPTY)
+    input_transform = InputTransform(scaler, gaussian.fill, tells, EMPTY)
     noise = CellNoise(kind, level, masked, scaler=scaler, generator=generator(seed))
-    return NoisyRows(SourceRows(X, scaler).in_memory(), noise, reader)
+    return NoisyRows(SourceRows(X, scaler).in_memory(), noise, input_transform)
 
 
 def test_reader_fills_and_tells_where(holed):
     scaler = Scaler("standard").fit(holed)
-    read = Reader(scaler, np.nan_to_num, True, EMPTY).transform(holed)
+    read = InputTransform(scaler, np.nan_to_num, True, EMPTY).transform(holed)
     assert read.dtype == np.float32
     assert_array_equal(read[:, 4:], np.isnan(holed))
     assert_allclose(read[:, :4], np.nan_to_num(scaler.transform(holed)))
     empty = np.array([True, False, False, False])
-    read = Reader(scaler, np.nan_to_num, True, empty).transform(holed)
+    read = InputTransform(scaler, np.nan_to_num, True, empty).transform(holed)
     assert_array_equal(read[:, 0], 0)
     assert_array_equal(read[:, 4], 1)
 
@@ -70,7 +70,7 @@ def test_noise_is_fresh_and_validation_is_not(holed):
 
 @pytest.mark.parametrize("batch_size", [7, 16, 64])
 def test_each_row_comes_once_an_epoch_whatever_is_read_at_once(batch_size, holed, monkeypatch):
-    monkeypatch.setattr(_denoising, "ROWS_AT_ONCE", 20)
+    monkeypatch.setattr(_denoising_net, "ROWS_AT_ONCE", 20)
     rows = noisy_rows(holed)
     rows.rows.sample_weight = rows.rows.X[:, 0].nan_to_num()
     batches = list(Batches(rows, batch_size, generator(0)))
@@ -82,7 +82,7 @@ def test_each_row_comes_once_an_epoch_whatever_is_read_at_once(batch_size, holed
 
 
 def test_validation_looks_at_so_many_rows_only(holed, monkeypatch):
-    monkeypatch.setattr(_denoising, "MAX_VALIDATION_ROWS", 20)
+    monkeypatch.setattr(_denoising_net, "MAX_VALIDATION_ROWS", 20)
     rows = noisy_rows(holed)
     rows.rows.sample_weight = torch.arange(50.0)
     frozen = rows.frozen()
@@ -92,11 +92,11 @@ def test_validation_looks_at_so_many_rows_only(holed, monkeypatch):
 
 def test_clean_rows_beside(holed):
     clean = np.nan_to_num(holed)
-    source = SideBySide(holed, clean)
+    source = ColumnStack(holed, clean)
     assert source.shape == (50, 8)
     scaler = Scaler("standard").fit(clean)
-    reader = PairReader(Reader(scaler, np.nan_to_num, True, EMPTY))
-    read = SourceRows(source, reader, np.array([3, 1])).read(slice(0, 2))
+    input_transform = PairTransform(InputTransform(scaler, np.nan_to_num, True, EMPTY))
+    read = SourceRows(source, input_transform, np.array([3, 1])).read(slice(0, 2))
     assert read.shape == (2, 12)
     assert_allclose(read[:, 8:], scaler.transform(clean[[3, 1]]))
 

@@ -48,7 +48,7 @@ def test_dates_are_ticks_of_two_days():
     columns = Columns(mixed()[["day", "lapse"]])
     numbers = columns.to_numbers(mixed()[["day", "lapse"]])
     np.testing.assert_array_equal(numbers[:, 0], [0, 1, np.nan, 183])
-    assert columns.number_of(0, "2020-01-11") == 5
+    assert columns.encode_value(0, "2020-01-11") == 5
 
 
 def test_polars_there_and_back():

@@ -8,10 +8,10 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from skae import AutoencoderTransformer, DenoisingAutoencoder
-from skae._engine import _together
+from skae._engine import _joint_training
 from skae._engine._batches import Batches, TensorRows
 from skae._engine._build import build_autoencoder, make_link
-from skae._engine._joint_training import SideBySideRows, train_together
+from skae._engine._joint_training import StackedRows, train_together
 from skae._engine._losses import Objective
 from skae._engine._net import AutoencoderNet
 from skae._engine._noise import Corruption
@@ -130,7 +130,7 @@ def test_latents_that_a_member_does_not_have_stay_silent(make_net, rows, monkeyp
 
 def test_noise_is_each_members_own():
     parts = [Corruption(generator(0), 0.0, 0.5), Corruption(generator(0), 2.0, 0.1)]
-    joint = _together._joint_corruption(parts, [3, 2])
+    joint = _joint_training._joint_corruption(parts, [3, 2])
     deviations = joint.inputs(torch.zeros(2, 4000, 4)).std(dim=1)
     assert_allclose(deviations, [[0.0] * 4, [2.0] * 4], rtol=0.1)
     deviations = joint.latents(torch.zeros(2, 4000, 3))[0].std(dim=1)
@@ -139,13 +139,13 @@ def test_noise_is_each_members_own():
 
 def test_weights_count_and_short_members_are_filled_up(rows):
     weight = np.linspace(0.5, 1.5, 10)
-    parts = SideBySideRows([rows(range(10), weight), rows(range(7)), rows(range(3))])
+    parts = StackedRows([rows(range(10), weight), rows(range(7)), rows(range(3))])
     batches = list(Batches(parts, 4))
     assert [x.shape for x, _ in batches] == [(3, 4, 10), (3, 4, 10), (3, 2, 10)]
     weights = torch.cat([w for _, w in batches], dim=1)
     assert_allclose(weights[0], weight, rtol=1e-6)
     assert weights.sum(dim=1).tolist() == [10, 7, 3]
-    plain = list(Batches(SideBySideRows([rows(range(8)), rows(range(8))]), 4))
+    plain = list(Batches(StackedRows([rows(range(8)), rows(range(8))]), 4))
     assert all(w is None for _, w in plain)
 
 
@@ -165,7 +165,7 @@ class Watching(Callback):
 )
 def test_others_take_turns(make_net, rows, params):
     nets = [make_net(3, **params, max_epochs=2) for _ in range(3)]
-    assert _together._joint_module(nets) is None
+    assert _joint_training._joint_module(nets) is None
     assert train_together(nets, *splits(rows)) == 3
     assert all(len(net.validation_losses) == 3 for net in nets)
 
@@ -198,18 +198,20 @@ def custom(make_net, network, *sizes):
 
 
 def test_only_networks_of_one_shape_are_stacked(make_net):
-    assert _together._joint_module(custom(make_net, Shaped(), 2, 5)) is None
-    assert _together._joint_module(custom(make_net, Shaped(), 2, 2)) is not None
-    assert _together._joint_module(custom(make_net, Shared(), 2, 2)) is None
+    assert _joint_training._joint_module(custom(make_net, Shaped(), 2, 5)) is None
+    assert _joint_training._joint_module(custom(make_net, Shaped(), 2, 2)) is not None
+    assert _joint_training._joint_module(custom(make_net, Shared(), 2, 2)) is None
     nets = [make_net(3, network=MLPNetwork((8,), kind)) for kind in ("tanh", "relu")]
-    assert _together._joint_module(nets) is None
-    assert _together._joint_module([make_net(3), make_net(3, network=MLPNetwork((9,)))]) is None
+    assert _joint_training._joint_module(nets) is None
+    assert (
+        _joint_training._joint_module([make_net(3), make_net(3, network=MLPNetwork((9,)))]) is None
+    )
 
 
 def test_different_settings_take_turns(make_net):
-    assert _together._joint_module([make_net(), make_net(alpha=0.2)]) is None
-    assert _together._joint_module([make_net()]) is None
-    assert _together._joint_module([make_net(), make_net()]) is not None
+    assert _joint_training._joint_module([make_net(), make_net(alpha=0.2)]) is None
+    assert _joint_training._joint_module([make_net()]) is None
+    assert _joint_training._joint_module([make_net(), make_net()]) is not None
 
 
 @pytest.mark.parametrize("estimator", [AutoencoderTransformer, DenoisingAutoencoder])

@@ -339,7 +339,7 @@ def test_a_variational_start_is_probabilistic_pca():
     )
     x = torch.from_numpy(np.hstack([rows, np.ones((300, 2))]).astype("f"))
     mean, log_variance = module.code(x).chunk(2, dim=1)
-    expected = (rows - pca.mean) @ linear.readers.T
+    expected = (rows - pca.mean) @ linear.projection.T
     assert_allclose(mean.detach().numpy(), expected, atol=1e-5)
     assert_allclose(
         log_variance.detach().numpy(), np.tile(linear.log_variances, (300, 1)), atol=1e-5

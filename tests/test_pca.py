@@ -90,7 +90,7 @@ def test_reduced_rank_at_full_rank_is_ridge_regression():
     clean = rng.normal(size=(500, 4)) @ rng.normal(size=(4, 4)) + 3
     noisy = np.hstack([clean + rng.normal(size=clean.shape), rng.normal(size=(500, 1))])
     pca = fit_reduced_rank([(noisy, clean, np.ones(500))], 4)
-    told = pca.mean + (noisy - pca.input_mean) @ pca.readers.T @ pca.directions
+    told = pca.mean + (noisy - pca.input_mean) @ pca.projection.T @ pca.directions
     theirs = Ridge(alpha=1e-3 * 500 * noisy.var(axis=0).mean()).fit(noisy, clean)
     assert_allclose(told, theirs.predict(noisy), rtol=1e-6)
     assert_allclose(pca.directions @ pca.directions.T, np.eye(4), atol=1e-9)
@@ -101,7 +101,7 @@ def test_reduced_rank_beats_pca_of_noisy_rows():
     clean = rng.normal(size=(2000, 2)) @ rng.normal(size=(2, 10))
     noisy = clean + rng.normal(size=10) * 3 * rng.normal(size=clean.shape)
     pca = fit_reduced_rank([(noisy, clean, np.ones(2000))], 2)
-    told = pca.mean + (noisy - pca.input_mean) @ pca.readers.T @ pca.directions
+    told = pca.mean + (noisy - pca.input_mean) @ pca.projection.T @ pca.directions
     plain = PCA(2).fit(noisy)
     theirs = plain.inverse_transform(plain.transform(noisy))
     assert np.square(told - clean).mean() < 0.5 * np.square(theirs - clean).mean()
@@ -121,7 +121,7 @@ def test_reduced_rank_minds_weights():
 
 def test_reduced_rank_of_constant_rows():
     pca = fit_reduced_rank([(np.ones((5, 3)), np.ones((5, 3)), np.ones(5))], 3)
-    assert np.isfinite(pca.readers).all()
+    assert np.isfinite(pca.projection).all()
     assert_allclose(pca.variances, 0, atol=1e-12)
 
 
@@ -132,7 +132,7 @@ def test_reduced_rank_penalises_what_held_out_blocks_do_not_bear_out():
     whole = fit_reduced_rank([(noisy, clean, np.ones(100))], 60)
     parts = np.split(np.arange(100), 4)
     blocks = fit_reduced_rank([(noisy[part], clean[part], weight) for part in parts], 60)
-    assert np.abs(blocks.readers).sum() < 0.7 * np.abs(whole.readers).sum()
+    assert np.abs(blocks.projection).sum() < 0.7 * np.abs(whole.projection).sum()
     assert_allclose(blocks.mean, whole.mean)
 
 
@@ -147,13 +147,13 @@ def test_probabilistic_pca_has_the_covariance_of_the_rows():
     np.testing.assert_allclose(covariance, np.cov(X.T), atol=0.04)
     np.testing.assert_allclose(model.deviations, 0.5, atol=0.03)
     # Posterior means and variances make standard normal latents together.
-    Z = (X - model.mean) @ model.readers.T
+    Z = (X - model.mean) @ model.projection.T
     np.testing.assert_allclose(Z.var(axis=0) + np.exp(model.log_variances), 1, atol=0.02)
 
 
 def test_probabilistic_pca_with_more_latents_than_directions():
     X = np.random.default_rng(0).normal(size=(50, 3))
     model = ProbabilisticPCA.of(fit_pca(X, 3), 5, 3)
-    assert model.readers.shape == (5, 3)
-    assert (model.readers[3:] == 0).all()
+    assert model.projection.shape == (5, 3)
+    assert (model.projection[3:] == 0).all()
     assert (model.log_variances[3:] == 0).all()

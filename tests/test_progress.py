@@ -18,7 +18,13 @@ from skae import (
 )
 from skae._engine import _callbacks
 from skae._engine._callbacks import OwnCallback
-from skae._engine._progress import Progress, bar_class, followed_by, showing, shown
+from skae._engine._progress import (
+    Progress,
+    bar_class,
+    current_progress,
+    remaining_epochs,
+    show_progress,
+)
 from skae._fit._many import fit_together
 from skae.comparison import latent_size_curve
 from skae.exceptions import TrainingInterruptedWarning
@@ -168,7 +174,7 @@ def test_a_failed_fit_closes_its_bar(table, capsys):
     assert "failed" in frames(told)[-1]
     assert told.endswith("\n")
     assert not tqdm.tqdm._instances
-    assert shown().verbose == 0
+    assert current_progress().verbose == 0
 
 
 def test_below_a_bar_of_the_users_own_none_is_left(table, capsys):
@@ -253,17 +259,17 @@ def test_without_a_screen(verbose, table, monkeypatch):
 
 
 def test_the_total_counts_what_comes_later(capsys):
-    with showing("all", 2, is_search=True):
-        with followed_by(3), followed_by(2):
-            shown().begin(1)
-            shown().tell({"train_loss": 1.0})
-        with followed_by(2):
-            shown().begin(3)
-            shown().tell({"train_loss": 0.5})
-            shown().end("stopped")
-        with showing("within", 1):  # is a part of it
-            shown().begin(2)
-            shown().tell({"train_loss": 0.25})
+    with show_progress("all", 2, is_search=True):
+        with remaining_epochs(3), remaining_epochs(2):
+            current_progress().begin(1)
+            current_progress().update({"train_loss": 1.0})
+        with remaining_epochs(2):
+            current_progress().begin(3)
+            current_progress().update({"train_loss": 0.5})
+            current_progress().end("stopped")
+        with show_progress("within", 1):  # is a part of it
+            current_progress().begin(2)
+            current_progress().update({"train_loss": 0.25})
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines[:3]] == ["epoch 1/6", "epoch 2/6", "epoch 3/4"]
     assert lines[3].startswith("all: 3 epochs")

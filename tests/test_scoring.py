@@ -4,15 +4,15 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from skae._data._scaling import Scaler
 from skae._stats._scoring import (
-    HeldOut,
+    CalibrationScores,
     Location,
     ScoreRule,
     SeenLosses,
-    centre_weight,
+    baseline_weight,
     held_out_threshold,
     limit_above,
 )
-from skae._stats._trimming import inner_rows, scale_by_core
+from skae._stats._trimming import scale_by_trimmed_subset, trimmed_subset
 
 
 @pytest.fixture
@@ -53,10 +53,10 @@ def test_members_count_alike(raw):
 
 
 def test_the_centre_counts_where_there_is_no_structure():
-    assert centre_weight(0.7, 1.0, 0.3) == 1  # what three of ten latents leave anyway
-    assert centre_weight(0.07, 1.0, 0.3) == pytest.approx(0.01)
-    assert centre_weight(5.0, 1.0, 0.3) == 1
-    assert centre_weight(0.1, 1.0, 1.0) == 1
+    assert baseline_weight(0.7, 1.0, 0.3) == 1  # what three of ten latents leave anyway
+    assert baseline_weight(0.07, 1.0, 0.3) == pytest.approx(0.01)
+    assert baseline_weight(5.0, 1.0, 0.3) == 1
+    assert baseline_weight(0.1, 1.0, 1.0) == 1
 
 
 @pytest.mark.parametrize("share", [0.01, 0.05, 0.1, 0.333, 0.5])
@@ -72,8 +72,8 @@ def test_weights_are_repetitions():
     scores, weights = rng.normal(size=50), rng.integers(1, 5, size=50)
     repeated = np.repeat(scores, weights)
     for rule in ("std", "mad", "level"):
-        weighted = HeldOut(scores[None], weights[None].astype(float))
-        plain = HeldOut(repeated[None], np.ones((1, len(repeated))))
+        weighted = CalibrationScores(scores[None], weights[None].astype(float))
+        plain = CalibrationScores(repeated[None], np.ones((1, len(repeated))))
         # A cut in the middle of a row's repetitions is one row off.
         tolerance = 0.01 if rule == "level" else 1e-7
         expected = held_out_threshold(plain, rule, 2)
@@ -82,7 +82,7 @@ def test_weights_are_repetitions():
 
 def test_thresholds_of_known_scores():
     scores = np.random.default_rng(0).normal(3, 2, size=(4, 50_000))
-    held_out = HeldOut(np.sort(scores), np.ones(scores.shape))
+    held_out = CalibrationScores(np.sort(scores), np.ones(scores.shape))
     assert held_out_threshold(held_out, "std", 1.5) == pytest.approx(6, abs=0.05)
     assert held_out_threshold(held_out, "mad", 1.5) == pytest.approx(6, abs=0.05)
     assert held_out_threshold(held_out, "level", 1.5) == pytest.approx(3 + 2 * 1.645, abs=0.05)
@@ -90,8 +90,8 @@ def test_thresholds_of_known_scores():
 
 def test_pvalues_are_shares(raw):
     rule, seen = rule_of(raw)
-    held_out = HeldOut.of(seen, rule)
-    own = rule.member_scores(seen.held_out, seen.held_out_centre)
+    held_out = CalibrationScores.of(seen, rule)
+    own = rule.member_scores(seen.held_out, seen.held_out_baseline)
     new = rule.member_scores(raw[:-1], raw[-1])[:, [7]]
     above = (own >= new).sum()
     assert held_out.pvalues(new) == pytest.approx((1 + above) / 81)
@@ -123,10 +123,10 @@ def test_location_is_mahalanobis():
 
 def test_inner_rows():
     distances = np.array([5.0, 1.0, 4.0, 2.0, 3.0])
-    assert_array_equal(inner_rows(distances, np.ones(5), 0.6), [0, 1, 0, 1, 1])
-    assert_array_equal(inner_rows(distances, np.array([1, 0, 1, 1, 1.0]), 0.5), [0, 0, 0, 1, 1])
-    assert_array_equal(inner_rows(distances, np.array([1.0, 3, 1, 1, 1]), 0.4), [0, 1, 0, 0, 0])
-    assert inner_rows(distances, np.ones(5), 1.0).all()
+    assert_array_equal(trimmed_subset(distances, np.ones(5), 0.6), [0, 1, 0, 1, 1])
+    assert_array_equal(trimmed_subset(distances, np.array([1, 0, 1, 1, 1.0]), 0.5), [0, 0, 0, 1, 1])
+    assert_array_equal(trimmed_subset(distances, np.array([1.0, 3, 1, 1, 1]), 0.4), [0, 1, 0, 0, 0])
+    assert trimmed_subset(distances, np.ones(5), 1.0).all()
 
 
 def test_the_core_leaves_outliers_outside():
@@ -134,7 +134,7 @@ def test_the_core_leaves_outliers_outside():
     X = rng.normal(size=(200, 4)) * [1, 10, 100, 1000]
     X[:20] += 40 * X.std(axis=0)
     scaler = Scaler("robust", clip=8.0).fit(X)
-    scale_by_core(scaler, X, None, 0.7)
+    scale_by_trimmed_subset(scaler, X, None, 0.7)
     inliers = scaler.transform(X[20:])
     assert np.abs(inliers.mean(axis=0)).max() < 0.5
     assert (np.abs(np.log(inliers.std(axis=0))) < 0.6).all()

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from skae._data._targets import TargetedReader, Targets
+from skae._data._targets import TargetedTransform, Targets
 
 
 def test_classes_are_indicators():
@@ -24,8 +24,8 @@ def test_numbers_are_scaled_and_binned():
     assert told.mean() == pytest.approx(0, abs=1e-5)
     assert told.std() == pytest.approx(1, abs=1e-5)
     np.testing.assert_allclose(targets.shares_, 0.1, atol=0.02)
-    assert (np.diff(targets.typical_) > 0).all()
-    np.testing.assert_array_equal(targets.groups(targets.typical_), np.arange(10))
+    assert (np.diff(targets.representatives_) > 0).all()
+    np.testing.assert_array_equal(targets.groups(targets.representatives_), np.arange(10))
     with pytest.raises(ValueError, match="finite numbers"):
         targets.codes([np.nan])
 
@@ -35,7 +35,7 @@ def test_numbers_that_mostly_coincide():
     targets = Targets().fit(y)
     assert targets.shares_.sum() == pytest.approx(1)
     assert (targets.shares_ > 0).all()
-    assert targets.groups(y).max() == len(targets.typical_) - 1
+    assert targets.groups(y).max() == len(targets.representatives_) - 1
 
 
 def test_weights_move_shares():
@@ -58,5 +58,5 @@ def test_a_reader_of_targets():
             return 2 * X
 
     targets = Targets().fit(np.array([0, 1, 1]))
-    rows = TargetedReader(Doubled(), targets).transform(np.array([[3.0, 1.0]]))
+    rows = TargetedTransform(Doubled(), targets).transform(np.array([[3.0, 1.0]]))
     assert rows.tolist() == [[6, 0, 1]]

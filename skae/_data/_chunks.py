@@ -35,7 +35,7 @@ class PageKeeper:
             self.n_bytes = 0
 
 
-class SideBySide:
+class ColumnStack:
     """Two tables of as many rows, read as one wide table."""
 
     def __init__(self, left, right):
@@ -46,7 +46,7 @@ class SideBySide:
 
     def rows(self, selection):
         """Some of the rows, still side by side."""
-        return SideBySide(self.left[selection], self.right[selection])
+        return ColumnStack(self.left[selection], self.right[selection])
 
     def __getitem__(self, selection):
         return np.hstack([as_dense(self.left[selection]), as_dense(self.right[selection])])

@@ -138,7 +138,7 @@ class Column:
             return series([None if np.isnan(n) else round(n) for n in numbers], dtype=self.dtype)
         return series(numbers).astype(self.dtype)
 
-    def number_of(self, value):
+    def encode_value(self, value):
         """The number, tick or code of one value."""
         import pandas as pd
 
@@ -178,7 +178,7 @@ class PlainColumns:
     def n_levels(self):
         return [0] * self.n_features
 
-    def number_of(self, j, value):
+    def encode_value(self, j, value):
         """The number that a value of a column is."""
         try:
             return float(value)
@@ -231,9 +231,9 @@ class Columns:
         """Number of levels of each column that is coded, 0 for the others."""
         return [len(column.levels or []) for column in self.columns]
 
-    def number_of(self, j, value):
+    def encode_value(self, j, value):
         """The number, tick or code of a value of a column."""
-        return self.columns[j].number_of(value)
+        return self.columns[j].encode_value(value)
 
     def told(self, j, number):
         """A number as a value of its column, in words."""

@@ -339,7 +339,7 @@ class Ranks:
         codes[[j not in cells for j in self.of_codes]] = -1
         return row
 
-    def why_not(self, j, x, tell):
+    def reason_invalid(self, j, x, tell):
         """What column `j` can hold instead of `x`, in words; None if it can hold that.
 
         `tell` puts numbers of the column into words.

@@ -135,7 +135,7 @@ class Scaler:
         self.center_ = self.center_ + self.scale_ * mean
         self.scale_ = self.scale_ * deviation
 
-    def beside(self, X):
+    def on_device_of(self, X):
         """The same scaler, its statistics on the device of the tensors it is to scale."""
         if not is_tensor(X):
             return self

@@ -18,7 +18,7 @@ class Targets:
         Sorted classes; None for numbers.
     shares_ : ndarray of shape (n_groups,)
         Share of the rows in each class or, for numbers, in each tenth.
-    typical_ : ndarray of shape (n_groups,)
+    representatives_ : ndarray of shape (n_groups,)
         Code of each class, or the median of each tenth.
     """
 
@@ -36,23 +36,23 @@ class Targets:
             )
         self.classes_ = None if kind == "continuous" else np.unique(y)
         if self.classes_ is not None:
-            self.typical_ = np.arange(len(self.classes_), dtype=float)
+            self.representatives_ = np.arange(len(self.classes_), dtype=float)
         else:
             y = y.astype(float)
             self.center_, self.scale_ = y.mean(), y.std() or 1.0
             self.bounds_ = np.unique(np.quantile(y, np.arange(1, N_BINS) / N_BINS))
             bins = np.searchsorted(self.bounds_, y)
-            self.typical_ = np.array([np.median(y[bins == b]) for b in np.unique(bins)])
-            self.bounds_ = 0.5 * (self.typical_[1:] + self.typical_[:-1])
+            self.representatives_ = np.array([np.median(y[bins == b]) for b in np.unique(bins)])
+            self.bounds_ = 0.5 * (self.representatives_[1:] + self.representatives_[:-1])
         return self.weigh(self.codes(y))
 
     def weigh(self, codes, sample_weight=None):
         """Learn how often targets are met, given their codes and weights."""
         weight = np.ones(len(codes)) if sample_weight is None else sample_weight
-        mass = np.bincount(self.groups(codes), weight, minlength=len(self.typical_))
+        mass = np.bincount(self.groups(codes), weight, minlength=len(self.representatives_))
         self.shares_ = mass / mass.sum()
         order = np.argsort(codes, kind="stable")
-        self.met_ = np.interp(
+        self.quantiles_ = np.interp(
             np.linspace(0, 1, N_QUANTILES), np.cumsum(weight[order]) / weight.sum(), codes[order]
         )
         return self
@@ -60,8 +60,10 @@ class Targets:
     def draw(self, n_samples, rng):
         """Codes as they are met: numbers come from a quantile function."""
         if self.classes_ is None:
-            return np.interp(rng.uniform(size=n_samples), np.linspace(0, 1, N_QUANTILES), self.met_)
-        return self.typical_[rng.choice(len(self.shares_), n_samples, p=self.shares_)]
+            return np.interp(
+                rng.uniform(size=n_samples), np.linspace(0, 1, N_QUANTILES), self.quantiles_
+            )
+        return self.representatives_[rng.choice(len(self.shares_), n_samples, p=self.shares_)]
 
     @property
     def n_columns(self):
@@ -98,10 +100,10 @@ class Targets:
         if self.classes_ is None:
             told = ((codes - self.center_) / self.scale_)[:, None]
             return np.nan_to_num(told).astype(np.float32)
-        return (codes[:, None] == self.typical_).astype(np.float32)
+        return (codes[:, None] == self.representatives_).astype(np.float32)
 
 
-class TargetedReader:
+class TargetedTransform:
     """Reads rows whose last column holds the code of a target.
 
     Parameters
@@ -110,10 +112,12 @@ class TargetedReader:
     targets : Targets
     """
 
-    def __init__(self, reader, targets):
-        self.reader = reader
+    def __init__(self, input_transform, targets):
+        self.input_transform = input_transform
         self.targets = targets
 
     def transform(self, X):
         """What the network reads of a dense chunk of rows, and conditions."""
-        return np.hstack([self.reader.transform(X[:, :-1]), self.targets.columns(X[:, -1])])
+        return np.hstack(
+            [self.input_transform.transform(X[:, :-1]), self.targets.columns(X[:, -1])]
+        )

@@ -3,11 +3,11 @@
 import numpy as np
 
 from skae._data._arrays import is_sparse_tensor, is_tensor, namespace, widest_float
-from skae._data._chunks import SideBySide, TensorTable, check_finite, is_memory_map
+from skae._data._chunks import ColumnStack, TensorTable, check_finite, is_memory_map
 from skae._sklearn import check_sample_weight, convert_to_numpy, get_namespace_and_device
 
 
-def taken_in(X, keep_tensors=True, name="X"):
+def to_compute_array(X, keep_tensors=True, name="X"):
     """What of X is computed on, and a function that leads back to an array like X.
 
     Floating tensors stay where they are if they are to be kept; other tensors and other
@@ -33,7 +33,7 @@ def taken_in(X, keep_tensors=True, name="X"):
     return convert_to_numpy(X, xp), lambda out: xp.asarray(out, device=device)
 
 
-def checked(check, X, *, allow_nan, dtype="numeric", accept_sparse="csr", **kwargs):
+def check_input(check, X, *, allow_nan, dtype="numeric", accept_sparse="csr", **kwargs):
     """Validate X by scikit-learn's `check`; integers and memory maps are not copied."""
     on_disk = is_memory_map(X)
     finite = "allow-nan" if allow_nan else True
@@ -48,7 +48,7 @@ def checked(check, X, *, allow_nan, dtype="numeric", accept_sparse="csr", **kwar
     return X
 
 
-def as_table(X):
+def as_numpy_table(X):
     """Rows to learn from: those of a tensor are then read as NumPy arrays, piece by piece."""
     return TensorTable(X) if is_tensor(X) else X
 
@@ -57,7 +57,7 @@ def checked_weight(sample_weight, n_rows):
     """One weight per row, as a NumPy array of float64; None where all count alike."""
     if sample_weight is None:
         return None
-    weight, _ = taken_in(sample_weight, keep_tensors=False, name="sample_weight")
+    weight, _ = to_compute_array(sample_weight, keep_tensors=False, name="sample_weight")
     return check_sample_weight(weight, np.empty(n_rows), dtype=np.float64, ensure_non_negative=True)
 
 
@@ -68,7 +68,7 @@ def drop_weightless(X, sample_weight, min_rows=2):
     weight = checked_weight(sample_weight, X.shape[0])
     kept = weight > 0
     if not kept.all():
-        is_table = isinstance(X, SideBySide | TensorTable)
+        is_table = isinstance(X, ColumnStack | TensorTable)
         X, weight = X.rows(kept) if is_table else X[kept], weight[kept]
         if X.shape[0] < min_rows:
             raise ValueError(

@@ -13,7 +13,7 @@ from skae.networks._layers import ACTIVATIONS, Dropout
 from skae.networks._linear_path import LinearPath
 from skae.networks._mlp import MLP, TiedMLP
 from skae.networks._stacked import MemberLinear, OneByOne
-from skae.networks._variational import Beside, VariationalEncoder
+from skae.networks._variational import ConcatOutputs, VariationalEncoder
 
 # Layers that hold others and do nothing besides that would be worth a line.
 CONTAINERS = (nn.Sequential, MLP, VariationalEncoder, OneByOne, nn.ModuleList)
@@ -47,7 +47,7 @@ def _layers(module: nn.Module) -> Iterator[Layer]:
         yield from _layers(module.residual)
     elif isinstance(module, OneByOne):
         yield from _layers(module.members[0])
-    elif isinstance(module, Beside):  # the second is made like the first
+    elif isinstance(module, ConcatOutputs):  # the second is made like the first
         yield from _layers(module.first)
     elif isinstance(module, TiedMLP):
         yield from (Layer(f"Linear to {len(bias):,}", len(bias)) for bias in module.biases)

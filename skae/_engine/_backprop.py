@@ -19,7 +19,7 @@ from skae.networks._layers import Dropout, has_hooks
 from skae.networks._linear_path import LinearPath
 from skae.networks._mlp import MLP
 from skae.networks._stacked import MemberLinear
-from skae.networks._variational import MAX_LOG_VARIANCE, Beside, VariationalEncoder
+from skae.networks._variational import MAX_LOG_VARIANCE, ConcatOutputs, VariationalEncoder
 
 aten = torch.ops.aten
 # Gradients of activations, from module, gradient, input and output.
@@ -37,7 +37,7 @@ DERIVATIVES: dict[type[nn.Module], Callable[[Any, Tensor, Tensor, Tensor], Tenso
 }
 
 
-def is_written(module: nn.Module) -> bool:
+def has_manual_grad(module: nn.Module) -> bool:
     """Whether there are written gradients for all layers of a network."""
     return all(
         type(layer) in PASSES and not has_hooks(layer) and not getattr(layer, "inplace", False)
@@ -45,8 +45,8 @@ def is_written(module: nn.Module) -> bool:
     )
 
 
-def two_way(module: nn.Module, needs_input: bool) -> Pass:
-    """The way there and back through a module that ``is_written``."""
+def make_pass(module: nn.Module, needs_input: bool) -> Pass:
+    """The way there and back through a module that ``has_manual_grad``."""
     return PASSES[type(module)](module, needs_input)
 
 
@@ -134,7 +134,7 @@ class ChainPass(Pass):
     def __init__(self, module: Any, needs_input: bool):
         super().__init__(module, needs_input)
         layers = module.layers if isinstance(module, MLP) else module
-        self.passes = [two_way(layer, needs_input or i > 0) for i, layer in enumerate(layers)]
+        self.passes = [make_pass(layer, needs_input or i > 0) for i, layer in enumerate(layers)]
 
     def forward(self, x: Tensor) -> Tensor:
         for step in self.passes:
@@ -152,8 +152,8 @@ class LinearPathPass(Pass):
 
     def __init__(self, module: LinearPath, needs_input: bool):
         super().__init__(module, needs_input)
-        self.path = two_way(module.path, needs_input)
-        self.residual = two_way(module.residual, needs_input)
+        self.path = make_pass(module.path, needs_input)
+        self.residual = make_pass(module.residual, needs_input)
 
     def forward(self, x: Tensor) -> Tensor:
         self.output, gain = self.residual.forward(x), self.module.gain
@@ -171,9 +171,9 @@ class LinearPathPass(Pass):
 class BesidePass(Pass):
     """What two networks say, side by side."""
 
-    def __init__(self, module: Beside, needs_input: bool):
+    def __init__(self, module: ConcatOutputs, needs_input: bool):
         super().__init__(module, needs_input)
-        self.passes = [two_way(network, needs_input) for network in (module.first, module.second)]
+        self.passes = [make_pass(network, needs_input) for network in (module.first, module.second)]
 
     def forward(self, x: Tensor) -> Tensor:
         first, second = (step.forward(x) for step in self.passes)
@@ -191,7 +191,7 @@ class VariationalPass(Pass):
 
     def __init__(self, module: VariationalEncoder, needs_input: bool):
         super().__init__(module, needs_input)
-        self.network = two_way(module.network, needs_input)
+        self.network = make_pass(module.network, needs_input)
 
     def forward(self, x: Tensor) -> Tensor:
         self.code = self.network.forward(x)
@@ -206,7 +206,7 @@ class VariationalPass(Pass):
 PASSES: dict[type[nn.Module], type[Pass]] = {
     nn.Linear: LinearPass,
     nn.Sequential: ChainPass,
-    Beside: BesidePass,
+    ConcatOutputs: BesidePass,
     Dropout: DropoutPass,
     LinearPath: LinearPathPass,
     MLP: ChainPass,

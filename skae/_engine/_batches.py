@@ -25,7 +25,7 @@ MAX_SHUFFLE_BYTES = 32 * 2**20
 Batch = tuple[Tensor, Tensor | None]
 
 
-def hand_out(told: Tensor, like: Any = None) -> Any:
+def to_array_like(told: Tensor, like: Any = None) -> Any:
     """A tensor beside `like`, if that is one, and else a NumPy array."""
     return told.to(like.device) if isinstance(like, Tensor) else told.cpu().numpy()
 
@@ -36,9 +36,9 @@ class Rows(Dataset, ABC):
     @abstractmethod
     def __len__(self) -> int: ...
 
-    def hand_out(self, told: Tensor) -> Any:
+    def to_array_like(self, told: Tensor) -> Any:
         """What the net says, as an array of the kind that rows came as."""
-        return hand_out(told)
+        return to_array_like(told)
 
     @abstractmethod
     def batches(self, spans: Iterator[slice], generator: torch.Generator | None) -> Iterator[Batch]:
@@ -49,7 +49,7 @@ class SourceRows(Rows):
     """Rows of an array, a memory map, a CSR matrix or a tensor, scaled when they are read.
 
     Those of a tensor are scaled on its device, and so is what a table of them is read by if
-    the scaler knows how (``beside``).
+    the scaler knows how (``on_device_of``).
 
     Parameters
     ----------
@@ -109,13 +109,13 @@ class SourceRows(Rows):
 
     def _read_by(self, scaler: Any) -> None:
         self.source, self.scaler = self.table, scaler
-        if hasattr(scaler, "beside"):
+        if hasattr(scaler, "on_device_of"):
             if isinstance(self.table, TensorTable):
                 self.source = self.table.tensor
-            self.scaler = scaler.beside(self.source)
+            self.scaler = scaler.on_device_of(self.source)
 
-    def hand_out(self, told: Tensor) -> Any:
-        return hand_out(told, self.table)
+    def to_array_like(self, told: Tensor) -> Any:
+        return to_array_like(told, self.table)
 
     def repeated(self, times: int) -> SourceRows:
         """All rows several times over."""

@@ -21,7 +21,7 @@ from skae.networks._mlp import MLPNetwork
 from skae.networks._stacked import stack_members
 from skae.networks._variational import (
     BernoulliOutput,
-    Beside,
+    ConcatOutputs,
     GaussianOutput,
     TableOutput,
     VariationalAutoencoder,
@@ -124,7 +124,7 @@ def build_members(
     if variational:
         spreads = [build(seed + 1, pca=None).encoder for seed in seeds]
         pairs = zip(encoders, spreads, strict=True)
-        encoders = [VariationalEncoder(Beside(*pair)) for pair in pairs]
+        encoders = [VariationalEncoder(ConcatOutputs(*pair)) for pair in pairs]
     encoder, decoder = stack_members(encoders, [member.decoder for member in members])
     return Autoencoder(encoder, decoder, link, n_components, missing=True)
 
@@ -167,7 +167,7 @@ def build_variational(
 
 def make_output(
     likelihood: str,
-    reader: Any,
+    input_transform: Any,
     deviations: NDArray[Any],
     mean: NDArray[Any],
     is_binary: bool,
@@ -189,15 +189,17 @@ def make_output(
     """
     ones = np.ones_like(mean)
     if likelihood == "gaussian":
-        return GaussianOutput(deviations, -float(np.log(reader.scale_).sum())), ones, mean
+        return GaussianOutput(deviations, -float(np.log(input_transform.scale_).sum())), ones, mean
     if likelihood == "bernoulli":
         p = np.clip(mean, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
         return BernoulliOutput(is_binary), STEEPNESS * ones, np.log(p / (1 - p))
-    n_scores = reader.n_scores
-    link = TableOutput(deviations[:n_scores], reader.level_counts, reader.n_continuous)
-    shares = np.concatenate([*reader.level_shares_, []])
+    n_scores = input_transform.n_scores
+    link = TableOutput(
+        deviations[:n_scores], input_transform.level_counts, input_transform.n_continuous
+    )
+    shares = np.concatenate([*input_transform.level_shares_, []])
     # A softmax's slope is the share; rare levels would start too steep.
-    slopes = 1.0 / (reader.level_scales * np.maximum(shares, LEAST_SHARE))
+    slopes = 1.0 / (input_transform.level_scales * np.maximum(shares, LEAST_SHARE))
     logits = np.log(np.maximum(shares, LEAST_PROBABILITY))
     return link, np.r_[ones[:n_scores], slopes], np.r_[mean[:n_scores], logits]
 
@@ -226,7 +228,7 @@ def pca_of_rows(
 
 def linear_denoiser(
     X: Any,
-    reader: Any,
+    input_transform: Any,
     pairs_of: Callable[[Tensor], Tensor],
     n_features: int,
     n_directions: int,
@@ -237,7 +239,7 @@ def linear_denoiser(
 
     What is read of `X` becomes inputs and targets, side by side, by `pairs_of`.
     """
-    rows, weight = _sample_of_rows(X, reader, sample_weight, seed)
+    rows, weight = _sample_of_rows(X, input_transform, sample_weight, seed)
     weight = np.ones(len(rows)) if weight is None else weight
 
     def blocks() -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:

@@ -26,7 +26,7 @@ class GraphedSteps:
     Parameters
     ----------
     net : AutoencoderNet
-        Its ``_launch`` is recorded: all that it does must be done on the device.
+        Its ``_eager_step`` is recorded: all that it does must be done on the device.
     """
 
     def __init__(self, net: Any):
@@ -41,12 +41,12 @@ class GraphedSteps:
         is_whole = x.shape[-2] == self.net.batch_size
         # What is held frozen may change from epoch to epoch.
         if not (self.can_record and is_whole) or self.net.optimizer_.frozen:
-            return self.net._launch(batch)
+            return self.net._eager_step(batch)
         self.n_steps += 1
         if self.n_steps <= N_WARM_UP:
             return self._warm_up(batch)
         if self.graph is None and not self._record(batch):
-            return self.net._launch(batch)
+            return self.net._eager_step(batch)
         self.x.copy_(x)
         if weight is not None:
             self.weight.copy_(weight)
@@ -59,7 +59,7 @@ class GraphedSteps:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            loss = self.net._launch(batch)
+            loss = self.net._eager_step(batch)
         torch.cuda.current_stream().wait_stream(stream)
         return loss
 
@@ -74,7 +74,7 @@ class GraphedSteps:
         try:
             # Other threads may use the device meanwhile.
             with _recording, torch.cuda.graph(graph, stream=own, capture_error_mode="thread_local"):
-                self.loss: Tensor = self.net._launch((self.x, self.weight))
+                self.loss: Tensor = self.net._eager_step((self.x, self.weight))
         except RuntimeError as error:
             self.can_record = False
             warnings.warn(

@@ -26,7 +26,7 @@ COLUMNS_AT_FULL_RATE = 64
 MAX_VALIDATION_ROWS = 10_000
 
 
-class Reader:
+class InputTransform:
     """Scales rows, fills what is missing and says where that was.
 
     Parameters
@@ -56,10 +56,10 @@ class Reader:
         self.empty = empty
         self.bounds = bounds
 
-    def beside(self, X: Any) -> Reader:
+    def on_device_of(self, X: Any) -> InputTransform:
         """The same reader, its scaler on the device of the tensors it is to read."""
         other = copy.copy(self)
-        other.scaler = self.scaler.beside(X)
+        other.scaler = self.scaler.on_device_of(X)
         return other
 
     def transform(self, X: Any) -> Any:
@@ -83,25 +83,27 @@ class Reader:
         return xp.concat([filled, xp.asarray(missing, dtype=xp.float32)], axis=1)
 
 
-class PairReader:
+class PairTransform:
     """Reads rows that stand side by side: inputs, then targets."""
 
-    def __init__(self, reader: Reader):
-        self.reader = reader
+    def __init__(self, input_transform: InputTransform):
+        self.input_transform = input_transform
 
     def transform(self, X: NDArray[Any]) -> NDArray[np.float32]:
         """Inputs and targets of a dense chunk of pairs."""
         noisy, clean = np.hsplit(X, 2)
-        return np.hstack([self.reader.transform(noisy), self.reader.scaler.transform(clean)])
+        return np.hstack(
+            [self.input_transform.transform(noisy), self.input_transform.scaler.transform(clean)]
+        )
 
 
 class NoisyRows(Rows):
     """Clean rows that get fresh noise whenever they are read."""
 
-    def __init__(self, rows: SourceRows | TensorRows, noise: Any, reader: Reader):
+    def __init__(self, rows: SourceRows | TensorRows, noise: Any, input_transform: InputTransform):
         self.rows = rows
         self.noise = noise
-        self.reader = reader
+        self.input_transform = input_transform
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -112,9 +114,9 @@ class NoisyRows(Rows):
     def pairs(self, x: Tensor) -> Tensor:
         """Inputs with fresh noise beside their targets."""
         inputs = self.noise(x)
-        reads_more = self.reader.tells_missing or self.reader.bounds is not None
+        reads_more = self.input_transform.tells_missing or self.input_transform.bounds is not None
         if reads_more or inputs.isnan().any():
-            filled = self.reader.inputs(inputs.cpu().numpy())
+            filled = self.input_transform.inputs(inputs.cpu().numpy())
             inputs = torch.from_numpy(filled).to(x.device)
         return torch.cat([inputs, x], dim=1)
 
@@ -190,13 +192,13 @@ class DenoisingNet(AutoencoderNet):
             module.decode(z)
             return torch.cat([*seen[:n_before], z, *seen[n_before:]], dim=1)
 
-        return self._say(hidden, rows)
+        return self._map_batches(hidden, rows)
 
     def denoised_rows(self, rows: SourceRows | TensorRows) -> Iterator[tuple[slice, Any, Any]]:
         """Yield slices, what the encoder reads and what the decoder says, all scaled."""
         for span, x in self._inference_batches(rows):
             told = self._evaluate(self.module_.reconstruct, x)
-            yield span, rows.hand_out(x), rows.hand_out(told)
+            yield span, rows.to_array_like(x), rows.to_array_like(told)
 
     def denoised(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """What the decoder says where the encoder reads `inputs`."""

@@ -19,13 +19,13 @@ from skae._stats._scoring import Location
 
 Losses = NDArray[np.float64]
 # From raw losses and cells to a mask of outliers and contributions, all of the kind of the rows.
-Judge = Callable[[Any, Any], tuple[Any, Any]]
+ScoreFn = Callable[[Any, Any], tuple[Any, Any]]
 # From places in [0, 1) to row numbers, both of shape (n_members, n_draws).
 Draw = Callable[[Tensor], Tensor]
 # Cells that contribute this share of the row's largest contribution are guilty with it.
 TAKEN_AT_ONCE = 0.75
 # Rounds in which replaced cells settle; more of them make images drift from the rest.
-REPAIR_ROUNDS = 2
+IMPUTATION_ROUNDS = 2
 
 
 class MemberRows(Rows):
@@ -117,10 +117,10 @@ class MemberNet(AutoencoderNet):
         self.n_members = n_members
         self.score_method = score_method
 
-    def place_centre(self, centre: NDArray[Any]) -> None:
+    def set_baseline(self, baseline: NDArray[Any]) -> None:
         """Fix the scaled row by which the centre reproduces all rows."""
-        tensor = torch.from_numpy(centre.astype(np.float32)).to(self.device)
-        self.module_.register_buffer("centre", tensor)  # it goes where the module goes
+        tensor = torch.from_numpy(baseline.astype(np.float32)).to(self.device)
+        self.module_.register_buffer("baseline", tensor)  # it goes where the module goes
 
     # The verbs of AutoencoderNet: members' latents side by side, reconstructions averaged.
 
@@ -128,16 +128,16 @@ class MemberNet(AutoencoderNet):
         def encode(x: Tensor) -> Tensor:
             return self.module_.encode(self._for_all(x)).movedim(0, 1).flatten(1)
 
-        return self._say(encode, rows)
+        return self._map_batches(encode, rows)
 
     def decode_rows(self, Z: Any) -> Pieces:
         def decode(z: Tensor) -> Tensor:
             return self._mean_output(z.unflatten(1, (self.n_members, -1)).movedim(1, 0))
 
-        return self._say_of_latents(decode, Z)
+        return self._map_latents(decode, Z)
 
     def reconstruct_rows(self, rows: SourceRows, n_latents: int | None = None) -> Pieces:
-        return self._say(self.reconstruct, rows)
+        return self._map_batches(self.reconstruct, rows)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Mean over the members of their reconstructions of scaled rows."""
@@ -164,15 +164,15 @@ class MemberNet(AutoencoderNet):
 
     def row_losses(self, rows: SourceRows | TensorRows) -> Losses:
         """Mean loss per observed cell, of shape (n_members + 1, n_rows)."""
-        parts = [told for _, told in self._say(self._row_losses, rows, row_axis=1)]
+        parts = [told for _, told in self._map_batches(self._row_losses, rows, row_axis=1)]
         return np.concatenate(parts, axis=1).astype(np.float64)
 
     def cell_losses(self, rows: SourceRows) -> Iterator[tuple[slice, Any, Any]]:
         """Yield slices, raw losses, and what each cell contributes to them."""
         for span, x in self._inference_batches(rows):
-            yield span, *self._shared_out(rows, x)
+            yield span, *self._attribute_to_cells(rows, x)
 
-    def find_guilty(self, rows: SourceRows, judge: Judge, limit: float) -> Any:
+    def find_anomalous_cells(self, rows: SourceRows, score_fn: ScoreFn, limit: float) -> Any:
         """Mask of the cells without which outliers would be none.
 
         `judge` tells from raw losses and cells which rows are outliers and what their cells
@@ -180,12 +180,12 @@ class MemberNet(AutoencoderNet):
         `TAKEN_AT_ONCE` of the row's largest or more: one wrong cell spoils what the
         members say of all others.
         """
-        guilty = rows.hand_out(torch.zeros(len(rows), rows.n_features, dtype=torch.bool))
-        xp = namespace(guilty)
+        anomalous = rows.to_array_like(torch.zeros(len(rows), rows.n_features, dtype=torch.bool))
+        xp = namespace(anomalous)
         for span, x in self._inference_batches(rows):
-            outlying, contributions = judge(*self._shared_out(rows, x))
+            outlying, contributions = score_fn(*self._attribute_to_cells(rows, x))
             suspect = outlying[:, None] & (contributions > limit)
-            own = guilty[span]
+            own = anomalous[span]
             open_rows = xp.nonzero(xp.any(suspect, axis=1))[0]
             while len(open_rows):
                 is_left = suspect[open_rows] & ~own[open_rows]
@@ -194,33 +194,33 @@ class MemberNet(AutoencoderNet):
                 own[open_rows] |= (left >= TAKEN_AT_ONCE * worst) & (left > 0)
                 open_rows = open_rows[worst[:, 0] > 0]
                 if len(open_rows):
-                    some = x[_beside(open_rows, x)]
-                    some = some.masked_fill(_beside(own[open_rows], x), torch.nan)
-                    still, told = judge(*self._shared_out(rows, some))
+                    some = x[_on_device_of(open_rows, x)]
+                    some = some.masked_fill(_on_device_of(own[open_rows], x), torch.nan)
+                    still, told = score_fn(*self._attribute_to_cells(rows, some))
                     contributions[open_rows] = told
                     open_rows = open_rows[still]
-        return guilty
+        return anomalous
 
-    def repaired_rows(self, rows: SourceRows, guilty: Any) -> Pieces:
+    def imputed_rows(self, rows: SourceRows, anomalous: Any) -> Pieces:
         """Yield slices, and scaled rows with guilty cells replaced.
 
         They are read as missing first, so that they do not speak for themselves, and
         then as the members reproduce them, until they settle.
         """
         for span, x in self._inference_batches(rows):
-            mask = _beside(guilty[span], x)
-            spoilt = mask.any(dim=1)
-            if spoilt.any():
-                x[spoilt] = self._repair(x[spoilt], mask[spoilt])
-            yield span, rows.hand_out(x)
+            mask = _on_device_of(anomalous[span], x)
+            affected = mask.any(dim=1)
+            if affected.any():
+                x[affected] = self._impute(x[affected], mask[affected])
+            yield span, rows.to_array_like(x)
 
-    def _repair(self, x: Tensor, mask: Tensor) -> Tensor:
-        repaired = x.masked_fill(mask, torch.nan)
-        for _ in range(REPAIR_ROUNDS):
-            repaired = torch.where(mask, self._evaluate(self.reconstruct, repaired), x)
-        return repaired
+    def _impute(self, x: Tensor, mask: Tensor) -> Tensor:
+        imputed = x.masked_fill(mask, torch.nan)
+        for _ in range(IMPUTATION_ROUNDS):
+            imputed = torch.where(mask, self._evaluate(self.reconstruct, imputed), x)
+        return imputed
 
-    def _shared_out(self, rows: Rows, x: Tensor) -> tuple[Any, Any]:
+    def _attribute_to_cells(self, rows: Rows, x: Tensor) -> tuple[Any, Any]:
         """Raw losses, and the same shared out among the cells."""
         raw = self._raw(rows, x)
         cells = self._precisely(self._cells, rows, x)
@@ -231,7 +231,7 @@ class MemberNet(AutoencoderNet):
 
     def locate(self, rows: SourceRows | TensorRows, weights: NDArray[np.float64]) -> None:
         """Learn where latents and log losses lie; `weights` are each member's of the rows."""
-        points = [told for _, told in self._say(self._points, rows, row_axis=1)]
+        points = [told for _, told in self._map_batches(self._points, rows, row_axis=1)]
         pairs = zip(np.concatenate(points, axis=1), weights, strict=True)
         self.locations_ = [Location.of(*pair) for pair in pairs]
 
@@ -245,13 +245,13 @@ class MemberNet(AutoencoderNet):
 
     def _precisely(self, function: Callable[[Tensor], Tensor], rows: Rows, x: Tensor) -> Any:
         """What a function says of rows for each member, in the float64 of the rows' kind."""
-        told = rows.hand_out(self._evaluate(function, x, row_axis=1))
+        told = rows.to_array_like(self._evaluate(function, x, row_axis=1))
         return constant(told, told, widest_float(told))
 
     def _cells(self, x: Tensor) -> Tensor:
         output = self.module_.decode_raw(self.module_.encode(self._for_all(x))).float()
-        centre: Any = self.module_.centre
-        output = torch.cat([output, centre.expand(1, *x.shape)])
+        baseline: Any = self.module_.baseline
+        output = torch.cat([output, baseline.expand(1, *x.shape)])
         return self.criterion_.cells(self.module_.link, output, x)
 
     def _row_losses(self, x: Tensor) -> Tensor:
@@ -272,5 +272,5 @@ class MemberNet(AutoencoderNet):
         return self.n_members * super()._floats_per_row
 
 
-def _beside(values: Any, x: Tensor) -> Tensor:
+def _on_device_of(values: Any, x: Tensor) -> Tensor:
     return torch.as_tensor(values, device=x.device)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skae._engine._batches import Rows, SourceRows, hand_out
+from skae._engine._batches import Rows, SourceRows, to_array_like
 from skae._engine._runtime import autocast
 from skae.networks._autoencoder import Autoencoder
 
@@ -37,25 +37,27 @@ class RowsToArrays:
 
     def encode_rows(self, rows: SourceRows) -> Pieces:
         """Yield slices and latents, of shape (n_rows, n_kept)."""
-        return self._say(self.module_.encode, rows)
+        return self._map_batches(self.module_.encode, rows)
 
     def decode_rows(self, Z: Any) -> Pieces:
         """Yield slices and scaled rows for latents `Z`."""
-        return self._say_of_latents(self.module_.decode, Z)
+        return self._map_latents(self.module_.decode, Z)
 
     def reconstruct_rows(self, rows: SourceRows, n_latents: int | None = None) -> Pieces:
         """Yield slices and scaled reconstructions, from the first `n_latents` only if given."""
-        return self._say(lambda x: self.module_.reconstruct(x, n_latents), rows)
+        return self._map_batches(lambda x: self.module_.reconstruct(x, n_latents), rows)
 
-    def _say(self, function: Callable[[Tensor], Tensor], rows: Rows, row_axis: int = 0) -> Pieces:
+    def _map_batches(
+        self, function: Callable[[Tensor], Tensor], rows: Rows, row_axis: int = 0
+    ) -> Pieces:
         """Yield slices, and what a function says of these rows, as arrays of their kind."""
         for span, x in self._inference_batches(rows):
-            yield span, rows.hand_out(self._evaluate(function, x, row_axis))
+            yield span, rows.to_array_like(self._evaluate(function, x, row_axis))
 
-    def _say_of_latents(self, function: Callable[[Tensor], Tensor], Z: Any) -> Pieces:
+    def _map_latents(self, function: Callable[[Tensor], Tensor], Z: Any) -> Pieces:
         """The same of latents, which are read as they are."""
         for span in self._spans(len(Z)):
-            yield span, hand_out(self._evaluate(function, self._tensor(Z[span])), Z)
+            yield span, to_array_like(self._evaluate(function, self._tensor(Z[span])), Z)
 
     @torch.no_grad()
     def _evaluate(

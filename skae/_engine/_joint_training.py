@@ -14,7 +14,7 @@ from skae._engine._batches import Batch, Batches, Rows
 from skae._engine._callbacks import OwnCallback, TrainingStopped, is_hopeless
 from skae._engine._net import AutoencoderNet
 from skae._engine._noise import Corruption
-from skae._engine._progress import followed_by
+from skae._engine._progress import remaining_epochs
 from skae.networks._autoencoder import Autoencoder
 from skae.networks._stacked import OneByOne, stack_members
 
@@ -55,12 +55,12 @@ def train_together(
     if module is None:
         triples = zip(nets, rows, valid, strict=True)
         for n_trained, (net, own_rows, own_valid) in enumerate(triples, start=1):
-            with followed_by(sum(later.max_epochs for later in nets[n_trained:])):
+            with remaining_epochs(sum(later.max_epochs for later in nets[n_trained:])):
                 net.train(own_rows, own_valid, keep_last=keep_last)
             if net.stop_ == "interrupted":
                 return n_trained
         return len(nets)
-    best = BestOfEach(SideBySideRows(valid), keep_last, until)
+    best = BestOfEach(StackedRows(valid), keep_last, until)
     joint = type(nets[0])(
         module,
         nets[0].criterion,
@@ -73,7 +73,7 @@ def train_together(
     )
     # The mean over members divides gradients by their number, and their norm by its root.
     joint.max_norm /= len(nets) ** 0.5
-    joint.train(SideBySideRows(rows))
+    joint.train(StackedRows(rows))
     for i, net in enumerate(nets):
         net.adopt(joint, best.curves[i], best.epochs[i])
         _take_weights(net.module_, best.weights, i)
@@ -85,7 +85,7 @@ def _joint_module(nets: Sequence[AutoencoderNet]) -> Autoencoder | None:
     first = nets[0]
     if len(nets) == 1 or any(net.callbacks for net in nets) or not _agree(nets):
         return None
-    is_plain = first.criterion.written(first.module.link) and first.precision == "float32"
+    is_plain = first.criterion.has_manual_grad(first.module.link) and first.precision == "float32"
     if not is_plain or first.corruption.ordered:
         return None
     stacked = stack_members(
@@ -142,7 +142,7 @@ def _take_weights(module: Autoencoder, weights: dict[str, Tensor], i: int) -> No
         parameter.copy_(own[tuple(slice(n) for n in parameter.shape)])
 
 
-class SideBySideRows(Rows):
+class StackedRows(Rows):
     """Rows of several nets; those with fewer rows are filled up with rows of no weight."""
 
     def __init__(self, parts: Sequence[Rows]):
@@ -194,7 +194,7 @@ class BestOfEach(OwnCallback):
     """
 
     def __init__(
-        self, valid: SideBySideRows, keep_last: bool, until: Callable[[Iterable[bool]], bool]
+        self, valid: StackedRows, keep_last: bool, until: Callable[[Iterable[bool]], bool]
     ):
         self.valid = valid
         self.keep_last = keep_last
@@ -237,7 +237,7 @@ class BestOfEach(OwnCallback):
 
 
 @torch.no_grad()
-def member_losses(net: AutoencoderNet, rows: SideBySideRows) -> Tensor:
+def member_losses(net: AutoencoderNet, rows: StackedRows) -> Tensor:
     """Mean reconstruction loss per cell of each member."""
     net._set_training(False)
     total: Any = 0.0

@@ -185,7 +185,7 @@ class EvidenceBound(nn.Module):
             return self.beta
         return self.beta * self.n_steps_done / self.n_warm_steps
 
-    def written(self, link: Any) -> bool:
+    def has_manual_grad(self, link: Any) -> bool:
         """Whether its gradient is written out: it has too many parts."""
         return False
 
@@ -241,7 +241,7 @@ class Objective(nn.Module):
         """Loss of a batch without penalties; this is what validation compares."""
         return mean_over_rows(self.cells(link, output, x), sample_weight)
 
-    def written(self, link: OutputLink) -> bool:
+    def has_manual_grad(self, link: OutputLink) -> bool:
         """Whether ``with_gradient`` is all there is to it."""
         is_plain = self.loss in LOSSES_OF_ERRORS and link.activation == "identity"
         return is_plain and not (self.l1 or self.sparsity or self.kl)

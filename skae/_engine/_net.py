@@ -18,7 +18,7 @@ from skorch import NeuralNet
 from skorch.history import History
 from torch import Tensor, nn
 
-from skae._engine._backprop import Pass, is_written, two_way
+from skae._engine._backprop import Pass, has_manual_grad, make_pass
 from skae._engine._batches import Batch, Batches, Rows
 from skae._engine._callbacks import (
     BestWeights,
@@ -32,7 +32,7 @@ from skae._engine._inference import RowsToArrays
 from skae._engine._losses import Objective
 from skae._engine._noise import Corruption, Gradient
 from skae._engine._optimizer import FlatAdamW, trapezoid
-from skae._engine._progress import shown
+from skae._engine._progress import current_progress
 from skae._engine._runtime import autocast, borrowed_global_generator, moved_generator, on_device
 from skae.networks._autoencoder import Autoencoder
 from skae.networks._layers import set_generators, weights_of
@@ -71,7 +71,7 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
 
     module_: Autoencoder
     criterion_: Objective
-    steps_alike = True
+    graph_capturable = True
     layers_: list[nn.Module]
     take_step_: Callable[[Batch], Tensor]
     schedule_: Iterator[float] | None
@@ -278,14 +278,14 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
     def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **kwargs: Any) -> Any:
         n_epochs = self.max_epochs if epochs is None else epochs
         self.stop_ = "finished"
-        shown().begin(n_epochs)
+        current_progress().begin(n_epochs)
         self.watched_ = any(watches_batches(callback) for _, callback in self.callbacks_)
         set_generators(self.module_, self.corruption.generator)
         try:
             with self._global_generator(), on_device(self.device), self.optimizer_.flat():
                 self.layers_ = list(self.module_.modules())
-                self.take_step_ = GraphedSteps(self) if self._is_graphed() else self._launch
-                self.passes_ = self._two_way()
+                self.take_step_ = GraphedSteps(self) if self._is_graphed() else self._eager_step
+                self.passes_ = self._make_passes()
                 super().fit_loop(X, y, epochs=n_epochs, **kwargs)
         except TrainingStopped:
             self.stop_ = "stopped"
@@ -294,7 +294,7 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
         finally:
             for name in WHILE_TRAINING:
                 self.__dict__.pop(name, None)
-            shown().end(self.stop_)
+            current_progress().end(self.stop_)
         return self
 
     def _set_training(self, training: bool = True) -> None:
@@ -307,14 +307,16 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
         for layer in layers:
             vars(layer)["training"] = training
 
-    def _two_way(self) -> tuple[Pass, Pass] | None:
+    def _make_passes(self) -> tuple[Pass, Pass] | None:
         """The ways through encoder and decoder, or None where autograd finds them."""
         encoder, decoder = self.module_.encoder, self.module_.decoder
         # Other precisions are torch's business, which knows what to cast.
-        is_known = self.precision == "float32" and is_written(encoder) and is_written(decoder)
+        is_known = (
+            self.precision == "float32" and has_manual_grad(encoder) and has_manual_grad(decoder)
+        )
         if not is_known:
             return None
-        return two_way(encoder, needs_input=False), two_way(decoder, needs_input=True)
+        return make_pass(encoder, needs_input=False), make_pass(decoder, needs_input=True)
 
     def _global_generator(self) -> AbstractContextManager[None]:
         """What a user's own layers draw from: torch's generator, seeded and given back."""
@@ -330,7 +332,7 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
                 stop = self._notify_one(callback, method_name, cb_kwargs) or stop
         finally:
             if method_name == "on_epoch_end":  # the epoch was run, whatever they said
-                shown().tell(self.history[-1])
+                current_progress().update(self.history[-1])
         if stop is not None:
             raise stop
 
@@ -392,14 +394,14 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
         """Whether steps are alike enough to be recorded once: same kernels, no eyes on them."""
         is_ours = self.global_seed is None  # others may do as they like in each step
         on_gpu = torch.device(self.device).type == "cuda"
-        return on_gpu and is_ours and self.steps_alike and not self.watched_
+        return on_gpu and is_ours and self.graph_capturable and not self.watched_
 
     def _step(self, batch: Batch) -> Tensor:
         if self.schedule_ is not None:
             self._set_rate(next(self.schedule_))
         return self.take_step_(batch)
 
-    def _launch(self, batch: Batch) -> Tensor:
+    def _eager_step(self, batch: Batch) -> Tensor:
         self.optimizer_.zero_grad()
         loss = self._backpropagate(*batch)
         if self.watched_:
@@ -415,7 +417,7 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
     def _backpropagate(self, x: Tensor, weight: Tensor | None) -> Tensor:
         """Add to the gradients of all parameters; the loss."""
         if self.passes_ is not None:
-            return self._by_written_gradients(self.passes_, x, weight)
+            return self._by_manual_gradients(self.passes_, x, weight)
         with autocast(self.precision, x.device):
             code = self.module_.encoder(self._inputs(x))
             latents, _ = self._latents(code, x)
@@ -424,7 +426,7 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
         return loss.detach()
 
     @torch.no_grad()
-    def _by_written_gradients(
+    def _by_manual_gradients(
         self, passes: tuple[Pass, Pass], x: Tensor, weight: Tensor | None
     ) -> Tensor:
         encoder, decoder = passes
@@ -440,7 +442,7 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
         self, output: Tensor, code: Tensor, x: Tensor, weight: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """The loss, and its gradients by output and code; None stands for zero."""
-        if self.criterion_.written(self.module_.link):
+        if self.criterion_.has_manual_grad(self.module_.link):
             return *self.criterion_.with_gradient(output, self._targets(x), weight), None
         output, code = output.detach().requires_grad_(), code.detach().requires_grad_()
         with torch.enable_grad():

@@ -67,7 +67,7 @@ class Progress:
             self.bar.leave = self.bar.pos == 0  # one below a bar of the user's own goes away
         self._set_total()
 
-    def tell(self, epoch: Mapping[str, Any]) -> None:
+    def update(self, epoch: Mapping[str, Any]) -> None:
         """An epoch has ended."""
         self.n_done += 1
         self.losses = {
@@ -80,7 +80,9 @@ class Progress:
             self.bar.update()
         elif self.verbose > 1:
             seconds = time.perf_counter() - self.started
-            self._say(f"epoch {self.n_done}/{self.n_total}: {self._told('.6g')}, {seconds:.1f} s")
+            self._map_batches(
+                f"epoch {self.n_done}/{self.n_total}: {self._told('.6g')}, {seconds:.1f} s"
+            )
 
     def end(self, stop: str) -> None:
         """The training has ended, maybe before its time."""
@@ -89,7 +91,7 @@ class Progress:
         if stop == "interrupted":
             self.close()  # before the warning that follows
 
-    def doing(self, what: str) -> None:
+    def set_note(self, what: str) -> None:
         """Say what goes on besides training."""
         if self.bar is not None:
             self._show(what)
@@ -112,7 +114,7 @@ class Progress:
         elif self.n_total and (self.verbose == 1 or (self.verbose > 1 and self.outcome)):
             seconds = time.perf_counter() - self.started
             parts = [f"{self.n_done} epochs in {seconds:.1f} s", self.outcome, self._told(".4g")]
-            self._say(f"{self.name}: {', '.join(part for part in parts if part)}")
+            self._map_batches(f"{self.name}: {', '.join(part for part in parts if part)}")
 
     def _told(self, digits: str) -> str:
         return ", ".join(f"{name}={loss:{digits}}" for name, loss in self.losses.items())
@@ -125,35 +127,35 @@ class Progress:
         if hasattr(self.bar, "container"):  # a notebook's has a length of its own
             self.bar.container.children[1].max = self.n_total
 
-    def _say(self, line: str) -> None:
+    def _map_batches(self, line: str) -> None:
         # In one piece: ``print`` writes the end of the line on its own, and workers share it.
         with suppress(AttributeError):  # there may be no screen at all
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
 
 
-_shown: ContextVar[Progress | None] = ContextVar("shown", default=None)
+_current: ContextVar[Progress | None] = ContextVar("current", default=None)
 
 
-def shown() -> Progress:
+def current_progress() -> Progress:
     """What shows the fit that goes on; outside of any, nothing does."""
-    return _shown.get() or Progress("", 0)
+    return _current.get() or Progress("", 0)
 
 
 @contextmanager
-def showing(name: str, verbose: int, is_search: bool = False) -> Iterator[None]:
+def show_progress(name: str, verbose: int, is_search: bool = False) -> Iterator[None]:
     """Show what is trained in the block as one.
 
     Blocks within that of a search are parts of it; within another that is shown, they show
     nothing and do not count.
     """
-    outer = shown()
+    outer = current_progress()
     if outer.verbose and outer.is_search:
         with _part_of(outer):
             yield
         return
     progress = Progress(name, HIDDEN if outer.verbose else verbose, is_search)
-    token = _shown.set(progress)
+    token = _current.set(progress)
     try:
         yield
     except BaseException:
@@ -162,7 +164,7 @@ def showing(name: str, verbose: int, is_search: bool = False) -> Iterator[None]:
     else:
         progress.close()
     finally:
-        _shown.reset(token)
+        _current.reset(token)
 
 
 @contextmanager
@@ -175,9 +177,9 @@ def _part_of(search: Progress) -> Iterator[None]:
 
 
 @contextmanager
-def told_in(units: Mapping[str, Callable[[float], float]]) -> Iterator[None]:
+def losses_reported_in(units: Mapping[str, Callable[[float], float]]) -> Iterator[None]:
     """Losses of what is trained in the block are told in other units."""
-    progress = shown()
+    progress = current_progress()
     progress.in_units = units
     try:
         yield
@@ -186,9 +188,9 @@ def told_in(units: Mapping[str, Callable[[float], float]]) -> Iterator[None]:
 
 
 @contextmanager
-def followed_by(n_epochs: int) -> Iterator[None]:
+def remaining_epochs(n_epochs: int) -> Iterator[None]:
     """What is trained in the block is not all: so many epochs come after it."""
-    progress = shown()
+    progress = current_progress()
     progress.n_later += n_epochs
     try:
         yield

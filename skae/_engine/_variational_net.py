@@ -69,7 +69,7 @@ class VariationalNet(AutoencoderNet):
     module_: VariationalAutoencoder  # type: ignore[assignment]
     criterion_: EvidenceBound  # type: ignore[assignment]
     draws_: torch.Generator
-    steps_alike = False  # the divergence weighs more from step to step
+    graph_capturable = False  # the divergence weighs more from step to step
 
     def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **kwargs: Any) -> Any:
         n_steps = self.max_epochs * len(self.get_iterator(X, training=True))
@@ -103,7 +103,7 @@ class VariationalNet(AutoencoderNet):
 
     def posterior_rows(self, rows: SourceRows) -> tuple[NDArray[Any], NDArray[Any]]:
         """Means and standard deviations of the latents of all rows."""
-        code = np.concatenate([told for _, told in self._say(self.module_.code, rows)])
+        code = np.concatenate([told for _, told in self._map_batches(self.module_.code, rows)])
         mean, log_variance = np.hsplit(code, 2)
         return mean, np.exp(0.5 * log_variance)
 
@@ -140,7 +140,7 @@ class VariationalNet(AutoencoderNet):
         step = max(MIN_INFERENCE_ROWS, step)
         for start in range(0, len(rows), step):
             span = slice(start, min(start + step, len(rows)))
-            yield span, rows.hand_out(self._evaluate(function, rows.read(span)))
+            yield span, rows.to_array_like(self._evaluate(function, rows.read(span)))
 
     def _noise(self, n_draws: int) -> Tensor:
         """The same draws for every row, so that a score depends on its row alone.
@@ -166,11 +166,11 @@ class VariationalNet(AutoencoderNet):
         def draw(z: Tensor) -> Tensor:
             return self.module_.link.draw(self.module_.decode_raw(z).float(), draws)
 
-        return self._say_of_latents(draw, Z)
+        return self._map_latents(draw, Z)
 
     def prior_rows(self, Z: NDArray[Any], prior: MixturePrior) -> NDArray[Any]:
         """Log-densities of latents under the prior, for each group."""
-        return np.concatenate([told for _, told in self._say_of_latents(prior.log_density, Z)])
+        return np.concatenate([told for _, told in self._map_latents(prior.log_density, Z)])
 
     def likelihood_rows(self, Z: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
         """Log-likelihoods of one row `x` at each of the latents (and conditions) `Z`."""
@@ -180,4 +180,4 @@ class VariationalNet(AutoencoderNet):
             output = self.module_.decode_raw(z).float()
             return log_likelihood(self.module_.link, output, row.expand(len(z), -1))
 
-        return np.concatenate([told for _, told in self._say_of_latents(likelihood, Z)])
+        return np.concatenate([told for _, told in self._map_latents(likelihood, Z)])

@@ -2,7 +2,7 @@
 
 from contextlib import contextmanager
 
-from skae._engine._progress import showing
+from skae._engine._progress import show_progress
 from skae._engine._runtime import one_thread_per_worker
 
 
@@ -11,7 +11,10 @@ def fitting(estimator):
     """What every fit is wrapped in: its attributes are put back if the block raises."""
     before = vars(estimator).copy()
     try:
-        with one_thread_per_worker(), showing(type(estimator).__name__, int(estimator.verbose)):
+        with (
+            one_thread_per_worker(),
+            show_progress(type(estimator).__name__, int(estimator.verbose)),
+        ):
             yield
     except BaseException:
         vars(estimator).clear()

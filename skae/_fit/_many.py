@@ -6,7 +6,7 @@ from itertools import groupby
 from sklearn.utils import check_random_state
 
 from skae._engine._joint_training import SETTINGS, train_together
-from skae._engine._progress import followed_by, showing
+from skae._engine._progress import remaining_epochs, show_progress
 from skae._engine._runtime import one_thread_per_worker
 from skae._fit._defaults import MIN_ROWS_FOR_SPLIT, MIN_WIDE_COLUMNS
 from skae.estimators._base import BaseAutoencoder
@@ -35,10 +35,10 @@ def fit_together(estimators, tables, name):
             some = group[start : start + MAX_TOGETHER]
             steps.append((some[0][0].net_.max_epochs, partial(_train, some)))
     n_left = sum(n_epochs for n_epochs, _ in steps)
-    with one_thread_per_worker(), showing(name, int(estimators[0].verbose), is_search=True):
+    with one_thread_per_worker(), show_progress(name, int(estimators[0].verbose), is_search=True):
         for n_epochs, train in steps:
             n_left -= n_epochs
-            with followed_by(n_left):
+            with remaining_epochs(n_left):
                 train()
 
 

@@ -14,7 +14,7 @@ from skae._engine._joint_training import train_together
 from skae._engine._losses import Objective
 from skae._engine._net import AutoencoderNet
 from skae._engine._noise import Corruption
-from skae._engine._progress import followed_by, told_in
+from skae._engine._progress import losses_reported_in, remaining_epochs
 from skae._engine._rotation import COORDINATES_PER_LATENT, Rotation, refit_output
 from skae._engine._runtime import generator, resolve_device, resolve_precision
 from skae._fit._defaults import MIN_ROWS_FOR_SPLIT, MIN_WIDE_COLUMNS, Compression
@@ -131,8 +131,8 @@ class TrainingMixin:
     def _set_training_parameters(self, n_rows):
         n_features = self.n_features_in_
         batch_size, max_epochs = self._batch_size_and_epochs(n_rows)
-        rate = _given(self.learning_rate) or self._auto.learning_rate(n_features, n_rows)
-        alpha = _given(self.alpha)
+        rate = none_if_auto(self.learning_rate) or self._auto.learning_rate(n_features, n_rows)
+        alpha = none_if_auto(self.alpha)
         if alpha is None:
             alpha = self._auto.alpha(n_features, max_epochs * -(-n_rows // batch_size))
         self.net_.set_params(
@@ -147,8 +147,10 @@ class TrainingMixin:
         )
 
     def _batch_size_and_epochs(self, n_rows):
-        batch_size = _given(self.batch_size) or self._auto.batch_size(n_rows)
-        return batch_size, _given(self.max_epochs) or self._auto.max_epochs(n_rows, batch_size)
+        batch_size = none_if_auto(self.batch_size) or self._auto.batch_size(n_rows)
+        return batch_size, none_if_auto(self.max_epochs) or self._auto.max_epochs(
+            n_rows, batch_size
+        )
 
     def _n_epochs_at_most(self, n_rows, n_features):
         """How many epochs a fit shows: those of folds that train as one count once."""
@@ -187,7 +189,7 @@ class TrainingMixin:
             ]
             nets = [own.net_ for own in copies]
             n_later = (len(folds) - some.stop + 1) * nets[0].max_epochs
-            with followed_by(n_later):
+            with remaining_epochs(n_later):
                 n_trained = train_together(
                     nets, *zip(*parts, strict=True), keep_last=keep_last, until=any
                 )
@@ -221,7 +223,7 @@ class TrainingMixin:
     def _train_with_split(self, X, sample_weight, rng, rotation):
         """Train on a part of the rows and keep the best epoch on the rest."""
         rows, valid_rows, held_out = self._prepare_split(X, sample_weight, rng, rotation)
-        with told_in(self._units(rotation, rows, valid_rows)):
+        with losses_reported_in(self._units(rotation, rows, valid_rows)):
             self.net_.train(
                 self._to_train_on(rows),
                 None if valid_rows is None else self._to_validate_on(valid_rows),
@@ -474,6 +476,6 @@ class TrainingMixin:
         """Whatever follows training; there is one measure, or one per fold."""
 
 
-def _given(parameter):
+def none_if_auto(parameter):
     """The parameter, or None where it is "auto"."""
     return None if isinstance(parameter, str) else parameter

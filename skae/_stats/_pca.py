@@ -48,13 +48,13 @@ class FittedPCA:
     variances: np.ndarray
     total_variance: float
     input_mean: np.ndarray = None
-    readers: np.ndarray = None
+    projection: np.ndarray = None
     scales: np.ndarray = None
     column_variances: np.ndarray = None
 
     def __post_init__(self):
-        if self.readers is None:
-            self.input_mean, self.readers = self.mean, self.directions
+        if self.projection is None:
+            self.input_mean, self.projection = self.mean, self.directions
         if self.scales is None:
             self.scales = np.full(len(self.directions), self.scale)
 
@@ -68,7 +68,7 @@ class FittedPCA:
         return replace(
             self,
             input_mean=np.concatenate([self.input_mean, np.zeros(n_more)]),
-            readers=np.hstack([self.readers, np.zeros((len(self.readers), n_more))]),
+            projection=np.hstack([self.projection, np.zeros((len(self.projection), n_more))]),
         )
 
     @property
@@ -111,7 +111,7 @@ class ProbabilisticPCA:
     """
 
     mean: np.ndarray
-    readers: np.ndarray
+    projection: np.ndarray
     log_variances: np.ndarray
     writers: np.ndarray
     deviations: np.ndarray
@@ -127,14 +127,14 @@ class ProbabilisticPCA:
         noise = max(left, LEAST_NOISE * pca.total_variance / n_directions, 1e-12)
         variances = np.maximum(variances, noise)
         gains = np.sqrt(variances - noise)
-        readers, writers = np.zeros((2, n_latents, len(pca.mean)))
+        projection, writers = np.zeros((2, n_latents, len(pca.mean)))
         writers[:n_kept] = gains[:, None] * pca.directions[:n_kept]
-        readers[:n_kept] = (gains / variances)[:, None] * pca.directions[:n_kept]
+        projection[:n_kept] = (gains / variances)[:, None] * pca.directions[:n_kept]
         log_variances = np.zeros(n_latents)
         log_variances[:n_kept] = np.log(noise / variances)
         unexplained = pca.column_variances - np.square(writers).sum(axis=0)
         deviations = np.sqrt(np.maximum(unexplained, 0.0))
-        return cls(pca.mean, readers, log_variances, writers, deviations, n_conditions)
+        return cls(pca.mean, projection, log_variances, writers, deviations, n_conditions)
 
 
 def fit_pca(X, n_components, sample_weight=None, random_state=None):

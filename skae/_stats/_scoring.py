@@ -68,7 +68,7 @@ class SeenLosses:
     raw: np.ndarray
     weights: np.ndarray
     held_out: np.ndarray
-    held_out_centre: np.ndarray
+    held_out_baseline: np.ndarray
     held_out_weights: np.ndarray
 
     @classmethod
@@ -80,8 +80,8 @@ class SeenLosses:
     @classmethod
     def before_and_after(cls, before, raw, weights):
         """All rows were held out, in `before` they were trained on."""
-        members, centre = before[:-1], np.tile(before[-1], (len(before) - 1, 1))
-        return cls(raw, weights, members, centre, np.tile(weights, (len(members), 1)))
+        members, baseline = before[:-1], np.tile(before[-1], (len(before) - 1, 1))
+        return cls(raw, weights, members, baseline, np.tile(weights, (len(members), 1)))
 
     def then(self, later):
         """These rows and later ones."""
@@ -95,7 +95,7 @@ class SeenLosses:
     def shuffled(self, rng):
         """The same rows in random order."""
         order = rng.permutation(len(self.weights))
-        held_out = self.held_out, self.held_out_centre, self.held_out_weights
+        held_out = self.held_out, self.held_out_baseline, self.held_out_weights
         return SeenLosses(self.raw[:, order], self.weights[order], *held_out)
 
 
@@ -110,15 +110,15 @@ class ScoreRule:
     aggregation : {"mean", "median", "max"}
     member_means : ndarray of shape (n_members,)
         Mean raw loss of each member over the training rows.
-    centre_mean : float
-    centre_weight : float
+    baseline_mean : float
+    baseline_weight : float
         Weight of the centre's loss beside a weight of one for the members.
     """
 
     aggregation: str
     member_means: np.ndarray
-    centre_mean: float
-    centre_weight: float
+    baseline_mean: float
+    baseline_weight: float
 
     @classmethod
     def fit(cls, seen, aggregation, share_kept):
@@ -127,14 +127,14 @@ class ScoreRule:
         means = np.where(means > 0, means, 1.0)
         weight = 0.0
         if share_kept is not None:
-            weight = centre_weight(means[:-1].mean(), means[-1], share_kept)
+            weight = baseline_weight(means[:-1].mean(), means[-1], share_kept)
         return cls(aggregation, means[:-1], float(means[-1]), float(weight))
 
-    def member_scores(self, members, centre):
+    def member_scores(self, members, baseline):
         """Scores by each member alone, from raw losses of shape (n_members, n_rows)."""
-        centre = self.centre_weight * centre / self.centre_mean
+        baseline = self.baseline_weight * baseline / self.baseline_mean
         means = constant(self.member_means, members, members.dtype)
-        return (members / means[:, None] + centre) / (1.0 + self.centre_weight)
+        return (members / means[:, None] + baseline) / (1.0 + self.baseline_weight)
 
     def scores(self, raw):
         """One score per row; higher is more abnormal."""
@@ -146,8 +146,8 @@ class ScoreRule:
         xp = namespace(raw)
         votes = self._votes(self.member_scores(raw[:-1], raw[-1]))
         votes = votes / constant(self.member_means, raw, raw.dtype)[:, None]
-        centre = xp.full_like(raw[-1:], self.centre_weight / self.centre_mean)
-        return xp.concat([votes, centre], axis=0) / (1.0 + self.centre_weight)
+        baseline = xp.full_like(raw[-1:], self.baseline_weight / self.baseline_mean)
+        return xp.concat([votes, baseline], axis=0) / (1.0 + self.baseline_weight)
 
     def _votes(self, members):
         """Weight of each member's score in the aggregate; they sum to one in each row."""
@@ -163,7 +163,7 @@ class ScoreRule:
 
 
 @dataclass
-class HeldOut:
+class CalibrationScores:
     """Scores that members gave to rows they did not train on.
 
     Attributes
@@ -178,7 +178,7 @@ class HeldOut:
     @classmethod
     def of(cls, seen, rule):
         """Score the held-out rows, or all rows where there are too few to hold any out."""
-        scores = rule.member_scores(seen.held_out, seen.held_out_centre)
+        scores = rule.member_scores(seen.held_out, seen.held_out_baseline)
         weights = seen.held_out_weights
         if not scores.size:
             scores = rule.member_scores(seen.raw[:-1], seen.raw[-1])
@@ -197,7 +197,7 @@ class HeldOut:
         return above / (1.0 + float(self.weights.sum()))
 
 
-def centre_weight(member_loss, centre_loss, share_kept):
+def baseline_weight(member_loss, centre_loss, share_kept):
     """How much distance from the centre counts beside the members' losses.
 
     Independent columns are reproduced only as far as there are latents: by

@@ -10,7 +10,7 @@ from skae._data._scaling import column_moments
 VARIANCE_FLOOR = 0.5
 
 
-def inner_rows(distances, weight, share):
+def trimmed_subset(distances, weight, share):
     """Mask of the rows that are nearest, enough of them to hold a share of the weight."""
     order = distances.argsort(kind="stable")
     reached = np.cumsum(weight[order])
@@ -20,7 +20,7 @@ def inner_rows(distances, weight, share):
     return inner & (weight > 0)
 
 
-def scale_by_core(scaler, X, sample_weight, share):
+def scale_by_trimmed_subset(scaler, X, sample_weight, share):
     """Find the core of rows that `scaler` scales, and make it zero mean and unit variance.
 
     The core are the rows nearest to the mean, which hold a share of the weight. Distances
@@ -34,7 +34,7 @@ def scale_by_core(scaler, X, sample_weight, share):
         losses = np.log1p(np.square(scaler.transform(chunk) - middle))
         n_observed = np.maximum(np.isfinite(losses).sum(axis=1), 1)
         distances[rows] = np.nansum(losses, axis=1) / n_observed
-    core = inner_rows(distances, weight, share)
+    core = trimmed_subset(distances, weight, share)
     moments = column_moments(X, weight * core, scaler.transform)
     varies = moments.variance.mean()
     if varies > 0:

@@ -21,7 +21,7 @@ class Kind(NamedTuple):
     read: Callable[..., Any]
 
 
-class Writer:
+class DocumentEncoder:
     """Turns values into nodes of a document, and collects their arrays.
 
     Parameters
@@ -66,7 +66,7 @@ class Writer:
         return path
 
 
-class Reader:
+class DocumentDecoder:
     """Turns nodes back into values; raises ValueError on whatever it does not know.
 
     Parameters
@@ -129,8 +129,8 @@ def as_text(cls, parse, tell=str):
     return Kind(
         ("text",),
         is_exactly(cls),
-        lambda writer, value, path: (tell(value),),
-        lambda reader, text: parse(expect(text, str)),
+        lambda encoder, value, path: (tell(value),),
+        lambda decoder, text: parse(expect(text, str)),
     )
 
 
@@ -141,27 +141,28 @@ def record(cls, fields, check=None):
     ----------
     cls : type
     fields : str
-        Attributes that such an object may have, with spaces between.
+        Attributes that such an object may have, with spaces between; ``now:then`` is one
+        that files know by an older name.
     check : callable, default=None
         Raises ValueError if an object that was read must not be used.
     """
-    known = set(fields.split())
+    names = {now: then or now for now, _, then in (f.partition(":") for f in fields.split())}
+    names_now = {then: now for now, then in names.items()}
 
-    def write(writer, value, path):
-        unknown = sorted(set(vars(value)) - known)
+    def write(encoder, value, path):
+        unknown = sorted(set(vars(value)) - set(names))
         if unknown:
             raise TypeError(f"{path} has the attributes {unknown}, which can not be saved.")
-        return (
-            [[name, writer.write(item, f"{path}.{name}")] for name, item in vars(value).items()],
-        )
+        items = {names[name]: item for name, item in vars(value).items()}
+        return ([[name, encoder.write(item, f"{path}.{name}")] for name, item in items.items()],)
 
-    def read(reader, items):
-        state = {expect(name, str): reader.read(node) for name, node in expect(items, list)}
-        unknown = sorted(set(state) - known)
+    def read(decoder, items):
+        state = {expect(name, str): decoder.read(node) for name, node in expect(items, list)}
+        unknown = sorted(set(state) - set(names_now))
         if unknown:
             raise ValueError(f"a {cls.__name__} has the attributes {unknown}")
         value = cls.__new__(cls)
-        vars(value).update(state)
+        vars(value).update({names_now[name]: item for name, item in state.items()})
         if check is not None:
             check(value)
         return value

@@ -54,7 +54,7 @@ OF_EACH = {
         "offset_": Real,
         "_split_seed": Integral,
         "_rule": scoring.ScoreRule,
-        "_held_out_scores": scoring.HeldOut,
+        "_calibration_scores": scoring.CalibrationScores,
         "_seen": scoring.SeenLosses,
     },
     DenoisingAutoencoder: {
@@ -82,6 +82,8 @@ OF_EACH = {
         "_is_binary": bool,
     },
 }
+# Names in files of attributes that had others when format 1 was fixed.
+NAMES_IN_FILES = {"_calibration_scores": "_held_out_scores"}
 ESTIMATORS = {cls.__name__: cls for cls in OF_EACH}
 
 
@@ -89,7 +91,7 @@ def _is_registered(value):
     return callable(value) or callable(getattr(value, "build", None))
 
 
-def _write_registered(writer, value, path):
+def _write_registered(encoder, value, path):
     name = getattr(value, "__name__", type(value).__name__)
     is_sought = path in MADE_BY_USERS and name.isidentifier()
     if not is_sought or isinstance(value, partial):
@@ -97,13 +99,13 @@ def _write_registered(writer, value, path):
             f"{path}={value!r} can not be saved: code is saved by its name only, and only the "
             "network, an object of a class of yours, and the noise, a function with a name."
         )
-    if writer.notes.setdefault(("registered", name), value) is not value:
+    if encoder.notes.setdefault(("registered", name), value) is not value:
         raise TypeError(f"{path}={value!r} has the name of something else that is saved.")
     return (name,)
 
 
-def _read_registered(reader, name):
-    registry = reader.notes["registry"]
+def _read_registered(decoder, name):
+    registry = decoder.notes["registry"]
     if name not in registry:
         raise LookupError(
             f"it was saved with {name!r}, a network or function of yours, and no code is loaded "
@@ -112,16 +114,16 @@ def _read_registered(reader, name):
     return registry[name]
 
 
-def _write_requests(writer, request, path):
+def _write_requests(encoder, request, path):
     methods = {m: dict(getattr(request, m).requests) for m in METHODS_WITH_METADATA}
     told = {m: told for m, told in methods.items() if told}
     owner = request.owner if isinstance(request.owner, str) else type(request.owner).__name__
-    return owner, writer.write(told, path)
+    return owner, encoder.write(told, path)
 
 
-def _read_requests(reader, owner, requests):
+def _read_requests(decoder, owner, requests):
     request = MetadataRequest(owner=expect(owner, str))
-    for method, told in expect(reader.read(requests), dict).items():
+    for method, told in expect(decoder.read(requests), dict).items():
         if method not in METHODS_WITH_METADATA:
             raise ValueError(f"it asks metadata for {method!r:.60}")
         for name, alias in expect(told, dict).items():
@@ -133,17 +135,23 @@ KINDS = {
     **PLAIN_KINDS,
     **NET_KINDS,
     "scaler": record(Scaler, "method clip mean_ least_ most_ center_ scale_ low_ high_"),
-    "score rule": record(scoring.ScoreRule, "aggregation member_means centre_mean centre_weight"),
-    "held-out scores": record(scoring.HeldOut, "scores weights"),
+    "score rule": record(
+        scoring.ScoreRule,
+        "aggregation member_means baseline_mean:centre_mean baseline_weight:centre_weight",
+    ),
+    "held-out scores": record(scoring.CalibrationScores, "scores weights"),
     "seen losses": record(
-        scoring.SeenLosses, "raw weights held_out held_out_centre held_out_weights"
+        scoring.SeenLosses,
+        "raw weights held_out held_out_baseline:held_out_centre held_out_weights",
     ),
     "gaussian": record(gaussian.Gaussian, "shrinkage mean_ covariance_ precision_ _varies"),
     "factor gaussian": record(gaussian.FactorGaussian, "shrinkage mean_ loadings_ noise_variance_"),
     "columns": record(frames.Columns, "container schema index columns"),
     "plain columns": record(frames.PlainColumns, "dtype n_features"),
     "column": record(frames.Column, "name dtype levels origin tick is_whole"),
-    "targets": record(Targets, "classes_ typical_ shares_ met_ center_ scale_ bounds_"),
+    "targets": record(
+        Targets, "classes_ representatives_:typical_ shares_ quantiles_:met_ center_ scale_ bounds_"
+    ),
     "ranks": record(ranks.Ranks, "n_levels of_codes columns_ gaps_ level_shares_ level_scales"),
     "ranked column": record(
         ranks.RankedColumn,
@@ -179,6 +187,17 @@ def kinds():
             "lower_bounds_ n_features_in_",
         ),
     }
+
+
+def named_in_files(fitted):
+    """Fitted attributes by their names in files."""
+    return {NAMES_IN_FILES.get(name, name): value for name, value in fitted.items()}
+
+
+def named_in_code(fitted):
+    """Fitted attributes of a file by the names that they have now."""
+    now = {then: name for name, then in NAMES_IN_FILES.items()}
+    return {now.get(name, name): value for name, value in fitted.items()}
 
 
 def network_of_user(estimator):

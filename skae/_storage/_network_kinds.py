@@ -17,7 +17,14 @@ from skae._engine._noise import Corruption
 from skae._engine._runtime import Draws, moved_generator, restored_draws
 from skae._engine._variational_net import VariationalNet
 from skae._stats._scoring import Location
-from skae._storage._documents import Kind, Reader, Writer, expect, is_exactly, record
+from skae._storage._documents import (
+    DocumentDecoder,
+    DocumentEncoder,
+    Kind,
+    expect,
+    is_exactly,
+    record,
+)
 from skae.networks._autoencoder import Autoencoder, OutputLink
 from skae.networks._conv import ConvDecoder, ConvEncoder
 from skae.networks._layers import ORIGIN, Dropout, Origin, has_hooks
@@ -26,7 +33,7 @@ from skae.networks._mlp import MLP, TiedMLP
 from skae.networks._stacked import MemberLinear, OneByOne
 from skae.networks._variational import (
     BernoulliOutput,
-    Beside,
+    ConcatOutputs,
     GaussianOutput,
     TableOutput,
     VariationalAutoencoder,
@@ -56,7 +63,7 @@ TORCH_LAYERS: dict[type[nn.Module], str] = {
 LAYERS: dict[type[nn.Module], str] = {
     Autoencoder: "missing n_latents n_kept",
     BernoulliOutput: "is_binary",
-    Beside: "",
+    ConcatOutputs: "",
     ConvDecoder: "",
     ConvEncoder: "",
     Dropout: "p",
@@ -77,7 +84,11 @@ LAYERS: dict[type[nn.Module], str] = {
     nn.ParameterList: "_size",
     nn.Sequential: "",
 }
-BY_NAME = {cls.__name__: cls for cls in (*TORCH_LAYERS, *LAYERS)}
+# Names in files of layers and buffers that had others when format 1 was fixed.
+LAYERS_IN_FILES: dict[type[nn.Module], str] = {ConcatOutputs: "Beside"}
+BUFFERS_IN_FILES = {"baseline": "centre"}
+BUFFERS_IN_CODE = {then: now for now, then in BUFFERS_IN_FILES.items()}
+BY_NAME = {LAYERS_IN_FILES.get(cls, cls.__name__): cls for cls in (*TORCH_LAYERS, *LAYERS)}
 # What every module holds, and what is handed to it before each training.
 NOT_SAVED = {*vars(nn.Module()), "generator", ORIGIN}
 
@@ -108,18 +119,18 @@ SAME, BUILT = "same module", "built module"
 # Tensors and generators.
 
 
-def _write_tensor(writer: Writer, tensor: Tensor, path: str) -> tuple[Any, ...]:
+def _write_tensor(encoder: DocumentEncoder, tensor: Tensor, path: str) -> tuple[Any, ...]:
     values = tensor.detach().cpu().contiguous()
     if values.dtype == torch.bfloat16:  # which NumPy does not know
         values = values.view(torch.int16)
     role = "tensor"
     if isinstance(tensor, nn.Parameter):
         role = "parameter" if tensor.requires_grad else "frozen"
-    return writer.add(values.numpy(), path), str(tensor.dtype), role
+    return encoder.add(values.numpy(), path), str(tensor.dtype), role
 
 
-def _read_tensor(reader: Reader, name: Any, dtype: Any, role: Any) -> Tensor:
-    tensor = torch.from_numpy(reader.take(name))
+def _read_tensor(decoder: DocumentDecoder, name: Any, dtype: Any, role: Any) -> Tensor:
+    tensor = torch.from_numpy(decoder.take(name))
     if dtype == "torch.bfloat16" and tensor.dtype == torch.int16:
         tensor = tensor.view(torch.bfloat16)
     if str(tensor.dtype) != dtype:
@@ -131,17 +142,21 @@ def _read_tensor(reader: Reader, name: Any, dtype: Any, role: Any) -> Tensor:
     return nn.Parameter(tensor, requires_grad=role == "parameter")
 
 
-def _write_generator(writer: Writer, draws: torch.Generator, path: str) -> tuple[Any, ...]:
-    state = writer.write(draws.get_state(), path)
+def _write_generator(
+    encoder: DocumentEncoder, draws: torch.Generator, path: str
+) -> tuple[Any, ...]:
+    state = encoder.write(draws.get_state(), path)
     return str(draws.device), state, str(draws.initial_seed())
 
 
-def _read_generator(reader: Reader, device: Any, state: Any, seed: Any) -> torch.Generator:
-    state = reader.read(state)
+def _read_generator(
+    decoder: DocumentDecoder, device: Any, state: Any, seed: Any
+) -> torch.Generator:
+    state = decoder.read(state)
     if state.dtype != torch.uint8 or not _leads_nowhere_else(state):
         raise ValueError("a generator of random numbers is in a state that it can not be in")
     draws = restored_draws(expect(device, str), state, int(expect(seed, str)))
-    return moved_generator(draws, reader.notes["device"])
+    return moved_generator(draws, decoder.notes["device"])
 
 
 def _leads_nowhere_else(state: Tensor) -> bool:
@@ -155,12 +170,12 @@ def _leads_nowhere_else(state: Tensor) -> bool:
 # Modules.
 
 
-def _write_module(writer: Writer, module: nn.Module, path: str) -> tuple[Any, ...]:
-    places = writer.notes.setdefault("modules", {})
+def _write_module(encoder: DocumentEncoder, module: nn.Module, path: str) -> tuple[Any, ...]:
+    places = encoder.notes.setdefault("modules", {})
     if id(module) in places:
         return SAME, places[id(module)], []
     is_made_by_user = hasattr(module, ORIGIN) and not _is_known(module)
-    told = (_write_built if is_made_by_user else _write_known)(writer, module, path)
+    told = (_write_built if is_made_by_user else _write_known)(encoder, module, path)
     places[id(module)] = len(places)
     return told
 
@@ -170,7 +185,7 @@ def _is_known(module: nn.Module) -> bool:
     return all(type(m) in BY_NAME.values() and not has_hooks(m) for m in module.modules())
 
 
-def _write_known(writer: Writer, module: nn.Module, path: str) -> tuple[Any, ...]:
+def _write_known(encoder: DocumentEncoder, module: nn.Module, path: str) -> tuple[Any, ...]:
     settings: dict[str, Any]
     if type(module) in TORCH_LAYERS:
         names = TORCH_LAYERS[type(module)].split()
@@ -183,48 +198,50 @@ def _write_known(writer: Writer, module: nn.Module, path: str) -> tuple[Any, ...
     if unknown or type(module) not in BY_NAME.values():
         raise TypeError(f"{path} is the layer {type(module).__name__}, which can not be saved.")
     parts = {**module._parameters, **module._buffers, **module._modules}
-    parts = {name: part for name, part in parts.items() if part is not None}  # such as no bias
+    parts = {  # there may be no bias
+        BUFFERS_IN_FILES.get(name, name): part for name, part in parts.items() if part is not None
+    }
     return (
-        type(module).__name__,
-        _write_named(writer, settings, path),
-        _write_named(writer, parts, path),
+        LAYERS_IN_FILES.get(type(module), type(module).__name__),
+        _write_named(encoder, settings, path),
+        _write_named(encoder, parts, path),
     )
 
 
-def _write_built(writer: Writer, module: nn.Module, path: str) -> tuple[Any, ...]:
+def _write_built(encoder: DocumentEncoder, module: nn.Module, path: str) -> tuple[Any, ...]:
     origin: Origin = getattr(module, ORIGIN)
-    calls = writer.notes.setdefault("calls", {})
+    calls = encoder.notes.setdefault("calls", {})
     place = calls.setdefault(id(origin.call), len(calls))
     tensors = module.state_dict()
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{path}.{name} is an extra state of a layer, which can not be saved.")
     settings = [place, *origin.call.sizes, origin.part]
-    return BUILT, settings, _write_named(writer, tensors, path)
+    return BUILT, settings, _write_named(encoder, tensors, path)
 
 
-def _write_named(writer: Writer, named: Any, path: str) -> list[Any]:
-    return [[name, writer.write(value, f"{path}.{name}")] for name, value in named.items()]
+def _write_named(encoder: DocumentEncoder, named: Any, path: str) -> list[Any]:
+    return [[name, encoder.write(value, f"{path}.{name}")] for name, value in named.items()]
 
 
-def _read_named(reader: Reader, pairs: Any) -> dict[str, Any]:
-    return {expect(name, str): reader.read(node) for name, node in expect(pairs, list)}
+def _read_named(decoder: DocumentDecoder, pairs: Any) -> dict[str, Any]:
+    return {expect(name, str): decoder.read(node) for name, node in expect(pairs, list)}
 
 
-def _read_module(reader: Reader, name: Any, settings: Any, parts: Any) -> nn.Module:
+def _read_module(decoder: DocumentDecoder, name: Any, settings: Any, parts: Any) -> nn.Module:
     modules, sizes = (
-        reader.notes.setdefault(key, kept) for key, kept in (("modules", []), ("sizes", {}))
+        decoder.notes.setdefault(key, kept) for key, kept in (("modules", []), ("sizes", {}))
     )
     if name == SAME:
         return modules[expect(settings, int)]
     size = 1
     if name == BUILT:
-        module = _rebuilt(reader, _read_named(reader, parts), *expect(settings, list))
+        module = _rebuilt(decoder, _read_named(decoder, parts), *expect(settings, list))
     else:
         cls = BY_NAME.get(name)
         if cls is None:
             raise ValueError(f"it holds the unknown layer {name!r:.60}")
-        told, within = _read_named(reader, settings), _read_named(reader, parts)
+        told, within = _read_named(decoder, settings), _read_named(decoder, parts)
         size += sum(sizes[id(part)] for part in within.values() if isinstance(part, nn.Module))
         if size > MAX_LAYERS:
             raise ValueError(f"its network has more than {MAX_LAYERS} layers")
@@ -260,15 +277,20 @@ def _own_layer(cls: type[nn.Module], settings: dict[str, Any], parts: dict[str, 
         elif isinstance(part, nn.Module):
             layer.add_module(name, part)
         else:
-            layer.register_buffer(name, part)
+            layer.register_buffer(BUFFERS_IN_CODE.get(name, name), part)
     return layer
 
 
 def _rebuilt(
-    reader: Reader, weights: Any, place: int, n_features: int, n_components: int, part: int
+    decoder: DocumentDecoder,
+    weights: Any,
+    place: int,
+    n_features: int,
+    n_components: int,
+    part: int,
 ) -> Any:
     """What the user's network builds anew; encoder and decoder of one call stay a pair."""
-    calls, network = reader.notes.setdefault("calls", {}), reader.notes["network"]
+    calls, network = decoder.notes.setdefault("calls", {}), decoder.notes["network"]
     if network is None:
         raise ValueError("it holds layers of a network of your own, and names no such network")
     sizes = [expect(size, int) for size in (n_features, n_components)]
@@ -287,7 +309,7 @@ def _rebuilt(
 # Nets.
 
 
-def _write_net(writer: Writer, net: AutoencoderNet, path: str) -> tuple[Any, ...]:
+def _write_net(encoder: DocumentEncoder, net: AutoencoderNet, path: str) -> tuple[Any, ...]:
     parameters = (*NET_PARAMETERS, *NETS[type(net)].split())
     watchers = dict(net.callbacks_)
     left = {name: vars(net)[name] for name in LEFT_BEHIND if name in vars(net)}
@@ -301,37 +323,37 @@ def _write_net(writer: Writer, net: AutoencoderNet, path: str) -> tuple[Any, ...
     moments = [None if state is None else dict(state) for state in states]
     return (
         type(net).__name__,
-        _write_named(writer, {name: getattr(net, name) for name in parameters}, path),
-        writer.write(net.module_, f"{path}.module"),
-        writer.write(net.criterion_, f"{path}.criterion"),
-        writer.write(net.corruption, f"{path}.corruption"),
-        writer.write(net.batch_generator, f"{path}.batch_generator"),
-        writer.write(history, f"{path}.history"),
-        _write_named(writer, left, f"{path}.left"),
-        writer.write(moments, f"{path}.moments"),
+        _write_named(encoder, {name: getattr(net, name) for name in parameters}, path),
+        encoder.write(net.module_, f"{path}.module"),
+        encoder.write(net.criterion_, f"{path}.criterion"),
+        encoder.write(net.corruption, f"{path}.corruption"),
+        encoder.write(net.batch_generator, f"{path}.batch_generator"),
+        encoder.write(history, f"{path}.history"),
+        _write_named(encoder, left, f"{path}.left"),
+        encoder.write(moments, f"{path}.moments"),
     )
 
 
-def _read_net(reader: Reader, name: Any, parameters: Any, *parts: Any) -> AutoencoderNet:
+def _read_net(decoder: DocumentDecoder, name: Any, parameters: Any, *parts: Any) -> AutoencoderNet:
     cls = NETS_BY_NAME.get(name)
     if cls is None:
         raise ValueError(f"it holds the unknown net {name!r:.60}")
-    told = _read_named(reader, parameters)
+    told = _read_named(decoder, parameters)
     if set(told) != {*NET_PARAMETERS, *NETS[cls].split()}:
         raise ValueError(f"a {name} has the parameters {sorted(told)}")
     module, criterion, corruption, draws, history, left, moments = parts
-    device = reader.notes["device"]
+    device = decoder.notes["device"]
     net = cls(
-        expect(reader.read(module), Autoencoder, VariationalAutoencoder).to(device),
-        expect(reader.read(criterion), Objective, EvidenceBound),
-        corruption=expect(reader.read(corruption), Corruption),
-        batch_generator=expect(reader.read(draws), Draws),
+        expect(decoder.read(module), Autoencoder, VariationalAutoencoder).to(device),
+        expect(decoder.read(criterion), Objective, EvidenceBound),
+        corruption=expect(decoder.read(corruption), Corruption),
+        batch_generator=expect(decoder.read(draws), Draws),
         device=device,
-        precision=reader.notes["precision"],
+        precision=decoder.notes["precision"],
         **told,
     ).initialize()
-    net.restore_history([expect(epoch, dict) for epoch in reader.read(history)])
-    remains = _read_named(reader, left)
+    net.restore_history([expect(epoch, dict) for epoch in decoder.read(history)])
+    remains = _read_named(decoder, left)
     watchers = dict(net.callbacks_)
     watchers["divergence_guard"].start_ = remains.pop("start_")
     for key in KEPT_BY_BEST_WEIGHTS:
@@ -340,7 +362,7 @@ def _read_net(reader: Reader, name: Any, parameters: Any, *parts: Any) -> Autoen
     if not set(remains) <= set(LEFT_BEHIND):
         raise ValueError(f"a {name} has the attributes {sorted(remains)}")
     vars(net).update(remains, schedule_=None, valid_rows_=None)
-    _restore_moments(net, reader.read(expect(moments, list)))
+    _restore_moments(net, decoder.read(expect(moments, list)))
     return net
 
 

@@ -14,19 +14,19 @@ MAX_LETTERS = 10_000_000
 # Containers.
 
 
-def _write_items(writer, value, path):
-    return ([writer.write(item, f"{path}.{i}") for i, item in enumerate(value)],)
+def _write_items(encoder, value, path):
+    return ([encoder.write(item, f"{path}.{i}") for i, item in enumerate(value)],)
 
 
-def _write_dict(writer, value, path):
+def _write_dict(encoder, value, path):
     # Keys may be a user's, and are no part of paths.
     pairs = enumerate(value.items())
-    return ([_write_items(writer, pair, f"{path}.{i}")[0] for i, pair in pairs],)
+    return ([_write_items(encoder, pair, f"{path}.{i}")[0] for i, pair in pairs],)
 
 
-def _read_dict(reader, items):
+def _read_dict(decoder, items):
     pairs = [expect(pair, list) for pair in expect(items, list)]
-    return {reader.read(key): reader.read(value) for key, value in pairs}
+    return {decoder.read(key): decoder.read(value) for key, value in pairs}
 
 
 # Arrays and their dtypes.
@@ -36,14 +36,14 @@ def _is_plain_array(value):
     return type(value) is np.ndarray and value.dtype.kind in "biufmM"
 
 
-def _write_array(writer, array, path):
+def _write_array(encoder, array, path):
     kept = array.view(np.int64) if array.dtype.kind in "mM" else array
     kept = np.ascontiguousarray(kept, dtype=kept.dtype.newbyteorder("="))
-    return writer.add(kept.reshape(array.shape), path), array.dtype.newbyteorder("=").str
+    return encoder.add(kept.reshape(array.shape), path), array.dtype.newbyteorder("=").str
 
 
-def _read_array(reader, name, dtype):
-    array, dtype = reader.take(name), _dtype(expect(dtype, str))
+def _read_array(decoder, name, dtype):
+    array, dtype = decoder.take(name), _dtype(expect(dtype, str))
     if dtype.kind in "mM" and array.dtype == np.int64:
         return array.view(dtype)
     if array.dtype != dtype:
@@ -62,17 +62,17 @@ def _is_array_of_objects(value):
     return type(value) is np.ndarray and value.dtype.kind in "OUS"
 
 
-def _write_objects(writer, array, path):
-    items = [writer.write(item, f"{path}.{i}") for i, item in enumerate(array.ravel().tolist())]
+def _write_objects(encoder, array, path):
+    items = [encoder.write(item, f"{path}.{i}") for i, item in enumerate(array.ravel().tolist())]
     return array.dtype.kind, list(array.shape), items
 
 
-def _read_objects(reader, kind, shape, items):
+def _read_objects(decoder, kind, shape, items):
     if kind not in ("O", "U", "S"):
         raise ValueError(f"it names the kind of array {kind!r:.60}")
     array = np.empty(len(expect(items, list)), dtype=object)
     for i, item in enumerate(items):
-        array[i] = reader.read(item)
+        array[i] = decoder.read(item)
     if kind != "O":
         texts = [expect(item, str, bytes) for item in array]
         # All items take the room of the longest: a file must not tell a little and take it all.
@@ -82,12 +82,12 @@ def _read_objects(reader, kind, shape, items):
     return array.reshape(tuple(expect(size, int) for size in expect(shape, list)))
 
 
-def _write_fields(writer, array, path):
-    return ([[name, writer.write(array[name], f"{path}.{name}")] for name in array.dtype.names],)
+def _write_fields(encoder, array, path):
+    return ([[name, encoder.write(array[name], f"{path}.{name}")] for name in array.dtype.names],)
 
 
-def _read_fields(reader, fields):
-    columns = {expect(name, str): reader.read(node) for name, node in expect(fields, list)}
+def _read_fields(decoder, fields):
+    columns = {expect(name, str): decoder.read(node) for name, node in expect(fields, list)}
     dtype = [(name, column.dtype) for name, column in columns.items()]
     array = np.empty(len(next(iter(columns.values()))), dtype=dtype)
     for name, column in columns.items():
@@ -95,14 +95,14 @@ def _read_fields(reader, fields):
     return array
 
 
-def _write_scalar(writer, value, path):
+def _write_scalar(encoder, value, path):
     # Dates have no number that is exact in all units but the one they count in.
     number = int(value.view(np.int64)) if value.dtype.kind in "mM" else value.item()
-    return value.dtype.newbyteorder("=").str, writer.write(number, path)
+    return value.dtype.newbyteorder("=").str, encoder.write(number, path)
 
 
-def _read_scalar(reader, dtype, value):
-    dtype, value = _dtype(expect(dtype, str)), reader.read(value)
+def _read_scalar(decoder, dtype, value):
+    dtype, value = _dtype(expect(dtype, str)), decoder.read(value)
     return np.array(value, np.int64).view(dtype)[()] if dtype.kind in "mM" else dtype.type(value)
 
 
@@ -126,22 +126,22 @@ def _is_pandas_dtype(value):
     return _is_of("pandas", value) and hasattr(value, "construct_array_type")
 
 
-def _write_pandas_dtype(writer, dtype, path):
+def _write_pandas_dtype(encoder, dtype, path):
     import pandas as pd
 
     if isinstance(dtype, pd.CategoricalDtype):
-        return "category", [writer.write(dtype.categories, path), dtype.ordered]
+        return "category", [encoder.write(dtype.categories, path), dtype.ordered]
     if pd.api.types.pandas_dtype(str(dtype)) != dtype:
         raise TypeError(f"{path} is the pandas dtype {dtype!r}, which can not be saved.")
     return str(dtype), None
 
 
-def _read_pandas_dtype(reader, name, categories):
+def _read_pandas_dtype(decoder, name, categories):
     import pandas as pd
 
     if name == "category":
         levels, ordered = expect(categories, list)
-        return pd.CategoricalDtype(reader.read(levels), ordered)
+        return pd.CategoricalDtype(decoder.read(levels), ordered)
     dtype = pd.api.types.pandas_dtype(expect(name, str))
     if name == "str" and isinstance(dtype, np.dtype):
         return np.dtype(object)  # what texts were in pandas 2
@@ -150,64 +150,64 @@ def _read_pandas_dtype(reader, name, categories):
     return dtype
 
 
-def _write_index(writer, index, path):
+def _write_index(encoder, index, path):
     import pandas as pd
 
     is_nested = isinstance(index, pd.MultiIndex)
-    dtype = None if is_nested else writer.write(index.dtype, f"{path}.dtype")
-    names = writer.write(list(index.names), f"{path}.names")
-    return writer.write(index.tolist(), path), dtype, names
+    dtype = None if is_nested else encoder.write(index.dtype, f"{path}.dtype")
+    names = encoder.write(list(index.names), f"{path}.names")
+    return encoder.write(index.tolist(), path), dtype, names
 
 
-def _read_index(reader, values, dtype, names):
+def _read_index(decoder, values, dtype, names):
     import pandas as pd
 
-    values, names = reader.read(expect(values, list)), reader.read(expect(names, list))
+    values, names = decoder.read(expect(values, list)), decoder.read(expect(names, list))
     if dtype is None:
         return pd.MultiIndex.from_tuples(values, names=names)
-    return pd.Index(values, dtype=reader.read(dtype), name=names[0], tupleize_cols=False)
+    return pd.Index(values, dtype=decoder.read(dtype), name=names[0], tupleize_cols=False)
 
 
-def _write_timestamp(writer, stamp, path):
+def _write_timestamp(encoder, stamp, path):
     return int(stamp.as_unit("ns").value), stamp.unit, None if stamp.tz is None else str(stamp.tz)
 
 
-def _read_timestamp(reader, value, unit, zone):
+def _read_timestamp(decoder, value, unit, zone):
     import pandas as pd
 
     stamp = pd.Timestamp(expect(value, int), unit="ns", tz=zone and "UTC")
     return (stamp.tz_convert(zone) if zone else stamp).as_unit(expect(unit, str))
 
 
-def _write_timedelta(writer, delta, path):
+def _write_timedelta(encoder, delta, path):
     return int(delta.as_unit("ns").value), delta.unit
 
 
-def _read_timedelta(reader, value, unit):
+def _read_timedelta(decoder, value, unit):
     import pandas as pd
 
     return pd.Timedelta(expect(value, int), unit="ns").as_unit(expect(unit, str))
 
 
-def _write_interval(writer, interval, path):
+def _write_interval(encoder, interval, path):
     ends = (
-        writer.write(interval.left, f"{path}.left"),
-        writer.write(interval.right, f"{path}.right"),
+        encoder.write(interval.left, f"{path}.left"),
+        encoder.write(interval.right, f"{path}.right"),
     )
     return *ends, interval.closed
 
 
-def _read_interval(reader, left, right, closed):
+def _read_interval(decoder, left, right, closed):
     import pandas as pd
 
-    return pd.Interval(reader.read(left), reader.read(right), expect(closed, str))
+    return pd.Interval(decoder.read(left), decoder.read(right), expect(closed, str))
 
 
-def _write_period(writer, period, path):
+def _write_period(encoder, period, path):
     return int(period.ordinal), period.freqstr
 
 
-def _read_period(reader, ordinal, freq):
+def _read_period(decoder, ordinal, freq):
     import pandas as pd
 
     return pd.Period(ordinal=expect(ordinal, int), freq=expect(freq, str))
@@ -218,7 +218,7 @@ def _is_polars_dtype(value):
     return cls.__module__.partition(".")[0] == "polars" and hasattr(cls, "is_temporal")
 
 
-def _write_polars_dtype(writer, dtype, path):
+def _write_polars_dtype(encoder, dtype, path):
     import polars as pl
 
     if isinstance(dtype, type):
@@ -236,7 +236,7 @@ def _write_polars_dtype(writer, dtype, path):
     return type(dtype).__name__, told
 
 
-def _read_polars_dtype(reader, name, settings):
+def _read_polars_dtype(decoder, name, settings):
     import polars as pl
 
     cls = getattr(pl, expect(name, str), None)
@@ -248,17 +248,17 @@ def _read_polars_dtype(reader, name, settings):
 # scikit-learn's generator of random numbers.
 
 
-def _write_random_state(writer, state, path):
+def _write_random_state(encoder, state, path):
     name, keys, *rest = state.get_state()
-    return name, writer.write(keys, path), rest
+    return name, encoder.write(keys, path), rest
 
 
-def _read_random_state(reader, name, keys, rest):
+def _read_random_state(decoder, name, keys, rest):
     position, has_gauss, gauss = expect(rest, list)
     if not 0 <= expect(position, int) <= 624:
         raise ValueError(f"a generator stands at {position}")
     state = np.random.RandomState()
-    state.set_state((name, reader.read(keys), position, expect(has_gauss, int), float(gauss)))
+    state.set_state((name, decoder.read(keys), position, expect(has_gauss, int), float(gauss)))
     return state
 
 
@@ -268,7 +268,7 @@ PLAIN_KINDS = {
         ("items",),
         is_exactly(tuple),
         _write_items,
-        lambda reader, items: tuple(reader.read(expect(items, list))),
+        lambda decoder, items: tuple(decoder.read(expect(items, list))),
     ),
     "dict": Kind(("items",), is_exactly(dict), _write_dict, _read_dict),
     "array": Kind(("name", "dtype"), _is_plain_array, _write_array, _read_array),
@@ -287,8 +287,8 @@ PLAIN_KINDS = {
     "dtype": Kind(
         ("name",),
         lambda value: isinstance(value, np.dtype) and value.names is None,
-        lambda writer, dtype, path: (dtype.str,),
-        lambda reader, name: _dtype(expect(name, str)),
+        lambda encoder, dtype, path: (dtype.str,),
+        lambda decoder, name: _dtype(expect(name, str)),
     ),
     "random state": Kind(
         ("name", "keys", "rest"),

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skae._data._arrays import empty, filled, namespace, output_dtype, widest_float
 from skae._data._chunks import as_dense
-from skae._data._validation import as_table, checked, drop_weightless, taken_in
+from skae._data._validation import as_numpy_table, check_input, drop_weightless, to_compute_array
 from skae._engine._batches import SourceRows
 from skae._engine._runtime import resolve_device, resolve_precision
 from skae._fit._guard import fitting
@@ -90,7 +90,7 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
         """
         with fitting(self):
             reset = not (self.warm_start and hasattr(self, "net_"))
-            X = as_table(self._check_rows(X, reset=reset))
+            X = as_numpy_table(self._check_rows(X, reset=reset))
             X = self._beside_targets(X, y, reset)
             self._fit(*drop_weightless(X, sample_weight))
         return self
@@ -119,7 +119,7 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
         """
         first = not hasattr(self, "net_")
         with fitting(self):
-            X = as_table(self._check_rows(X, reset=first))
+            X = as_numpy_table(self._check_rows(X, reset=first))
             X = self._beside_targets(X, y, first)
             X, weight = drop_weightless(X, sample_weight, min_rows=2 if first else 1)
             self._partial_fit(X, weight, first)
@@ -142,8 +142,8 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
             side.
         """
         check_is_fitted(self)
-        X, give_back = self._open(X)
-        return give_back(self._encode(X))
+        X, to_input_type = self._validate_input(X)
+        return to_input_type(self._encode(X))
 
     def decode(self, Z):
         """Map latents to rows.
@@ -164,15 +164,15 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
             If Z has another number of columns.
         """
         check_is_fitted(self)
-        Z, give_back = taken_in(Z, self._keeps_tensors, name="Z")
+        Z, to_input_type = to_compute_array(Z, self._keeps_tensors, name="Z")
         floats = {"dtype": [np.float64, np.float32], "allow_nan": False}
-        Z = checked(check_array, Z, input_name="Z", accept_sparse=False, **floats)
+        Z = check_input(check_array, Z, input_name="Z", accept_sparse=False, **floats)
         if Z.shape[1] != self._n_latents():
             raise ValueError(
                 f"Z has {Z.shape[1]} columns, but {type(self).__name__} was fitted with "
                 f"{self._n_latents()} latents."
             )
-        return self._rows_out(self._decode(Z), give_back)
+        return self._wrap_output(self._decode(Z), to_input_type)
 
     def reconstruct(self, X):
         """Encode rows and decode them again.
@@ -188,8 +188,8 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
             Reconstructions, in the units of X.
         """
         check_is_fitted(self)
-        rows, give_back = self._open(X)
-        return self._rows_out(self._reconstruct(rows), give_back, like=X)
+        rows, to_input_type = self._validate_input(X)
+        return self._wrap_output(self._reconstruct(rows), to_input_type, like=X)
 
     def reconstruction_error(self, X):
         """Mean squared error of each row's reconstruction.
@@ -206,9 +206,9 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
             units of X.
         """
         check_is_fitted(self)
-        X, give_back = self._open(X)
+        X, to_input_type = self._validate_input(X)
         errors = self._row_errors(X)
-        return give_back(namespace(X).astype(errors, output_dtype(X), copy=False))
+        return to_input_type(namespace(X).astype(errors, output_dtype(X), copy=False))
 
     # What computes; tensors that come in stay where they are, and go out beside them.
 
@@ -224,13 +224,13 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
 
     def _unscaled(self, pieces, X):
         """Scaled rows in the units of the data, of the kind and the output dtype of X."""
-        out, scaler = empty((X.shape[0], self.n_features_in_), X), self._scaler.beside(X)
+        out, scaler = empty((X.shape[0], self.n_features_in_), X), self._scaler.on_device_of(X)
         for rows, scaled in pieces:
             scaler.inverse_transform(scaled, out.dtype, out[rows])
         return out
 
     def _row_errors(self, X, n_latents=None):
-        xp, scaler = namespace(X), self._scaler.beside(X)
+        xp, scaler = namespace(X), self._scaler.on_device_of(X)
         errors = empty(X.shape[0], X, widest_float(X))
         for rows, scaled in self.net_.reconstruct_rows(self._rows(X), n_latents):
             difference = scaler.inverse_transform(scaled) - as_dense(X[rows])
@@ -246,9 +246,9 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
 
     def _check_rows(self, X, *, reset):
         """Validate X against what was seen, or note what is seen now."""
-        return checked(
+        return check_input(
             partial(validate_data, self),
-            taken_in(X, self._keeps_tensors)[0],
+            to_compute_array(X, self._keeps_tensors)[0],
             allow_nan=self._accepts_missing,
             reset=reset,
             ensure_min_samples=2 if reset else 1,
@@ -258,19 +258,21 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
         """Rows to train on; y stands beside them where it is learned from."""
         return X
 
-    def _open(self, X):
+    def _validate_input(self, X):
         """Validate X for inference; also return how to hand arrays back."""
-        X, give_back = taken_in(X, self._keeps_tensors)
-        return self._check_rows(X, reset=False), give_back
+        X, to_input_type = to_compute_array(X, self._keeps_tensors)
+        return self._check_rows(X, reset=False), to_input_type
 
-    def _rows_out(self, rows, give_back, like=None):
+    def _wrap_output(self, rows, to_input_type, like=None):
         """Rows as the user gets them, beside the rows `like` that they were made of."""
-        return give_back(rows)
+        return to_input_type(rows)
 
-    def _rows(self, X, indices=None, sample_weight=None, reader=None):
-        return SourceRows(X, reader or self._reader(), indices, sample_weight, self.net_.device)
+    def _rows(self, X, indices=None, sample_weight=None, input_transform=None):
+        return SourceRows(
+            X, input_transform or self._input_transform(), indices, sample_weight, self.net_.device
+        )
 
-    def _reader(self):
+    def _input_transform(self):
         """What turns rows into what the encoder reads."""
         return self._scaler
 

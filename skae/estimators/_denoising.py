@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae._data._arrays import namespace, output_dtype
 from skae._data._chunks import as_dense, row_chunks
-from skae._data._validation import as_table, checked_weight
+from skae._data._validation import as_numpy_table, checked_weight
 from skae._engine._noise import NOISES
 from skae._fit._guard import fitting
 from skae._sklearn import (
@@ -375,7 +375,7 @@ class DenoisingAutoencoder(
             hidden activations. Behind them the indicators of `add_indicator`.
         """
         check_is_fitted(self)
-        X, give_back = self._open(X)
+        X, to_input_type = self._validate_input(X)
         if self.output == "denoised":
             draws = check_random_state(self.random_state) if self.sample_posterior else None
             out = self._denoise(X, draws)[:, self._kept_columns()]
@@ -383,7 +383,7 @@ class DenoisingAutoencoder(
             out = self._encode(X) if self.output == "latent" else self._activations(X)
         if self.add_indicator:
             out = namespace(X).concat([out, self._indicators(X)], axis=1)
-        return give_back(out)
+        return to_input_type(out)
 
     @available_if(_returns_latents)
     def inverse_transform(self, X):
@@ -430,7 +430,7 @@ class DenoisingAutoencoder(
             1 is perfect, 0 no better than the training mean.
         """
         check_is_fitted(self)
-        X = as_table(self._open(X)[0])
+        X = as_numpy_table(self._validate_input(X)[0])
         clean = X if X_clean is None else self._check_clean(X_clean, X)
         sample_weight = checked_weight(sample_weight, X.shape[0])
         sums, draws = np.zeros(2), np.random.RandomState(0)

@@ -10,10 +10,10 @@ from skae._engine._build import build_members, make_link
 from skae._engine._ensemble_net import MemberNet, MemberRows
 from skae._engine._losses import Objective
 from skae._engine._noise import Corruption
-from skae._engine._progress import followed_by
+from skae._engine._progress import remaining_epochs
 from skae._fit._defaults import Detection
 from skae._stats._scoring import SeenLosses
-from skae._stats._trimming import inner_rows, scale_by_core
+from skae._stats._trimming import scale_by_trimmed_subset, trimmed_subset
 
 # Columns with a scale of their own are cut off here, in units of this scale.
 CLIP = 8.0
@@ -41,7 +41,7 @@ class CoreTrainingMixin:
         clip = CLIP if self.scaling in ("robust", "standard") else CLIP_OTHERWISE
         scaler = Scaler(self.scaling, clip).fit(X, sample_weight)
         if self.scaling == "robust":
-            scale_by_core(scaler, X, sample_weight, self.core_fraction)
+            scale_by_trimmed_subset(scaler, X, sample_weight, self.core_fraction)
         return scaler
 
     def _needs_pca(self):
@@ -94,7 +94,7 @@ class CoreTrainingMixin:
         else:
             _, pca, seeds = self._start(X, sample_weight, rng)
             self._build_net(n_core, pca, None, seeds)
-            self._place_centre(X, sample_weight)
+            self._set_baseline(X, sample_weight)
         rows = self._rows(X).in_memory()
         weights = np.ones(X.shape[0]) if sample_weight is None else sample_weight
         inner = self._train_on_core(rows, weights, held_out, starts=not going_on)
@@ -117,7 +117,7 @@ class CoreTrainingMixin:
             self._split_seed = rng.randint(np.iinfo(np.int32).max)
             held_out = self._held_out(X.shape[0])
             self._check_core(X.shape[0] - held_out.shape[1])
-            self._place_centre(X, sample_weight)
+            self._set_baseline(X, sample_weight)
             inner = self._train_pass(rows, own_weights(weights, held_out), starts=True)
             if self.score_method == "mahalanobis":
                 self.net_.locate(rows, inner * weights)
@@ -151,11 +151,11 @@ class CoreTrainingMixin:
             )
         return n_core
 
-    def _place_centre(self, X, sample_weight):
-        centre = np.zeros(X.shape[1])  # of the core, which robust scaling has moved here
+    def _set_baseline(self, X, sample_weight):
+        baseline = np.zeros(X.shape[1])  # of the core, which robust scaling has moved here
         if self.scaling != "robust":
-            centre = column_moments(X, sample_weight, self._scaler.transform).mean
-        self.net_.place_centre(centre)
+            baseline = column_moments(X, sample_weight, self._scaler.transform).mean
+        self.net_.set_baseline(baseline)
 
     def _train_on_core(self, rows, weights, held_out, starts):
         """Train on the rows with the lowest losses, which training then says anew."""
@@ -170,7 +170,7 @@ class CoreTrainingMixin:
             net.set_params(max_epochs=n_epochs if left == 0 else ceil(n_epochs * SHARE_OF_REFIT))
             inner = self._choose_core(rows, own, starts and left == n_refits)
             n_later = n_epochs + (left - 1) * ceil(n_epochs * SHARE_OF_REFIT) if left else 0
-            with followed_by(n_later):
+            with remaining_epochs(n_later):
                 net.train(MemberRows(rows, own * inner), valid)
             if net.stop_ == "interrupted":
                 break
@@ -178,10 +178,10 @@ class CoreTrainingMixin:
 
     def _choose_core(self, rows, own_weights, starts):
         """Masks of the rows that members reproduce best; before training, the centre says."""
-        *members, centre = self.net_.row_losses(rows)
-        losses = [centre] * len(members) if starts else members
+        *members, baseline = self.net_.row_losses(rows)
+        losses = [baseline] * len(members) if starts else members
         pairs = zip(losses, own_weights, strict=True)
-        return np.stack([inner_rows(loss, own, self.core_fraction) for loss, own in pairs])
+        return np.stack([trimmed_subset(loss, own, self.core_fraction) for loss, own in pairs])
 
 
 def own_weights(weights, held_out):

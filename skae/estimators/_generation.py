@@ -15,23 +15,23 @@ from sklearn.utils.validation import (
 )
 
 from skae._data._arrays import as_array, constant, empty, filled, namespace, widest_float
-from skae._data._chunks import SideBySide, as_dense, row_chunks, value_range
+from skae._data._chunks import ColumnStack, as_dense, row_chunks, value_range
 from skae._data._frames import Columns, PlainColumns, is_mixed
 from skae._data._normal_scores import Ranks
 from skae._data._scaling import Scaler
-from skae._data._targets import TargetedReader, Targets
-from skae._data._validation import as_table, checked
+from skae._data._targets import TargetedTransform, Targets
+from skae._data._validation import as_numpy_table, check_input
 from skae._engine._build import build_variational, make_output, pca_of_rows
 from skae._engine._losses import EvidenceBound
 from skae._engine._noise import Corruption
-from skae._engine._progress import shown
+from skae._engine._progress import current_progress
 from skae._engine._variational_net import MixturePrior, VariationalNet
 from skae._fit._defaults import MIN_WIDE_COLUMNS, Generation
 from skae._fit._run import MAX_LATENTS
 from skae._stats._density_ratio import DRAWN_PER_ROW, DensityRatio
 from skae._stats._mixture import fit_mixture, join_mixtures
 from skae._stats._pca import ProbabilisticPCA
-from skae.estimators._sampling import DrawingMixin, Request
+from skae.estimators._sampling import Request, SamplingMixin
 
 # Posteriors that the mixture is fitted to, and training rows kept for `evaluate`.
 MAX_ROWS_FOR_PRIOR, MAX_ROWS_KEPT, MAX_CELLS_KEPT = 10_000, 5_000, 2**21
@@ -44,7 +44,7 @@ DRAWS_FOR_TARGETS = 8
 ALL = slice(None)
 
 
-class GeneratingMixin(DrawingMixin):
+class GeneratingMixin(SamplingMixin):
     """Doors for mixed columns and targets, hooks of TrainingMixin, and draws."""
 
     _net_class = VariationalNet
@@ -68,12 +68,12 @@ class GeneratingMixin(DrawingMixin):
         if not as_frame:
             numbers = super()._check_rows(X, reset=reset)
             if reset:
-                self._columns = PlainColumns(as_table(numbers))
+                self._columns = PlainColumns(as_numpy_table(numbers))
             return numbers
         if reset:
             self._columns = self._learn_columns(X)
         validate_data(self, X, skip_check_array=True, reset=reset)
-        return checked(
+        return check_input(
             partial(check_array, estimator=self),
             self._columns.to_numbers(X),
             allow_nan=self._accepts_missing,
@@ -109,22 +109,22 @@ class GeneratingMixin(DrawingMixin):
         if not self.conditional:
             return X
         if y is None:
-            return SideBySide(X, np.full((X.shape[0], 1), np.nan))
+            return ColumnStack(X, np.full((X.shape[0], 1), np.nan))
         y = column_or_1d(y)
         check_consistent_length(X, y)
-        return SideBySide(X, self._targets.codes(y)[:, None])
+        return ColumnStack(X, self._targets.codes(y)[:, None])
 
     def _cells(self, X):
         """Rows without the codes of their targets."""
         return X.left if self.conditional else X
 
-    def _open(self, X, y=None):
-        X, give_back = super()._open(X)
+    def _validate_input(self, X, y=None):
+        X, to_input_type = super()._validate_input(X)
         self._check_pixels(X)
-        return self._with_targets(X, y), give_back
+        return self._with_targets(X, y), to_input_type
 
-    def _reader(self):
-        return TargetedReader(self._scaler, self._targets) if self.conditional else self._scaler
+    def _input_transform(self):
+        return TargetedTransform(self._scaler, self._targets) if self.conditional else self._scaler
 
     def _numbers(self, X):
         """Rows as a dense array of numbers and codes."""
@@ -140,13 +140,13 @@ class GeneratingMixin(DrawingMixin):
             table = table[None] if table.ndim == 1 else table
         if table.shape[0] != 1:
             raise ValueError(f"{name} must be one row; got {table.shape[0]} rows.")
-        return self._code(self._open(table)[0])
+        return self._code(self._validate_input(table)[0])
 
-    def _rows_out(self, numbers, give_back=lambda out: out, like=None):
+    def _wrap_output(self, numbers, to_input_type=lambda out: out, like=None):
         """Rows in the container they came in; a frame keeps the index of the one given."""
         if self._columns.is_frame:
             return self._columns.restore(numbers, like.index if hasattr(like, "iloc") else None)
-        return give_back(self._columns.restore(numbers))
+        return to_input_type(self._columns.restore(numbers))
 
     def _reconstruct(self, X):
         return self._decode(*self._code(X))
@@ -251,7 +251,7 @@ class GeneratingMixin(DrawingMixin):
 
     def _learn_around(self, X, sample_weight):
         rng = np.random.RandomState(self._draw_seed)
-        shown().doing("fitting the prior")
+        current_progress().set_note("fitting the prior")
         self._learn_prior(X, sample_weight, rng)
         n_kept = min(MAX_ROWS_KEPT, max(100, MAX_CELLS_KEPT // X.shape[1]))
         kept = _some_rows(X.shape[0], n_kept, None, rng)
@@ -266,7 +266,7 @@ class GeneratingMixin(DrawingMixin):
                 and self.n_features_in_ < MIN_WIDE_COLUMNS
             )
         if wanted:
-            shown().doing("refining")
+            current_progress().set_note("refining")
             self.refiner_ = self._learn_ratio(X, sample_weight, rng)
 
     def _learn_ratio(self, X, sample_weight, rng):
@@ -348,9 +348,9 @@ class GeneratingMixin(DrawingMixin):
     def _joint_log_density(self, rows, n_draws):
         """Log-densities of rows and each target together."""
         targets = self._targets
-        told = np.empty((rows.shape[0], len(targets.typical_)))
-        for group, code in enumerate(targets.typical_):
-            given = SideBySide(rows.left, np.full((rows.shape[0], 1), code))
+        told = np.empty((rows.shape[0], len(targets.representatives_)))
+        for group, code in enumerate(targets.representatives_):
+            given = ColumnStack(rows.left, np.full((rows.shape[0], 1), code))
             evidence = self._evidence(given, n_draws, [group])[:, 0]
             told[:, group] = evidence + self._log_ratio(given)
         return told + np.log(targets.shares_)
@@ -380,14 +380,14 @@ class GeneratingMixin(DrawingMixin):
     def _targets_at(self, Z):
         """What the decoder reads of the most probable targets at latents."""
         told = self.net_.prior_rows(Z, self._latent_prior()) + np.log(self._targets.shares_)
-        return self._targets.columns(self._targets.typical_[told.argmax(axis=1)])
+        return self._targets.columns(self._targets.representatives_[told.argmax(axis=1)])
 
     def _code(self, X):
         """Latents of rows, and what the decoder reads of the targets they are likely for."""
         if not self.conditional:
             return self._encode(X), None
         likely = self._joint_log_density(X, DRAWS_FOR_TARGETS).argmax(axis=1)
-        return self._encode(X), self._targets.columns(self._targets.typical_[likely])
+        return self._encode(X), self._targets.columns(self._targets.representatives_[likely])
 
     def _row_errors(self, X, n_latents=None):
         """Mean squared difference; a level that differs counts as one."""

@@ -300,7 +300,7 @@ class VAEGenerator(
         request = Request(cells, targets_are_told=y is not None)
         X = self._draw(self._codes_to_draw(n_samples, y, rng), request, rng)
         warn_if_rare(request, n_samples)
-        return self._rows_out(X)
+        return self._wrap_output(X)
 
     def interpolate(self, a, b, n=10):
         """Rows along the line between the latents of two rows.
@@ -323,7 +323,7 @@ class VAEGenerator(
         (z_a, given_a), (z_b, given_b) = self._code_of_one(a, "a"), self._code_of_one(b, "b")
         share = np.linspace(0.0, 1.0, n)[:, None]
         given = (1 - share) * given_a + share * given_b if self.conditional else None
-        return self._rows_out(self._decode((1 - share) * z_a + share * z_b, given))
+        return self._wrap_output(self._decode((1 - share) * z_a + share * z_b, given))
 
     # How likely rows are.
 
@@ -352,8 +352,8 @@ class VAEGenerator(
             rare ones first.
         """
         check_is_fitted(self)
-        rows, give_back = self._open(X, y)
-        return give_back(self._log_density(rows, y is not None))
+        rows, to_input_type = self._validate_input(X, y)
+        return to_input_type(self._log_density(rows, y is not None))
 
     def score(self, X, y=None, sample_weight=None):
         """Mean log-density of the rows, in nats: higher is better.
@@ -373,7 +373,7 @@ class VAEGenerator(
             Weighted mean of ``score_samples``.
         """
         check_is_fitted(self)
-        rows, _ = self._open(X, y if self.conditional else None)
+        rows, _ = self._validate_input(X, y if self.conditional else None)
         weight = checked_weight(sample_weight, rows.shape[0])
         told = self._log_density(rows, y is not None)
         return float(average(told, weights=None if weight is None else constant(weight, told)))
@@ -401,14 +401,14 @@ class VAEGenerator(
         check_is_fitted(self)
         if self.conditional and y is None:
             raise ValueError("y=None: with conditional=True the bound is that of rows given y.")
-        rows, give_back = self._open(X, y)
+        rows, to_input_type = self._validate_input(X, y)
         told = self.net_.bound_rows(self._rows(rows), self.n_importance_samples)
         parts = filled(empty((rows.shape[0], 2), rows, widest_float(rows)), told)
         reconstruction, kl = parts.T
         return Bunch(
-            elbo=give_back(reconstruction - kl),
-            reconstruction=give_back(reconstruction),
-            kl=give_back(kl),
+            elbo=to_input_type(reconstruction - kl),
+            reconstruction=to_input_type(reconstruction),
+            kl=to_input_type(kl),
         )
 
     def evaluate(self, X_held_out, *, X_train=None, random_state=0):

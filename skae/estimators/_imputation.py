@@ -15,16 +15,16 @@ from skae._data._arrays import (
     namespace,
     output_dtype,
 )
-from skae._data._chunks import SideBySide, as_dense, row_chunks
+from skae._data._chunks import ColumnStack, as_dense, row_chunks
 from skae._data._scaling import Scaler
-from skae._data._validation import as_table, checked, drop_weightless, taken_in
+from skae._data._validation import as_numpy_table, check_input, drop_weightless, to_compute_array
 from skae._engine._batches import SourceRows
 from skae._engine._build import linear_denoiser, pca_of_rows
 from skae._engine._denoising_net import (
     DenoisingNet,
+    InputTransform,
     NoisyRows,
-    PairReader,
-    Reader,
+    PairTransform,
 )
 from skae._engine._losses import Objective
 from skae._engine._noise import CellNoise, call_noise
@@ -86,13 +86,13 @@ class FillingMixin:
                 "X_clean must be given whenever training goes on or never; "
                 f"{'it was' if self._is_paired else 'none was'} given at first."
             )
-        rows = as_table(self._check_rows(X, reset=reset))
+        rows = as_numpy_table(self._check_rows(X, reset=reset))
         min_rows = 2 if reset else 1
         kept, weight = drop_weightless(rows, sample_weight, min_rows)
         if X_clean is None:
             return kept, weight
         clean = self._check_clean(X_clean, rows)
-        return SideBySide(kept, drop_weightless(clean, sample_weight, min_rows)[0]), weight
+        return ColumnStack(kept, drop_weightless(clean, sample_weight, min_rows)[0]), weight
 
     def _check_clean(self, X_clean, rows):
         names = [str(name) for name in getattr(X_clean, "columns", ())]
@@ -100,10 +100,10 @@ class FillingMixin:
             raise ValueError(
                 f"X_clean has columns {names}, but X has {self.feature_names_in_.tolist()}."
             )
-        clean, _ = taken_in(X_clean, name="X_clean")
+        clean, _ = to_compute_array(X_clean, name="X_clean")
         allow_nan = self._accepts_missing
-        clean = checked(check_array, clean, allow_nan=allow_nan, input_name="X_clean")
-        clean = as_table(self._mark_missing(clean))
+        clean = check_input(check_array, clean, allow_nan=allow_nan, input_name="X_clean")
+        clean = as_numpy_table(self._mark_missing(clean))
         if clean.shape != rows.shape:
             raise ValueError(
                 f"X_clean has shape {clean.shape}, but X has {rows.shape}; each row of X needs "
@@ -150,8 +150,8 @@ class FillingMixin:
 
     def _learn_kind(self, X):
         """Note which columns miss cells, and settle on the noise."""
-        clean = X.right if isinstance(X, SideBySide) else X
-        rows = X.left if isinstance(X, SideBySide) else X
+        clean = X.right if isinstance(X, ColumnStack) else X
+        rows = X.left if isinstance(X, ColumnStack) else X
         some, none = gaps_per_column(rows)
         if clean is not rows:
             _, none = gaps_per_column(clean)
@@ -159,7 +159,7 @@ class FillingMixin:
             raise ValueError("All columns of X are empty: there is nothing to learn from.")
         self._empty = none
         self.missing_columns_ = np.flatnonzero(some)
-        self._is_paired = isinstance(X, SideBySide)
+        self._is_paired = isinstance(X, ColumnStack)
         self.noise_ = None if self._is_paired else self.noise
         if self.noise_ == "auto":
             on_gaps = self.network is None or len(self.missing_columns_)
@@ -271,13 +271,15 @@ class FillingMixin:
 
     def _regress(self, X, n_directions, sample_weight, seed):
         """The linear map from noisy rows to clean ones; gaps are read as means here."""
-        reader = Reader(self._scaler, np.nan_to_num, self._tells_missing(), self._empty)
+        input_transform = InputTransform(
+            self._scaler, np.nan_to_num, self._tells_missing(), self._empty
+        )
         if self._is_paired:
-            source, pairs_of = PairReader(reader), lambda pairs: pairs
+            source, pairs_of = PairTransform(input_transform), lambda pairs: pairs
         else:
             # Rows to be made noisy are only scaled when they are read.
             source, noise = self._scaler, self._noise(generator(seed))
-            pairs_of = NoisyRows(None, noise, reader).pairs
+            pairs_of = NoisyRows(None, noise, input_transform).pairs
         return linear_denoiser(
             X, source, pairs_of, self.n_features_in_, n_directions, sample_weight, seed
         )
@@ -308,8 +310,10 @@ class FillingMixin:
         self.net_.train_on(self._noisy(self._fit_rows(X, None, sample_weight)))
 
     def _fit_rows(self, X, indices, sample_weight, rotation=None):
-        reader = PairReader(self._reader()) if self._is_paired else self._scaler
-        return self._rows(X, indices, sample_weight, reader)
+        input_transform = (
+            PairTransform(self._input_transform()) if self._is_paired else self._scaler
+        )
+        return self._rows(X, indices, sample_weight, input_transform)
 
     def _to_train_on(self, rows):
         times = -(-MIN_ROWS_PER_EPOCH // len(rows))
@@ -320,14 +324,14 @@ class FillingMixin:
         rows = rows.in_memory()
         if self._is_paired:
             return rows
-        return NoisyRows(rows, self._noise(self.net_.corruption.generator), self._reader())
+        return NoisyRows(rows, self._noise(self.net_.corruption.generator), self._input_transform())
 
     def _to_validate_on(self, rows):
         if self._is_paired:
             return rows.in_memory()
         draws = self.net_.corruption.generator
         fixed = generator(draws.initial_seed() + 1, draws.device)
-        return NoisyRows(rows, self._noise(fixed), self._reader()).frozen()
+        return NoisyRows(rows, self._noise(fixed), self._input_transform()).frozen()
 
     def _measure(self, X, held_out, sample_weight):
         """Squared gaps between truth and fill, what the network would close, and draws."""
@@ -335,7 +339,7 @@ class FillingMixin:
             return None
         x, hidden, weight = self._hidden_and_true(X, held_out, sample_weight)
         hit = np.isnan(hidden) & ~np.isnan(x)
-        inputs = self._reader().inputs(hidden)
+        inputs = self._input_transform().inputs(hidden)
         told, fill = self.net_.denoised(inputs), inputs[:, : x.shape[1]]
         gap, step = (np.where(hit, part - fill, 0.0) for part in (x, told))
         draws = np.where(hit, self._deviations(hidden, np.random.default_rng(0)), 0.0)
@@ -361,9 +365,9 @@ class FillingMixin:
 
     # What the hooks share.
 
-    def _reader(self):
+    def _input_transform(self):
         fill = np.nan_to_num if self.gaussian_ is None else self.gaussian_.fill
-        return Reader(self._scaler, fill, self._tells_missing(), self._empty, self._bounds)
+        return InputTransform(self._scaler, fill, self._tells_missing(), self._empty, self._bounds)
 
     def _noise(self, draws):
         hides_besides = self.noise_ != "masking" and len(self.missing_columns_) > 0
@@ -412,7 +416,7 @@ class FillingMixin:
 
     def _denoise(self, X, draws=None):
         """Rows without gaps, all columns; missing cells drawn if there is what to draw from."""
-        xp, scaler = namespace(X), self._scaler.beside(X)
+        xp, scaler = namespace(X), self._scaler.on_device_of(X)
         out = empty(X.shape, X)
         out[:] = as_dense(X)
         missing = xp.isnan(out)

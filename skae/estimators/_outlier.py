@@ -9,7 +9,7 @@ from skae._data._arrays import constant, empty, filled, is_tensor, namespace, wi
 from skae._data._chunks import as_dense
 from skae._data._frames import column_mask
 from skae._sklearn import Interval, StrOptions
-from skae._stats._scoring import HeldOut, ScoreRule, held_out_threshold, limit_above
+from skae._stats._scoring import CalibrationScores, ScoreRule, held_out_threshold, limit_above
 from skae.estimators._base import BaseAutoencoder
 from skae.estimators._detection import CoreTrainingMixin
 
@@ -285,13 +285,13 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
         if self.score_method == "reconstruction":
             share_kept = self.n_components_ / self.n_features_in_
         self._rule = ScoreRule.fit(seen, self.aggregation, share_kept)
-        self._held_out_scores = HeldOut.of(seen, self._rule)
+        self._calibration_scores = CalibrationScores.of(seen, self._rule)
         if self.threshold == "contamination" and self.contamination != "auto":
             scores = self._rule.scores(seen.raw)
             limit = limit_above(scores, self.contamination, seen.weights)
         else:
             rule = "level" if self.threshold == "contamination" else self.threshold
-            limit = held_out_threshold(self._held_out_scores, rule, self.n_std)
+            limit = held_out_threshold(self._calibration_scores, rule, self.n_std)
         self.offset_ = -float(limit)
 
     # Public uses.
@@ -310,8 +310,8 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
             -1 for outliers, +1 for inliers.
         """
         check_is_fitted(self)
-        X, give_back = self._open(X)
-        return give_back(namespace(X).where(-self._scores(X) < self.offset_, -1, 1))
+        X, to_input_type = self._validate_input(X)
+        return to_input_type(namespace(X).where(-self._scores(X) < self.offset_, -1, 1))
 
     def decision_function(self, X):
         """How far rows are on the inliers' side of the threshold.
@@ -343,8 +343,8 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
             is reproduced exactly and -1 the mean of the training rows.
         """
         check_is_fitted(self)
-        X, give_back = self._open(X)
-        return give_back(-self._scores(X))
+        X, to_input_type = self._validate_input(X)
+        return to_input_type(-self._scores(X))
 
     def pvalues(self, X):
         """Conformal p-values: how often a normal row would score as badly.
@@ -384,8 +384,8 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
         10
         """
         check_is_fitted(self)
-        X, give_back = self._open(X)
-        return give_back(self._of_raw_losses(self._pvalues, X))
+        X, to_input_type = self._validate_input(X)
+        return to_input_type(self._of_raw_losses(self._pvalues, X))
 
     def explain(self, X):
         """Contribution of each column to each row's score.
@@ -402,11 +402,11 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
             nothing, unless there are no others. A DataFrame where the columns' names are known.
         """
         check_is_fitted(self)
-        rows, give_back = self._open(X)
+        rows, to_input_type = self._validate_input(X)
         told = self.net_.cell_losses(self._rows(rows))
         contributions = empty(rows.shape, rows, widest_float(rows))
         filled(contributions, ((span, self._contributions(*parts)) for span, *parts in told))
-        return self._named(contributions, X, give_back)
+        return self._named(contributions, X, to_input_type)
 
     def correct(self, X, columns=None):
         """Replace the cells that make rows outliers by what they should have been.
@@ -438,22 +438,22 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
             If a column is unknown.
         """
         check_is_fitted(self)
-        rows, give_back = self._open(X)
+        rows, to_input_type = self._validate_input(X)
         if columns is None:
             limit = -self.offset_ / self.n_features_in_
-            guilty = self.net_.find_guilty(self._rows(rows), self._judge, limit)
+            anomalous = self.net_.find_anomalous_cells(self._rows(rows), self._judge_rows, limit)
         else:
             names = list(getattr(self, "feature_names_in_", ()))
             mask = constant(column_mask(columns, names, rows.shape[1]), rows)
-            guilty = namespace(rows).tile(mask[None], (rows.shape[0], 1))
-        corrected, scaler = empty(rows.shape, rows), self._scaler.beside(rows)
+            anomalous = namespace(rows).tile(mask[None], (rows.shape[0], 1))
+        corrected, scaler = empty(rows.shape, rows), self._scaler.on_device_of(rows)
         corrected[:] = as_dense(rows)
-        for span, scaled in self.net_.repaired_rows(self._rows(rows), guilty):
+        for span, scaled in self.net_.imputed_rows(self._rows(rows), anomalous):
             values = scaler.inverse_transform(scaled, corrected.dtype)
-            corrected[span][guilty[span]] = values[guilty[span]]
-        return self._named(corrected, X, give_back)
+            corrected[span][anomalous[span]] = values[anomalous[span]]
+        return self._named(corrected, X, to_input_type)
 
-    def _judge(self, raw, cells):
+    def _judge_rows(self, raw, cells):
         """Which rows are outliers, and what each cell contributes to the score."""
         return -self._rule.scores(raw) < self.offset_, self._contributions(raw, cells)
 
@@ -467,15 +467,15 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
         return filled(room, ((span, rule(told)) for span, told in raw))
 
     def _pvalues(self, raw):
-        return self._held_out_scores.pvalues(self._rule.member_scores(raw[:-1], raw[-1]))
+        return self._calibration_scores.pvalues(self._rule.member_scores(raw[:-1], raw[-1]))
 
     def _contributions(self, raw, cells):
         return namespace(raw).einsum("mn,mnd->nd", self._rule.factors(raw), cells)
 
-    def _named(self, cells, X, give_back):
+    def _named(self, cells, X, to_input_type):
         """A DataFrame where the columns' names are known, indexed as X is; else like X."""
         if not hasattr(self, "feature_names_in_") or is_tensor(cells):
-            return give_back(cells)
+            return to_input_type(cells)
         import pandas as pd
 
         if type(X).__module__.startswith("polars"):

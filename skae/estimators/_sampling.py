@@ -40,7 +40,7 @@ class Request:
     effective: list = field(default_factory=list)
 
 
-class DrawingMixin:
+class SamplingMixin:
     """Rows out of latents, of the fitted parts together."""
 
     def _draw_latents(self, codes, rng):
@@ -141,10 +141,10 @@ class DrawingMixin:
             if np.ndim(value) or isinstance(value, slice | set | dict):
                 raise ValueError(f"conditions: column {name!r} must get one value; got {value!r}.")
             try:
-                number = self._columns.number_of(j, value)
+                number = self._columns.encode_value(j, value)
             except (TypeError, ValueError) as error:
                 raise ValueError(f"conditions: {error}") from error
-            reason = self._scaler.why_not(j, number, partial(self._columns.told, j))
+            reason = self._scaler.reason_invalid(j, number, partial(self._columns.told, j))
             if reason is not None:
                 raise ValueError(f"conditions: column {name!r} can not be {value!r}; {reason}.")
             cells[j] = number

@@ -464,7 +464,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             ``1 - sum((X - reconstruct(X)) ** 2) / sum((X - mean_) ** 2)``.
         """
         check_is_fitted(self)
-        X, _ = self._open(X)
+        X, _ = self._validate_input(X)
         weight = checked_weight(sample_weight, X.shape[0])
         errors = self._row_errors(X)
         weight = namespace(X).ones_like(errors) if weight is None else constant(weight, errors)

@@ -6,14 +6,14 @@ from skae.estimators._denoising import DenoisingAutoencoder
 from skae.estimators._generator import VAEGenerator
 from skae.estimators._outlier import AutoencoderOutlierDetector
 from skae.estimators._transformer import AutoencoderTransformer
-from skae.interchange._onnx_estimators import DenoiserDrawing, DetectorDrawing, TransformerDrawing
-from skae.interchange._onnx_generator import GeneratorDrawing
+from skae.interchange._onnx_estimators import DenoiserWriter, DetectorWriter, TransformerWriter
+from skae.interchange._onnx_generator import GeneratorWriter
 
-DRAWINGS = {
-    AutoencoderOutlierDetector: DetectorDrawing,
-    AutoencoderTransformer: TransformerDrawing,
-    DenoisingAutoencoder: DenoiserDrawing,
-    VAEGenerator: GeneratorDrawing,
+WRITERS = {
+    AutoencoderOutlierDetector: DetectorWriter,
+    AutoencoderTransformer: TransformerWriter,
+    DenoisingAutoencoder: DenoiserWriter,
+    VAEGenerator: GeneratorWriter,
 }
 READ_LATENTS = {"decode", "inverse_transform"}
 ONE_PER_ROW = {"decision_function", "predict", "reconstruction_error", "score_samples"}
@@ -23,7 +23,7 @@ VERBS = READ_LATENTS | ONE_PER_ROW | {"encode", "reconstruct", "transform"}
 def draw(estimator, method, X):
     """What a method says of a value; an error that tells what can be written if it can not."""
     # A subclass may be drawn though `save` refuses it: nothing has to make its class anew.
-    kind = next((DRAWINGS[cls] for cls in type(estimator).__mro__ if cls in DRAWINGS), None)
+    kind = next((WRITERS[cls] for cls in type(estimator).__mro__ if cls in WRITERS), None)
     if kind is None:
         raise TypeError(
             f"estimator is a {type(estimator).__name__}; it must be one of skae's estimators. "

@@ -10,7 +10,7 @@ from skae.interchange._onnx_layers import LayerWriter, numbers, unknown_layer
 from skae.interchange._onnx_linear_systems import conditional_means
 
 
-class Drawing:
+class OnnxWriter:
     """What estimators share: rows are scaled, encoded, decoded and scaled back."""
 
     def __init__(self, estimator):
@@ -88,7 +88,7 @@ class Drawing:
         return (((bounded - 0.5) * 4.0).op("Sigmoid") - center) / scale
 
 
-class TransformerDrawing(Drawing):
+class TransformerWriter(OnnxWriter):
     def transform(self, X):
         return self.encode(X)
 
@@ -96,7 +96,7 @@ class TransformerDrawing(Drawing):
         return self.decode(Z)
 
 
-class DenoiserDrawing(Drawing):
+class DenoiserWriter(OnnxWriter):
     """Rows are filled before they are read, and beside them is told what was missing."""
 
     def transform(self, X):
@@ -179,7 +179,7 @@ LOSSES = {
 LEAST_LOSS = 1e-12  # that has a logarithm
 
 
-class DetectorDrawing(Drawing):
+class DetectorWriter(OnnxWriter):
     """Members stand in an axis before the rows."""
 
     def predict(self, X):
@@ -239,12 +239,12 @@ class DetectorDrawing(Drawing):
         code = self._code(x)
         z = code.slice(0, self.module.n_kept)
         members = row_losses(self._decoded_raw(z))
-        centre = row_losses(x.like(numbers(self.module.centre)))
+        baseline = row_losses(x.like(numbers(self.module.baseline)))
         if net.score_method == "density":
             members = members + divergence(code, self.module.n_kept) / self._n_inputs()
         if net.score_method == "mahalanobis":
             members = self._distances(z, members)
-        return members, centre
+        return members, baseline
 
     def _distances(self, z, losses):
         """Squared Mahalanobis distances of latents and logarithms of losses."""

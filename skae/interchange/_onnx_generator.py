@@ -7,20 +7,20 @@ import numpy as np
 from skae._engine._losses import LOG_ROOT_TWO_PI, NARROW
 from skae.estimators._generation import DRAWS_FOR_TARGETS
 from skae.interchange._graph import Graph, concat, where
-from skae.interchange._onnx_estimators import Drawing
+from skae.interchange._onnx_estimators import OnnxWriter
 from skae.interchange._onnx_layers import numbers
-from skae.interchange._onnx_normal_scores import RanksDrawing, log_ndtr
+from skae.interchange._onnx_normal_scores import NormalScoresWriter, log_ndtr
 from skae.interchange._onnx_trees import log_ratio
 
 
-class GeneratorDrawing(Drawing):
+class GeneratorWriter(OnnxWriter):
     """Rows are numbers: columns of levels and of dates have no place in a tensor."""
 
     def __init__(self, estimator):
         super().__init__(estimator)
         self.kinds = np.array(kinds_of(estimator))
         if estimator.likelihood == "auto":
-            self.ranks = RanksDrawing(self.scaler)
+            self.ranks = NormalScoresWriter(self.scaler)
 
     def transform(self, X):
         return self.encode(X)
@@ -94,7 +94,7 @@ class GeneratorDrawing(Drawing):
     def _target_columns(self):
         """What the decoder reads of each group of targets."""
         targets = self.estimator._targets
-        return targets.columns(targets.typical_)
+        return targets.columns(targets.representatives_)
 
     def _linked(self, output):
         return output.op("Sigmoid") if self.module.link.likelihood == "bernoulli" else output

@@ -21,7 +21,7 @@ from skae.networks._layers import ACTIVATIONS, Dropout, has_hooks
 from skae.networks._linear_path import LinearPath, TiedLinear
 from skae.networks._mlp import MLP, TiedMLP
 from skae.networks._stacked import MemberLinear, OneByOne
-from skae.networks._variational import MAX_LOG_VARIANCE, Beside, VariationalEncoder
+from skae.networks._variational import MAX_LOG_VARIANCE, ConcatOutputs, VariationalEncoder
 
 
 class LayerWriter:
@@ -158,7 +158,7 @@ WRITERS = {
     nn.Softplus: lambda w, m, x: x.op("Softplus"),
     nn.Tanh: lambda w, m, x: x.op("Tanh"),
     nn.Unflatten: lambda w, m, x: x.reshape(0, *m.unflattened_size),
-    Beside: LayerWriter.beside,
+    ConcatOutputs: LayerWriter.beside,
     Dropout: lambda w, m, x: x,
     LinearPath: LayerWriter.linear_path,
     MLP: lambda w, m, x: w.chain(m.layers, x),
@@ -169,7 +169,7 @@ WRITERS = {
     VariationalEncoder: LayerWriter.variational,
 }
 # Networks that are known if all that they hold is.
-COMPOSITES = (nn.Sequential, Beside, LinearPath, MLP, VariationalEncoder)
+COMPOSITES = (nn.Sequential, ConcatOutputs, LinearPath, MLP, VariationalEncoder)
 # What is said above of a layer is true if this is, too.
 CONDITIONS = {
     nn.BatchNorm1d: lambda m: m.running_mean is not None,

@@ -77,7 +77,7 @@ def tables_of(columns):
     return [Tables(list(arrays)) for arrays in zip(*columns, strict=True)]
 
 
-class RanksDrawing:
+class NormalScoresWriter:
     """Rows of numbers to scores, ends of intervals and slopes, and back.
 
     Parameters

@@ -62,10 +62,10 @@ def add_linear_path(
     n_directions = min(n_components, len(pca.directions))
     n_features = pca.directions.shape[1]
     read, write = (
-        torch.zeros(n_components, pca.readers.shape[1]),
+        torch.zeros(n_components, pca.projection.shape[1]),
         torch.zeros(n_components, n_features),
     )
-    read[:n_directions] = torch.from_numpy(pca.readers[:n_directions].astype(np.float32))
+    read[:n_directions] = torch.from_numpy(pca.projection[:n_directions].astype(np.float32))
     write[:n_directions] = torch.from_numpy(pca.directions[:n_directions].astype(np.float32))
     surplus = torch.randn(n_components - n_directions, read.shape[1], generator=generator)
     if not tied:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from skae.networks._layers import ACTIVATIONS, Dropout, has_hooks
 from skae.networks._linear_path import LinearPath
 from skae.networks._mlp import MLP
-from skae.networks._variational import Beside, VariationalEncoder
+from skae.networks._variational import ConcatOutputs, VariationalEncoder
 
 
 class MemberLinear(nn.Module):
@@ -70,7 +70,7 @@ def _is_stackable(module: nn.Module) -> bool:
         return False
     if has_hooks(module):
         return False
-    if type(module) in (nn.Sequential, Beside, LinearPath, MLP, VariationalEncoder):
+    if type(module) in (nn.Sequential, ConcatOutputs, LinearPath, MLP, VariationalEncoder):
         children: list[Any] = list(module._modules.values())  # children() skips repetitions
         is_repeated = len(set(map(id, children))) < len(children)
         return not is_repeated and all(map(_is_stackable, children))

@@ -20,7 +20,7 @@ MAX_LOG_VARIANCE = 8.0
 LEAST_DEVIATION = 0.02
 
 
-class Beside(nn.Module):
+class ConcatOutputs(nn.Module):
     """What two networks say, side by side."""
 
     def __init__(self, first: nn.Module, second: nn.Module):
@@ -224,14 +224,14 @@ def add_probabilistic_path(
     slopes, biases : ndarray of shape (n_outputs,)
         Lead from what it writes, centred, to what the decoder is to say.
     """
-    n_latents, n_inputs = linear.readers.shape
+    n_latents, n_inputs = linear.projection.shape
     read, write = (
         torch.zeros(2 * n_latents, n_inputs),
         torch.zeros(len(biases), n_latents + linear.n_conditions),
     )
-    read[:n_latents] = torch.from_numpy(linear.readers)
+    read[:n_latents] = torch.from_numpy(linear.projection)
     write[:, :n_latents] = torch.from_numpy((linear.writers * slopes).T)
-    offset = torch.from_numpy(np.r_[-linear.readers @ linear.mean, linear.log_variances])
+    offset = torch.from_numpy(np.r_[-linear.projection @ linear.mean, linear.log_variances])
     into = linear_of(read, offset.float())
     out = linear_of(write, torch.from_numpy(biases).float())
     return LinearPath(into, encoder, 2 * n_latents), LinearPath(out, decoder, len(biases))
