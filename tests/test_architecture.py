@@ -40,6 +40,7 @@ FLOORS = [
         "skae.networks",
         "skae._scaling",
         "skae._scoring",
+        "skae._selection",
         "skae._ranks",
         "skae._mixture",
         "skae._ratio",
