@@ -1,4 +1,4 @@
-"""Tables that show what a transformer or an outlier detector is worth."""
+"""Tables that compare transformers or outlier detectors, and a choice among candidates."""
 
 import inspect
 from collections.abc import Callable, Iterable
@@ -14,6 +14,7 @@ from sklearn.utils import check_array, check_random_state
 
 from skae._data._chunks import as_dense
 from skae._fit._many import fit_together
+from skae._stats._model_selection import SmallestWithin
 from skae._stats._pca import fit_pca
 from skae._stats._scoring import share_explained
 from skae.estimators._transformer import AutoencoderTransformer
@@ -190,6 +191,75 @@ def _explained_by_pca(train, test, sizes):
     caught = np.square(centred @ pca.directions.T).sum(axis=0)
     total = np.square(centred).sum()
     return [share_explained(total - caught[:size].sum(), total) for size in sizes]
+
+
+def smallest_within(tolerance=0.01, parameter=None, *, scorer=None):
+    """Make a search refit the smallest model that scores nearly as well as the best.
+
+    The share of variance explained, which is the `score` of `AutoencoderTransformer`,
+    grows with nearly every latent. A search over `n_components` without labels therefore
+    ends at the largest size unless it is told how much score a smaller one may cost.
+
+    Parameters
+    ----------
+    tolerance : float or "one_standard_error", default=0.01
+        How far below the best mean test score a candidate may be, in the units of the
+        score. ``"one_standard_error"`` stands for the standard error of the best
+        candidate's mean, ``std_test_score / sqrt(n_splits)`` [1]_.
+    parameter : str, default=None
+        Name of the searched parameter that is to be small, such as
+        ``"autoencodertransformer__n_components"``. None stands for the one searched
+        parameter that is called ``n_components`` or ends in ``__n_components``.
+    scorer : str, default=None
+        Name of the scorer that counts; needed only if the search has several.
+
+    Returns
+    -------
+    refit : callable
+        A rule for ``GridSearchCV(refit=...)`` or ``RandomizedSearchCV(refit=...)``: takes
+        `cv_results_`, returns the index of the candidate to refit.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not what it must be. The rule itself raises ValueError, at the
+        end of the search, if it does not fit the search: if the parameter or the scorer
+        is not found or not unique, if values are neither all integers nor all floats, if
+        no mean test score is finite, or if one split is to have a standard error.
+
+    Notes
+    -----
+    Candidates without the parameter and those whose mean test score is not finite are
+    left out. Of several candidates of the smallest size the one with the highest score
+    is taken.
+
+    ``"one_standard_error"`` suits scores that level off, such as a classifier's accuracy.
+    The share of variance explained approaches 1 and its standard error 0, so that the
+    rule ends near the largest size again: give a number there.
+
+    As with every callable `refit`, the search has `best_index_`, `best_params_` and
+    `best_estimator_`, but no `best_score_`. ``HalvingGridSearchCV`` and
+    ``HalvingRandomSearchCV`` do not call it: they choose by the score alone.
+
+    References
+    ----------
+    .. [1] Breiman, Friedman, Olshen & Stone, "Classification and Regression Trees",
+       Wadsworth, 1984, chapter 3.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> from skae import AutoencoderTransformer
+    >>> from skae.comparison import smallest_within
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> transformer = AutoencoderTransformer(max_epochs=2, random_state=0)
+    >>> sizes = {"n_components": [4, 16, 32, 48]}
+    >>> search = GridSearchCV(transformer, sizes, cv=2, refit=smallest_within(0.05))
+    >>> search.fit(X[:300]).best_params_
+    {'n_components': 32}
+    """
+    return SmallestWithin(tolerance, parameter, scorer)
 
 
 def compare_outlier_detectors(detectors, X, y, *, n_splits=3):

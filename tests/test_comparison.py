@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,14 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import KFold, StratifiedKFold, cross_val_score
+from sklearn.model_selection import (
+    GridSearchCV,
+    KFold,
+    RandomizedSearchCV,
+    ShuffleSplit,
+    StratifiedKFold,
+    cross_val_score,
+)
 from sklearn.neighbors import KNeighborsClassifier, LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -15,7 +24,12 @@ from skorch.callbacks import Callback
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 from skae._engine._net import AutoencoderNet
-from skae.comparison import compare_knn, compare_outlier_detectors, latent_size_curve
+from skae.comparison import (
+    compare_knn,
+    compare_outlier_detectors,
+    latent_size_curve,
+    smallest_within,
+)
 
 COLUMNS = [
     "n_components",
@@ -274,3 +288,222 @@ def test_bad_input_of_the_curve(change, error, message, curved):
     params = {"transformer": AutoencoderTransformer(), "X": curved, "n_components": [2]} | change
     with pytest.raises(error, match=message):
         latent_size_curve(params.pop("transformer"), params.pop("X"), **params)
+
+
+# The smallest size that scores nearly as well as the best.
+
+
+def results_of(sizes, scores, scorer="score", parameter="n_components"):
+    """What a search keeps in cv_results_; scores are one per candidate, or one per fold too."""
+    folds = np.asarray(scores, dtype=float)
+    folds = folds if folds.ndim == 2 else np.column_stack([folds, folds])
+    results = {f"split{i}_test_{scorer}": fold for i, fold in enumerate(folds.T)}
+    results[f"mean_test_{scorer}"] = folds.mean(axis=1)
+    with np.errstate(invalid="ignore"):  # infinite scores
+        results[f"std_test_{scorer}"] = folds.std(axis=1)
+    return results | {"params": [{} if size is None else {parameter: size} for size in sizes]}
+
+
+@pytest.fixture(name="drawn", params=range(10))
+def drawn_results(request):
+    rng = np.random.default_rng(request.param)
+    sizes = rng.integers(1, 8, size=12).tolist()
+    return sizes, rng.normal(size=(12, 4))
+
+
+@pytest.mark.parametrize("tolerance", [0, 0.1, 0.5, 2.0])
+def test_no_smaller_size_is_within_the_tolerance(drawn, tolerance):
+    sizes, scores = drawn
+    means = scores.mean(axis=1)
+    chosen = smallest_within(tolerance)(results_of(*drawn))
+    within = [i for i in range(12) if means[i] >= means.max() - tolerance]
+    assert chosen in within
+    assert sizes[chosen] == min(sizes[i] for i in within)
+    assert means[chosen] == max(means[i] for i in within if sizes[i] == sizes[chosen])
+
+
+def test_extreme_tolerances(drawn):
+    sizes, scores = drawn
+    assert smallest_within(0)(results_of(*drawn)) == scores.mean(axis=1).argmax()
+    assert sizes[smallest_within(np.inf)(results_of(*drawn))] == min(sizes)
+
+
+def test_one_standard_error_is_that_of_the_best(drawn):
+    _, scores = drawn
+    best = scores[scores.mean(axis=1).argmax()]
+    # Other scorers' folds are not counted.
+    results = results_of(*drawn, "other") | results_of(*drawn)
+    chosen = smallest_within("one_standard_error", scorer="score")(results)
+    assert chosen == smallest_within(best.std() / np.sqrt(4))(results_of(*drawn))
+
+
+def test_standard_error_shrinks_with_the_number_of_folds():
+    scores = [[0.74, 0.74], [0.70, 0.90]]
+    rule = smallest_within("one_standard_error")
+    assert rule(results_of([2, 4], scores)) == 0  # 0.80 - 0.1 / sqrt(2) < 0.74
+    assert rule(results_of([2, 4], np.tile(scores, 4))) == 1  # 0.80 - 0.1 / sqrt(8) > 0.74
+
+
+def test_a_score_at_the_very_bound_is_within():
+    assert 0.8 - 0.1 > 0.7  # rounding
+    assert smallest_within(0.1)(results_of([2, 4], [0.7, 0.8])) == 0
+
+
+def test_of_equal_candidates_the_first_is_taken():
+    assert smallest_within(0)(results_of([4, 2, 2, 3], [0.5, 0.5, 0.5, 0.5])) == 1
+
+
+@pytest.mark.parametrize("failed", [np.nan, -np.inf, np.inf])
+def test_candidates_that_failed_are_left_out(failed):
+    results = results_of([1, 2, 4], [failed, 0.85, 0.9])
+    assert smallest_within(0.1)(results) == 1
+    assert smallest_within(0.01)(results) == 2
+
+
+def test_candidates_without_the_parameter_are_left_out():
+    results = results_of([None, 2, 4], [0.99, 0.85, 0.9])
+    assert smallest_within(0.1)(results) == 1
+    assert smallest_within(0)(results) == 2
+
+
+def test_shares_are_sizes_too():
+    assert smallest_within(0.1)(results_of([0.9, 0.5, 0.8], [0.9, 0.6, 0.85])) == 2
+
+
+@pytest.mark.parametrize(
+    ("sizes", "options", "message"),
+    [
+        ([2, 0.5], {}, r"n_components.*\[2, 0\.5\].*all integers or all floats"),
+        (["auto", 8], {}, r"\['auto', 8\].*all integers or all floats"),
+        ([True, 8], {}, r"\[True, 8\].*all integers or all floats"),
+        ([2, 4], {"parameter": "alpha"}, r"parameter='alpha'.*\['n_components'\]"),
+        ([2, 4], {"scorer": "r2"}, r"scorer='r2'.*\['score'\]"),
+    ],
+)
+def test_searches_that_the_rule_does_not_fit(sizes, options, message):
+    with pytest.raises(ValueError, match=message):
+        smallest_within(**options)(results_of(sizes, [0.1, 0.2]))
+
+
+def test_no_finite_score():
+    with pytest.raises(ValueError, match=r"no candidate.*n_components.*finite"):
+        smallest_within()(results_of([None, 2, 4], [0.5, np.nan, np.nan]))
+
+
+def test_one_fold_has_no_standard_error():
+    results = results_of([2, 4], [[0.8], [0.9]])
+    assert smallest_within(0.2)(results) == 0
+    with pytest.raises(ValueError, match=r"tolerance='one_standard_error' needs .* got 1"):
+        smallest_within("one_standard_error")(results)
+
+
+def test_one_parameter_is_found_by_its_name():
+    names = ["pca__n_components", "n_components_min", "alpha"]
+    results = results_of([None, None], [0.85, 0.9])
+    results["params"] = [dict.fromkeys(names, value) for value in (2, 4)]
+    assert smallest_within(0.1)(results) == 0
+    for found in ([], ["pca__n_components", "n_components"]):
+        results["params"] = [dict.fromkeys([*found, "alpha"], value) for value in (2, 4)]
+        with pytest.raises(ValueError, match=r"parameter=None") as caught:
+            smallest_within(0.1)(results)
+        assert all(repr(name) in str(caught.value) for name in [*found, "alpha"])
+    # The same results again, and the name given.
+    assert smallest_within(0.1, "pca__n_components")(results) == 0
+
+
+def test_one_of_several_scorers():
+    results = results_of([2, 4], [0.85, 0.9], "r2") | results_of([2, 4], [0.5, 0.9], "accuracy")
+    with pytest.raises(ValueError, match=r"scorer=None.*\['r2', 'accuracy'\]"):
+        smallest_within(0.1)(results)
+    assert smallest_within(0.1, scorer="r2")(results) == 0
+    assert smallest_within(0.1, scorer="accuracy")(results) == 1
+    assert smallest_within(0.1)(results_of([2, 4], [0.85, 0.9], "r2")) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"tolerance": -0.1}, ValueError, r"tolerance=-0\.1"),
+        ({"tolerance": np.nan}, ValueError, r"tolerance=nan"),
+        ({"tolerance": "1se"}, ValueError, r"tolerance='1se'.*one_standard_error"),
+        ({"tolerance": None}, TypeError, r"tolerance=None"),
+        ({"tolerance": True}, TypeError, r"tolerance=True"),
+        ({"parameter": 3}, TypeError, r"parameter=3"),
+        ({"scorer": len}, TypeError, r"scorer=<built-in"),
+    ],
+)
+def test_bad_options_are_found_before_the_search(options, error, message):
+    with pytest.raises(error, match=message):
+        smallest_within(**options)
+
+
+def share_explained(pca, X, y=None):
+    """Share of the variance explained, which grows with every component."""
+    left = np.square(X - pca.inverse_transform(pca.transform(X))).sum()
+    return 1 - left / np.square(X - pca.mean_).sum()
+
+
+@pytest.mark.parametrize(
+    ("search", "options"), [(GridSearchCV, {}), (RandomizedSearchCV, {"n_iter": 4})]
+)
+def test_search_refits_the_smallest(search, options, Xy):
+    options = options | {"cv": 3, "scoring": share_explained}
+    args = PCA(random_state=0), {"n_components": [32, 16, 4, 24]}
+    largest = search(*args, **options).fit(Xy[0])
+    assert largest.best_params_ == {"n_components": 32}
+    chosen = search(*args, refit=smallest_within(0.1), **options).fit(Xy[0])
+    means = chosen.cv_results_["mean_test_score"]
+    sizes = np.array([candidate["n_components"] for candidate in chosen.cv_results_["params"]])
+    size = sizes[means >= means.max() - 0.1].min()
+    assert 4 < size < 32
+    assert chosen.best_params_ == {"n_components": size}
+    assert chosen.best_params_ == chosen.cv_results_["params"][chosen.best_index_]
+    assert chosen.transform(Xy[0]).shape == (300, size)
+    assert not hasattr(chosen, "best_score_")
+
+
+def test_search_over_a_list_of_grids_and_several_scorers(Xy):
+    pipeline = make_pipeline(PCA(random_state=0), KNeighborsClassifier())
+    search = GridSearchCV(
+        pipeline,
+        [{"pca": ["passthrough"]}, {"pca__n_components": [2, 8, 16]}],
+        cv=3,
+        scoring=["accuracy", "f1_macro"],
+        refit=smallest_within(0.05, scorer="accuracy"),
+    ).fit(*Xy)
+    accuracy = search.cv_results_["mean_test_accuracy"]
+    within = accuracy[1:] >= accuracy[1:].max() - 0.05
+    assert search.best_params_ == {"pca__n_components": [2, 8, 16][within.argmax()]}
+
+
+def test_integers_and_shares_do_not_mix_in_a_search(Xy):
+    search = GridSearchCV(
+        PCA(svd_solver="full"), {"n_components": [2, 0.5]}, cv=2, refit=smallest_within()
+    )
+    with pytest.raises(ValueError, match=r"\[2, 0\.5\].*all integers or all floats"):
+        search.fit(Xy[0])
+
+
+def test_search_by_one_split(Xy):
+    search = GridSearchCV(
+        AutoencoderTransformer(hidden_layer_sizes=4, max_epochs=1, random_state=0),
+        {"n_components": [2, 3]},
+        cv=ShuffleSplit(1, random_state=0),
+        refit=smallest_within(1.0),
+    ).fit(Xy[0])
+    assert search.best_estimator_.n_components == 2
+
+
+@pytest.mark.parametrize(
+    "rule", [smallest_within(), smallest_within("one_standard_error", "pca__n_components")]
+)
+def test_rule_is_a_parameter_like_others(rule, Xy):
+    search = GridSearchCV(PCA(), {"n_components": [2, 4]}, refit=rule)
+    results = results_of([2, 4], [0.85, 0.9], parameter="pca__n_components")
+    for copied in (clone(search), pickle.loads(pickle.dumps(search))):
+        assert copied.refit == rule
+        assert copied.refit(results) == rule(results)
+    assert repr(rule) in repr(search.get_params())
+    assert eval(repr(rule)) == rule
+    assert rule != smallest_within(0.5)
+    assert hash(rule) == hash(clone(rule, safe=False))

@@ -1,6 +1,7 @@
 """The manual keeps its word: its code runs, its errors are those raised, its lists are whole."""
 
 import importlib.util
+import inspect
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +12,7 @@ import matplotlib
 import pytest
 
 import skae
+import skae.comparison
 import skae.exceptions
 import skae.networks
 import skae.plotting
@@ -117,6 +119,9 @@ def test_reference_lists_every_public_name():
     public = {name for name in skae.__all__ if name != "__version__"}
     public |= {f"networks.{name}" for name in skae.networks.__all__}
     public |= {f"plotting.{name}" for name in skae.plotting.__all__}
+    functions = inspect.getmembers(skae.comparison, inspect.isfunction)
+    own = {name for name, function in functions if function.__module__ == "skae.comparison"}
+    public |= {f"comparison.{name}" for name in own - public if name[0] != "_"}
     public |= {f"exceptions.{name}" for name in errors if name != "ConvergenceWarning"}
     assert sorted(public) == sorted(listed)
     # Diagrams of estimators link to the pages that are made of this list.

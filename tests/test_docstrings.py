@@ -27,6 +27,7 @@ FUNCTIONS = [
     skae.comparison.compare_knn,
     skae.comparison.compare_outlier_detectors,
     skae.comparison.latent_size_curve,
+    skae.comparison.smallest_within,
     skae.load,
     skae.save,
     skae.to_onnx,
