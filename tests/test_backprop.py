@@ -15,7 +15,7 @@ from skae import (
     VAEGenerator,
 )
 from skae._engine._backprop import DropoutPass, has_manual_grad, make_pass
-from skae._engine._losses import LOSSES_OF_ERRORS, Objective
+from skae._engine._losses import ERROR_LOSSES, Objective
 from skae._engine._noise import Corruption
 from skae._engine._runtime import generator
 from skae.networks import ConvNetwork, MLPNetwork
@@ -255,7 +255,7 @@ def test_training_is_the_same_either_way(estimator, table, monkeypatch):
 # Losses and noise.
 
 
-@pytest.mark.parametrize("loss", LOSSES_OF_ERRORS)
+@pytest.mark.parametrize("loss", ERROR_LOSSES)
 @pytest.mark.parametrize("missing", [False, True])
 @pytest.mark.parametrize("shape", [(6, 4), (3, 6, 4)])
 @pytest.mark.parametrize("weighted", [False, True])
@@ -269,8 +269,8 @@ def test_gradients_of_losses(loss, missing, shape, weighted):
         x[..., 0] = torch.nan
     expected = objective.reconstruction(link, output, x, weight)
     expected.backward()
-    told, gradient = objective.with_gradient(output.detach(), x, weight)
-    torch.testing.assert_close(told, expected.detach())
+    value, gradient = objective.with_gradient(output.detach(), x, weight)
+    torch.testing.assert_close(value, expected.detach())
     torch.testing.assert_close(gradient, output.grad)
 
 

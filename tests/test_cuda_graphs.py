@@ -1,4 +1,4 @@
-"""Steps on a GPU; what decides about them is tested anywhere."""
+"""Captured steps on a GPU; the decision to capture is tested without one, too."""
 
 import sys
 from contextlib import contextmanager, nullcontext
@@ -23,7 +23,7 @@ def gpu():
 
 
 class FakeGraph:
-    """Stands in for a CUDA graph: replaying computes what was recorded."""
+    """Stands in for a CUDA graph: replaying computes the captured step."""
 
     made: list = []
 
@@ -46,7 +46,7 @@ class FakeStream:
 
 @contextmanager
 def fake_capture(graph, stream, capture_error_mode):
-    """Records without taking the step, as a GPU does."""
+    """Captures without running the step, as a GPU does."""
     assert isinstance(stream, FakeStream)
     assert capture_error_mode == "thread_local"
     graph.steps = sys._getframe(2).f_locals["self"]
@@ -89,13 +89,13 @@ def test_replayed_steps_are_the_same_steps(weighted, batch_size, table, graphs, 
     assert replayed.loss_curve_ == launched.loss_curve_
 
 
-def test_a_graph_that_can_not_be_recorded_is_done_without(table, graphs, monkeypatch):
+def test_steps_run_eagerly_if_a_capture_fails(table, graphs, monkeypatch):
     def refuse(*args, **kwargs):
         raise RuntimeError("operation not permitted when stream is capturing")
 
     monkeypatch.setattr(torch.cuda, "graph", refuse)
     params = {**FAST, "early_stopping": False}
-    with pytest.warns(UserWarning, match=r"could not be recorded .* not permitted"):
+    with pytest.warns(UserWarning, match=r"could not be captured .* not permitted"):
         refused = AutoencoderTransformer(2, **params).fit(table)
     assert len(graphs) == 1
     monkeypatch.setattr(AutoencoderNet, "_is_graphed", lambda net: False)
@@ -103,13 +103,13 @@ def test_a_graph_that_can_not_be_recorded_is_done_without(table, graphs, monkeyp
     assert (refused.transform(table) == launched.transform(table)).all()
 
 
-def test_steps_that_differ_are_not_recorded(table, graphs):
+def test_steps_that_differ_are_not_captured(table, graphs):
     VAEGenerator(2, **FAST).fit(table)
     assert not graphs
 
 
-def test_nothing_is_recorded_on_a_cpu(table, monkeypatch):
-    monkeypatch.setattr(_cuda_graphs.GraphedSteps, "__call__", lambda *a: pytest.fail("recorded"))
+def test_nothing_is_captured_on_a_cpu(table, monkeypatch):
+    monkeypatch.setattr(_cuda_graphs.GraphedSteps, "__call__", lambda *a: pytest.fail("captured"))
     AutoencoderTransformer(2, device="cpu", **FAST).fit(table)
 
 

@@ -1,4 +1,4 @@
-"""What the denoiser's network is fed, and how it is trained on it."""
+"""Pairs of noisy and clean rows, and training on them."""
 
 import numpy as np
 import pytest
@@ -25,15 +25,15 @@ def holed():
     return np.where(rng.random(X.shape) < 0.2, np.nan, X)
 
 
-def noisy_rows(X, kind="gaussian", level=0.1, masked=0.0, tells=True, seed=0):
+def noisy_rows(X, kind="gaussian", level=0.1, masked=0.0, append_mask=True, seed=0):
     scaler = Scaler("standard").fit(X)
     gaussian = Gaussian().fit(scaler.transform(X).astype(float))
-    input_transform = InputTransform(scaler, gaussian.fill, tells, EMPTY)
+    input_transform = InputTransform(scaler, gaussian.fill, append_mask, EMPTY)
     noise = CellNoise(kind, level, masked, scaler=scaler, generator=generator(seed))
     return NoisyRows(SourceRows(X, scaler).in_memory(), noise, input_transform)
 
 
-def test_reader_fills_and_tells_where(holed):
+def test_input_transform_fills_and_appends_a_mask(holed):
     scaler = Scaler("standard").fit(holed)
     read = InputTransform(scaler, np.nan_to_num, True, EMPTY).transform(holed)
     assert read.dtype == np.float32
@@ -49,13 +49,13 @@ def test_pairs_hold_inputs_and_targets(holed):
     rows = noisy_rows(holed, "masking", 0.3)
     (pairs, weight), *_ = Batches(rows, 50)
     assert weight is None
-    inputs, told, target = pairs.split([4, 4, 4], dim=1)
+    inputs, mask, target = pairs.split([4, 4, 4], dim=1)
     assert not inputs.isnan().any()
     assert_array_equal(target, rows.rows.X)
-    assert told.bool()[target.isnan()].all()
-    seen = ~told.bool()
+    assert mask.bool()[target.isnan()].all()
+    seen = ~mask.bool()
     assert_array_equal(inputs[seen], target[seen])
-    assert 0.1 < told[~target.isnan()].mean() < 0.5
+    assert 0.1 < mask[~target.isnan()].mean() < 0.5
 
 
 def test_noise_is_fresh_and_validation_is_not(holed):
@@ -69,7 +69,7 @@ def test_noise_is_fresh_and_validation_is_not(holed):
 
 
 @pytest.mark.parametrize("batch_size", [7, 16, 64])
-def test_each_row_comes_once_an_epoch_whatever_is_read_at_once(batch_size, holed, monkeypatch):
+def test_each_row_comes_once_per_epoch(batch_size, holed, monkeypatch):
     monkeypatch.setattr(_denoising_net, "ROWS_AT_ONCE", 20)
     rows = noisy_rows(holed)
     rows.rows.sample_weight = rows.rows.X[:, 0].nan_to_num()
@@ -81,7 +81,7 @@ def test_each_row_comes_once_an_epoch_whatever_is_read_at_once(batch_size, holed
     assert_array_equal(np.sort(targets[:, 1]), np.sort(rows.rows.X[:, 1].nan_to_num()))
 
 
-def test_validation_looks_at_so_many_rows_only(holed, monkeypatch):
+def test_validation_rows_are_limited(holed, monkeypatch):
     monkeypatch.setattr(_denoising_net, "MAX_VALIDATION_ROWS", 20)
     rows = noisy_rows(holed)
     rows.rows.sample_weight = torch.arange(50.0)
@@ -90,7 +90,7 @@ def test_validation_looks_at_so_many_rows_only(holed, monkeypatch):
     assert_array_equal(frozen.sample_weight, torch.arange(0, 50, 3))
 
 
-def test_clean_rows_beside(holed):
+def test_clean_rows_follow_noisy_ones(holed):
     clean = np.nan_to_num(holed)
     source = ColumnStack(holed, clean)
     assert source.shape == (50, 8)
@@ -101,8 +101,8 @@ def test_clean_rows_beside(holed):
     assert_allclose(read[:, 8:], scaler.transform(clean[[3, 1]]))
 
 
-def test_loss_is_of_cells_that_are_known():
-    """A column that is missing for good has no say in what is learned of the others."""
+def test_loss_ignores_missing_cells():
+    """A column without any value has no effect on what is learned about the others."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(60, 3))
     X[:, 2] = np.nan
@@ -111,7 +111,7 @@ def test_loss_is_of_cells_that_are_known():
     assert np.isfinite(model.validation_loss_curve_).all()
 
 
-def test_the_last_epoch_is_kept_where_the_blend_decides(table):
+def test_the_last_epoch_is_kept_if_there_is_a_blend(table):
     holes = np.where(np.random.default_rng(0).random(table.shape) < 0.2, np.nan, table)
     params = {"hidden_layer_sizes": 4, "max_epochs": 6, "random_state": 0}
     assert DenoisingAutoencoder(**params).fit(holes).best_epoch_ == 6

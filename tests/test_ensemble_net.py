@@ -1,4 +1,4 @@
-"""Members: one batched network that does what its members would."""
+"""Ensembles as one batched network."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ NETWORKS = {
 
 @pytest.mark.parametrize(("network", "pca", "kind"), NETWORKS.values(), ids=NETWORKS)
 @pytest.mark.parametrize("variational", [False, True])
-def test_stacked_members_say_what_they_say_alone(network, pca, kind, variational):
+def test_stacked_members_have_the_same_outputs_as_alone(network, pca, kind, variational):
     def build(seeds):
         options = {"link": LINK, "pca": pca, "variational": variational, "seeds": seeds}
         return build_members(network, 6, 3, **options).eval()
@@ -52,11 +52,11 @@ def test_stacked_members_say_what_they_say_alone(network, pca, kind, variational
     assert any(isinstance(module, kind) for module in together.modules())
     x = torch.from_numpy(X)
     with torch.no_grad():
-        told, _ = together(x.expand(3, -1, -1))
+        output, _ = together(x.expand(3, -1, -1))
         alone = [build([seed])(x.expand(1, -1, -1))[0][0] for seed in (3, 4, 5)]
-    assert told.shape == (3, 40, 6)
-    assert_allclose(told, torch.stack(alone), atol=1e-5)
-    assert len({float(member.sum()) for member in told}) == 3 or pca is not None
+    assert output.shape == (3, 40, 6)
+    assert_allclose(output, torch.stack(alone), atol=1e-5)
+    assert len({float(member.sum()) for member in output}) == 3 or pca is not None
 
 
 def test_gradients_of_members_do_not_mix():
@@ -105,14 +105,14 @@ def test_cauchy_loss():
     assert_allclose(cells, np.log([[1.0, 2.0, 10.0]]), rtol=1e-6)
 
 
-def test_divergence_from_the_prior_is_what_the_formula_says():
+def test_divergence_from_the_prior_is_its_formula():
     mean, log_variance = torch.tensor([[5.0, 0.0]]), torch.tensor([[0.0, np.log(4.0)]])
-    told = float(kl_to_standard_normal(torch.cat([mean, log_variance], dim=1)))
-    assert told == pytest.approx(12.5 + 0.5 * (4 - 1 - np.log(4.0)))
+    divergence = float(kl_to_standard_normal(torch.cat([mean, log_variance], dim=1)))
+    assert divergence == pytest.approx(12.5 + 0.5 * (4 - 1 - np.log(4.0)))
     assert float(kl_to_standard_normal(torch.zeros(1, 4))) == 0
 
 
-def test_posterior_samples_have_the_variance_that_is_said():
+def test_posterior_samples_have_the_variance_of_the_code():
     noise = Corruption(generator(0), variational=True)
     code = torch.cat([torch.full((20_000, 1), 3.0), torch.full((20_000, 1), np.log(4.0))], dim=1)
     z, _ = noise.latents(code)
@@ -121,7 +121,7 @@ def test_posterior_samples_have_the_variance_that_is_said():
     assert float(z.var()) == pytest.approx(4, rel=0.05)
 
 
-def test_variational_training_feels_the_prior(table):
+def test_variational_training_shrinks_towards_the_prior(table):
     def spread(variational):
         options = {"variational": variational, "n_components": 3, "random_state": 0}
         return AutoencoderOutlierDetector(**options).fit(table).encode(table).var(axis=0)
@@ -146,12 +146,14 @@ def hooked():
 
 
 @pytest.mark.parametrize("build", [repeated, frozen, hooked])
-def test_what_stacking_would_change_runs_one_by_one(build):
+def test_members_that_cannot_be_stacked_run_one_by_one(build):
     members = [build(), build()]
     (stacked,) = stack_members(members)
     x = torch.randn(2, 5, 4)
     assert isinstance(stacked, OneByOne)
-    assert torch.equal(stacked(x), torch.stack([m(own) for m, own in zip(members, x, strict=True)]))
+    assert torch.equal(
+        stacked(x), torch.stack([m(rows) for m, rows in zip(members, x, strict=True)])
+    )
 
 
 def test_tied_networks_stay_tied():

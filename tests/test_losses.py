@@ -134,14 +134,14 @@ def interval_cells():
 
 def test_interval_likelihood_is_the_normal_probability():
     mean, deviation, low, high = interval_cells()
-    told = interval_log_likelihood(mean, deviation, low, high).numpy()
+    values = interval_log_likelihood(mean, deviation, low, high).numpy()
     normal = norm(mean.numpy(), deviation.numpy())
     share = normal.cdf(high.numpy()) - normal.cdf(low.numpy())
     point = (low == high).numpy()
-    np.testing.assert_allclose(told[point], normal.logpdf(low.numpy())[point])
+    np.testing.assert_allclose(values[point], normal.logpdf(low.numpy())[point])
     believable = ~point & (share > 1e-12)
-    np.testing.assert_allclose(told[believable], np.log(share[believable]), atol=1e-4)
-    assert told[10] == pytest.approx(0, abs=1e-6)  # all there is
+    np.testing.assert_allclose(values[believable], np.log(share[believable]), atol=1e-4)
+    assert values[10] == pytest.approx(0, abs=1e-6)  # all there is
 
 
 def test_interval_likelihood_has_the_right_gradient():
@@ -156,9 +156,9 @@ def test_interval_likelihood_has_the_right_gradient():
 def test_far_intervals_have_finite_likelihoods_and_gradients():
     mean = torch.tensor([0.0, 5.0, -5.0], requires_grad=True)
     low, high = torch.tensor([-30.0, -30.0, 4.0]), torch.tensor([30.0, -4.0, 30.0])
-    told = interval_log_likelihood(mean, torch.full((3,), 0.02), low, high)
-    told.sum().backward()
-    assert torch.isfinite(told).all()
+    values = interval_log_likelihood(mean, torch.full((3,), 0.02), low, high)
+    values.sum().backward()
+    assert torch.isfinite(values).all()
     assert torch.isfinite(mean.grad).all()
     assert mean.grad.tolist()[1] < 0 < mean.grad.tolist()[2]
 
@@ -199,10 +199,12 @@ def test_likelihood_of_a_row_of_scores_and_codes():
 
 def test_likelihood_of_bits_and_of_normal_cells():
     output, x = torch.tensor([[0.0, 2.0]]), torch.tensor([[1.0, 0.0]])
-    told = float(log_likelihood(BernoulliOutput(True), output, x))
-    assert told == pytest.approx(np.log(0.5) + np.log(1 - 1 / (1 + np.exp(-2))), rel=1e-5)
+    value = float(log_likelihood(BernoulliOutput(True), output, x))
+    assert value == pytest.approx(np.log(0.5) + np.log(1 - 1 / (1 + np.exp(-2))), rel=1e-5)
     link = GaussianOutput(np.array([1.0, 2.0]), log_slope=0.25).requires_grad_(False)
-    told = float(log_likelihood(link, output, x))
+    value = float(log_likelihood(link, output, x))
     s = link.deviation.numpy()
-    assert told == pytest.approx(norm(0, s[0]).logpdf(1) + norm(2, s[1]).logpdf(0) + 0.25, rel=1e-5)
+    assert value == pytest.approx(
+        norm(0, s[0]).logpdf(1) + norm(2, s[1]).logpdf(0) + 0.25, rel=1e-5
+    )
     np.testing.assert_allclose(s, [1.0, 2.0], rtol=1e-5)

@@ -1,4 +1,4 @@
-"""The flat optimiser does what torch's does."""
+"""The flat optimiser takes the steps of ``torch.optim.AdamW``."""
 
 import copy
 import pickle
@@ -57,16 +57,16 @@ def test_steps_are_those_of_torch(max_norm):
 
 
 def test_rates_may_be_read_on_the_device():
-    told, read = make(), make()
-    train(*told)
-    module, optimizer = read
+    reference, other = make(), make()
+    train(*reference)
+    module, optimizer = other
     with optimizer.flat():
         optimizer.rates = torch.empty(2)
         for step in range(5):
             optimizer.zero_grad()
             accumulate(module, step)
             optimizer.step()
-    for ours, theirs in zip(module.parameters(), told[0].parameters(), strict=True):
+    for ours, theirs in zip(module.parameters(), reference[0].parameters(), strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
@@ -85,14 +85,14 @@ def test_parameters_lie_side_by_side_only_while_flat():
         assert parameter.untyped_storage().nbytes() == 4 * parameter.numel()
 
 
-def test_parameters_are_given_back_when_training_fails():
+def test_parameters_get_their_storage_back_if_training_fails():
     module, optimizer = make()
     with pytest.raises(KeyError), optimizer.flat():
         raise KeyError
     assert len({p.untyped_storage().data_ptr() for p in module.parameters()}) == 4
 
 
-def test_moments_live_on():
+def test_moments_are_kept_between_trainings():
     module, optimizer = make()
     train(module, optimizer, 2)
     other = copy.deepcopy((module, optimizer))

@@ -17,7 +17,7 @@ from skae import (
     VAEGenerator,
 )
 from skae._engine import _callbacks
-from skae._engine._callbacks import OwnCallback
+from skae._engine._callbacks import InternalCallback
 from skae._engine._progress import (
     Progress,
     bar_class,
@@ -63,7 +63,7 @@ def make(**params):
     return AutoencoderTransformer(2, random_state=0, **params)
 
 
-class At(OwnCallback):
+class At(InternalCallback):
     """Raise something after an epoch."""
 
     def __init__(self, epoch, error):
@@ -85,7 +85,7 @@ class FitsToo(skorch_callbacks.Callback):
 
 
 class Counts(skorch_callbacks.Callback):
-    """Count the epochs that it is told of."""
+    """Count epochs."""
 
     n_epochs = 0
 
@@ -109,10 +109,10 @@ def totals(monkeypatch):
 @pytest.mark.parametrize("name", FITS)
 def test_one_bar_for_all_stages(name, table, capsys):
     model = FITS[name].set_params(verbose=1, random_state=0).fit(table)
-    told = capsys.readouterr()
-    assert told.err == ""
-    assert told.out.count("\n") == 1
-    shown_frames = frames(told.out)
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert captured.out.count("\n") == 1
+    shown_frames = frames(captured.out)
     assert all(frame.startswith(type(model).__name__ + " |") for frame in shown_frames)
     assert f" {N_EPOCHS[name]}/{N_EPOCHS[name]} " in shown_frames[-1]
     assert {re.search(r"/(\d+) ", frame)[1] for frame in shown_frames} == {str(N_EPOCHS[name])}
@@ -125,25 +125,25 @@ def test_one_bar_for_all_stages(name, table, capsys):
 @pytest.mark.parametrize("name", FITS)
 def test_nothing_at_all_unless_asked(name, table, capsys):
     FITS[name].set_params(verbose=0, random_state=0).fit(table)
-    told = capsys.readouterr()
-    assert told.out == told.err == ""
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
 
 
 def test_a_line_an_epoch_with_the_curves(table, capsys):
     model = make(max_epochs=3, verbose=2).fit(table)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == [f"epoch {i}/6" for i in range(1, 7)]
-    told = [re.findall(r"loss=(\S+),", line) for line in lines[3:]]
+    losses = [re.findall(r"loss=(\S+),", line) for line in lines[3:]]
     pairs = zip(model.loss_curve_, model.validation_loss_curve_[1:], strict=True)
-    assert told == [[f"{loss:.6g}" for loss in pair] for pair in pairs]
+    assert losses == [[f"{loss:.6g}" for loss in pair] for pair in pairs]
 
 
 def test_losses_of_wide_tables_are_those_of_columns(digits, capsys):
     wide = np.repeat(digits[:1100], 2, axis=1)
     model = make(max_epochs=2, verbose=1).fit(wide)
-    told = losses_in(frames(capsys.readouterr().out)[-1])
-    assert told["loss"] == f"{model.loss_curve_[-1]:.4g}"
-    assert told["val_loss"] == f"{model.validation_loss_curve_[-1]:.4g}"
+    losses = losses_in(frames(capsys.readouterr().out)[-1])
+    assert losses["loss"] == f"{model.loss_curve_[-1]:.4g}"
+    assert losses["val_loss"] == f"{model.validation_loss_curve_[-1]:.4g}"
 
 
 def test_the_bar_ends_where_training_stops(table, capsys):
@@ -160,19 +160,19 @@ def test_the_bar_ends_where_training_stops(table, capsys):
 def test_an_interrupted_bar_stays_where_it_was(table, capsys):
     with pytest.warns(TrainingInterruptedWarning):
         make(max_epochs=9, callbacks=[At(2, KeyboardInterrupt())], verbose=1).fit(table)
-    told = capsys.readouterr().out
-    assert " 2/9 " in frames(told)[-1]
-    assert "interrupted" in frames(told)[-1]
-    assert told.endswith("\n")
+    output = capsys.readouterr().out
+    assert " 2/9 " in frames(output)[-1]
+    assert "interrupted" in frames(output)[-1]
+    assert output.endswith("\n")
 
 
 def test_a_failed_fit_closes_its_bar(table, capsys):
     with pytest.raises(RuntimeError, match="mine"):
         make(max_epochs=9, callbacks=[At(3, RuntimeError("mine"))], verbose=1).fit(table)
-    told = capsys.readouterr().out
-    assert " 3/9 " in frames(told)[-1]
-    assert "failed" in frames(told)[-1]
-    assert told.endswith("\n")
+    output = capsys.readouterr().out
+    assert " 3/9 " in frames(output)[-1]
+    assert "failed" in frames(output)[-1]
+    assert output.endswith("\n")
     assert not tqdm.tqdm._instances
     assert current_progress().verbose == 0
 
@@ -189,9 +189,9 @@ def test_a_search_shows_one_bar(table, digits, capsys):
     many = np.vstack([digits, digits])[:, 10:30]
     for X, n_epochs in ((table, 4 * 2 * 2), (many, 2)):
         latent_size_curve(transformer, X, [1, 2], cv=2)
-        told = capsys.readouterr().out
-        assert told.count("\n") == 1
-        assert f" {n_epochs}/{n_epochs} " in frames(told)[-1]
+        output = capsys.readouterr().out
+        assert output.count("\n") == 1
+        assert f" {n_epochs}/{n_epochs} " in frames(output)[-1]
 
 
 @pytest.mark.parametrize(
@@ -221,8 +221,8 @@ def test_the_units_of_a_training_are_its_own(table, digits, capsys):
     wide, narrow = np.repeat(digits[:1100], 4, axis=1), np.tile(table, (10, 1))
     models = [make(max_epochs=1, hidden_layer_sizes=4, verbose=2) for _ in range(2)]
     fit_together(models, [wide, narrow], "both")
-    told = [re.findall(r"loss=([^,]+),", line) for line in capsys.readouterr().out.splitlines()]
-    assert told == [
+    losses = [re.findall(r"loss=([^,]+),", line) for line in capsys.readouterr().out.splitlines()]
+    assert losses == [
         [f"{model.loss_curve_[0]:.6g}", f"{model.validation_loss_curve_[1]:.6g}"]
         for model in models
     ]
@@ -234,14 +234,14 @@ def test_a_fit_within_a_fit_shows_nothing(verbose, inner_verbose, table, capsys)
         inner = make(max_epochs=2, verbose=inner_verbose).fit(table)
         latent_size_curve(inner, table, [1], cv=2)
 
-    def told(fit):
+    def output_of(fit):
         outer = make(max_epochs=2, verbose=verbose, callbacks=[FitsToo(fit)])
         outer.fit(table)
         latent_size_curve(outer, table, [1], cv=2)
         lasting = [line.split("\r")[-1] for line in capsys.readouterr().out.split("\n")]
         return [re.sub(r"\[\d+:\d+|[\d.]+ s$", "", line).rstrip() for line in lasting]
 
-    assert told(fit) == told(lambda: None)
+    assert output_of(fit) == output_of(lambda: None)
 
 
 def test_a_fit_within_one_that_shows_nothing_shows_itself(table, capsys):
@@ -295,10 +295,10 @@ for backend, verbose in (("loky", 1), ("threading", 1), ("threading", 2)):
 def test_workers_write_whole_lines():
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", SEARCHES]
-    told = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    process = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     by_processes, by_threads, by_epochs = (
         part.splitlines()[1:]
-        for part in re.split(r"^(?=loky|threading)", told.stdout, flags=re.M)[1:]
+        for part in re.split(r"^(?=loky|threading)", process.stdout, flags=re.M)[1:]
     )
     at_the_end = r"AutoencoderTransformer: \d+ epochs in [\d.]+ s, .*loss=\S+, val_loss=\S+"
     for lines in (by_processes, by_threads):
@@ -307,7 +307,7 @@ def test_workers_write_whole_lines():
     an_epoch = r"epoch \d/\d: loss=\S+, val_loss=\S+, [\d.]+ s"
     assert len(by_epochs) >= 4
     assert all(re.fullmatch(f"{an_epoch}|{at_the_end}", line) for line in by_epochs)
-    assert told.stderr == ""
+    assert process.stderr == ""
 
 
 def test_a_notebook_without_widgets_gets_text_and_no_warning(monkeypatch):
@@ -328,7 +328,7 @@ def test_a_notebook_without_widgets_gets_text_and_no_warning(monkeypatch):
 
 
 @pytest.mark.parametrize("patience", [1, 2, 3])
-def test_callbacks_are_told_of_every_epoch(patience, table):
+def test_callbacks_are_notified_of_every_epoch(patience, table):
     n_epochs = []
     for seed in range(4):
         counts = Counts()
@@ -341,7 +341,7 @@ def test_callbacks_are_told_of_every_epoch(patience, table):
     assert min(n_epochs) < 12
 
 
-def test_callbacks_are_told_of_the_epoch_that_says_there_is_no_hope(table, monkeypatch):
+def test_callbacks_are_notified_of_a_hopeless_epoch(table, monkeypatch):
     monkeypatch.setattr(_callbacks, "is_hopeless", lambda *args: True)
     counts = Counts()
     assert make(max_epochs=9, callbacks=[counts]).fit(table).n_iter_ == counts.n_epochs == 1
@@ -400,7 +400,7 @@ def test_an_epoch_is_one_batch_to_callbacks(table):
     ids=lambda callback: type(callback).__name__,
 )
 def test_callbacks_that_only_watch_change_nothing(callback, table):
-    plain = make(max_epochs=3, callbacks=[OwnCallback()]).fit(table)
+    plain = make(max_epochs=3, callbacks=[InternalCallback()]).fit(table)
     watched = make(max_epochs=3, callbacks=[callback]).fit(table)
     if not isinstance(callback, skorch_callbacks.GradientNormClipping):
         assert_array_equal(watched.transform(table), plain.transform(table))

@@ -1,8 +1,8 @@
-"""Gradients of dense networks, written out; autograd's bookkeeping costs more than they do.
+"""Manual backpropagation through dense networks, where autograd's overhead would dominate.
 
-A network becomes a tree of passes: ``forward`` remembers what ``backward`` needs, and
-``backward`` adds to the gradients of the parameters. A network with a layer that is not
-known here is left to autograd as a whole.
+A network becomes a tree of passes: ``forward`` stores what ``backward`` needs, and
+``backward`` adds to the gradients of the parameters. A network that holds any layer
+without a pass is left to autograd as a whole.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from skae.networks._stacked import MemberLinear
 from skae.networks._variational import MAX_LOG_VARIANCE, ConcatOutputs, VariationalEncoder
 
 aten = torch.ops.aten
-# Gradients of activations, from module, gradient, input and output.
+# Backward functions of activations: (module, gradient, input, output) -> gradient.
 DERIVATIVES: dict[type[nn.Module], Callable[[Any, Tensor, Tensor, Tensor], Tensor]] = {
     nn.ELU: lambda m, g, x, y: aten.elu_backward.default(g, m.alpha, 1, 1, False, x),
     nn.GELU: lambda m, g, x, y: aten.gelu_backward.default(g, x, approximate=m.approximate),
@@ -38,7 +38,7 @@ DERIVATIVES: dict[type[nn.Module], Callable[[Any, Tensor, Tensor, Tensor], Tenso
 
 
 def has_manual_grad(module: nn.Module) -> bool:
-    """Whether there are written gradients for all layers of a network."""
+    """Whether every layer of a network has a manual gradient."""
     return all(
         type(layer) in PASSES and not has_hooks(layer) and not getattr(layer, "inplace", False)
         for layer in module.modules()
@@ -46,18 +46,18 @@ def has_manual_grad(module: nn.Module) -> bool:
 
 
 def make_pass(module: nn.Module, needs_input: bool) -> Pass:
-    """The way there and back through a module that ``has_manual_grad``."""
+    """The pass through a module that ``has_manual_grad``."""
     return PASSES[type(module)](module, needs_input)
 
 
 class Pass(ABC):
-    """There and back through a module; ``torch.no_grad`` is for the caller to enter.
+    """Forward and backward pass of a module, to be run under ``torch.no_grad``.
 
     Parameters
     ----------
     module : torch.nn.Module
     needs_input : bool
-        Whether ``backward`` is to return the gradient by the input.
+        Whether ``backward`` returns the gradient with respect to the input.
     """
 
     def __init__(self, module: Any, needs_input: bool):
@@ -66,17 +66,17 @@ class Pass(ABC):
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
-        """What the module says of `x`."""
+        """Output of the module."""
 
     @abstractmethod
     def backward(self, gradient: Tensor) -> Any:
-        """Gradient by the input, given that by the output."""
+        """Gradient with respect to the input, given the one with respect to the output."""
 
 
 class LinearPass(Pass):
     def __init__(self, module: nn.Linear, needs_input: bool):
         super().__init__(module, needs_input)
-        # Looking parameters up in a module takes as long as a small product.
+        # Looking a parameter up in a module costs as much as a small matrix product.
         self.weight: Any = module.weight
         self.bias: Any = module.bias
 
@@ -121,15 +121,15 @@ class ActivationPass(Pass):
 
 class DropoutPass(Pass):
     def forward(self, x: Tensor) -> Tensor:
-        self.kept = self.module.kept(x)
-        return x if self.kept is None else x * self.kept
+        self.mask = self.module.draw_mask(x)
+        return x if self.mask is None else x * self.mask
 
     def backward(self, gradient: Tensor) -> Any:
-        return gradient if self.kept is None else gradient * self.kept
+        return gradient if self.mask is None else gradient * self.mask
 
 
 class ChainPass(Pass):
-    """Layers one after the other."""
+    """Layers in sequence."""
 
     def __init__(self, module: Any, needs_input: bool):
         super().__init__(module, needs_input)
@@ -137,13 +137,13 @@ class ChainPass(Pass):
         self.passes = [make_pass(layer, needs_input or i > 0) for i, layer in enumerate(layers)]
 
     def forward(self, x: Tensor) -> Tensor:
-        for step in self.passes:
-            x = step.forward(x)
+        for layer_pass in self.passes:
+            x = layer_pass.forward(x)
         return x
 
     def backward(self, gradient: Tensor) -> Any:
-        for step in reversed(self.passes):
-            gradient = step.backward(gradient)
+        for layer_pass in reversed(self.passes):
+            gradient = layer_pass.backward(gradient)
         return gradient
 
 
@@ -160,34 +160,34 @@ class LinearPathPass(Pass):
         return self.path.forward(x) + (self.output if gain is None else gain * self.output)
 
     def backward(self, gradient: Tensor) -> Any:
-        by_path, gain = self.path.backward(gradient), self.module.gain
+        path_gradient, gain = self.path.backward(gradient), self.module.gain
         if gain is not None:
             gain.grad.add_((gradient * self.output).sum(0))
             gradient = gain * gradient
-        by_residual = self.residual.backward(gradient)
-        return by_path + by_residual if self.needs_input else None
+        residual_gradient = self.residual.backward(gradient)
+        return path_gradient + residual_gradient if self.needs_input else None
 
 
-class BesidePass(Pass):
-    """What two networks say, side by side."""
+class ConcatPass(Pass):
+    """The concatenated outputs of two networks."""
 
     def __init__(self, module: ConcatOutputs, needs_input: bool):
         super().__init__(module, needs_input)
         self.passes = [make_pass(network, needs_input) for network in (module.first, module.second)]
 
     def forward(self, x: Tensor) -> Tensor:
-        first, second = (step.forward(x) for step in self.passes)
+        first, second = (network_pass.forward(x) for network_pass in self.passes)
         self.widths = [first.shape[-1], second.shape[-1]]
         return torch.cat([first, second], dim=-1)
 
     def backward(self, gradient: Tensor) -> Any:
         parts = zip(self.passes, gradient.split(self.widths, dim=-1), strict=True)
-        by_first, by_second = (step.backward(part) for step, part in parts)
-        return by_first + by_second if self.needs_input else None
+        first, second = (network_pass.backward(part) for network_pass, part in parts)
+        return first + second if self.needs_input else None
 
 
 class VariationalPass(Pass):
-    """Means and log-variances; those beyond their bounds have no gradient."""
+    """Means and log-variances; where a log-variance is clamped, its gradient is zero."""
 
     def __init__(self, module: VariationalEncoder, needs_input: bool):
         super().__init__(module, needs_input)
@@ -195,18 +195,18 @@ class VariationalPass(Pass):
 
     def forward(self, x: Tensor) -> Tensor:
         self.code = self.network.forward(x)
-        return self.module.clamped(self.code)
+        return self.module.clamp(self.code)
 
     def backward(self, gradient: Tensor) -> Any:
-        beyond = self.code.abs() > MAX_LOG_VARIANCE
-        beyond[..., : beyond.shape[-1] // 2] = False
-        return self.network.backward(gradient.masked_fill(beyond, 0.0))
+        is_clamped = self.code.abs() > MAX_LOG_VARIANCE
+        is_clamped[..., : is_clamped.shape[-1] // 2] = False  # means are not
+        return self.network.backward(gradient.masked_fill(is_clamped, 0.0))
 
 
 PASSES: dict[type[nn.Module], type[Pass]] = {
     nn.Linear: LinearPass,
     nn.Sequential: ChainPass,
-    ConcatOutputs: BesidePass,
+    ConcatOutputs: ConcatPass,
     Dropout: DropoutPass,
     LinearPath: LinearPathPass,
     MLP: ChainPass,

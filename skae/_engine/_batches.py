@@ -1,4 +1,4 @@
-"""What a training step is fed: whole batches of scaled rows, never row by row."""
+"""Scaled rows of any container, cut into batches without a loop over rows."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from torch.utils.data import Dataset
 from skae._data._chunks import CHUNK_BYTES, PageKeeper, TensorTable, as_dense
 from skae._engine._runtime import bytes_for_rows
 
-# A scaled copy of the rows is kept where it is no larger than this.
+# Rows are scaled once and kept in memory if their copy is no larger than this.
 MAX_COPY_BYTES = 512 * 2**20
-# An epoch's rows are shuffled at once where they are no larger than this.
+# Rows no larger than this are shuffled once per epoch, larger ones batch by batch.
 MAX_SHUFFLE_BYTES = 32 * 2**20
 
 Batch = tuple[Tensor, Tensor | None]
 
 
-def to_array_like(told: Tensor, like: Any = None) -> Any:
-    """A tensor beside `like`, if that is one, and else a NumPy array."""
-    return told.to(like.device) if isinstance(like, Tensor) else told.cpu().numpy()
+def to_array_like(values: Tensor, like: Any = None) -> Any:
+    """Convert to a tensor on the device of `like` if that is a tensor, else to NumPy."""
+    return values.to(like.device) if isinstance(like, Tensor) else values.cpu().numpy()
 
 
 class Rows(Dataset, ABC):
@@ -36,27 +36,26 @@ class Rows(Dataset, ABC):
     @abstractmethod
     def __len__(self) -> int: ...
 
-    def to_array_like(self, told: Tensor) -> Any:
-        """What the net says, as an array of the kind that rows came as."""
-        return to_array_like(told)
+    def to_array_like(self, values: Tensor) -> Any:
+        """Convert outputs of a net to the kind of array that the rows were given as."""
+        return to_array_like(values)
 
     @abstractmethod
     def batches(self, spans: Iterator[slice], generator: torch.Generator | None) -> Iterator[Batch]:
-        """Yield the rows of each span, in an order drawn from the generator if given."""
+        """Yield the rows and weights of each span, shuffled if a generator is given."""
 
 
 class SourceRows(Rows):
     """Rows of an array, a memory map, a CSR matrix or a tensor, scaled when they are read.
 
-    Those of a tensor are scaled on its device, and so is what a table of them is read by if
-    the scaler knows how (``on_device_of``).
+    Tensors are scaled on their device if the scaler has a method ``on_device_of``.
 
     Parameters
     ----------
     source : ndarray, memmap, CSR matrix, tensor or table of shape (n_samples, n_features)
     scaler : object with a ``transform`` method
     indices : ndarray of int, default=None
-        The rows that count; None means all.
+        Rows to use; None means all.
     sample_weight : ndarray of shape (n_samples,), default=None
         One weight per row of `source`.
     device : torch.device
@@ -71,7 +70,7 @@ class SourceRows(Rows):
         device: torch.device | str = "cpu",
     ):
         self.table = source
-        self._read_by(scaler)
+        self._set_scaler(scaler)
         self.indices = indices
         self.device = device
         weight = (
@@ -102,23 +101,23 @@ class SourceRows(Rows):
         return rows.to(self.device)
 
     def with_scaler(self, scaler: Any) -> SourceRows:
-        """The same rows, scaled otherwise."""
+        """The same rows with another scaler."""
         other = copy.copy(self)
-        other._read_by(scaler)
+        other._set_scaler(scaler)
         return other
 
-    def _read_by(self, scaler: Any) -> None:
+    def _set_scaler(self, scaler: Any) -> None:
         self.source, self.scaler = self.table, scaler
         if hasattr(scaler, "on_device_of"):
             if isinstance(self.table, TensorTable):
                 self.source = self.table.tensor
             self.scaler = scaler.on_device_of(self.source)
 
-    def to_array_like(self, told: Tensor) -> Any:
-        return to_array_like(told, self.table)
+    def to_array_like(self, values: Tensor) -> Any:
+        return to_array_like(values, self.table)
 
     def repeated(self, times: int) -> SourceRows:
-        """All rows several times over."""
+        """All rows, repeated `times` times."""
         other = copy.copy(self)
         rows = np.arange(len(self)) if self.indices is None else self.indices
         other.indices = np.tile(rows, times)
@@ -127,19 +126,19 @@ class SourceRows(Rows):
         return other
 
     def in_memory(self) -> SourceRows | TensorRows:
-        """The same rows as one tensor, unless that would cost too much memory."""
+        """The same rows as one tensor, unless that would take too much memory."""
         width = self.read(slice(0, 1)).shape[1]
         n_bytes = 4 * len(self) * width
-        # A sparse matrix stays one, unless its dense copy is small anyhow.
+        # A sparse matrix is made dense only if the copy is small.
         limit = MAX_SHUFFLE_BYTES if issparse(self.source) else MAX_COPY_BYTES
         if n_bytes > bytes_for_rows(self.device, limit):
             return self
         return TensorRows(self.read_all(), self.sample_weight)
 
     def take(self, selection: Tensor) -> Tensor:
-        """Rows by number, in any order and shape; each is read once."""
-        numbers, places = selection.unique(return_inverse=True)
-        return self.read(numbers.cpu().numpy())[places]
+        """Rows by index, in any order and shape; each is read once."""
+        indices, inverse = selection.unique(return_inverse=True)
+        return self.read(indices.cpu().numpy())[inverse]
 
     def batches(self, spans: Iterator[slice], generator: torch.Generator | None) -> Iterator[Batch]:
         weight = self.sample_weight
@@ -180,12 +179,12 @@ class TensorRows(Rows):
         return self.X[selection]
 
     def repeated(self, times: int) -> TensorRows:
-        """All rows several times over."""
+        """All rows, repeated `times` times."""
         weight = self.sample_weight
         return TensorRows(self.X.repeat(times, 1), None if weight is None else weight.repeat(times))
 
     def take(self, selection: Tensor) -> Tensor:
-        """Rows by number, in any order and shape."""
+        """Rows by index, in any order and shape."""
         rows = self.X.index_select(0, selection.flatten().to(self.X.device))
         return rows.view(*selection.shape, -1)
 
@@ -198,19 +197,19 @@ class TensorRows(Rows):
                     batch = order[span]
                     yield X[batch], None if weight is None else weight[batch]
                 return
-            # One gather an epoch instead of one a batch.
+            # One gather per epoch instead of one per batch.
             X, weight = X[order], None if weight is None else weight[order]
         for span in spans:
             yield X[span], None if weight is None else weight[span]
 
 
 def shuffled(n_rows: int, generator: torch.Generator) -> Tensor:
-    """Row numbers in an order drawn from the generator, on its device."""
+    """A random permutation of row indices, on the device of the generator."""
     return torch.randperm(n_rows, generator=generator, device=generator.device)
 
 
 class Batches:
-    """Iterate over batches of rows, shuffled where a generator is given.
+    """Iterate over batches of rows, shuffled if a generator is given.
 
     The last batch may be short; it is never dropped.
     """

@@ -1,4 +1,4 @@
-"""From names and numbers to an initialised network."""
+"""Build initialised networks from the parameters of an estimator."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from skae.networks._variational import (
     add_probabilistic_path,
 )
 
-# The PCA start is computed from all rows up to so many rows and cells (128 MiB), and
+# The initial PCA is computed from all rows up to this many rows and cells (128 MiB), and
 # from a random sample of that size above.
 MIN_ROWS_FOR_PCA, MAX_ROWS_FOR_PCA = 1_000, 16_384
 MAX_CELLS_FOR_PCA = 2**25
-# Noisy rows that the linear start of a denoiser is fitted to, per column.
+# The linear start of a denoiser is fitted to at least so many noisy rows per column.
 DRAWS_PER_COLUMN = 10
 ROWS_PER_BLOCK, MIN_BLOCKS = 4096, 4
-# Logits begin no further out than those of this probability; slopes as for this share.
+# Bounds of probabilities in initial logits, and of shares in initial slopes.
 LEAST_PROBABILITY, LEAST_SHARE = 1e-3, 0.05
-# Slope of a pixel's logit where training begins: the tangent at one half.
+# Initial slope of a pixel's logit: the derivative of the logit at 1/2.
 STEEPNESS = 4.0
 
 
@@ -53,21 +53,21 @@ def build_autoencoder(
     seed: int,
     n_inputs: int | None = None,
 ) -> Autoencoder:
-    """Build encoder and decoder, draw their weights, start them at PCA if given.
+    """Build an autoencoder with random weights that starts at PCA if given.
 
     Parameters
     ----------
     network : object with ``build(n_features, n_components)``
-        It draws from torch's global generator, seeded for the occasion and restored.
+        It draws from torch's global generator, which is seeded before and restored after.
     pca : FittedPCA or None
         The linear path to start from.
     n_inputs : int, default=None
-        Columns that the encoder reads, where they are not those the decoder writes.
+        Number of encoder inputs if it differs from `n_features`.
     """
     with borrowed_global_generator(seed):
-        encoder, decoder = build_marked(network, n_features, n_components)
+        encoder, decoder = build_network(network, n_features, n_components)
         if n_inputs is not None:
-            encoder, _ = build_marked(network, n_inputs, n_components)
+            encoder, _ = build_network(network, n_inputs, n_components)
     if not is_ours(network):
         _check_encoder(network, encoder, n_features, n_components)
         _check_decoder(network, decoder, n_features, n_components)
@@ -78,8 +78,8 @@ def build_autoencoder(
     return Autoencoder(encoder, decoder, link, n_components)
 
 
-def build_marked(network: Any, n_features: int, n_components: int) -> tuple[nn.Module, nn.Module]:
-    """Encoder and decoder; those of a user's network remember how they came to be."""
+def build_network(network: Any, n_features: int, n_components: int) -> tuple[nn.Module, nn.Module]:
+    """Encoder and decoder; those of a user's network get an ``Origin`` to be rebuilt from."""
     parts = network.build(n_features, n_components)
     if is_ours(network):
         return parts
@@ -106,12 +106,12 @@ def build_members(
     variational: bool,
     seeds: list[int],
 ) -> Autoencoder:
-    """Build an autoencoder for each seed and stack them, for rows that may miss cells.
+    """Build an autoencoder for each seed and stack them, for rows that may hold NaN.
 
     Parameters
     ----------
     variational : bool
-        Whether encoders say a mean and a log-variance for each latent.
+        Whether encoders output a mean and a log-variance for each latent.
     """
 
     def build(seed: int, pca: FittedPCA | None = pca) -> Autoencoder:
@@ -146,15 +146,15 @@ def build_variational(
     Parameters
     ----------
     link : torch.nn.Module
-        What the decoder's output stands for.
+        The distribution that the decoder outputs parametrise.
     slopes, biases : ndarray of shape (n_inputs,)
-        Lead from centred cells to what the decoder is to say.
+        As in ``add_probabilistic_path``.
     n_conditions : int
-        Columns that the decoder reads beside the latents.
+        Number of decoder inputs besides the latents.
     """
     with borrowed_global_generator(seed):
-        encoder, _ = build_marked(network, n_inputs, 2 * n_components)
-        _, decoder = build_marked(network, n_inputs, n_components + n_conditions)
+        encoder, _ = build_network(network, n_inputs, 2 * n_components)
+        _, decoder = build_network(network, n_inputs, n_components + n_conditions)
     if not is_ours(network):
         _check_encoder(network, encoder, n_inputs, 2 * n_components)
         _check_decoder(network, decoder, n_inputs, n_components + n_conditions)
@@ -172,20 +172,22 @@ def make_output(
     mean: NDArray[Any],
     is_binary: bool,
 ) -> tuple[nn.Module, NDArray[Any], NDArray[Any]]:
-    """What a decoder's output stands for, and how linear cells lead to it.
+    """The output distribution of a decoder, and the affine map from cells to its parameters.
 
     Parameters
     ----------
     likelihood : {"auto", "gaussian", "bernoulli"}
-    reader : Ranks or Scaler
+    input_transform : Ranks or Scaler
     deviations, mean : ndarray of shape (n_inputs,)
-        Of what the encoder reads; deviations but for what the latents explain.
+        Residual standard deviations, given the latents, and means of the encoder inputs.
     is_binary : bool
         Whether all cells are 0 or 1.
 
     Returns
     -------
-    link, slopes, biases
+    link : torch.nn.Module
+    slopes, biases : ndarray of shape (n_inputs,)
+        As in ``add_probabilistic_path``.
     """
     ones = np.ones_like(mean)
     if likelihood == "gaussian":
@@ -198,14 +200,15 @@ def make_output(
         deviations[:n_scores], input_transform.level_counts, input_transform.n_continuous
     )
     shares = np.concatenate([*input_transform.level_shares_, []])
-    # A softmax's slope is the share; rare levels would start too steep.
+    # The derivative of a softmax is about the share: without a bound, rare levels get slopes
+    # that are too steep.
     slopes = 1.0 / (input_transform.level_scales * np.maximum(shares, LEAST_SHARE))
     logits = np.log(np.maximum(shares, LEAST_PROBABILITY))
     return link, np.r_[ones[:n_scores], slopes], np.r_[mean[:n_scores], logits]
 
 
 def is_ours(network: Any) -> bool:
-    """Whether a network is known to draw from our generators only when it trains."""
+    """Whether a network is of skae: it never draws from torch's global generator in training."""
     return type(network) in (ConvNetwork, MLPNetwork)
 
 
@@ -219,36 +222,39 @@ def pca_of_rows(
 ) -> FittedPCA:
     """PCA of (the first columns of) scaled rows, validation rows included.
 
-    The validation loss then favours the start a little, which is the safe side.
+    The validation loss is then slightly biased towards the start, which is the safe side.
     """
     rows, sample_weight = _sample_of_rows(X, scaler, sample_weight, seed)
-    read = np.nan_to_num(rows[:, :n_inputs].numpy(), copy=False)
-    return fit_pca(read, n_directions, sample_weight, seed)
+    inputs = np.nan_to_num(rows[:, :n_inputs].numpy(), copy=False)
+    return fit_pca(inputs, n_directions, sample_weight, seed)
 
 
 def linear_denoiser(
     X: Any,
     input_transform: Any,
-    pairs_of: Callable[[Tensor], Tensor],
+    make_pairs: Callable[[Tensor], Tensor],
     n_features: int,
     n_directions: int,
     sample_weight: NDArray[Any] | None,
     seed: int,
 ) -> FittedPCA:
-    """The best linear map from noisy rows to clean ones, through so many directions.
+    """Reduced-rank regression of clean rows on noisy ones.
 
-    What is read of `X` becomes inputs and targets, side by side, by `pairs_of`.
+    Parameters
+    ----------
+    make_pairs : callable
+        Takes transformed rows of `X` and returns inputs and targets, concatenated.
     """
     rows, weight = _sample_of_rows(X, input_transform, sample_weight, seed)
     weight = np.ones(len(rows)) if weight is None else weight
 
     def blocks() -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
-        # Few rows get noise several times: one draw would be learned by heart.
+        # Few rows are repeated with fresh noise: one draw of it would be overfitted.
         times = max(1, DRAWS_PER_COLUMN * n_features // len(rows))
         n_blocks = max(MIN_BLOCKS, -(-len(rows) // ROWS_PER_BLOCK))
         spans = np.array_split(np.random.RandomState(seed).permutation(len(rows)), n_blocks)
         for span in (np.tile(span, times) for span in spans if len(span)):
-            pairs = pairs_of(rows[span]).nan_to_num().numpy()
+            pairs = make_pairs(rows[span]).nan_to_num().numpy()
             yield pairs[:, :-n_features], pairs[:, -n_features:], weight[span]
 
     return fit_reduced_rank(blocks(), n_directions)
@@ -261,8 +267,8 @@ def _sample_of_rows(
     indices = None
     n_rows = min(MAX_ROWS_FOR_PCA, max(MIN_ROWS_FOR_PCA, MAX_CELLS_FOR_PCA // X.shape[1]))
     if X.shape[0] > n_rows:
-        draws = np.random.RandomState(seed)
-        indices = np.sort(draws.choice(X.shape[0], n_rows, replace=False))
+        rng = np.random.RandomState(seed)
+        indices = np.sort(rng.choice(X.shape[0], n_rows, replace=False))
         sample_weight = None if sample_weight is None else sample_weight[indices]
     return SourceRows(X, scaler, indices).read_all(), sample_weight
 
@@ -273,12 +279,12 @@ def make_link(activation: str, center: NDArray[Any], scale: NDArray[Any]) -> Out
 
 
 def mlp(hidden: tuple[int, ...], activation: str, dropout: float, tied: bool) -> MLPNetwork:
-    """The network that stands behind ``network=None``."""
+    """The network of ``network=None``."""
     return MLPNetwork(hidden, activation, dropout, tied)
 
 
 def _check_encoder(network: Any, encoder: Any, n_features: int, n_components: int) -> None:
-    shape = _shape_of(encoder, n_features)
+    shape = _output_shape(encoder, n_features)
     if shape != (2, n_components):
         raise ValueError(
             f"network={network!r}: the encoder maps (2, {n_features}) to {shape}; "
@@ -287,7 +293,7 @@ def _check_encoder(network: Any, encoder: Any, n_features: int, n_components: in
 
 
 def _check_decoder(network: Any, decoder: Any, n_features: int, n_components: int) -> None:
-    shape = _shape_of(decoder, n_components)
+    shape = _output_shape(decoder, n_components)
     if shape != (2, n_features):
         raise ValueError(
             f"network={network!r}: the decoder maps (2, {n_components}) to {shape}; "
@@ -296,8 +302,8 @@ def _check_decoder(network: Any, decoder: Any, n_features: int, n_components: in
 
 
 @torch.no_grad()
-def _shape_of(module: Any, n_inputs: int) -> tuple[int, ...]:
-    """Shape of what a module makes of two rows."""
+def _output_shape(module: Any, n_inputs: int) -> tuple[int, ...]:
+    """Shape of a module's output for two rows."""
     was_training = module.training
     shape = tuple(module.eval()(torch.zeros(2, n_inputs)).shape)
     module.train(was_training)

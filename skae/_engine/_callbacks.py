@@ -1,4 +1,4 @@
-"""What watches training from epoch to epoch; nothing here runs per batch."""
+"""Callbacks of every training; they run once per epoch, never per batch."""
 
 from __future__ import annotations
 
@@ -10,24 +10,27 @@ from skorch.callbacks import Callback
 
 from skae.exceptions import DivergenceError
 
-# A loss this many times the one at the start is not coming back.
+# Training does not recover from a loss this many times the initial one.
 EXPLOSION = 1e6
-# After this share of the epochs, a validation loss this many times the one at the
-# start means that there are too few rows for the network: more epochs only cost time.
+# A validation loss this many times the initial one, after this share of the epochs, means
+# that there are too few rows for the network: more epochs only cost time.
 HOPELESS_AFTER = 0.2
 HOPELESS_LOSS = 1.5
 
 
 class TrainingStopped(KeyboardInterrupt):
-    """A callback asked for the end of training (skorch's own do so by this type too)."""
+    """Raised by a callback to stop training; skorch's callbacks raise ``KeyboardInterrupt``."""
 
 
-class OwnCallback(Callback):
-    """One of ours: it asks for the end of training by ``TrainingStopped`` alone."""
+class InternalCallback(Callback):
+    """A callback of skae: it stops training by ``TrainingStopped`` only.
+
+    A ``KeyboardInterrupt`` that passes through it is therefore a Ctrl-C.
+    """
 
 
-class BestWeights(OwnCallback):
-    """Keep the weights with the lowest validation loss, epoch 0 included.
+class BestWeights(InternalCallback):
+    """Keep the weights of the epoch with the lowest validation loss, epoch 0 included.
 
     Parameters
     ----------
@@ -37,11 +40,11 @@ class BestWeights(OwnCallback):
     Attributes
     ----------
     keep_epoch_ : int or None
-        The epoch to keep instead, where it is known beforehand.
+        The epoch to keep without validation rows.
     known_losses_ : list of float or None
-        Validation losses, from the start on, where they are known beforehand.
+        Validation losses from epoch 0 on, to be recorded without validation rows.
     keep_last_ : bool
-        Whether the last epoch counts as the best.
+        Whether the last epoch is kept, whatever its loss.
     """
 
     def __init__(self, patience: int | None = None):
@@ -72,7 +75,7 @@ class BestWeights(OwnCallback):
         if dataset_valid is None:
             return
         self._compare(net, net.history[-1, "valid_loss"])
-        # As skorch's own callbacks read it: they know of no epoch 0.
+        # Read by skorch's callbacks, for which there is no epoch 0.
         losses = [epoch["valid_loss"] for epoch in net.history if "valid_loss" in epoch]
         net.history.record("valid_loss_best", losses[-1] == min(losses))
         n_epochs_since = len(self.losses_) - 1 - (self.best_epoch_ or 0)
@@ -84,7 +87,7 @@ class BestWeights(OwnCallback):
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         if self.weights_ is not None:
             net.module_.load_state_dict(self.weights_)
-        self.weights_ = None  # a fitted net needs no second copy of itself
+        self.weights_ = None  # a fitted net needs no second copy of its weights
 
     def _compare(self, net: Any, loss: float) -> None:
         self.losses_.append(loss)
@@ -99,8 +102,8 @@ class BestWeights(OwnCallback):
         self.weights_ = {name: w.clone() for name, w in net.module_.state_dict().items()}
 
 
-class DivergenceGuard(OwnCallback):
-    """Stop with an error that says what to lower when the loss explodes."""
+class DivergenceGuard(InternalCallback):
+    """Raise a ``DivergenceError`` when the loss explodes."""
 
     def initialize(self) -> DivergenceGuard:
         self.start_: float | None = None
@@ -114,7 +117,7 @@ class DivergenceGuard(OwnCallback):
         self.check(net, net.history[-1, "train_loss"])
 
     def check(self, net: Any, loss: float) -> None:
-        """Raise unless the loss is one that training can come back from."""
+        """Raise if the loss is not finite or too large to recover from."""
         assert self.start_ is not None
         if math.isfinite(loss) and loss <= EXPLOSION * max(self.start_, 1.0):
             return
@@ -126,12 +129,12 @@ class DivergenceGuard(OwnCallback):
 
 
 def is_hopeless(losses: list[float], best_epoch: int | None, max_epochs: int) -> bool:
-    """Whether validation losses, from the start on, say that training only makes it worse."""
+    """Whether training has only raised the validation loss since epoch 0."""
     has_tried = len(losses) - 1 >= HOPELESS_AFTER * max_epochs
     return has_tried and best_epoch == 0 and losses[-1] > HOPELESS_LOSS * losses[0]
 
 
 def watches_batches(callback: Callback) -> bool:
-    """Whether a callback wants to be told of every batch."""
+    """Whether a callback has a hook that runs per batch."""
     hooks = ("on_batch_begin", "on_batch_end", "on_grad_computed")
     return any(getattr(type(callback), hook) is not getattr(Callback, hook) for hook in hooks)

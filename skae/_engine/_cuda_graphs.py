@@ -1,4 +1,4 @@
-"""Training steps on a GPU, launched as one."""
+"""Training steps on a GPU, replayed as CUDA graphs."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from torch import Tensor
 
 from skae._engine._batches import Batch
 
-# Steps that are taken one by one first: libraries choose their kernels in them.
+# Steps before the capture, in which libraries choose their kernels.
 N_WARM_UP = 3
-# One graph at a time can be recorded in a process.
-_recording = threading.Lock()
+# A process can capture one graph at a time.
+_capture_lock = threading.Lock()
 
 
 class GraphedSteps:
-    """Replays the kernels of a step that was recorded once, as a CUDA graph.
+    """Captures a training step as a CUDA graph and replays it.
 
     Launching the kernels of a small network takes several times as long as running them.
-    Only whole batches are replayed; others are computed as they come.
+    Only full batches are replayed; the short one that may end an epoch runs eagerly.
 
     Parameters
     ----------
     net : AutoencoderNet
-        Its ``_eager_step`` is recorded: all that it does must be done on the device.
+        Its ``_eager_step`` is captured: it must do all its work on the device.
     """
 
     def __init__(self, net: Any):
         self.net = net
         self.n_steps = 0
         self.graph: Any = None
-        self.can_record = True
+        self.can_capture = True
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Take a step; the loss."""
+        """Take a step and return the loss."""
         x, weight = batch
-        is_whole = x.shape[-2] == self.net.batch_size
-        # What is held frozen may change from epoch to epoch.
-        if not (self.can_record and is_whole) or self.net.optimizer_.frozen:
+        is_full = x.shape[-2] == self.net.batch_size
+        # A graph would not follow a change of the frozen parameters between epochs.
+        if not (self.can_capture and is_full) or self.net.optimizer_.frozen:
             return self.net._eager_step(batch)
         self.n_steps += 1
         if self.n_steps <= N_WARM_UP:
             return self._warm_up(batch)
-        if self.graph is None and not self._record(batch):
+        if self.graph is None and not self._capture(batch):
             return self.net._eager_step(batch)
         self.x.copy_(x)
         if weight is not None:
@@ -55,7 +55,7 @@ class GraphedSteps:
         return self.loss
 
     def _warm_up(self, batch: Batch) -> Tensor:
-        # Recording asks that this happens beside the default stream.
+        # torch requires warm-up steps before a capture to run on a side stream.
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -63,22 +63,22 @@ class GraphedSteps:
         torch.cuda.current_stream().wait_stream(stream)
         return loss
 
-    def _record(self, batch: Batch) -> bool:
-        """Record a step without taking it; whether that went well."""
+    def _capture(self, batch: Batch) -> bool:
+        """Capture a step without running it; return whether that succeeded."""
         x, weight = batch
         self.x = x.clone()
         self.weight: Any = None if weight is None else weight.clone()
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(self.net.corruption.generator)
-        own = torch.cuda.Stream()
+        stream = torch.cuda.Stream()
+        mode = "thread_local"  # other threads may use the device meanwhile
         try:
-            # Other threads may use the device meanwhile.
-            with _recording, torch.cuda.graph(graph, stream=own, capture_error_mode="thread_local"):
+            with _capture_lock, torch.cuda.graph(graph, stream=stream, capture_error_mode=mode):
                 self.loss: Tensor = self.net._eager_step((self.x, self.weight))
         except RuntimeError as error:
-            self.can_record = False
+            self.can_capture = False
             warnings.warn(
-                f"Steps could not be recorded as a CUDA graph and are launched one by one: {error}",
+                f"Steps could not be captured as a CUDA graph and run one by one: {error}",
                 stacklevel=2,
             )
             return False

@@ -1,4 +1,4 @@
-"""Training on pairs: what the encoder reads, and beside it what is to come out."""
+"""Training on pairs of encoder inputs and targets, concatenated in the columns of a batch."""
 
 from __future__ import annotations
 
@@ -18,59 +18,59 @@ from skae._engine._net import AutoencoderNet
 from skae.networks._layers import ACTIVATIONS
 from skae.networks._linear_path import LinearPath
 
-# Rows made noisy at once: enough to share the cost, few enough to stay in cache.
+# Rows that get noise at once: enough to amortise the overhead, few enough to stay in cache.
 ROWS_AT_ONCE = 4096
-# Above this many columns the linear path is trained at a lower rate.
+# Above this many columns the linear path has a lower learning rate.
 COLUMNS_AT_FULL_RATE = 64
-# Held-out rows that a validation loss is taken from.
+# A validation loss is computed on at most so many rows.
 MAX_VALIDATION_ROWS = 10_000
 
 
 class InputTransform:
-    """Scales rows, fills what is missing and says where that was.
+    """Scales rows, fills missing cells and appends a mask of them.
 
     Parameters
     ----------
     scaler : Scaler
     fill : callable
         Takes scaled float rows with NaN and returns them without.
-    tells_missing : bool
+    append_mask : bool
         Whether a mask of the missing cells follows the filled rows.
     empty : ndarray of bool of shape (n_features,)
-        Columns that held nothing in ``fit``: what they hold now is not read.
+        Columns without any value in ``fit``: all their cells count as missing.
     bounds : pair of ndarray of shape (n_features,), default=None
-        Where scaled values are cut off before the encoder reads them.
+        Filled values are clipped to these, lower and upper.
     """
 
     def __init__(
         self,
         scaler: Any,
         fill: Callable[[Any], Any],
-        tells_missing: bool,
+        append_mask: bool,
         empty: NDArray[np.bool_],
         bounds: tuple[NDArray[Any], NDArray[Any]] | None = None,
     ):
         self.scaler = scaler
         self.fill = fill
-        self.tells_missing = tells_missing
+        self.append_mask = append_mask
         self.empty = empty
         self.bounds = bounds
 
     def on_device_of(self, X: Any) -> InputTransform:
-        """The same reader, its scaler on the device of the tensors it is to read."""
+        """A copy whose scaler is on the device of tensors `X`."""
         other = copy.copy(self)
         other.scaler = self.scaler.on_device_of(X)
         return other
 
     def transform(self, X: Any) -> Any:
-        """What the encoder reads of a dense chunk of rows."""
+        """Encoder inputs of a dense chunk of rows."""
         scaled = self.scaler.transform(X)
         if self.empty.any():
             scaled[:, self.empty] = np.nan
         return self.inputs(scaled)
 
     def inputs(self, scaled: Any) -> Any:
-        """The same, of rows that are scaled already."""
+        """Encoder inputs of rows that are scaled already."""
         xp = namespace(scaled)
         missing = xp.isnan(scaled)
         filled = scaled
@@ -78,13 +78,13 @@ class InputTransform:
             filled = constant(self.fill(as_array(scaled)), scaled, xp.float32)
         if self.bounds is not None:
             filled = filled.clip(*(constant(bound, filled) for bound in self.bounds))
-        if not self.tells_missing:
+        if not self.append_mask:
             return filled
         return xp.concat([filled, xp.asarray(missing, dtype=xp.float32)], axis=1)
 
 
 class PairTransform:
-    """Reads rows that stand side by side: inputs, then targets."""
+    """Transforms noisy rows and clean ones that follow them in the columns of a table."""
 
     def __init__(self, input_transform: InputTransform):
         self.input_transform = input_transform
@@ -98,7 +98,7 @@ class PairTransform:
 
 
 class NoisyRows(Rows):
-    """Clean rows that get fresh noise whenever they are read."""
+    """Clean rows, read as pairs with fresh noise each time."""
 
     def __init__(self, rows: SourceRows | TensorRows, noise: Any, input_transform: InputTransform):
         self.rows = rows
@@ -112,44 +112,46 @@ class NoisyRows(Rows):
         return self.rows[selection]
 
     def pairs(self, x: Tensor) -> Tensor:
-        """Inputs with fresh noise beside their targets."""
+        """Encoder inputs with fresh noise, followed by their targets."""
         inputs = self.noise(x)
-        reads_more = self.input_transform.tells_missing or self.input_transform.bounds is not None
-        if reads_more or inputs.isnan().any():
-            filled = self.input_transform.inputs(inputs.cpu().numpy())
+        transform = self.input_transform
+        changes_all = transform.append_mask or transform.bounds is not None
+        if changes_all or inputs.isnan().any():
+            filled = transform.inputs(inputs.cpu().numpy())
             inputs = torch.from_numpy(filled).to(x.device)
         return torch.cat([inputs, x], dim=1)
 
     def batches(self, spans: Iterator[slice], generator: torch.Generator | None) -> Iterator[Batch]:
-        cuts = list(spans)
-        n_together = max(1, ROWS_AT_ONCE // (cuts[0].stop - cuts[0].start))
-        groups = [cuts[i : i + n_together] for i in range(0, len(cuts), n_together)]
-        wide = (slice(group[0].start, group[-1].stop) for group in groups)
-        for group, (x, weight) in zip(groups, self.rows.batches(wide, generator), strict=True):
+        all_spans = list(spans)
+        n_grouped = max(1, ROWS_AT_ONCE // (all_spans[0].stop - all_spans[0].start))
+        groups = [all_spans[i : i + n_grouped] for i in range(0, len(all_spans), n_grouped)]
+        wide_spans = (slice(group[0].start, group[-1].stop) for group in groups)
+        wide_batches = self.rows.batches(wide_spans, generator)
+        for group, (x, weight) in zip(groups, wide_batches, strict=True):
             if generator is not None:  # rows of a memory map come sorted
                 order = shuffled(len(x), generator)
                 x, weight = x[order], None if weight is None else weight[order]
             pairs = self.pairs(x)
-            for cut in group:
-                here = slice(cut.start - group[0].start, cut.stop - group[0].start)
-                yield pairs[here], None if weight is None else weight[here]
+            for span in group:
+                batch = slice(span.start - group[0].start, span.stop - group[0].start)
+                yield pairs[batch], None if weight is None else weight[batch]
 
     def frozen(self) -> TensorRows:
-        """Pairs with one draw of noise, at most so many as a validation loss needs."""
+        """At most ``MAX_VALIDATION_ROWS`` pairs with one fixed draw of noise."""
         n_rows = min(len(self), MAX_VALIDATION_ROWS)
         step = -(-len(self) // n_rows)
-        chosen = torch.arange(0, len(self), step)
+        indices = torch.arange(0, len(self), step)
         weight = self.rows.sample_weight
-        pairs = self.pairs(self.rows.take(chosen))
-        return TensorRows(pairs, None if weight is None else weight[chosen])
+        pairs = self.pairs(self.rows.take(indices))
+        return TensorRows(pairs, None if weight is None else weight[indices])
 
 
 class DenoisingNet(AutoencoderNet):
-    """An autoencoder trained on pairs of inputs and targets, side by side in a batch."""
+    """Trains an autoencoder on pairs of encoder inputs and targets."""
 
     def _parameter_groups(self) -> list[tuple[list[nn.Parameter], float, float]]:
-        # The linear answer is good already: it is not decayed, and wide rows, where each
-        # step moves thousands of its weights at once, adjust it in smaller steps.
+        # The linear path starts at a solution: it is not decayed. On wide rows, where a step
+        # moves thousands of its weights at once, its learning rate is lower.
         path = [
             p
             for m in self.module_.modules()
@@ -158,16 +160,16 @@ class DenoisingNet(AutoencoderNet):
         ]
         share = min(1.0, COLUMNS_AT_FULL_RATE / self.n_features)
         groups = super()._parameter_groups()
-        left = [([p for p in ps if not any(p is q for q in path)], s, a) for ps, s, a in groups]
-        return [*left, (path, share, 0.0)]
+        others = [([p for p in ps if not any(p is q for q in path)], s, a) for ps, s, a in groups]
+        return [*others, (path, share, 0.0)]
 
     def _inputs(self, x: Tensor) -> Tensor:
-        return super()._inputs(self._read(x))
+        return super()._inputs(self._without_targets(x))
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
-        return super().infer(self._read(x))
+        return super().infer(self._without_targets(x))
 
-    def _read(self, x: Tensor) -> Tensor:
+    def _without_targets(self, x: Tensor) -> Tensor:
         return x[..., : x.shape[-1] - self.n_features]
 
     def _targets(self, x: Tensor) -> Tensor:
@@ -178,29 +180,29 @@ class DenoisingNet(AutoencoderNet):
         return len(self.module_.link.center)
 
     def hidden_rows(self, rows: SourceRows) -> Pieces:
-        """Yield slices and all hidden activations side by side, the latents among them."""
-        seen: list[Tensor] = []
+        """Yield slices and the activations of all hidden layers, the latents among them."""
+        outputs: list[Tensor] = []
         module = copy.deepcopy(self.module_).eval()  # other threads must not see the hooks
         for layer in module.modules():
             if isinstance(layer, tuple(ACTIVATIONS.values())):
-                layer.register_forward_hook(lambda _, x, output: seen.append(output.flatten(1)))
+                layer.register_forward_hook(lambda _, x, output: outputs.append(output.flatten(1)))
 
         def hidden(x: Tensor) -> Tensor:
-            seen.clear()
+            outputs.clear()
             z = module.encode(x)
-            n_before = len(seen)
+            n_encoder = len(outputs)
             module.decode(z)
-            return torch.cat([*seen[:n_before], z, *seen[n_before:]], dim=1)
+            return torch.cat([*outputs[:n_encoder], z, *outputs[n_encoder:]], dim=1)
 
         return self._map_batches(hidden, rows)
 
     def denoised_rows(self, rows: SourceRows | TensorRows) -> Iterator[tuple[slice, Any, Any]]:
-        """Yield slices, what the encoder reads and what the decoder says, all scaled."""
+        """Yield slices, encoder inputs and reconstructions, all scaled."""
         for span, x in self._inference_batches(rows):
-            told = self._evaluate(self.module_.reconstruct, x)
-            yield span, rows.to_array_like(x), rows.to_array_like(told)
+            output = self._evaluate(self.module_.reconstruct, x)
+            yield span, rows.to_array_like(x), rows.to_array_like(output)
 
     def denoised(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What the decoder says where the encoder reads `inputs`."""
+        """Scaled reconstructions for encoder inputs."""
         rows = TensorRows(torch.from_numpy(inputs).to(self.device))
-        return np.concatenate([told for _, _, told in self.denoised_rows(rows)])
+        return np.concatenate([output for _, _, output in self.denoised_rows(rows)])

@@ -1,4 +1,4 @@
-"""What a net is asked after training: rows in, arrays of the same kind out."""
+"""Inference of a net in batches: rows in, arrays of the same kind out."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from skae._engine._batches import Rows, SourceRows, to_array_like
 from skae._engine._runtime import autocast
 from skae.networks._autoencoder import Autoencoder
 
-# Rows of an inference batch: large enough for full speed, small enough to stay in cache.
+# Size of the widest layer in an inference batch: large enough for speed, small enough to
+# stay in cache.
 INFERENCE_BYTES = 4 * 2**20
-# Shorter batches are filled up: matrix products of few rows round otherwise, and a row
-# alone is to be that row of a batch.
+# Shorter batches are padded: matrix products of few rows round differently, and a row must
+# have the same result alone and in a batch.
 MIN_INFERENCE_ROWS = 16
 
-# Slices, and what was said of these rows: NumPy arrays, or tensors on the device of tensors.
+# Slices and results for these rows: NumPy arrays, or tensors on the device of tensors.
 Pieces = Iterator[tuple[slice, Any]]
 
 
-class RowsToArrays:
-    """The half of a net that reads rows batch by batch, in eval mode and without gradients."""
+class InferenceMixin:
+    """Evaluates the module of a net batch by batch, in eval mode and without gradients."""
 
     module_: Autoencoder
     device: Any
@@ -32,7 +33,7 @@ class RowsToArrays:
     _set_training: Any
 
     def keep_latents(self, n_kept: int) -> None:
-        """Keep the first latents only; the decoder reads zero for the others."""
+        """Use the first `n_kept` latents only; the decoder reads zeros for the others."""
         self.module_.n_kept = n_kept
 
     def encode_rows(self, rows: SourceRows) -> Pieces:
@@ -50,12 +51,12 @@ class RowsToArrays:
     def _map_batches(
         self, function: Callable[[Tensor], Tensor], rows: Rows, row_axis: int = 0
     ) -> Pieces:
-        """Yield slices, and what a function says of these rows, as arrays of their kind."""
+        """Yield slices and a function of these rows, as arrays of their kind."""
         for span, x in self._inference_batches(rows):
             yield span, rows.to_array_like(self._evaluate(function, x, row_axis))
 
     def _map_latents(self, function: Callable[[Tensor], Tensor], Z: Any) -> Pieces:
-        """The same of latents, which are read as they are."""
+        """Yield slices and a function of these latents, as arrays of their kind."""
         for span in self._spans(len(Z)):
             yield span, to_array_like(self._evaluate(function, self._tensor(Z[span])), Z)
 
@@ -63,12 +64,12 @@ class RowsToArrays:
     def _evaluate(
         self, function: Callable[[Tensor], Tensor], x: Tensor, row_axis: int = 0
     ) -> Tensor:
-        """What a function says of rows; they stand in `row_axis` of the result."""
+        """A function of rows, which are along `row_axis` of the result."""
         if self.module_.training:
             self._set_training(False)
-        n_rows, n_missing = len(x), MIN_INFERENCE_ROWS - len(x)
-        if n_missing > 0:
-            x = torch.cat([x, x[-1:].expand(n_missing, -1)])
+        n_rows, n_padded = len(x), MIN_INFERENCE_ROWS - len(x)
+        if n_padded > 0:
+            x = torch.cat([x, x[-1:].expand(n_padded, -1)])
         with autocast(self.precision, x.device):
             return function(x).narrow(row_axis, 0, n_rows).float()
 

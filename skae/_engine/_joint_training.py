@@ -1,4 +1,4 @@
-"""Nets of one kind, trained side by side as one batched net."""
+"""Training of several nets of one shape as one batched net."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skae._engine._batches import Batch, Batches, Rows
-from skae._engine._callbacks import OwnCallback, TrainingStopped, is_hopeless
+from skae._engine._callbacks import InternalCallback, TrainingStopped, is_hopeless
 from skae._engine._net import AutoencoderNet
 from skae._engine._noise import Corruption
 from skae._engine._progress import remaining_epochs
 from skae.networks._autoencoder import Autoencoder
 from skae.networks._stacked import OneByOne, stack_members
 
-# What nets must agree in to be trained as one.
+# Parameters in which nets must agree to be trained as one.
 SETTINGS = (
     *("alpha", "batch_size", "learning_rate", "max_epochs", "max_norm", "patience"),
     *("precision", "device", "verbose"),
@@ -33,30 +33,30 @@ def train_together(
     keep_last: bool = False,
     until: Callable[[Iterable[bool]], bool] = all,
 ) -> int:
-    """Train each net on its own rows; its best epoch on its own validation rows is kept.
+    """Train each net on its own rows and keep its best epoch on its own validation rows.
 
-    Nets that share a shape, but for the number of latents, are trained as one network with
-    a member axis: most of the time of small products is not spent in the product. Others
-    are trained one after the other.
+    Nets of one shape, up to the number of latents, are trained as one network with a member
+    axis: most of the time of a small matrix product is overhead. Others are trained one after
+    the other.
 
     Parameters
     ----------
     keep_last : bool
-        Whether the last epoch counts as the best.
+        Whether the last epoch is kept, whatever its loss.
     until : {all, any}
-        Whether training ends when all have stopped to improve, or one.
+        Whether training stops when all nets have stopped improving, or any.
 
     Returns
     -------
     n_trained : int
-        How many were trained: an interruption may leave some as they were.
+        Number of trained nets: an interruption leaves later ones untrained.
     """
     module = _joint_module(nets)
     if module is None:
         triples = zip(nets, rows, valid, strict=True)
-        for n_trained, (net, own_rows, own_valid) in enumerate(triples, start=1):
+        for n_trained, (net, net_rows, net_valid) in enumerate(triples, start=1):
             with remaining_epochs(sum(later.max_epochs for later in nets[n_trained:])):
-                net.train(own_rows, own_valid, keep_last=keep_last)
+                net.train(net_rows, net_valid, keep_last=keep_last)
             if net.stop_ == "interrupted":
                 return n_trained
         return len(nets)
@@ -71,7 +71,8 @@ def train_together(
         callbacks=[best],
         **{name: getattr(nets[0], name) for name in SETTINGS},
     )
-    # The mean over members divides gradients by their number, and their norm by its root.
+    # The loss is the mean over members: it divides each member's gradient by their number,
+    # and the norm of all gradients by the square root of it.
     joint.max_norm /= len(nets) ** 0.5
     joint.train(StackedRows(rows))
     for i, net in enumerate(nets):
@@ -81,7 +82,7 @@ def train_together(
 
 
 def _joint_module(nets: Sequence[AutoencoderNet]) -> Autoencoder | None:
-    """All networks as one, or None where they can not be."""
+    """All networks as one, or None if they cannot be stacked."""
     first = nets[0]
     if len(nets) == 1 or any(net.callbacks for net in nets) or not _agree(nets):
         return None
@@ -99,33 +100,34 @@ def _joint_module(nets: Sequence[AutoencoderNet]) -> Autoencoder | None:
 
 
 def _agree(nets: Sequence[AutoencoderNet]) -> bool:
-    """Whether nets differ in their weights and the number of latents at most."""
-    described = {
+    """Whether nets differ at most in their weights and the number of latents."""
+    descriptions = {
         (type(net), *(getattr(net, name) for name in SETTINGS), *_layers(net)) for net in nets
     }
-    return len(described) == 1
+    return len(descriptions) == 1
 
 
 def _layers(net: AutoencoderNet) -> Iterator[Any]:
+    """Describe layers, up to the sizes that depend on the number of latents."""
     for name, layer in net.module.named_modules():
         yield name, type(layer)
         if not isinstance(layer, nn.Linear):
             yield layer.extra_repr()
             continue
-        # Only of our own networks it is known where the latents are.
+        # In a user's network, a size that equals the number of latents may mean anything.
         n_latents = net.module.n_latents if net.global_seed is None else None
         for n in layer.weight.shape:
             yield "latents" if n == n_latents else n
 
 
 def _joint_corruption(parts: Sequence[Corruption], widths: Sequence[int]) -> Corruption:
-    """Noise of each member's own size; latents that a member does not have get none."""
+    """The noise of each member; latents beyond a member's number get none."""
     device = parts[0].generator.device
     input_noise = torch.tensor([part.input_noise for part in parts], device=device)
     latent_noise = torch.zeros(len(parts), 1, max(widths), device=device)
-    for own, part, width in zip(latent_noise, parts, widths, strict=True):
-        own[:, :width] = part.latent_noise
-    # Noise of no size is not drawn.
+    for deviation, part, width in zip(latent_noise, parts, widths, strict=True):
+        deviation[:, :width] = part.latent_noise
+    # A float of zero, unlike a tensor of zeros, saves the draws.
     return Corruption(
         parts[0].generator,
         input_noise[:, None, None] if input_noise.any() else 0.0,
@@ -135,15 +137,15 @@ def _joint_corruption(parts: Sequence[Corruption], widths: Sequence[int]) -> Cor
 
 @torch.no_grad()
 def _take_weights(module: Autoencoder, weights: dict[str, Tensor], i: int) -> None:
-    """Copy a member's weights into its own network."""
+    """Copy the weights of member `i` into its own network."""
     for name, parameter in module.named_parameters():
-        own = weights[name][i]
-        own = own.T if parameter.ndim > 1 else own[0]
-        parameter.copy_(own[tuple(slice(n) for n in parameter.shape)])
+        values = weights[name][i]
+        values = values.T if parameter.ndim > 1 else values[0]
+        parameter.copy_(values[tuple(slice(n) for n in parameter.shape)])
 
 
 class StackedRows(Rows):
-    """Rows of several nets; those with fewer rows are filled up with rows of no weight."""
+    """Rows of several nets, stacked; the shorter ones are padded with rows of zero weight."""
 
     def __init__(self, parts: Sequence[Rows]):
         self.parts = parts
@@ -155,40 +157,41 @@ class StackedRows(Rows):
         first = next(spans)
         batch_size = first.stop - first.start
         for batches in zip_longest(*(Batches(p, batch_size, generator) for p in self.parts)):
-            there = [batch for batch in batches if batch is not None]
-            sizes = {len(x) for x, _ in there}
-            is_even = len(there) == len(batches) and len(sizes) == 1
-            if is_even and all(weight is None for _, weight in there):
-                yield torch.stack([x for x, _ in there]), None
+            present = [batch for batch in batches if batch is not None]
+            sizes = {len(x) for x, _ in present}
+            is_even = len(present) == len(batches) and len(sizes) == 1
+            if is_even and all(weight is None for _, weight in present):
+                yield torch.stack([x for x, _ in present]), None
                 continue
-            nothing: Batch = there[0][0][:0], None
-            filled = [_filled(batch or nothing, max(sizes)) for batch in batches]
-            x, weight = (torch.stack(part) for part in zip(*filled, strict=True))
+            empty: Batch = present[0][0][:0], None
+            padded = [_pad(batch or empty, max(sizes)) for batch in batches]
+            x, weight = (torch.stack(part) for part in zip(*padded, strict=True))
             yield x, weight
 
 
-def _filled(batch: Batch, n_rows: int) -> tuple[Tensor, Tensor]:
+def _pad(batch: Batch, n_rows: int) -> tuple[Tensor, Tensor]:
+    """Rows and weights, padded with zeros to `n_rows`."""
     x, weight = batch
     weight = x.new_ones(len(x)) if weight is None else weight
-    n_missing = n_rows - len(x)
-    return F.pad(x, (0, 0, 0, n_missing)), F.pad(weight, (0, n_missing))
+    n_padded = n_rows - len(x)
+    return F.pad(x, (0, 0, 0, n_padded)), F.pad(weight, (0, n_padded))
 
 
-class BestOfEach(OwnCallback):
+class BestOfEach(InternalCallback):
     """Keep the weights of each member at its own best epoch, epoch 0 included.
 
     Parameters
     ----------
-    valid : SideBySideRows
+    valid : StackedRows
     keep_last, until
         As in ``train_together``.
 
     Attributes
     ----------
     curves : list of list of float
-        Validation losses of each member, from the start to where it stopped.
+        Validation losses of each member, from epoch 0 to the one where it stopped.
     epochs : list of int
-        The epochs kept.
+        The epoch kept for each member.
     weights : dict of Tensor
         The weights of these epochs, stacked.
     """

@@ -1,4 +1,7 @@
-"""Losses per row first, then reduced: a loss and a score cannot drift apart."""
+"""Losses, likelihoods and penalties.
+
+Losses are computed per cell or row and then reduced, so that training and scores share them.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,13 @@ from skae.networks._autoencoder import Autoencoder, OutputLink
 from skae.networks._layers import weights_of
 
 LOG_ROOT_TWO_PI = 0.5 * math.log(2 * math.pi)
-# An interval that is narrower than this share of the deviation is as good as a point.
+# Intervals narrower than this share of the standard deviation are approximated by their
+# midpoint's density times their width.
 NARROW = 0.05
 
 
 def binary_cross_entropy(link: OutputLink, output: Tensor, x: Tensor) -> Tensor:
-    # Rounding in the scaling may leave [0, 1] by an ulp.
+    # Scaling may round to an ulp outside [0, 1].
     target = link.bounded(x).clamp(0.0, 1.0)
     return F.binary_cross_entropy_with_logits(link.logits(output), target, reduction="none")
 
@@ -31,7 +35,7 @@ def _huber(error: Tensor) -> Tensor:
 
 
 # Losses of errors (output minus target) and their derivatives, per cell.
-LOSSES_OF_ERRORS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+ERROR_LOSSES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
     "absolute_error": (torch.abs, torch.sign),
     "cauchy": (lambda e: e.square().log1p(), lambda e: 2.0 * e / (1.0 + e.square())),
     "huber": (_huber, lambda e: e.clamp(-1.0, 1.0)),
@@ -39,14 +43,14 @@ LOSSES_OF_ERRORS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor],
 }
 
 
-def _of_error(
+def _error_loss(
     loss: Callable[[Tensor], Tensor], link: OutputLink, output: Tensor, x: Tensor
 ) -> Tensor:
     return loss(link(output) - x)
 
 
 CELL_LOSSES: dict[str, Callable[[OutputLink, Tensor, Tensor], Tensor]] = {
-    **{name: partial(_of_error, loss) for name, (loss, _) in LOSSES_OF_ERRORS.items()},
+    **{name: partial(_error_loss, loss) for name, (loss, _) in ERROR_LOSSES.items()},
     "binary_cross_entropy": binary_cross_entropy,
 }
 
@@ -61,46 +65,46 @@ def mean_over_rows(losses: Tensor, sample_weight: Tensor | None) -> Tensor:
 def kl_to_standard_normal(code: Tensor) -> Tensor:
     """Kullback-Leibler divergence of N(mean, variance) from N(0, 1), in nats per row.
 
-    `code` holds means and log-variances side by side.
+    `code` holds means, then log-variances.
     """
     mean, log_variance = code.chunk(2, dim=-1)
     return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(dim=-1)
 
 
 class IntervalLogLikelihood(torch.autograd.Function):
-    """Logarithm of the normal probability between two ends; of a point, the density.
+    """Log-probability of an interval under a normal distribution; for a point, log-density.
 
-    Its gradient is written out: autograd's takes several times as long.
+    Its gradient is manual: autograd's takes several times as long.
     """
 
     @staticmethod
     def forward(ctx: Any, mean: Tensor, deviation: Tensor, low: Tensor, high: Tensor) -> Tensor:
         a, b = (low - mean) / deviation, (high - mean) / deviation
-        centre = 0.5 * (a + b)
-        # By symmetry all intervals lie in the lower tail, where the logarithm is exact.
-        flip = centre > 0
+        midpoint = 0.5 * (a + b)
+        # Reflect intervals into the lower tail, where log_ndtr is accurate.
+        flip = midpoint > 0
         a, b = torch.where(flip, -b, a), torch.where(flip, -a, b)
         log_b = torch.special.log_ndtr(b)
-        # The difference of two equal probabilities has no logarithm; it is not used.
-        gap = (torch.special.log_ndtr(a) - log_b).clamp(max=-1e-6)
-        told = log_b + torch.log(-torch.expm1(gap))
-        at_a = torch.exp(-0.5 * a.square() - LOG_ROOT_TWO_PI - told)
-        at_b = torch.exp(-0.5 * b.square() - LOG_ROOT_TWO_PI - told)
-        by_mean = torch.where(flip, at_b - at_a, at_a - at_b)
-        by_deviation = a * at_a - b * at_b
+        # Equal probabilities would give log(0); the clamped value is not used.
+        log_ratio = (torch.special.log_ndtr(a) - log_b).clamp(max=-1e-6)
+        log_share = log_b + torch.log(-torch.expm1(log_ratio))
+        density_a = torch.exp(-0.5 * a.square() - LOG_ROOT_TWO_PI - log_share)
+        density_b = torch.exp(-0.5 * b.square() - LOG_ROOT_TWO_PI - log_share)
+        d_mean = torch.where(flip, density_b - density_a, density_a - density_b)
+        d_deviation = a * density_a - b * density_b
         width = high - low
         is_narrow = width < NARROW * deviation
-        at_point = -0.5 * centre.square() - LOG_ROOT_TWO_PI - torch.log(deviation)
-        at_point = at_point + torch.log(torch.where(width > 0, width, 1.0))
-        by_mean = torch.where(is_narrow, centre, by_mean) / deviation
-        by_deviation = torch.where(is_narrow, centre.square() - 1.0, by_deviation) / deviation
-        ctx.save_for_backward(by_mean, by_deviation)
-        return torch.where(is_narrow, at_point, told)
+        log_density = -0.5 * midpoint.square() - LOG_ROOT_TWO_PI - torch.log(deviation)
+        log_density = log_density + torch.log(torch.where(width > 0, width, 1.0))
+        d_mean = torch.where(is_narrow, midpoint, d_mean) / deviation
+        d_deviation = torch.where(is_narrow, midpoint.square() - 1.0, d_deviation) / deviation
+        ctx.save_for_backward(d_mean, d_deviation)
+        return torch.where(is_narrow, log_density, log_share)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        by_mean, by_deviation = ctx.saved_tensors
-        return gradients[0] * by_mean, gradients[0] * by_deviation, None, None
+        d_mean, d_deviation = ctx.saved_tensors
+        return gradients[0] * d_mean, gradients[0] * d_deviation, None, None
 
 
 def interval_log_likelihood(mean: Tensor, deviation: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -113,46 +117,46 @@ def normal_log_density(x: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
     return -0.5 * ((x - mean) / deviation).square() - torch.log(deviation) - LOG_ROOT_TWO_PI
 
 
-def _of_table(link: Any, output: Tensor, x: Tensor) -> Tensor:
-    """Rows are [scores | levels | lower ends | upper ends | codes | slope | conditions]."""
+def _table_log_likelihood(link: Any, output: Tensor, x: Tensor) -> Tensor:
+    """Of rows [scores | levels | lower ends | upper ends | codes | log slope | conditions]."""
     n_scores, n_codes = link.n_scores, len(link.level_counts)
     means, logits = link.split(output)
     targets = x[..., output.shape[-1] :][..., : 2 * n_scores + n_codes + 1]
-    low, high, codes, slope = targets.split([n_scores, n_scores, n_codes, 1], dim=-1)
+    low, high, codes, log_slope = targets.split([n_scores, n_scores, n_codes, 1], dim=-1)
     deviation = link.deviation
     n = link.n_continuous
-    # A missing cell stands for all there is: it has ends, where others have a point.
+    # A missing cell is an interval that holds all values: its log-likelihood is 0.
     points = normal_log_density(low[..., :n], means[..., :n], deviation[:n])
     points = torch.where(low[..., :n] == high[..., :n], points, 0.0)
     cells = interval_log_likelihood(means[..., n:], deviation[n:], low[..., n:], high[..., n:])
-    total = slope[..., 0] + points.sum(dim=-1) + cells.sum(dim=-1)
+    total = log_slope[..., 0] + points.sum(dim=-1) + cells.sum(dim=-1)
     for i, head in enumerate(logits):
         code = codes[..., i : i + 1].expand(*head.shape[:-1], 1)
-        told = head.log_softmax(dim=-1).gather(-1, code.clamp(min=0).long())
-        # A negative code stands for any level.
-        total = total + torch.where(code < 0, 0.0, told)[..., 0]
+        log_probs = head.log_softmax(dim=-1).gather(-1, code.clamp(min=0).long())
+        # A negative code is a missing level: its log-likelihood is 0.
+        total = total + torch.where(code < 0, 0.0, log_probs)[..., 0]
     return total
 
 
-def _of_normal(link: Any, output: Tensor, x: Tensor) -> Tensor:
+def _gaussian_log_likelihood(link: Any, output: Tensor, x: Tensor) -> Tensor:
     target = x[..., : output.shape[-1]]
     return normal_log_density(target, output, link.deviation).sum(dim=-1) + link.log_slope
 
 
-def _of_bits(link: Any, output: Tensor, x: Tensor) -> Tensor:
+def _bernoulli_log_likelihood(link: Any, output: Tensor, x: Tensor) -> Tensor:
     target = x[..., : output.shape[-1]].expand_as(output)
     return -F.binary_cross_entropy_with_logits(output, target, reduction="none").sum(dim=-1)
 
 
 LOG_LIKELIHOODS: dict[str, Callable[[Any, Tensor, Tensor], Tensor]] = {
-    "bernoulli": _of_bits,
-    "gaussian": _of_normal,
-    "interval": _of_table,
+    "bernoulli": _bernoulli_log_likelihood,
+    "gaussian": _gaussian_log_likelihood,
+    "interval": _table_log_likelihood,
 }
 
 
 def log_likelihood(link: Any, output: Tensor, x: Tensor) -> Tensor:
-    """Log-likelihood of rows given what the decoder said, in nats per row."""
+    """Log-likelihood of rows given decoder outputs, in nats per row."""
     return LOG_LIKELIHOODS[link.likelihood](link, output, x)
 
 
@@ -162,9 +166,10 @@ class EvidenceBound(nn.Module):
     Parameters
     ----------
     beta : float
-        Factor of the divergence of the posterior from the prior.
+        Factor of the divergence of the posterior from the prior (Higgins et al., beta-VAE,
+        2017).
     warmup : float
-        Share of the steps over which that factor rises from zero.
+        Share of the steps in which that factor rises linearly from zero.
     """
 
     def __init__(self, beta: float = 1.0, warmup: float = 0.0):
@@ -174,7 +179,7 @@ class EvidenceBound(nn.Module):
         self.begin(0)
 
     def begin(self, n_steps: int) -> None:
-        """A training of so many steps begins."""
+        """Start a training of `n_steps`."""
         self.n_warm_steps = self.warmup * n_steps
         self.n_steps_done = 0
 
@@ -186,7 +191,7 @@ class EvidenceBound(nn.Module):
         return self.beta * self.n_steps_done / self.n_warm_steps
 
     def has_manual_grad(self, link: Any) -> bool:
-        """Whether its gradient is written out: it has too many parts."""
+        """Whether there is a manual gradient: not for a bound with this many terms."""
         return False
 
     def rows(self, link: Any, output: Tensor, code: Tensor, x: Tensor, beta: float) -> Tensor:
@@ -210,8 +215,8 @@ class Objective(nn.Module):
         Bernoulli(`sparsity_target`) and Bernoulli(mean |tanh z|), summed over latents.
     sparsity_target : float
     kl : float
-        Factor of the divergence of the posterior from the prior (codes are then means and
-        log-variances), in nats per cell as the reconstruction loss is.
+        Factor of the divergence of the posterior from the prior, in nats per cell as the
+        reconstruction loss; codes are then means and log-variances.
     missing : bool
         Whether rows may hold NaN.
     """
@@ -238,31 +243,31 @@ class Objective(nn.Module):
     def reconstruction(
         self, link: OutputLink, output: Tensor, x: Tensor, sample_weight: Tensor | None
     ) -> Tensor:
-        """Loss of a batch without penalties; this is what validation compares."""
+        """Loss of a batch without penalties: the validation loss."""
         return mean_over_rows(self.cells(link, output, x), sample_weight)
 
     def has_manual_grad(self, link: OutputLink) -> bool:
-        """Whether ``with_gradient`` is all there is to it."""
-        is_plain = self.loss in LOSSES_OF_ERRORS and link.activation == "identity"
+        """Whether ``with_gradient`` covers the whole objective."""
+        is_plain = self.loss in ERROR_LOSSES and link.activation == "identity"
         return is_plain and not (self.l1 or self.sparsity or self.kl)
 
     def with_gradient(
         self, output: Tensor, x: Tensor, sample_weight: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Reconstruction loss of a batch, and its gradient by the output."""
+        """Reconstruction loss of a batch, and its gradient with respect to the output."""
         error = output - x
         if self.missing:
             error.masked_fill_(x.isnan(), 0.0)
-        loss, derivative = LOSSES_OF_ERRORS[self.loss]
+        loss, derivative = ERROR_LOSSES[self.loss]
         gradient = derivative(error) / error.numel()
         if sample_weight is not None:
             gradient = gradient * sample_weight[..., None]
         return mean_over_rows(loss(error), sample_weight), gradient
 
     def cells(self, link: OutputLink, output: Tensor, x: Tensor) -> Tensor:
-        """Loss of each cell; of missing ones, zero."""
+        """Loss of each cell; zero if the cell is missing."""
         if self.missing:
-            # Not a mask on the losses: the gradient of a NaN is NaN even times zero.
+            # Masking the losses instead would not do: NaN times zero is NaN in the gradient.
             x = torch.where(x.isnan(), link(output).detach(), x)
         return CELL_LOSSES[self.loss](link, output, x)
 

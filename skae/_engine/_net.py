@@ -1,8 +1,7 @@
-"""Our ``skorch.NeuralNet``: held by an estimator, not inherited by it.
+"""The ``skorch.NeuralNet`` that estimators hold in ``net_``.
 
-Of skorch's training ladder only the lower rungs are replaced: an epoch without
-per-batch bookkeeping, a step without a closure, the noise in ``infer`` and the
-objective in ``get_loss``.
+skorch's training loop, callbacks and history are used as they are. Replaced are the epoch
+(no bookkeeping per batch), the step (no closure, manual gradients, CUDA graphs) and the loss.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from skae._engine._batches import Batch, Batches, Rows
 from skae._engine._callbacks import (
     BestWeights,
     DivergenceGuard,
-    OwnCallback,
+    InternalCallback,
     TrainingStopped,
     watches_batches,
 )
 from skae._engine._cuda_graphs import GraphedSteps
-from skae._engine._inference import RowsToArrays
+from skae._engine._inference import InferenceMixin
 from skae._engine._losses import Objective
 from skae._engine._noise import Corruption, Gradient
 from skae._engine._optimizer import FlatAdamW, trapezoid
@@ -37,21 +36,21 @@ from skae._engine._runtime import autocast, borrowed_global_generator, moved_gen
 from skae.networks._autoencoder import Autoencoder
 from skae.networks._layers import set_generators, weights_of
 
-# What a net holds only while it trains: it remembers batches, or the module twice.
+# Attributes that exist only in training: they hold batches or the module.
 WHILE_TRAINING = ("layers_", "passes_", "take_step_")
 
 
-class AutoencoderNet(RowsToArrays, NeuralNet):
+class AutoencoderNet(InferenceMixin, NeuralNet):
     """Trains an autoencoder on batches of scaled rows.
 
     Parameters
     ----------
     module : Autoencoder
-        Initialised already; it is trained in place.
+        An initialised module, trained in place.
     criterion : Objective
     corruption : Corruption
     batch_generator : torch.Generator
-        Shuffles the rows.
+        Source of the shuffling of rows.
     learning_rate : float
         Peak of the trapezoidal schedule of ``train``.
     partial_rate : float
@@ -64,9 +63,9 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
     patience : int or None
         Epochs without a new best validation loss before training stops.
     global_seed : int or None
-        Seeds torch's global generator while a network that may draw from it trains.
+        Seed of torch's global generator during training, for networks that may draw from it.
     **kwargs : dict
-        skorch's own parameters.
+        Parameters of ``skorch.NeuralNet``.
     """
 
     module_: Autoencoder
@@ -107,15 +106,12 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
         self.patience = patience
         self.global_seed = global_seed
 
-    def get_default_callbacks(self) -> list[tuple[str, Any]]:
+    @property
+    def _default_callbacks(self) -> list[tuple[str, Any]]:
         return [
             ("divergence_guard", DivergenceGuard()),
             ("best_weights", BestWeights(self.patience)),
         ]
-
-    @property
-    def _default_callbacks(self) -> list[tuple[str, Any]]:
-        return self.get_default_callbacks()
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> AutoencoderNet:
         groups = [
@@ -126,7 +122,7 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
         return self
 
     def _parameter_groups(self) -> list[tuple[list[nn.Parameter], float, float]]:
-        """Parameters, their share of the learning rate and their weight decay."""
+        """Parameters, their factor of the learning rate and their weight decay."""
         decayed = weights_of(self.module_)
         plain = [p for p in self.module_.parameters() if not any(p is w for w in decayed)]
         return [(decayed, 1.0, self.alpha), (plain, 1.0, 0.0)]
@@ -135,23 +131,23 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
         for group in self.optimizer_.param_groups:
             group["lr"] = rate * group["share"]
 
-    # Module and module_ are one object: it is stored once.
+    # `module` and `module_` are one object, which is stored once.
 
     def __getstate__(self) -> dict[str, Any]:
         if "layers_" not in vars(self):
             return super().__getstate__() | {"module": None}
-        # In the middle of training, each parameter would bring the storage of all.
-        still = object.__new__(type(self))
-        kept = {name: value for name, value in vars(self).items() if name not in WHILE_TRAINING}
+        # In training all parameters share one storage, which would be stored with each.
+        snapshot = object.__new__(type(self))
+        state = {name: value for name, value in vars(self).items() if name not in WHILE_TRAINING}
         module, optimizer = copy.deepcopy((self.module_, self.optimizer_))
-        still.__dict__.update(kept, module_=module, optimizer_=optimizer)
-        return still.__getstate__()
+        snapshot.__dict__.update(state, module_=module, optimizer_=optimizer)
+        return snapshot.__getstate__()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.__dict__["module"] = self.module_
 
-    # Training: epochs and steps.
+    # Training.
 
     def train(
         self,
@@ -162,32 +158,42 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
         keep_last: bool = False,
         known_losses: list[float] | None = None,
     ) -> None:
-        """Train on `rows`; the best epoch on `valid` is kept, or the last with `keep_last`.
+        """Train on `rows` with the learning rate schedule of ``max_epochs`` epochs.
 
-        Without `valid`, the weights after `keep_epoch` are kept, or the last ones, and
-        `known_losses` may say what validation would, from the start on. The schedule is laid
-        out for ``max_epochs``; training ends after `n_epochs` of them. ``stop_`` says why:
-        "finished", "stopped" or "interrupted".
+        Afterwards ``stop_`` is "finished", "stopped" (by a callback) or "interrupted".
+
+        Parameters
+        ----------
+        rows, valid : Rows
+            The epoch with the lowest loss on `valid` is kept.
+        keep_epoch : int, default=None
+            The epoch to keep if there are no `valid` rows; None means the last.
+        n_epochs : int, default=None
+            Train for so many of ``max_epochs`` only.
+        keep_last : bool, default=False
+            Keep the last epoch, whatever its loss on `valid`.
+        known_losses : list of float, default=None
+            Validation losses from epoch 0 on, to be recorded if there are no `valid` rows.
         """
         self.valid_rows_ = valid
-        self.initialized_ = False  # a fresh optimiser and history; the module stays
+        self.initialized_ = False  # a new optimiser and history; the module stays
         self.initialize()
-        self._best_weights.keep_epoch_ = keep_epoch
-        self._best_weights.keep_last_ = keep_last
-        self._best_weights.known_losses_ = known_losses
+        best_weights = self._best_weights
+        best_weights.keep_epoch_, best_weights.keep_last_ = keep_epoch, keep_last
+        best_weights.known_losses_ = known_losses
         n_steps = self.max_epochs * -(-len(rows) // self.batch_size)
         self.schedule_ = iter(trapezoid(n_steps, self.learning_rate))
         try:
             self.partial_fit(rows, epochs=n_epochs)
         finally:
             self.schedule_ = self.valid_rows_ = None
-            self.optimizer_.state.clear()  # twice the weights, and of use to no one
+            self.optimizer_.state.clear()  # twice the size of the weights, and not used again
         self._check_outcome(rows)
 
     def train_on(self, rows: Rows) -> None:
-        """Train one epoch on `rows` at a constant rate, without validation.
+        """Train one epoch on `rows` at a constant learning rate, without validation.
 
-        The optimiser goes on from the epoch before; after ``train`` it starts afresh.
+        The optimiser continues from the last call; after ``train`` it starts anew.
         """
         if not self.initialized_:
             self.initialize()
@@ -198,12 +204,12 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
         self._check_outcome(rows)
 
     def _check_outcome(self, rows: Rows) -> None:
-        # The epoch's mean loss was taken before its last steps.
+        # The mean loss of an epoch does not cover what its last steps did to the weights.
         guard: DivergenceGuard = dict(self.callbacks_)["divergence_guard"]
         guard.check(self, self.first_batch_loss(rows))
 
     def adopt(self, joint: AutoencoderNet, losses: list[float], best_epoch: int) -> None:
-        """Go on as if trained alone; training losses are those of all members together."""
+        """Take over the history of `joint`; its training losses are means over all members."""
         self.initialized_ = False
         self.initialize()
         self.stop_ = joint.stop_
@@ -213,13 +219,13 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
         self._best_weights.best_epoch_ = best_epoch
 
     def replace_module(self, module: Autoencoder) -> None:
-        """Go on with another module; the optimiser starts afresh."""
+        """Replace the module; the optimiser starts anew."""
         self.module = self.module_ = module
         with self._current_init_context("optimizer"):
             self.initialize_optimizer()
 
     def move_to(self, device: torch.device, precision: str) -> None:
-        """Compute on another device from now on."""
+        """Move to another device."""
         self.device = device
         self.precision = precision
         self.module_.to(device)
@@ -229,22 +235,22 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
             state.update({name: value.to(device) for name, value in state.items()})
 
     def copy(self) -> AutoencoderNet:
-        """A net that can be trained on while this one stays as it is."""
+        """A deep copy that shares the user's callbacks."""
         callbacks = [c[1] if isinstance(c, tuple) else c for c in self.callbacks or []]
         return copy.deepcopy(self, {id(callback): callback for callback in callbacks})
 
     def restore_history(self, epochs: Iterable[dict[str, Any]]) -> None:
-        """Go on with a history of these epochs."""
+        """Replace the history."""
         self.history_ = History(dict(epoch) for epoch in epochs)
 
     def rewrite_history(self, key: str, values: list[float]) -> None:
-        """Put values in the place of those recorded in each epoch."""
+        """Replace a value of each epoch of the history."""
         for epoch, value in zip(self.history, values, strict=False):
             epoch[key] = value
 
     @property
     def best_epoch(self) -> int | None:
-        """Epoch whose weights are in the module; None where none was validated."""
+        """Epoch whose weights are in the module; None without validation."""
         return self._best_weights.best_epoch_
 
     @property
@@ -254,7 +260,7 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
 
     @property
     def validation_losses(self) -> list[float] | None:
-        """The loss at the start and after each epoch, or None."""
+        """The losses of epoch 0 and of each later one; None without validation."""
         return list(self._best_weights.losses_) or None
 
     @property
@@ -302,24 +308,24 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
         if layers is None or self.global_seed is not None:
             super()._set_training(training)
             return
-        # Layers of ours hold a flag and no more; torch's way there and back through the
-        # tree takes as long as a step of a small network.
+        # skae's layers only need the flag; torch's walk over the module tree takes as long as
+        # a step of a small network.
         for layer in layers:
             vars(layer)["training"] = training
 
     def _make_passes(self) -> tuple[Pass, Pass] | None:
-        """The ways through encoder and decoder, or None where autograd finds them."""
+        """Manual passes of encoder and decoder, or None to use autograd."""
         encoder, decoder = self.module_.encoder, self.module_.decoder
-        # Other precisions are torch's business, which knows what to cast.
-        is_known = (
+        # Lower precision needs autocast, which knows what to cast.
+        is_manual = (
             self.precision == "float32" and has_manual_grad(encoder) and has_manual_grad(decoder)
         )
-        if not is_known:
+        if not is_manual:
             return None
         return make_pass(encoder, needs_input=False), make_pass(decoder, needs_input=True)
 
     def _global_generator(self) -> AbstractContextManager[None]:
-        """What a user's own layers draw from: torch's generator, seeded and given back."""
+        """Seed torch's global generator, which a user's layers may draw from, for a block."""
         if self.global_seed is None:
             return nullcontext()
         return borrowed_global_generator(self.global_seed + len(self.history))
@@ -331,7 +337,7 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
             for _, callback in self.callbacks_:
                 stop = self._notify_one(callback, method_name, cb_kwargs) or stop
         finally:
-            if method_name == "on_epoch_end":  # the epoch was run, whatever they said
+            if method_name == "on_epoch_end":  # also if a callback has raised
                 current_progress().update(self.history[-1])
         if stop is not None:
             raise stop
@@ -339,18 +345,21 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
     def _notify_one(
         self, callback: Any, method_name: str, cb_kwargs: dict[str, Any]
     ) -> TrainingStopped | None:
-        """Tell one callback; if one of ours asks for the end, the others are told before it."""
-        is_own = isinstance(callback, OwnCallback)
+        """Notify one callback; return the request of an internal one to stop training.
+
+        It is raised after all callbacks were notified.
+        """
+        is_internal = isinstance(callback, InternalCallback)
         try:
             getattr(callback, method_name)(self, **cb_kwargs)
         except TrainingStopped as stop:
-            if is_own:
+            if is_internal:
                 return stop
             raise
         except KeyboardInterrupt as stop:
-            if is_own:
-                raise  # a key was pressed
-            raise TrainingStopped from stop  # how skorch's callbacks ask for the end
+            if is_internal:
+                raise  # Ctrl-C
+            raise TrainingStopped from stop  # skorch's callbacks stop training by this
         return None
 
     def run_single_epoch(
@@ -373,7 +382,7 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
         total: Any = 0.0
         n_rows = 0
         for batch in iterator:
-            # The sum stays on the device: reading it here would make a GPU wait.
+            # The sum stays on the device: reading it here would synchronise a GPU.
             n_in_batch = batch[0].shape[-2]
             total = total + self._step(batch) * n_in_batch
             n_rows += n_in_batch
@@ -381,7 +390,7 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
         self._record_loss(prefix, float(total) / n_rows, n_rows)
 
     def _record_loss(self, prefix: str, loss: float, n_rows: int) -> None:
-        """An epoch's loss; to callbacks that ask for its batches, it was one."""
+        """Record the loss of an epoch, for callbacks also as that of its only batch."""
         self.history.record(f"{prefix}_loss", loss)
         self.history.record_batch(f"{prefix}_loss", loss)
         self.history.record_batch(f"{prefix}_batch_size", n_rows)
@@ -391,10 +400,10 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
         return {"loss": self._step(batch), "y_pred": None}
 
     def _is_graphed(self) -> bool:
-        """Whether steps are alike enough to be recorded once: same kernels, no eyes on them."""
-        is_ours = self.global_seed is None  # others may do as they like in each step
+        """Whether steps are CUDA graphs: they must run the same kernels and no callbacks."""
+        is_builtin = self.global_seed is None  # a user's network may change from step to step
         on_gpu = torch.device(self.device).type == "cuda"
-        return on_gpu and is_ours and self.graph_capturable and not self.watched_
+        return on_gpu and is_builtin and self.graph_capturable and not self.watched_
 
     def _step(self, batch: Batch) -> Tensor:
         if self.schedule_ is not None:
@@ -415,9 +424,9 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
         return loss
 
     def _backpropagate(self, x: Tensor, weight: Tensor | None) -> Tensor:
-        """Add to the gradients of all parameters; the loss."""
+        """Add to the gradients of all parameters and return the loss."""
         if self.passes_ is not None:
-            return self._by_manual_gradients(self.passes_, x, weight)
+            return self._backpropagate_manually(self.passes_, x, weight)
         with autocast(self.precision, x.device):
             code = self.module_.encoder(self._inputs(x))
             latents, _ = self._latents(code, x)
@@ -426,22 +435,27 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
         return loss.detach()
 
     @torch.no_grad()
-    def _by_manual_gradients(
+    def _backpropagate_manually(
         self, passes: tuple[Pass, Pass], x: Tensor, weight: Tensor | None
     ) -> Tensor:
         encoder, decoder = passes
         code = encoder.forward(self._inputs(x))
         latents, latents_to_code = self._latents(code, x)
         output = decoder.forward(latents)
-        loss, by_output, by_code = self._loss_and_gradients(output, code, x, weight)
-        by_latents = latents_to_code(decoder.backward(by_output))
-        encoder.backward(by_latents if by_code is None else by_latents + by_code)
+        loss, output_gradient, penalty_gradient = self._loss_and_gradients(output, code, x, weight)
+        code_gradient = latents_to_code(decoder.backward(output_gradient))
+        if penalty_gradient is not None:
+            code_gradient = code_gradient + penalty_gradient
+        encoder.backward(code_gradient)
         return loss
 
     def _loss_and_gradients(
         self, output: Tensor, code: Tensor, x: Tensor, weight: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The loss, and its gradients by output and code; None stands for zero."""
+        """The loss, and its partial derivatives with respect to output and code.
+
+        None instead of the latter means zero.
+        """
         if self.criterion_.has_manual_grad(self.module_.link):
             return *self.criterion_.with_gradient(output, self._targets(x), weight), None
         output, code = output.detach().requires_grad_(), code.detach().requires_grad_()
@@ -452,15 +466,15 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
         return loss.detach(), gradient, code.grad
 
     def _inputs(self, x: Tensor) -> Tensor:
-        """What the encoder reads in training."""
+        """Encoder inputs in training."""
         return self.module_.inputs(self.corruption.inputs(x))
 
     def _targets(self, x: Tensor) -> Tensor:
-        """What the decoder is to say."""
+        """Targets of the decoder."""
         return x
 
     def _latents(self, code: Tensor, x: Tensor) -> tuple[Tensor, Gradient]:
-        """What the decoder reads in training, and how gradients lead back to the code."""
+        """Decoder inputs in training, and the function from their gradient to the code's."""
         return self.corruption.latents(code)
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
@@ -477,7 +491,7 @@ class AutoencoderNet(RowsToArrays, NeuralNet):
         return self._mean_loss(self.get_iterator(rows, training=False))
 
     def first_batch_loss(self, rows: Rows) -> float:
-        """Training loss at the start, from one batch that is not stepped on."""
+        """Loss of the first batch, without a step."""
         return self._mean_loss([next(iter(Batches(rows, self.batch_size)))])
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Corruption of inputs and latents, in training only."""
+"""Noise on inputs, latents and cells in training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# From the gradient by what came out to that by what went in.
+# Takes the gradient with respect to a function's output, returns the one for its input.
 Gradient = Callable[[Tensor], Tensor]
 
 
@@ -20,14 +20,14 @@ class Corruption:
     Parameters
     ----------
     generator : torch.Generator
-        Where all draws come from.
     input_noise, latent_noise : float or Tensor
         Standard deviations of Gaussian noise, in the units of scaled rows and of latents.
     ordered : bool
         Nested dropout (Rippel et al., 2014): in each row the latents past a random
-        index are zeroed, so the first latents learn what matters most.
+        index are zeroed, so that the first latents learn what matters most.
     variational : bool
-        Codes are means and log-variances side by side, and the noise has these variances.
+        Codes are means, then log-variances, and latents are drawn from these normal
+        distributions.
     """
 
     def __init__(
@@ -45,20 +45,20 @@ class Corruption:
         self.variational = variational
 
     def inputs(self, x: Tensor) -> Tensor:
-        """Rows as the encoder sees them."""
+        """Rows with noise."""
         return self._add_gaussian(x, self.input_noise)
 
     def latents(self, code: Tensor) -> tuple[Tensor, Gradient]:
-        """Latents as the decoder sees them, and what makes their gradient the code's."""
+        """Latents with noise, and the function from their gradient to the code's."""
         if self.variational:
             return draw_posterior(code, self.generator)
         z = self._add_gaussian(code, self.latent_noise)
         if not self.ordered:
-            return z, as_it_is
+            return z, identity
         n, k = z.shape
         n_kept = torch.randint(1, k + 1, (n, 1), generator=self.generator, device=z.device)
-        kept = torch.arange(k, device=z.device) < n_kept
-        return z * kept, lambda gradient: gradient * kept
+        mask = torch.arange(k, device=z.device) < n_kept
+        return z * mask, lambda gradient: gradient * mask
 
     def _add_gaussian(self, x: Tensor, deviation: float | Tensor) -> Tensor:
         if isinstance(deviation, float | int) and deviation == 0:
@@ -67,26 +67,29 @@ class Corruption:
         return x + deviation * noise
 
 
-def as_it_is(gradient: Tensor) -> Tensor:
-    """The gradient through a sum with something else."""
+def identity(gradient: Tensor) -> Tensor:
+    """The gradient of ``x + noise`` with respect to x."""
     return gradient
 
 
 def draw_posterior(code: Tensor, draws: torch.Generator) -> tuple[Tensor, Gradient]:
-    """Latents drawn from the distributions that an encoder says, and their gradient."""
+    """Draw latents by reparametrisation (Kingma & Welling, 2014).
+
+    Returns them and the function from their gradient to that of `code`.
+    """
     mean, log_variance = code.chunk(2, dim=-1)
     noise = torch.randn(mean.shape, generator=draws, device=code.device)
-    spread = noise * torch.exp(0.5 * log_variance)
-    return mean + spread, lambda g: torch.cat([g, 0.5 * g * spread], dim=-1)
+    deviation = noise * torch.exp(0.5 * log_variance)
+    return mean + deviation, lambda g: torch.cat([g, 0.5 * g * deviation], dim=-1)
 
 
 def sample_posterior(code: Tensor, draws: torch.Generator) -> Tensor:
-    """Latents drawn from the distributions that an encoder says."""
+    """Draw latents from the normal distributions that `code` describes."""
     return draw_posterior(code, draws)[0]
 
 
 def latents_at(code: Tensor, noise: Tensor) -> Tensor:
-    """Latents where a standard normal distribution would have drawn `noise`."""
+    """Latents for given standard normal `noise`: mean + noise * standard deviation."""
     mean, log_variance = code.chunk(2, dim=-1)
     return mean + noise * torch.exp(0.5 * log_variance)
 
@@ -96,7 +99,7 @@ def gaussian(x: Tensor, level: Tensor, draws: torch.Generator) -> Tensor:
 
 
 def masking(x: Tensor, level: Tensor, draws: torch.Generator) -> Tensor:
-    # A share of its own for each row, so that both few and many missing cells are met.
+    # Each row has a random share, so that few and many missing cells occur.
     share = 2.0 * level * torch.rand((len(x), 1), generator=draws, device=x.device)
     return x.masked_fill(torch.rand(x.shape, generator=draws, device=x.device) < share, torch.nan)
 
@@ -112,8 +115,8 @@ def salt_and_pepper(
 def swap(x: Tensor, level: Tensor, draws: torch.Generator) -> Tensor:
     hit = torch.rand(x.shape, generator=draws, device=x.device) < level
     donors = torch.randint(len(x), x.shape, generator=draws, device=x.device)
-    taken = x.gather(0, donors)
-    return torch.where(hit & ~taken.isnan(), taken, x)
+    values = x.gather(0, donors)
+    return torch.where(hit & ~values.isnan(), values, x)
 
 
 NOISES: dict[str, Callable[..., Tensor]] = {
@@ -125,7 +128,7 @@ NOISES: dict[str, Callable[..., Tensor]] = {
 
 
 class CellNoise:
-    """Makes scaled rows noisy; missing cells stay missing.
+    """Noise on the cells of scaled rows; missing cells stay missing.
 
     Parameters
     ----------
@@ -133,11 +136,11 @@ class CellNoise:
         A key of ``NOISES``, or a function of rows in the units of the data and a
         ``numpy.random.Generator``.
     level : float or ndarray of shape (n_features,)
-        Standard deviation of Gaussian noise, else the mean share of the cells.
+        Standard deviation of Gaussian noise, or the mean share of the cells that are changed.
     masked : float
-        Mean share of the cells that are taken away besides.
+        Mean share of the cells that are set to missing in addition.
     scaler : Scaler
-        What the rows were scaled by; pepper and salt are the extremes that it met.
+        The scaler of the rows; salt and pepper are its minima and maxima.
     generator : torch.Generator
     """
 
@@ -182,7 +185,7 @@ class CellNoise:
 def call_noise(
     noise: Callable[..., Any], rows: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """What a user's function makes of rows, in the units of the data."""
+    """Apply a user's function to rows in the units of the data, and check the result."""
     noisy = np.asarray(noise(rows.copy(), rng), dtype=np.float64)
     if noisy.shape != rows.shape:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""AdamW over all parameters at once, side by side in one tensor, and its schedule."""
+"""AdamW on all parameters in one flat tensor, and its learning rate schedule."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ RISE, FALL = 0.1, 0.4
 
 
 class FlatAdamW(torch.optim.Optimizer):
-    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019), and clipped gradients.
+    """Adam with decoupled weight decay (Loshchilov & Hutter, 2019) and gradient clipping.
 
-    While ``flat`` is open, parameters and their gradients are views of two flat tensors. A
-    step is then a kernel per group, not one per layer: for small networks, what
-    ``torch.optim.AdamW`` takes to walk its lists is as long as forward and backward.
+    In the context ``flat``, parameters and their gradients are views of two flat tensors. A
+    step is then one kernel per group, not one per parameter: in small networks,
+    ``torch.optim.AdamW`` takes as long to walk its lists as forward and backward together.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class FlatAdamW(torch.optim.Optimizer):
         ``params``, ``weight_decay``, and ``share``, a factor of the learning rate.
     lr : float
     max_norm : float
-        The gradient of all parameters together is scaled down to this norm.
+        Largest norm of the gradient of all parameters together.
     """
 
     def __init__(self, groups: list[dict[str, Any]], lr: float, max_norm: float):
@@ -36,12 +36,12 @@ class FlatAdamW(torch.optim.Optimizer):
         super().__init__(groups, defaults)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Take parameters on; torch's own would import its compiler, for two seconds."""
+        """Add a group; the method of torch would import its compiler, for two seconds."""
         self.param_groups.append({**self.defaults, **param_group})
 
     @contextmanager
     def flat(self) -> Iterator[None]:
-        """Lay the parameters side by side; afterwards each has a storage of its own again."""
+        """Make the parameters views of one tensor; afterwards each has its own storage again."""
         groups = [group["params"] for group in self.param_groups]
         parameters = [p for group in groups for p in group]
         dtypes = sorted({str(p.dtype) for p in parameters})
@@ -55,17 +55,17 @@ class FlatAdamW(torch.optim.Optimizer):
             parameter.data = value.view_as(parameter)
             parameter.grad = gradient.view_as(parameter)
         sizes = [sum(p.numel() for p in group) for group in groups]
-        of_groups = zip(
+        slices = zip(
             self.param_groups, values.split(sizes), self.gradients.split(sizes), strict=True
         )
         self.flat_groups = [
-            (group, own_values, own_gradients, *self._moments(group, own_values))
-            for group, own_values, own_gradients in of_groups
+            (group, group_values, group_gradients, *self._moments(group, group_values))
+            for group, group_values, group_gradients in slices
             if group["params"]
         ]
         self.hold_frozen()
         n_groups = len(self.flat_groups)
-        # A recorded step reads its rates on the device.
+        # A captured step reads its learning rates on the device.
         self.rates: Any = values.new_empty(n_groups) if values.is_cuda else [0.0] * n_groups
         try:
             yield
@@ -76,7 +76,7 @@ class FlatAdamW(torch.optim.Optimizer):
             del self.gradients, self.flat_groups, self.frozen, self.rates
 
     def _moments(self, group: dict[str, Any], values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """First and second moments and the number of steps, kept under the first parameter."""
+        """First and second moments and the number of steps: the state of the first parameter."""
         state = self.state[group["params"][0]]
         if not state:
             state["step"] = torch.zeros((), device=values.device)
@@ -85,22 +85,22 @@ class FlatAdamW(torch.optim.Optimizer):
         return state["exp_avg"], state["exp_avg_sq"], state["step"]
 
     def load_rates(self) -> None:
-        """Bring the groups' learning rates to where ``step`` reads them."""
+        """Copy the groups' learning rates to where ``step`` reads them."""
         for i, (group, *_) in enumerate(self.flat_groups):
             self.rates[i] = group["lr"]
 
     def hold_frozen(self) -> None:
-        """Look anew which parameters are not to be trained."""
+        """Note the parameters that are frozen now, and their values."""
         parameters = [p for group in self.param_groups for p in group["params"]]
         self.frozen = [(p, p.detach().clone()) for p in parameters if not p.requires_grad]
 
     def zero_grad(self, set_to_none: bool = False) -> None:
-        """Set all gradients to zero; they stay where they are."""
+        """Set all gradients to zero in place."""
         self.gradients.zero_()
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Clip the gradients and move the parameters."""
+        """Update the parameters with clipped gradients."""
         if not (self.gradients.is_cuda and torch.cuda.is_current_stream_capturing()):
             self.load_rates()
         for parameter, _ in self.frozen:
@@ -110,7 +110,7 @@ class FlatAdamW(torch.optim.Optimizer):
         for rate, flat_group in zip(self.rates, self.flat_groups, strict=True):
             group, values, gradients, averages, squares, n_steps = flat_group
             n_steps.add_(1)
-            # What torch.optim.AdamW(fused=True) calls in the end.
+            # The kernel of torch.optim.AdamW(fused=True).
             torch._fused_adamw_(
                 [values],
                 [gradients],
@@ -132,7 +132,7 @@ class FlatAdamW(torch.optim.Optimizer):
 
 
 def trapezoid(n_steps: int, peak: float) -> list[float]:
-    """Learning rates that rise, stay at their peak and fall to zero, all along lines."""
+    """Learning rates that rise linearly, stay at their peak and fall linearly to zero."""
     rates = []
     for step in range(1, n_steps + 1):
         share = step / (n_steps + 1)

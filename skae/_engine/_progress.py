@@ -1,4 +1,4 @@
-"""What a fit says of itself while it goes on: one bar, a line an epoch, or nothing."""
+"""Progress of a fit: one bar, a line per epoch, or nothing."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from typing import Any
 
 from joblib.parallel import get_active_backend
 
-# Keys of a net's history, as they are called here.
+# Displayed names of losses in a net's history.
 NAMES = {"train_loss": "loss", "valid_loss": "val_loss"}
-# Name, losses and time left fit into 80 columns; the bar takes what is left.
+# Name, losses and remaining time fit into 80 columns; the bar takes the rest.
 BAR = "{desc} |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 FULL_BAR = BAR.replace("<{remaining}", "")
-# As `verbose`: nothing is shown, nor is what is fitted within.
+# `verbose` of a fit within another one that is shown: it shows nothing, nor do fits in it.
 HIDDEN = -1
 
 
 class Progress:
-    """All trainings of one fit, shown as one; also what shows nothing.
+    """The progress of all trainings of one fit; with ``verbose=0``, it shows nothing.
 
     Parameters
     ----------
     name : str
-        What is fitted.
+        Name of the estimator, shown in front.
     verbose : int
-        0 shows nothing, 1 a bar, 2 or more a line an epoch. Among workers, where bars would
-        be drawn over each other, 1 is one line at the end.
+        0 shows nothing, 1 a bar, 2 or more a line per epoch. In parallel workers, which would
+        overwrite each other's bars, 1 is one line at the end.
+    is_search : bool
+        Whether fits inside count as parts of it; otherwise they show nothing.
 
     Attributes
     ----------
-    is_search : bool
-        Whether fits are parts of it; any other fit within a shown one shows nothing.
     n_later : int
-        Epochs that are still to come after the training that goes on.
+        Number of epochs after the current training.
     in_units : dict of callable
-        Lead from losses of the history to those that the estimator will report.
+        Conversions of losses of the history to those that the estimator will report.
     """
 
     def __init__(self, name: str, verbose: int, is_search: bool = False):
@@ -57,18 +57,18 @@ class Progress:
         self.is_closed = False
 
     def begin(self, n_epochs: int) -> None:
-        """A training of so many epochs begins."""
+        """Start a training of `n_epochs`."""
         self.n_total = self.n_done + n_epochs + self.n_later
         if self.verbose != 1 or is_worker() or sys.stdout is None:
             return
         if self.bar is None:
             make = bar_class()
             self.bar = make(total=self.n_total, desc=self.name, bar_format=BAR, file=sys.stdout)
-            self.bar.leave = self.bar.pos == 0  # one below a bar of the user's own goes away
+            self.bar.leave = self.bar.pos == 0  # a bar below one of the user's is removed
         self._set_total()
 
     def update(self, epoch: Mapping[str, Any]) -> None:
-        """An epoch has ended."""
+        """End an epoch; `epoch` is its history."""
         self.n_done += 1
         self.losses = {
             name: self.in_units.get(key, float)(epoch[key])
@@ -80,25 +80,24 @@ class Progress:
             self.bar.update()
         elif self.verbose > 1:
             seconds = time.perf_counter() - self.started
-            self._map_batches(
-                f"epoch {self.n_done}/{self.n_total}: {self._told('.6g')}, {seconds:.1f} s"
-            )
+            losses = self._format_losses(".6g")
+            self._write_line(f"epoch {self.n_done}/{self.n_total}: {losses}, {seconds:.1f} s")
 
     def end(self, stop: str) -> None:
-        """The training has ended, maybe before its time."""
+        """End a training; `stop` is the net's ``stop_``."""
         if stop != "finished" and self.outcome != "interrupted":
             self.outcome = {"stopped": "stopped early"}.get(stop, stop)
         if stop == "interrupted":
             self.close()  # before the warning that follows
 
-    def set_note(self, what: str) -> None:
-        """Say what goes on besides training."""
+    def set_note(self, note: str) -> None:
+        """Show what the fit does besides training."""
         if self.bar is not None:
-            self._show(what)
+            self._show(note)
             self.bar.refresh()
 
     def close(self, failed: bool = False) -> None:
-        """The fit has ended; a bar ends at what was run, unless more should have been."""
+        """End the fit; a bar becomes full unless the fit failed or was interrupted."""
         if self.is_closed:
             return
         self.is_closed = True
@@ -113,23 +112,25 @@ class Progress:
             self.bar = None
         elif self.n_total and (self.verbose == 1 or (self.verbose > 1 and self.outcome)):
             seconds = time.perf_counter() - self.started
-            parts = [f"{self.n_done} epochs in {seconds:.1f} s", self.outcome, self._told(".4g")]
-            self._map_batches(f"{self.name}: {', '.join(part for part in parts if part)}")
+            losses = self._format_losses(".4g")
+            parts = [f"{self.n_done} epochs in {seconds:.1f} s", self.outcome, losses]
+            self._write_line(f"{self.name}: {', '.join(part for part in parts if part)}")
 
-    def _told(self, digits: str) -> str:
+    def _format_losses(self, digits: str) -> str:
         return ", ".join(f"{name}={loss:{digits}}" for name, loss in self.losses.items())
 
     def _show(self, note: str = "") -> None:
-        self.bar.set_postfix_str(", ".join(filter(None, [note, self._told(".4g")])), refresh=False)
+        parts = [note, self._format_losses(".4g")]
+        self.bar.set_postfix_str(", ".join(part for part in parts if part), refresh=False)
 
     def _set_total(self) -> None:
         self.bar.total = self.n_total
-        if hasattr(self.bar, "container"):  # a notebook's has a length of its own
+        if hasattr(self.bar, "container"):  # the widget of a notebook has its own maximum
             self.bar.container.children[1].max = self.n_total
 
-    def _map_batches(self, line: str) -> None:
-        # In one piece: ``print`` writes the end of the line on its own, and workers share it.
-        with suppress(AttributeError):  # there may be no screen at all
+    def _write_line(self, line: str) -> None:
+        # In one call: ``print`` writes the newline separately, and workers share the stream.
+        with suppress(AttributeError):  # sys.stdout may be None
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
 
@@ -138,16 +139,16 @@ _current: ContextVar[Progress | None] = ContextVar("current", default=None)
 
 
 def current_progress() -> Progress:
-    """What shows the fit that goes on; outside of any, nothing does."""
+    """The progress of the current fit; outside of a fit, one that shows nothing."""
     return _current.get() or Progress("", 0)
 
 
 @contextmanager
 def show_progress(name: str, verbose: int, is_search: bool = False) -> Iterator[None]:
-    """Show what is trained in the block as one.
+    """Show all trainings in the block as one fit.
 
-    Blocks within that of a search are parts of it; within another that is shown, they show
-    nothing and do not count.
+    A block inside that of a search counts as part of it. Inside any other fit that is shown,
+    it shows nothing and does not count.
     """
     outer = current_progress()
     if outer.verbose and outer.is_search:
@@ -178,7 +179,7 @@ def _part_of(search: Progress) -> Iterator[None]:
 
 @contextmanager
 def losses_reported_in(units: Mapping[str, Callable[[float], float]]) -> Iterator[None]:
-    """Losses of what is trained in the block are told in other units."""
+    """Convert the losses shown in the block."""
     progress = current_progress()
     progress.in_units = units
     try:
@@ -189,7 +190,7 @@ def losses_reported_in(units: Mapping[str, Callable[[float], float]]) -> Iterato
 
 @contextmanager
 def remaining_epochs(n_epochs: int) -> Iterator[None]:
-    """What is trained in the block is not all: so many epochs come after it."""
+    """Announce that `n_epochs` of the fit come after the training in the block."""
     progress = current_progress()
     progress.n_later += n_epochs
     try:
@@ -199,15 +200,15 @@ def remaining_epochs(n_epochs: int) -> Iterator[None]:
 
 
 def is_worker() -> bool:
-    """Whether others may write to the same screen at the same time."""
+    """Whether this is a parallel worker, which shares the screen with others."""
     backend, _ = get_active_backend()
-    aside = threading.current_thread() is not threading.main_thread()
-    return aside or backend.nesting_level or multiprocessing.parent_process() is not None
+    is_thread = threading.current_thread() is not threading.main_thread()
+    return is_thread or backend.nesting_level or multiprocessing.parent_process() is not None
 
 
 def bar_class() -> Any:
-    """The bar for notebooks in one that has ipywidgets, else the one of text."""
+    """The widget of tqdm in a notebook with ipywidgets, else its text bar."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # text is fine; nobody needs to be told
+        warnings.simplefilter("ignore")  # tqdm warns if it falls back to text
         from tqdm.auto import tqdm
     return tqdm

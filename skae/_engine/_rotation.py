@@ -1,9 +1,8 @@
-"""Train in the leading principal coordinates, then fold them into the network.
+"""Training in principal coordinates, which are folded into the network afterwards.
 
-Images and other wide rows vary along far fewer directions than they have columns. An
-MLP that reads and writes those coordinates costs a fraction of one that reads and
-writes the columns; afterwards its first and last layers absorb the rotation, and the
-last layer is fitted once more, in closed form, in all columns.
+Images and other wide rows vary along far fewer directions than they have columns. An MLP
+between those coordinates costs a fraction of one between the columns. Its first and last
+layers then absorb the rotation, and the last one is refitted in closed form in all columns.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ from skae._engine._batches import SourceRows
 from skae._stats._pca import FittedPCA
 from skae.networks._autoencoder import Autoencoder, OutputLink
 
-# The coordinates hold this share of the variance, and this many per latent.
+# The coordinates explain at least this share of the variance, and are so many per latent.
 KEPT_SHARE = 0.9
 COORDINATES_PER_LATENT = 5
-# Ridge penalties tried in the closing fit, relative to the features' mean square.
+# Ridge penalties tried in the refit, relative to the mean square of the features.
 RIDGES = (1e-4, 1e-2)
 REFIT_BATCH = 2048
 
 
 class Rotation:
-    """A scaler that goes on to project rows on principal directions.
+    """A scaler followed by a projection on principal directions.
 
     Parameters
     ----------
@@ -51,11 +50,11 @@ class Rotation:
 
     @classmethod
     def choose(cls, scaler: Any, pca: FittedPCA, n_latents: int) -> Rotation | None:
-        """A rotation, or None where the columns themselves are as good."""
+        """A rotation, or None if it would not reduce the number of columns enough."""
         n_features = len(pca.mean)
-        enough = pca.n_directions_for(KEPT_SHARE)
-        wanted = min(COORDINATES_PER_LATENT * n_latents, n_features // 2)
-        n_coordinates = max(enough, wanted, n_latents)
+        n_for_variance = pca.n_directions_for(KEPT_SHARE)
+        n_for_latents = min(COORDINATES_PER_LATENT * n_latents, n_features // 2)
+        n_coordinates = max(n_for_variance, n_for_latents, n_latents)
         if n_coordinates > min(n_features // 2, len(pca.directions) - 1):
             return None
         return cls(scaler, pca.mean, pca.directions[:n_coordinates], pca.variances[:n_coordinates])
@@ -66,13 +65,13 @@ class Rotation:
 
     @property
     def pca(self) -> FittedPCA:
-        """PCA of the coordinates: the axes themselves."""
+        """PCA of the coordinates, which is the identity."""
         m = self.n_coordinates
         return FittedPCA(np.zeros(m), np.eye(m), self.variances, float(self.variances.sum()))
 
     @property
     def link(self) -> OutputLink:
-        """Coordinates have no bounds."""
+        """The output link: coordinates have no bounds."""
         return OutputLink("identity", np.zeros(self.n_coordinates), np.ones(self.n_coordinates))
 
     def transform(self, X: NDArray[Any]) -> NDArray[np.float32]:
@@ -97,7 +96,7 @@ class Rotation:
 
     @torch.no_grad()
     def fold(self, module: Autoencoder, link: OutputLink) -> Autoencoder:
-        """The same network, reading and writing columns instead of coordinates."""
+        """The same network between columns instead of coordinates; the layers are reused."""
         encoder: Any = module.encoder
         decoder: Any = module.decoder
         device = next(module.parameters()).device
@@ -144,7 +143,7 @@ def refit_output(module: Autoencoder, train: SourceRows, valid: SourceRows) -> N
 
 
 def _features_and_errors(module: Autoencoder, rows: SourceRows) -> Any:
-    """Yield what the decoder's last layer reads (hidden units, latents, 1) and its errors."""
+    """Yield inputs of the decoder's last layer (hidden units, latents, 1), errors, weights."""
     decoder: Any = module.decoder
     for start in range(0, len(rows), REFIT_BATCH):
         batch = slice(start, start + REFIT_BATCH)

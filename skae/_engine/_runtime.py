@@ -1,4 +1,4 @@
-"""Where and how the arithmetic runs: device, precision, generators."""
+"""Device, precision, random generators and threads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _thread_counts: list[int] = []
 
 
 def resolve_device(device: str) -> torch.device:
-    """Turn ``"auto"`` or a torch device name into a device that is there.
+    """Turn ``"auto"`` or the name of a torch device into an available device.
 
     Raises
     ------
@@ -37,12 +37,12 @@ def resolve_device(device: str) -> torch.device:
             f"device={device!r} can not be used here; 'auto' and 'cpu' always can. "
             f"torch says: {error}"
         ) from error
-    # torch can not copy what it has put on "cpu:0".
+    # torch cannot copy modules on "cpu:0".
     return torch.device("cpu") if resolved.type == "cpu" else resolved
 
 
 def on_device(device: torch.device | str) -> AbstractContextManager:
-    """Where a GPU's streams and graphs belong to it and not to the first one."""
+    """Context in which CUDA streams and graphs belong to `device`, not to the first GPU."""
     device = torch.device(device)
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
@@ -67,26 +67,26 @@ def multiplies_bfloat16(device: torch.device) -> bool:
         return True
     if hasattr(torch.cpu, "get_capabilities"):
         capabilities = torch.cpu.get_capabilities()
-        return any(there for name, there in capabilities.items() if name.endswith("bf16"))
+        return any(has for name, has in capabilities.items() if name.endswith("bf16"))
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager:
-    """bfloat16 matrix products over float32 weights, or nothing at all."""
+    """Context of matrix products in bfloat16 with float32 weights; float32 needs none."""
     if precision == "float32":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
 class Draws(torch.Generator):
-    """A generator that can be stored on a machine with a GPU and read on one without."""
+    """A generator that can be pickled with a GPU and loaded without one."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return restored_draws, (str(self.device), self.get_state(), self.initial_seed())
 
 
 def restored_draws(device: str, state: Tensor, seed: int) -> torch.Generator:
-    """The generator as it was; where its device is not there, a fresh one."""
+    """A generator in `state`; if its device is not available, a new one on the CPU."""
     try:
         draws = Draws(device)
     except RuntimeError:
@@ -96,19 +96,19 @@ def restored_draws(device: str, state: Tensor, seed: int) -> torch.Generator:
 
 
 def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator of our own, so the global one is never touched."""
+    """A seeded generator; torch's global one is never used."""
     return Draws(device).manual_seed(seed)
 
 
 def moved_generator(draws: torch.Generator, device: torch.device) -> torch.Generator:
-    """The generator, or one of the same seed where devices of another kind draw otherwise."""
+    """A copy on another device; on another type of device, a new one with the same seed."""
     if draws.device.type == device.type:
         return restored_draws(str(device), draws.get_state(), draws.initial_seed())
     return generator(draws.initial_seed(), device)
 
 
 def bytes_for_rows(device: torch.device | str, otherwise: int) -> int:
-    """How much of a device's memory rows may take: half of what a GPU has left."""
+    """Memory that rows may take: half of a GPU's free memory, `otherwise` on other devices."""
     device = torch.device(device)
     if device.type != "cuda":
         return otherwise
@@ -117,10 +117,10 @@ def bytes_for_rows(device: torch.device | str, otherwise: int) -> int:
 
 @contextmanager
 def borrowed_global_generator(seed: int) -> Iterator[None]:
-    """Seed torch's generator on the CPU for code that draws from it, then give it back."""
+    """Seed torch's global CPU generator for the block, and restore it afterwards."""
     with _global_generator_lock:
         state = torch.get_rng_state()
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach GPUs too
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs, too
         try:
             yield
         finally:
@@ -129,18 +129,17 @@ def borrowed_global_generator(seed: int) -> Iterator[None]:
 
 @contextmanager
 def one_thread_per_worker() -> Iterator[None]:
-    """In a thread of joblib's, compute on that thread alone; torch's number comes back after.
+    """Limit torch to one thread in the block if it runs in a thread of joblib.
 
-    Every Python thread has a team of OpenMP threads of its own: as many searching side by
-    side as there are cores would wait for each other's teams. In joblib's processes, joblib
-    shares the cores out itself.
+    Each Python thread has its own team of OpenMP threads: several fits in threads would
+    oversubscribe the cores. For its processes, joblib sets the number of threads itself.
     """
     backend, _ = get_active_backend()
     if not backend.nesting_level or threading.current_thread() is threading.main_thread():
         yield
         return
     with _thread_count_lock:
-        # A fresh thread reads the number set last: by us, if others are at work already.
+        # A new thread inherits the number set last, which may be the 1 of another worker.
         _thread_counts.append(_thread_counts[0] if _thread_counts else torch.get_num_threads())
         torch.set_num_threads(1)
     try:

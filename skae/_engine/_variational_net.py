@@ -1,4 +1,4 @@
-"""Training on evidence bounds, and what a variational network says of rows."""
+"""Training on evidence lower bounds, and likelihoods of rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from skae._engine._noise import Gradient, draw_posterior, latents_at, sample_pos
 from skae._engine._runtime import generator
 from skae.networks._variational import VariationalAutoencoder
 
-# Seed of the draws behind losses and scores, which are functions of the rows alone.
+# Seed of the draws in validation losses and scores, which depend on the rows alone.
 FIXED_SEED = 20131220
 
 
@@ -64,12 +64,12 @@ class MixturePrior:
 
 
 class VariationalNet(AutoencoderNet):
-    """Trains a variational autoencoder on evidence bounds; see ``VariationalAutoencoder``."""
+    """Trains a ``VariationalAutoencoder`` on the evidence lower bound."""
 
     module_: VariationalAutoencoder  # type: ignore[assignment]
     criterion_: EvidenceBound  # type: ignore[assignment]
     draws_: torch.Generator
-    graph_capturable = False  # the divergence weighs more from step to step
+    graph_capturable = False  # the weight of the divergence changes from step to step
 
     def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **kwargs: Any) -> Any:
         n_steps = self.max_epochs * len(self.get_iterator(X, training=True))
@@ -80,14 +80,15 @@ class VariationalNet(AutoencoderNet):
         return super()._backpropagate(self.module_.link.fresh(x, self.corruption.generator), weight)
 
     def _latents(self, code: Tensor, x: Tensor) -> tuple[Tensor, Gradient]:
-        z, by_code = draw_posterior(code, self.corruption.generator)
-        return self.module_.given(z, x), lambda g: by_code(g[..., : self.module_.n_kept])
+        z, latents_to_code = draw_posterior(code, self.corruption.generator)
+        n_kept = self.module_.n_kept
+        return self.module_.with_conditions(z, x), lambda g: latents_to_code(g[..., :n_kept])
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
         code = self.module_.code(x)
-        # Losses that are compared have the same draws each time.
+        # Validation losses are compared: they all use the same draws.
         z = sample_posterior(code, self.draws_)
-        return self.module_.decode_raw(self.module_.given(z, x)), code
+        return self.module_.decode_raw(self.module_.with_conditions(z, x)), code
 
     def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
         output, code = y_pred
@@ -103,12 +104,12 @@ class VariationalNet(AutoencoderNet):
 
     def posterior_rows(self, rows: SourceRows) -> tuple[NDArray[Any], NDArray[Any]]:
         """Means and standard deviations of the latents of all rows."""
-        code = np.concatenate([told for _, told in self._map_batches(self.module_.code, rows)])
+        code = np.concatenate([part for _, part in self._map_batches(self.module_.code, rows)])
         mean, log_variance = np.hsplit(code, 2)
         return mean, np.exp(0.5 * log_variance)
 
     def bound_rows(self, rows: SourceRows, n_draws: int) -> Pieces:
-        """Yield slices, and expected log-likelihoods and divergences, side by side."""
+        """Yield slices, and expected log-likelihoods and divergences in two columns."""
         noise = self._noise(n_draws)
 
         def bound(x: Tensor) -> Tensor:
@@ -143,24 +144,24 @@ class VariationalNet(AutoencoderNet):
             yield span, rows.to_array_like(self._evaluate(function, rows.read(span)))
 
     def _noise(self, n_draws: int) -> Tensor:
-        """The same draws for every row, so that a score depends on its row alone.
+        """Standard normal draws of shape (n_draws, 1, n_latents), the same for every row.
 
-        A Sobol sequence is spread more evenly than random draws.
+        A Sobol sequence has a lower variance than random draws.
         """
         sobol = torch.quasirandom.SobolEngine(self.module_.n_kept, scramble=True, seed=FIXED_SEED)
         uniform = sobol.draw(n_draws).clamp(1e-6, 1 - 1e-6)
         return torch.special.ndtri(uniform)[:, None].to(self.device)
 
     def _log_likelihoods(self, z: Tensor, x: Tensor) -> Tensor:
-        """Of rows `x` for each of several draws of their latents."""
+        """Log-likelihoods of rows `x` for each of several draws of their latents."""
         module = self.module_
         x = x.expand(len(z), *x.shape)
-        given = module.given(z, x)
-        output = module.decode_raw(given.flatten(0, 1)).float()
+        inputs = module.with_conditions(z, x)
+        output = module.decode_raw(inputs.flatten(0, 1)).float()
         return log_likelihood(module.link, output.view(*z.shape[:2], -1), x)
 
     def draw_rows(self, Z: NDArray[Any], seed: int) -> Pieces:
-        """Yield slices and cells drawn for latents (and conditions) `Z`."""
+        """Yield slices and rows drawn for latents (and conditions) `Z`."""
         draws = generator(seed, self.device)
 
         def draw(z: Tensor) -> Tensor:
@@ -170,7 +171,7 @@ class VariationalNet(AutoencoderNet):
 
     def prior_rows(self, Z: NDArray[Any], prior: MixturePrior) -> NDArray[Any]:
         """Log-densities of latents under the prior, for each group."""
-        return np.concatenate([told for _, told in self._map_latents(prior.log_density, Z)])
+        return np.concatenate([part for _, part in self._map_latents(prior.log_density, Z)])
 
     def likelihood_rows(self, Z: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
         """Log-likelihoods of one row `x` at each of the latents (and conditions) `Z`."""
@@ -180,4 +181,4 @@ class VariationalNet(AutoencoderNet):
             output = self.module_.decode_raw(z).float()
             return log_likelihood(self.module_.link, output, row.expand(len(z), -1))
 
-        return np.concatenate([told for _, told in self._map_latents(likelihood, Z)])
+        return np.concatenate([part for _, part in self._map_latents(likelihood, Z)])

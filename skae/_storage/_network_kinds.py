@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skae._engine._build import build_marked
+from skae._engine._build import build_network
 from skae._engine._denoising_net import DenoisingNet
 from skae._engine._ensemble_net import MemberNet
 from skae._engine._losses import EvidenceBound, Objective
@@ -296,7 +296,7 @@ def _rebuilt(
     sizes = [expect(size, int) for size in (n_features, n_components)]
     try:
         if place not in calls:
-            calls[expect(place, int)] = build_marked(network, *sizes)
+            calls[expect(place, int)] = build_network(network, *sizes)
         module = calls[place][expect(part, int)]
         module.load_state_dict(weights)
     except Exception as error:

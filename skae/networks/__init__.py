@@ -1,4 +1,4 @@
-"""Encoders and decoders; any object with a ``build`` method can stand beside them."""
+"""Networks of the `network` parameter; any object with their ``build`` method will do."""
 
 from skae.networks._conv import ConvNetwork
 from skae.networks._mlp import MLPNetwork

@@ -1,4 +1,4 @@
-"""The whole network: encoder, decoder and the link that bounds its output."""
+"""The autoencoder module: encoder, decoder and output link."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 
 class OutputLink(nn.Module):
-    """Bound the decoder's output, in units where the bounds mean something.
+    """Output activation, applied in the units of X.
 
-    Rows are scaled; ``logistic`` and ``relu`` speak of X itself. `center` and `scale`
-    lead from one to the other.
+    The decoder's output is scaled, and the bounds of ``logistic`` and ``relu`` are those of
+    ``X = scaled * scale + center``.
     """
 
     center: Tensor
@@ -25,11 +25,11 @@ class OutputLink(nn.Module):
         self.register_buffer("scale", torch.from_numpy(scale.astype(np.float32)))
 
     def bounded(self, x: Tensor) -> Tensor:
-        """Scaled rows in the units of the bounds."""
+        """Scaled rows in the units of X."""
         return x * self.scale + self.center
 
     def logits(self, output: Tensor) -> Tensor:
-        # The tangent of the logit at 1/2, so that the linear path starts near PCA.
+        # The tangent of the logit at 1/2: a network that starts at PCA stays close to it.
         return 4.0 * (self.bounded(output) - 0.5)
 
     def forward(self, output: Tensor) -> Tensor:
@@ -44,7 +44,22 @@ class OutputLink(nn.Module):
 class Autoencoder(nn.Module):
     """Encoder, decoder and output link; ``forward`` returns tensors, never a loss.
 
-    Rows stand in the last axis but one: members of an ensemble may come before it.
+    Inputs have shape (..., n, n_features): members of an ensemble may have an axis before
+    the rows.
+
+    Parameters
+    ----------
+    encoder, decoder : torch.nn.Module
+    link : OutputLink
+    n_latents : int
+        Width of the decoder's input.
+    missing : bool
+        Whether rows may hold NaN.
+
+    Attributes
+    ----------
+    n_kept : int
+        Number of leading latents in use; the decoder reads zeros for the others.
     """
 
     def __init__(
@@ -64,33 +79,33 @@ class Autoencoder(nn.Module):
         self.n_kept = n_latents
 
     def inputs(self, x: Tensor) -> Tensor:
-        """What the encoder reads of scaled rows: of a missing cell, the centre."""
+        """Encoder inputs of scaled rows; missing cells become 0, the centre of the scaling."""
         return x.nan_to_num(0.0) if self.missing else x
 
     def code(self, x: Tensor) -> Tensor:
-        """What the encoder says of scaled rows."""
+        """Encoder outputs of scaled rows."""
         return self.encoder(self.inputs(x))
 
     def encode(self, x: Tensor) -> Tensor:
         """Latents of scaled rows, of shape (..., n, n_kept).
 
-        They come first in the code: in that of a variational encoder, too, which is
-        means and log-variances side by side.
+        They are the first outputs; those of a variational encoder are the means, followed
+        by the log-variances.
         """
         return self.code(x)[..., : self.n_kept]
 
     def decode(self, z: Tensor) -> Tensor:
-        """Scaled rows of latents; latents that were not kept are zero."""
+        """Scaled rows for latents; missing trailing latents are zero."""
         return self.link(self.decode_raw(z))
 
     def reconstruct(self, x: Tensor, n_latents: int | None = None) -> Tensor:
-        """Scaled rows there and back, through the first latents only if so many are given."""
+        """Reconstructions of scaled rows, from the first `n_latents` latents only if given."""
         return self.decode(self.encode(x)[..., :n_latents])
 
     def decode_raw(self, z: Tensor) -> Tensor:
-        """What the decoder says before the output link."""
-        missing = self.n_latents - z.shape[-1]
-        return self.decoder(F.pad(z, (0, missing)) if missing else z)
+        """Decoder outputs before the output link."""
+        n_missing = self.n_latents - z.shape[-1]
+        return self.decoder(F.pad(z, (0, n_missing)) if n_missing else z)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The decoder's raw output, and the latents."""

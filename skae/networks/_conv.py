@@ -141,7 +141,7 @@ class ConvDecoder(nn.Sequential):
     ):
         layers: list[nn.Module] = [input_layer, nn.Unflatten(1, bottleneck)]
         for step in range(len(maps) - 1, 0, -1):
-            # Halving 7 and 8 both give 4: the padding says which one to return to.
+            # Halving 7 and 8 both give 4; the output padding decides which one comes back.
             height, width = sizes[step - 1]
             output_padding = (1 - height % 2, 1 - width % 2)
             layers += [

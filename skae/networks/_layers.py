@@ -1,4 +1,4 @@
-"""Layers whose randomness comes from a generator that is handed in."""
+"""Activations, dropout with its own generator, and helpers for layers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class Dropout(nn.Module):
-    """Inverted dropout; `generator` is set by whoever trains the network."""
+    """Inverted dropout that draws from `generator`, which training sets."""
 
     generator: torch.Generator | None = None
 
@@ -30,11 +30,11 @@ class Dropout(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        kept = self.kept(x)
-        return x if kept is None else x * kept
+        mask = self.draw_mask(x)
+        return x if mask is None else x * mask
 
-    def kept(self, x: Tensor) -> Tensor | None:
-        """Factors of the units: zero, or what makes up for those that are zero."""
+    def draw_mask(self, x: Tensor) -> Tensor | None:
+        """Factor of each unit: 0 or 1 / (1 - p); None where nothing is dropped."""
         if not self.training or self.p == 0.0:
             return None
         uniform = torch.rand(x.shape, generator=self.generator, device=x.device)
@@ -44,27 +44,27 @@ class Dropout(nn.Module):
         return f"p={self.p}"
 
 
-# Where a module that a user's network built keeps what it needs to be built again.
+# Attribute of a module built by a user's network: the ``Origin`` to rebuild it from.
 ORIGIN = "_skae_origin"
 
 
 @dataclass
 class Call:
-    """One call of a network's ``build``, by its sizes."""
+    """One call ``build(n_features, n_components)`` of a user's network."""
 
     sizes: tuple[int, int]
 
 
 @dataclass
 class Origin:
-    """Which part of what a call built a module is: 0 the encoder, 1 the decoder."""
+    """The call that built a module, and which part the module is: 0 encoder, 1 decoder."""
 
     call: Call
     part: int
 
 
 def linear_of(weight: Tensor, bias: Tensor) -> nn.Linear:
-    """A linear layer with given weights: none are drawn for it.
+    """A linear layer with given weights; it draws no random numbers.
 
     ``torch.nn.utils.skip_init`` would import a computer algebra system, for half a second.
     """
@@ -82,13 +82,13 @@ def zero(layer: nn.Module) -> None:
 
 
 def weights_of(module: nn.Module) -> list[nn.Parameter]:
-    """Weight matrices and kernels: all parameters but biases, gains and the like."""
+    """Weight matrices and kernels: all parameters but biases and gains."""
     named = module.named_parameters()
     return [p for name, p in named if p.ndim > 1 and not name.endswith("bias")]
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether somebody wants to be told of what passes through a module or its parameters."""
+    """Whether hooks are registered on a module or its parameters."""
     hooks: list[Any] = [
         *(module._forward_hooks, module._forward_pre_hooks),
         *(module._backward_hooks, module._backward_pre_hooks),
@@ -99,7 +99,7 @@ def has_hooks(module: nn.Module) -> bool:
 
 
 def set_generators(module: nn.Module, generator: torch.Generator) -> None:
-    """Hand the generator to the layers that draw from one."""
+    """Set the generator of all dropout layers."""
     for layer in module.modules():
         if isinstance(layer, Dropout):
             layer.generator = generator

@@ -1,4 +1,4 @@
-"""The linear path beside a network: at the start, the sum of both is PCA."""
+"""Skip connections that are linear: a network added to one starts as PCA."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class LinearPath(nn.Module):
         self.residual = residual
         self.gain: nn.Parameter | None = None
         start_at_zero: Any = getattr(residual, "start_at_zero", None)
-        # A network we know nothing of starts behind a closed gate; a tied one too: zeros
-        # in both its halves would be a saddle that takes hundreds of epochs to leave.
+        # A user's network is multiplied by a gain of zero. So is a tied one: zero weights in
+        # both its halves would be a saddle point that takes hundreds of epochs to leave.
         if gated or start_at_zero is None:
             self.gain = nn.Parameter(torch.zeros(n_outputs))
         else:
@@ -38,7 +38,9 @@ class TiedLinear(nn.Module):
 
     def __init__(self, layer: nn.Linear, factor: float, bias: Tensor):
         super().__init__()
+        # In a tuple, its weights do not become parameters of this module.
         self._layer = (layer,)
+
         self.factor = factor
         self.bias = nn.Parameter(bias)
 
@@ -54,31 +56,34 @@ def add_linear_path(
     generator: torch.Generator,
     tied: bool,
 ) -> tuple[LinearPath, LinearPath]:
-    """Put PCA's map beside an encoder and a decoder.
+    """Add PCA in parallel to an encoder and a decoder.
 
-    Latents are divided by the scales of `pca` (a ``FittedPCA``). Those past the number of
-    its directions read random directions and write nothing, so the sum is still PCA.
+    Latents are divided by the scales of `pca` (a ``FittedPCA``). If there are more latents
+    than directions, the others are random projections whose decoder weights are zero, so
+    that the sum is still PCA.
     """
     n_directions = min(n_components, len(pca.directions))
     n_features = pca.directions.shape[1]
-    read, write = (
-        torch.zeros(n_components, pca.projection.shape[1]),
-        torch.zeros(n_components, n_features),
-    )
-    read[:n_directions] = torch.from_numpy(pca.projection[:n_directions].astype(np.float32))
-    write[:n_directions] = torch.from_numpy(pca.directions[:n_directions].astype(np.float32))
-    surplus = torch.randn(n_components - n_directions, read.shape[1], generator=generator)
+    projection = torch.zeros(n_components, pca.projection.shape[1])
+    projection[:n_directions] = torch.from_numpy(pca.projection[:n_directions].astype(np.float32))
+    directions = torch.zeros(n_components, n_features)
+    directions[:n_directions] = torch.from_numpy(pca.directions[:n_directions].astype(np.float32))
+    surplus = torch.randn(n_components - n_directions, projection.shape[1], generator=generator)
     if not tied:
-        read[n_directions:] = F.normalize(surplus)
+        projection[n_directions:] = F.normalize(surplus)
     center = torch.from_numpy(pca.mean.astype(np.float32))
     input_center = torch.from_numpy(pca.input_mean.astype(np.float32))
     scales = torch.full((n_components, 1), pca.scale, dtype=torch.float64)
     scales[:n_directions, 0] = torch.from_numpy(pca.scales[:n_directions])
     scales = scales.float()
-    into = linear_of(read / scales, -(read / scales) @ input_center)
-    out: nn.Module
+    projection = projection / scales
+    encoder_path = linear_of(projection, -projection @ input_center)
+    decoder_path: nn.Module
     if tied:
-        out = TiedLinear(into, pca.scale**2, center)
+        decoder_path = TiedLinear(encoder_path, pca.scale**2, center)
     else:
-        out = linear_of((write * scales).T.contiguous(), center)
-    return LinearPath(into, encoder, n_components, tied), LinearPath(out, decoder, n_features, tied)
+        decoder_path = linear_of((directions * scales).T.contiguous(), center)
+    return (
+        LinearPath(encoder_path, encoder, n_components, tied),
+        LinearPath(decoder_path, decoder, n_features, tied),
+    )

@@ -1,4 +1,4 @@
-"""Symmetrical feed-forward encoders and decoders."""
+"""Symmetric feed-forward encoders and decoders."""
 
 from __future__ import annotations
 
@@ -87,11 +87,12 @@ class MLP(nn.Module):
 
 
 class TiedMLP(nn.Module):
-    """The mirror of an MLP, with the same weight matrices and biases of its own."""
+    """An MLP in reverse: the same weight matrices, transposed, with separate biases."""
 
     def __init__(self, mlp: MLP):
         super().__init__()
-        # A tuple hides the layers from this module: their weights count once.
+        # In a tuple, the weights do not become parameters of this module: they count once.
+
         self._layers = (mlp.layers,)
         self.biases = nn.ParameterList(
             nn.Parameter(torch.zeros(n_out)) for n_out in mlp.sizes[-2::-1]

@@ -1,4 +1,4 @@
-"""Many networks of one shape as one: layers with a leading member axis."""
+"""Networks of one shape stacked into one with a leading member axis."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from skae.networks._variational import ConcatOutputs, VariationalEncoder
 class MemberLinear(nn.Module):
     """A linear layer of every member: (n_members, n, n_in) to (n_members, n, n_out).
 
-    Narrower layers are filled up with zeros.
+    Narrower layers are padded with zeros.
     """
 
     def __init__(self, layers: Sequence[nn.Linear]):
@@ -38,31 +38,32 @@ class MemberLinear(nn.Module):
 
 
 class OneByOne(nn.Module):
-    """Members of a kind that can not be stacked, each run by itself."""
+    """Members that cannot be stacked, run one by one."""
 
     def __init__(self, members: Sequence[nn.Module]):
         super().__init__()
         self.members = nn.ModuleList(members)
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = zip(self.members, x, strict=True)
-        return torch.stack([member(own) for member, own in rows])
+        pairs = zip(self.members, x, strict=True)
+        return torch.stack([member(rows) for member, rows in pairs])
 
 
 def stack_members(*networks: Sequence[nn.Module]) -> list[nn.Module]:
     """Modules that map (n_members, n, n_in) as their members map (n, n_in).
 
-    Each of `networks` holds one module per member, such as all encoders. Layers that are
-    not ours are not known to treat rows alike with an axis before them: a network that
-    holds one runs member by member. So do networks that share parameters.
+    Each of `networks` holds one module per member, such as all encoders. A network with a
+    layer of another library runs member by member, as the layer may not accept a leading
+    axis. So do networks that share parameters.
     """
     firsts = [members[0] for members in networks]
     named = [first.named_parameters(remove_duplicate=False) for first in firsts]
     parameters = [id(p) for pairs in named for _, p in pairs]
     if len(set(parameters)) < len(parameters):
         return [OneByOne(members) for members in networks]
-    pairs = zip(firsts, networks, strict=True)
-    return [_stacked(all_) if _is_stackable(first) else OneByOne(all_) for first, all_ in pairs]
+    return [
+        _stack(members) if _is_stackable(members[0]) else OneByOne(members) for members in networks
+    ]
 
 
 def _is_stackable(module: nn.Module) -> bool:
@@ -79,11 +80,12 @@ def _is_stackable(module: nn.Module) -> bool:
     return type(module) in (Dropout, *ACTIVATIONS.values())
 
 
-def _stacked(members: Sequence[nn.Module]) -> nn.Module:
+def _stack(members: Sequence[nn.Module]) -> nn.Module:
     if isinstance(members[0], nn.Linear):
         return MemberLinear([member for member in members if isinstance(member, nn.Linear)])
     stacked = copy.deepcopy(members[0])
     for name, _ in members[0].named_children():
         children = [member.get_submodule(name) for member in members]
-        setattr(stacked, name, _stacked(children))
+        setattr(stacked, name, _stack(children))
+
     return stacked

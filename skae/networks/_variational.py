@@ -1,4 +1,4 @@
-"""Networks that say distributions: encoders of latents, outputs for cells."""
+"""Variational autoencoders: Gaussian encoders, and output distributions of cells."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from skae.networks._autoencoder import Autoencoder
 from skae.networks._layers import linear_of
 from skae.networks._linear_path import LinearPath
 
-# Bounds of log-variances: e^8 is flat for every use, and exp() of it far from overflow.
+# Bound of log-variances: exp(8) is wide enough for any latent and far from overflow.
 MAX_LOG_VARIANCE = 8.0
-# A narrower normal distribution of a cell would only copy what was met in training.
+# Narrower normal distributions of cells would memorise training rows.
 LEAST_DEVIATION = 0.02
 
 
 class ConcatOutputs(nn.Module):
-    """What two networks say, side by side."""
+    """The outputs of two networks, concatenated."""
 
     def __init__(self, first: nn.Module, second: nn.Module):
         super().__init__()
@@ -33,26 +33,26 @@ class ConcatOutputs(nn.Module):
 
 
 class VariationalEncoder(nn.Module):
-    """Means and log-variances of the latents, side by side, the latter within bounds."""
+    """Means and log-variances of the latents, concatenated; log-variances are clamped."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.clamped(self.network(x))
+        return self.clamp(self.network(x))
 
-    def clamped(self, code: Tensor) -> Tensor:
-        """The same code with log-variances within their bounds."""
+    def clamp(self, code: Tensor) -> Tensor:
+        """Clamp the log-variances of a code."""
         mean, log_variance = code.chunk(2, dim=-1)
         return torch.cat([mean, log_variance.clamp(-MAX_LOG_VARIANCE, MAX_LOG_VARIANCE)], dim=-1)
 
 
 class VariationalAutoencoder(Autoencoder):
-    """An autoencoder whose rows hold more than what the encoder reads.
+    """An autoencoder whose encoder outputs means and log-variances of the latents.
 
-    A row is [what the encoder reads | what the likelihood needs besides | conditions]; the
-    decoder reads latents and conditions.
+    The columns of its rows are [encoder inputs | targets of the likelihood | conditions];
+    the decoder reads latents and conditions.
 
     Parameters
     ----------
@@ -60,9 +60,9 @@ class VariationalAutoencoder(Autoencoder):
     link : GaussianOutput, TableOutput or BernoulliOutput
     n_latents : int
     n_inputs : int
-        Columns that the encoder reads.
+        Number of encoder inputs.
     n_conditions : int
-        Columns at the end of a row that the decoder reads beside the latents.
+        Number of conditions, the last columns.
     """
 
     link: Any
@@ -82,23 +82,24 @@ class VariationalAutoencoder(Autoencoder):
         self.n_conditions = n_conditions
 
     def inputs(self, x: Tensor) -> Tensor:
-        """What the encoder reads of rows."""
+        """The columns that the encoder reads."""
         return x[..., : self.n_inputs]
 
-    def given(self, z: Tensor, x: Tensor) -> Tensor:
-        """Latents beside the conditions of the rows `x`."""
+    def with_conditions(self, z: Tensor, x: Tensor) -> Tensor:
+        """Latents, followed by the conditions of the rows `x`."""
         return torch.cat([z, x[..., x.shape[-1] - self.n_conditions :]], dim=-1)
 
 
 class GaussianOutput(nn.Module):
-    """Normal distributions of cells, each column with a deviation of its own.
+    """Normal distributions of cells, with one trained standard deviation per column.
 
     Parameters
     ----------
     deviations : ndarray of shape (n_columns,)
-        Where training begins.
+        Initial standard deviations.
     log_slope : float
-        Logarithm of the volume of scaled rows that one unit of volume of X becomes.
+        Log-determinant of the scaling, which turns densities of scaled rows into those of X.
+
     """
 
     likelihood = "gaussian"
@@ -117,7 +118,7 @@ class GaussianOutput(nn.Module):
         return LEAST_DEVIATION + F.softplus(self.raw_deviation)
 
     def fresh(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Rows to train on now."""
+        """Rows of one training step."""
         return x
 
     def forward(self, output: Tensor) -> Tensor:
@@ -131,7 +132,7 @@ class GaussianOutput(nn.Module):
 
 
 class TableOutput(GaussianOutput):
-    """Normal scores of numbers, and logits of levels.
+    """Normal distributions of the scores of numbers, and logits of the levels of categories.
 
     Parameters
     ----------
@@ -139,8 +140,8 @@ class TableOutput(GaussianOutput):
     level_counts : list of int
         Number of levels of each column of codes.
     n_continuous : int
-        How many of the scores, the first, never stand for intervals. Intervals cost several
-        times what points do.
+        The first `n_continuous` scores are never intervals, which cost several times as much
+        as points.
     """
 
     likelihood = "interval"
@@ -169,7 +170,7 @@ class TableOutput(GaussianOutput):
     def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
         means, logits = self.split(output)
         codes = [
-            # The largest of logits with Gumbel noise is a draw.
+            # Gumbel-max trick: the argmax of logits plus Gumbel noise is a categorical draw.
             (head - torch.empty_like(head).exponential_(generator=generator).log())
             .argmax(-1, keepdim=True)
             .to(head.dtype)
@@ -184,8 +185,8 @@ class BernoulliOutput(nn.Module):
     Parameters
     ----------
     is_binary : bool
-        Whether all cells were 0 or 1 in training. If not, they are probabilities, from which
-        each epoch draws.
+        Whether all cells were 0 or 1 in training. If not, they are probabilities, and each
+        step draws bits from them.
     """
 
     likelihood = "bernoulli"
@@ -195,7 +196,7 @@ class BernoulliOutput(nn.Module):
         self.is_binary = is_binary
 
     def fresh(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Rows to train on now."""
+        """Rows of one training step; probabilities become bits."""
         return x if self.is_binary else torch.bernoulli(x, generator=generator)
 
     def forward(self, output: Tensor) -> Tensor:
@@ -203,7 +204,7 @@ class BernoulliOutput(nn.Module):
         return output.sigmoid()
 
     def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
-        """Draws, or probabilities where these were what training was given."""
+        """Bits, or probabilities if training was given probabilities."""
         p = output.sigmoid()
         return torch.bernoulli(p, generator=generator) if self.is_binary else p
 
@@ -215,23 +216,24 @@ def add_probabilistic_path(
     slopes: NDArray[np.floating],
     biases: NDArray[np.floating],
 ) -> tuple[LinearPath, LinearPath]:
-    """Put probabilistic PCA beside an encoder and a decoder that reads conditions, too.
+    """Add probabilistic PCA in parallel to an encoder and a decoder.
 
     Parameters
     ----------
     linear : ProbabilisticPCA
-        How latents are read and written.
     slopes, biases : ndarray of shape (n_outputs,)
-        Lead from what it writes, centred, to what the decoder is to say.
+        Decoder outputs are ``slopes * cells + biases``, where cells are the centred
+        reconstructions of `linear`.
     """
     n_latents, n_inputs = linear.projection.shape
-    read, write = (
-        torch.zeros(2 * n_latents, n_inputs),
-        torch.zeros(len(biases), n_latents + linear.n_conditions),
-    )
-    read[:n_latents] = torch.from_numpy(linear.projection)
-    write[:, :n_latents] = torch.from_numpy((linear.writers * slopes).T)
+    encoder_weight = torch.zeros(2 * n_latents, n_inputs)
+    encoder_weight[:n_latents] = torch.from_numpy(linear.projection)
+    decoder_weight = torch.zeros(len(biases), n_latents + linear.n_conditions)
+    decoder_weight[:, :n_latents] = torch.from_numpy((linear.writers * slopes).T)
     offset = torch.from_numpy(np.r_[-linear.projection @ linear.mean, linear.log_variances])
-    into = linear_of(read, offset.float())
-    out = linear_of(write, torch.from_numpy(biases).float())
-    return LinearPath(into, encoder, 2 * n_latents), LinearPath(out, decoder, len(biases))
+    encoder_path = linear_of(encoder_weight, offset.float())
+    decoder_path = linear_of(decoder_weight, torch.from_numpy(biases).float())
+    return (
+        LinearPath(encoder_path, encoder, 2 * n_latents),
+        LinearPath(decoder_path, decoder, len(biases)),
+    )
