@@ -20,6 +20,7 @@ from skae._engine._runtime import (
     generator,
     moved_generator,
     multiplies_bfloat16,
+    one_thread_per_worker,
     resolve_device,
     restored_draws,
 )
@@ -135,6 +136,30 @@ def test_fits_side_by_side_take_a_thread_each(table):
     assert all((z == latents[0]).all() for z in latents)
     fit_and_count(table, alone)
     assert set(alone) == {3}
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_a_worker_that_ends_does_not_change_the_others():
+    """One that has not used torch yet still computes on one thread."""
+    first_entered, second_entered, first_left = (threading.Event() for _ in range(3))
+
+    def first():
+        with one_thread_per_worker():
+            first_entered.set()
+            assert second_entered.wait(30)
+        first_left.set()
+
+    def second():
+        assert first_entered.wait(30)
+        with one_thread_per_worker():
+            second_entered.set()
+            assert first_left.wait(30)
+            inside = torch.get_num_threads()
+        return inside, torch.get_num_threads()
+
+    with joblib.parallel_config(backend="threading"):
+        calls = [joblib.delayed(first)(), joblib.delayed(second)()]
+        assert joblib.Parallel(n_jobs=2)(calls) == [None, (1, 3)]
 
 
 @pytest.mark.usefixtures("three_threads")

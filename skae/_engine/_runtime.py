@@ -139,8 +139,11 @@ def one_thread_per_worker() -> Iterator[None]:
         yield
         return
     with _thread_count_lock:
-        # A new thread inherits the number set last, which may be the 1 of another worker.
-        _thread_counts.append(_thread_counts[0] if _thread_counts else torch.get_num_threads())
+        # A thread's first use of torch sets its number to the one that any thread set last.
+        # It must happen before set_num_threads, which it would otherwise override later.
+        n_threads = torch.get_num_threads()
+        # The number set last may be the 1 of another worker.
+        _thread_counts.append(_thread_counts[0] if _thread_counts else n_threads)
         torch.set_num_threads(1)
     try:
         yield
