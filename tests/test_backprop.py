@@ -245,7 +245,7 @@ def test_a_decoder_may_ignore_the_latents(table):
 def test_training_is_the_same_either_way(estimator, table, monkeypatch):
     params = {"hidden_layer_sizes": 4, "max_epochs": 2, "random_state": 0, "batch_size": 32}
     has_manual_grad = clone(estimator).set_params(**params).fit(table)
-    monkeypatch.setattr("skae._engine._net.has_manual_grad", lambda module: False)
+    monkeypatch.setattr("skae._engine._steps.has_manual_grad", lambda module: False)
     recorded = clone(estimator).set_params(**params).fit(table)
     pairs = zip(*(m.net_.module_.parameters() for m in (has_manual_grad, recorded)), strict=True)
     for ours, theirs in pairs:

@@ -7,7 +7,7 @@ skorch's training loop, callbacks and history are used as they are. Replaced are
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.history import History
-from torch import Tensor, nn
+from torch import nn
 
-from skae._engine._backprop import Pass, has_manual_grad, make_pass
-from skae._engine._batches import Batch, Batches, Rows
+from skae._engine._batches import Batches, Rows
 from skae._engine._callbacks import (
     BestWeights,
     DivergenceGuard,
@@ -29,10 +28,11 @@ from skae._engine._callbacks import (
 from skae._engine._cuda_graphs import GraphedSteps
 from skae._engine._inference import InferenceMixin
 from skae._engine._losses import Objective
-from skae._engine._noise import Corruption, Gradient
+from skae._engine._noise import Corruption
 from skae._engine._optimizer import FlatAdamW, trapezoid
 from skae._engine._progress import current_progress
 from skae._engine._runtime import autocast, borrowed_global_generator, moved_generator, on_device
+from skae._engine._steps import StepMixin
 from skae.networks._autoencoder import Autoencoder
 from skae.networks._layers import set_generators, weights_of
 
@@ -40,7 +40,7 @@ from skae.networks._layers import set_generators, weights_of
 WHILE_TRAINING = ("layers_", "passes_", "take_step_")
 
 
-class AutoencoderNet(InferenceMixin, NeuralNet):
+class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
     """Trains an autoencoder on batches of scaled rows.
 
     Parameters
@@ -68,15 +68,8 @@ class AutoencoderNet(InferenceMixin, NeuralNet):
         Parameters of ``skorch.NeuralNet``.
     """
 
-    module_: Autoencoder
-    criterion_: Objective
-    graph_capturable = True
     layers_: list[nn.Module]
-    take_step_: Callable[[Batch], Tensor]
-    schedule_: Iterator[float] | None
     stop_: str
-    passes_: tuple[Pass, Pass] | None
-    optimizer_: FlatAdamW
     valid_rows_: Rows | None
 
     def __init__(
@@ -126,10 +119,6 @@ class AutoencoderNet(InferenceMixin, NeuralNet):
         decayed = weights_of(self.module_)
         plain = [p for p in self.module_.parameters() if not any(p is w for w in decayed)]
         return [(decayed, 1.0, self.alpha), (plain, 1.0, 0.0)]
-
-    def _set_rate(self, rate: float) -> None:
-        for group in self.optimizer_.param_groups:
-            group["lr"] = rate * group["share"]
 
     # `module` and `module_` are one object, which is stored once.
 
@@ -313,17 +302,6 @@ class AutoencoderNet(InferenceMixin, NeuralNet):
         for layer in layers:
             vars(layer)["training"] = training
 
-    def _make_passes(self) -> tuple[Pass, Pass] | None:
-        """Manual passes of encoder and decoder, or None to use autograd."""
-        encoder, decoder = self.module_.encoder, self.module_.decoder
-        # Lower precision needs autocast, which knows what to cast.
-        is_manual = (
-            self.precision == "float32" and has_manual_grad(encoder) and has_manual_grad(decoder)
-        )
-        if not is_manual:
-            return None
-        return make_pass(encoder, needs_input=False), make_pass(decoder, needs_input=True)
-
     def _global_generator(self) -> AbstractContextManager[None]:
         """Seed torch's global generator, which a user's layers may draw from, for a block."""
         if self.global_seed is None:
@@ -394,97 +372,6 @@ class AutoencoderNet(InferenceMixin, NeuralNet):
         self.history.record(f"{prefix}_loss", loss)
         self.history.record_batch(f"{prefix}_loss", loss)
         self.history.record_batch(f"{prefix}_batch_size", n_rows)
-
-    def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
-        self._set_training(True)
-        return {"loss": self._step(batch), "y_pred": None}
-
-    def _is_graphed(self) -> bool:
-        """Whether steps are CUDA graphs: they must run the same kernels and no callbacks."""
-        is_builtin = self.global_seed is None  # a user's network may change from step to step
-        on_gpu = torch.device(self.device).type == "cuda"
-        return on_gpu and is_builtin and self.graph_capturable and not self.watched_
-
-    def _step(self, batch: Batch) -> Tensor:
-        if self.schedule_ is not None:
-            self._set_rate(next(self.schedule_))
-        return self.take_step_(batch)
-
-    def _eager_step(self, batch: Batch) -> Tensor:
-        self.optimizer_.zero_grad()
-        loss = self._backpropagate(*batch)
-        if self.watched_:
-            self.notify(
-                "on_grad_computed",
-                named_parameters=self.module_.named_parameters(),
-                batch=batch,
-                training=True,
-            )
-        self.optimizer_.step()
-        return loss
-
-    def _backpropagate(self, x: Tensor, weight: Tensor | None) -> Tensor:
-        """Add to the gradients of all parameters and return the loss."""
-        if self.passes_ is not None:
-            return self._backpropagate_manually(self.passes_, x, weight)
-        with autocast(self.precision, x.device):
-            code = self.module_.encoder(self._inputs(x))
-            latents, _ = self._latents(code, x)
-            loss = self.get_loss((self.module_.decoder(latents), code), weight, x, training=True)
-        loss.backward()
-        return loss.detach()
-
-    @torch.no_grad()
-    def _backpropagate_manually(
-        self, passes: tuple[Pass, Pass], x: Tensor, weight: Tensor | None
-    ) -> Tensor:
-        encoder, decoder = passes
-        code = encoder.forward(self._inputs(x))
-        latents, latents_to_code = self._latents(code, x)
-        output = decoder.forward(latents)
-        loss, output_gradient, penalty_gradient = self._loss_and_gradients(output, code, x, weight)
-        code_gradient = latents_to_code(decoder.backward(output_gradient))
-        if penalty_gradient is not None:
-            code_gradient = code_gradient + penalty_gradient
-        encoder.backward(code_gradient)
-        return loss
-
-    def _loss_and_gradients(
-        self, output: Tensor, code: Tensor, x: Tensor, weight: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The loss, and its partial derivatives with respect to output and code.
-
-        None instead of the latter means zero.
-        """
-        if self.criterion_.has_manual_grad(self.module_.link):
-            return *self.criterion_.with_gradient(output, self._targets(x), weight), None
-        output, code = output.detach().requires_grad_(), code.detach().requires_grad_()
-        with torch.enable_grad():
-            loss = self.get_loss((output, code), weight, X=x, training=True)
-        loss.backward()
-        gradient: Any = output.grad
-        return loss.detach(), gradient, code.grad
-
-    def _inputs(self, x: Tensor) -> Tensor:
-        """Encoder inputs in training."""
-        return self.module_.inputs(self.corruption.inputs(x))
-
-    def _targets(self, x: Tensor) -> Tensor:
-        """Targets of the decoder."""
-        return x
-
-    def _latents(self, code: Tensor, x: Tensor) -> tuple[Tensor, Gradient]:
-        """Decoder inputs in training, and the function from their gradient to the code's."""
-        return self.corruption.latents(code)
-
-    def infer(self, x: Any, **fit_params: Any) -> Any:
-        return self.module_(x)
-
-    def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
-        output, code = y_pred
-        target = self._targets(X)
-        loss = self.criterion_.reconstruction(self.module_.link, output.float(), target, y_true)
-        return loss + self.criterion_.penalty(self.module_, code.float()) if training else loss
 
     def validation_loss(self, rows: Rows) -> float:
         """Mean reconstruction loss per cell, without noise or penalties."""
