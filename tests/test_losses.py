@@ -153,6 +153,23 @@ def test_interval_likelihood_has_the_right_gradient():
     )
 
 
+def test_interval_likelihood_has_the_derivatives_of_its_formula():
+    mean, deviation, low, high = (cells.numpy() for cells in interval_cells())
+    a, b = (low - mean) / deviation, (high - mean) / deviation
+    wide = (b - a > 0.05) & (norm.cdf(b) - norm.cdf(a) > 1e-9)
+    a, b, s = a[wide], b[wide], deviation[wide]
+    p = norm.cdf(b) - norm.cdf(a)
+    inputs = [torch.from_numpy(cells[wide]) for cells in (mean, deviation, low, high)]
+    for parameter in inputs[:2]:
+        parameter.requires_grad_()
+    interval_log_likelihood(*inputs).sum().backward()
+    assert_allclose(inputs[0].grad, (norm.pdf(a) - norm.pdf(b)) / (s * p), rtol=1e-6, atol=1e-9)
+    d_deviation = (a * norm.pdf(a) - b * norm.pdf(b)) / (s * p)
+    assert_allclose(inputs[1].grad, d_deviation, rtol=1e-6, atol=1e-9)
+    assert len(p) > 20
+    assert {True, False} == set((a + b > 0).tolist())  # both tails
+
+
 def test_far_intervals_have_finite_likelihoods_and_gradients():
     mean = torch.tensor([0.0, 5.0, -5.0], requires_grad=True)
     low, high = torch.tensor([-30.0, -30.0, 4.0]), torch.tensor([30.0, -4.0, 30.0])

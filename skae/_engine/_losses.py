@@ -74,7 +74,26 @@ def kl_to_standard_normal(code: Tensor) -> Tensor:
 class IntervalLogLikelihood(torch.autograd.Function):
     """Log-probability of an interval under a normal distribution; for a point, log-density.
 
-    Its gradient is manual: autograd's takes several times as long.
+    With ``a = (low - mean) / s``, ``b = (high - mean) / s``, the distribution function F and
+    the density f of the standard normal distribution, and ``P = F(b) - F(a)`` [1]_::
+
+        log L           = log P
+        d log L / d mean = (f(a) - f(b)) / (s P)
+        d log L / d s    = (a f(a) - b f(b)) / (s P)
+
+    Intervals narrower than ``NARROW * s`` use the density at the midpoint ``m = (a + b) / 2``.
+    For points, ``low == high``, the term ``log(high - low)`` is left out::
+
+        log L           = log f(m) - log s + log(high - low)
+        d log L / d mean = m / s
+        d log L / d s    = (m**2 - 1) / s
+
+    The gradient is manual: autograd's takes several times as long.
+
+    References
+    ----------
+    .. [1] D. F. Heitjan, "Inference from grouped continuous data: a review", Statistical
+       Science 4, 1989.
     """
 
     @staticmethod
@@ -85,11 +104,13 @@ class IntervalLogLikelihood(torch.autograd.Function):
         flip = midpoint > 0
         a, b = torch.where(flip, -b, a), torch.where(flip, -a, b)
         log_b = torch.special.log_ndtr(b)
-        # Equal probabilities would give log(0); the clamped value is not used.
+        # log P = log F(b) + log(1 - F(a) / F(b)). Equal probabilities would give log(0): the
+        # clamped value is not used.
         log_ratio = (torch.special.log_ndtr(a) - log_b).clamp(max=-1e-6)
-        log_share = log_b + torch.log(-torch.expm1(log_ratio))
-        density_a = torch.exp(-0.5 * a.square() - LOG_ROOT_TWO_PI - log_share)
-        density_b = torch.exp(-0.5 * b.square() - LOG_ROOT_TWO_PI - log_share)
+        log_p = log_b + torch.log(-torch.expm1(log_ratio))
+        # f / P: the density of the truncated distribution at its ends.
+        density_a = torch.exp(-0.5 * a.square() - LOG_ROOT_TWO_PI - log_p)
+        density_b = torch.exp(-0.5 * b.square() - LOG_ROOT_TWO_PI - log_p)
         d_mean = torch.where(flip, density_b - density_a, density_a - density_b)
         d_deviation = a * density_a - b * density_b
         width = high - low
@@ -99,7 +120,7 @@ class IntervalLogLikelihood(torch.autograd.Function):
         d_mean = torch.where(is_narrow, midpoint, d_mean) / deviation
         d_deviation = torch.where(is_narrow, midpoint.square() - 1.0, d_deviation) / deviation
         ctx.save_for_backward(d_mean, d_deviation)
-        return torch.where(is_narrow, log_density, log_share)
+        return torch.where(is_narrow, log_density, log_p)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:

@@ -16,11 +16,19 @@ RISE, FALL = 0.1, 0.4
 
 
 class FlatAdamW(torch.optim.Optimizer):
-    """Adam with decoupled weight decay (Loshchilov & Hutter, 2019) and gradient clipping.
+    """Adam with decoupled weight decay [1]_ and gradient clipping [2]_.
 
     In the context ``flat``, parameters and their gradients are views of two flat tensors. A
     step is then one kernel per group, not one per parameter: in small networks,
     ``torch.optim.AdamW`` takes as long to walk its lists as forward and backward together.
+
+    The gradient g of all parameters is clipped by its norm::
+
+        g <- g / max(1, |g| / max_norm)
+
+    torch's fused kernel divides gradients by its argument ``grad_scale``, meant for the
+    loss scaling of mixed precision, and writes the quotient back. The denominator above takes
+    its place, so that clipping costs no pass over the gradients of its own.
 
     Parameters
     ----------
@@ -29,6 +37,12 @@ class FlatAdamW(torch.optim.Optimizer):
     lr : float
     max_norm : float
         Largest norm of the gradient of all parameters together.
+
+    References
+    ----------
+    .. [1] I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019.
+    .. [2] R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural
+       networks", ICML 2013.
     """
 
     def __init__(self, groups: list[dict[str, Any]], lr: float, max_norm: float):
@@ -106,7 +120,7 @@ class FlatAdamW(torch.optim.Optimizer):
         for parameter, _ in self.frozen:
             parameter.grad.zero_()
         norm = torch.linalg.vector_norm(self.gradients)
-        excess = (norm / self.defaults["max_norm"]).clamp(min=1.0)
+        clip_divisor = (norm / self.defaults["max_norm"]).clamp(min=1.0)
         for rate, flat_group in zip(self.rates, self.flat_groups, strict=True):
             group, values, gradients, averages, squares, n_steps = flat_group
             n_steps.add_(1)
@@ -125,7 +139,7 @@ class FlatAdamW(torch.optim.Optimizer):
                 eps=EPSILON,
                 amsgrad=False,
                 maximize=False,
-                grad_scale=excess,
+                grad_scale=clip_divisor,
             )
         for parameter, value in self.frozen:
             parameter.copy_(value)

@@ -79,20 +79,33 @@ class Rotation:
         return (self.scaler.transform(X) - self.mean) @ self.axes.T
 
     def in_columns(self, rows: SourceRows) -> Callable[[float], float]:
-        """What leads from the rows' mean squared error per coordinate to that per column."""
-        dropped = total = 0.0
+        """Function from the mean squared error of `rows` per coordinate to that per column.
+
+        A centred row x of d columns has the coordinates ``V x``, with the m axes as rows of V.
+        An output z of the network stands for the columns ``V.T z``, which are orthogonal to
+        the residual ``x - V.T V x`` of the projection [1]_::
+
+            |x - V.T z|**2 = |V x - z|**2 + |x|**2 - |V x|**2
+
+        Means over the (weighted) rows give ``m / d * loss + mean(|x|**2 - |V x|**2) / d``.
+
+        References
+        ----------
+        .. [1] I. T. Jolliffe, "Principal Component Analysis", Springer, 2nd edition, 2002.
+        """
+        residual = total_weight = 0.0
         for start in range(0, len(rows), REFIT_BATCH):
             batch = slice(start, start + REFIT_BATCH)
             x = rows.read(batch).cpu().numpy() - self.mean
-            left = np.square(x).sum(axis=1) - np.square(x @ self.axes.T).sum(axis=1)
+            squares = np.square(x).sum(axis=1) - np.square(x @ self.axes.T).sum(axis=1)
             weight = np.ones(len(x))
             if rows.sample_weight is not None:
                 weight = rows.sample_weight[batch].cpu().numpy()
-            dropped += float(weight @ left)
-            total += float(weight.sum())
-        dropped /= total * rows.n_features
+            residual += float(weight @ squares)
+            total_weight += float(weight.sum())
+        residual /= total_weight * rows.n_features
         share = self.n_coordinates / rows.n_features
-        return lambda loss: share * loss + dropped
+        return lambda loss: share * loss + residual
 
     @torch.no_grad()
     def fold(self, module: Autoencoder, link: OutputLink) -> Autoencoder:
@@ -119,9 +132,20 @@ def _replace(layer: nn.Linear, weight: Tensor, bias: Tensor) -> None:
 
 @torch.no_grad()
 def refit_output(module: Autoencoder, train: SourceRows, valid: SourceRows) -> None:
-    """Fit the decoder's last layer by ridge regression on what it leaves unexplained.
+    """Correct the decoder's last layer by ridge regression of its errors on its inputs.
 
-    The correction that serves the validation rows best is kept, or none.
+    With the layer's inputs F (hidden units, latents, 1), the errors E of the network and the
+    sample weights W, the correction of the weights is [1]_::
+
+        C = inv(F.T W F + r * t * I) F.T W E,    t = mean of the diagonal of F.T W F
+
+    for each r of ``RIDGES``. It shrinks towards the trained weights, not towards zero. The
+    correction with the lowest validation loss is kept, or none.
+
+    References
+    ----------
+    .. [1] A. E. Hoerl, R. W. Kennard, "Ridge regression: biased estimation for nonorthogonal
+       problems", Technometrics 12, 1970.
     """
     module.eval()
     decoder: Any = module.decoder
@@ -131,12 +155,12 @@ def refit_output(module: Autoencoder, train: SourceRows, valid: SourceRows) -> N
         weighted = features if weight is None else features * weight[:, None]
         gram = gram + (weighted.T @ features).double()
         moment = moment + (weighted.T @ error).double()
-    identity = torch.eye(len(gram), device=gram.device, dtype=gram.dtype) * gram.diagonal().mean()
-    corrections = [torch.linalg.solve(gram + r * identity, moment).float() for r in RIDGES]
+    penalty = torch.eye(len(gram), device=gram.device, dtype=gram.dtype) * gram.diagonal().mean()
+    corrections = [torch.linalg.solve(gram + r * penalty, moment).float() for r in RIDGES]
     losses = torch.zeros(1 + len(corrections), device=gram.device)
     for features, error, weight in _features_and_errors(module, valid):
-        for i, left in enumerate([error, *(error - features @ c for c in corrections)]):
-            losses[i] += left.square().sum() if weight is None else weight @ left.square().sum(1)
+        for i, e in enumerate([error, *(error - features @ c for c in corrections)]):
+            losses[i] += e.square().sum() if weight is None else weight @ e.square().sum(1)
     best = int(losses.argmin())
     if best > 0:
         _add_to_output(decoder, corrections[best - 1])

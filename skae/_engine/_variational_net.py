@@ -120,17 +120,31 @@ class VariationalNet(AutoencoderNet):
         return self._in_small_batches(rows, n_draws, bound)
 
     def evidence_rows(self, rows: SourceRows, prior: MixturePrior, n_draws: int) -> Pieces:
-        """Yield slices and importance-weighted log-densities of rows, for each group."""
+        """Yield slices and importance-weighted log-densities of rows, for each group.
+
+        With K draws ``z_k = mean + s * e_k`` from the posterior q of a row [1]_::
+
+            log p(x) ~ log(1/K sum_k w_k)
+            w_k      = p(x | z_k) p(z_k) / q(z_k | x)
+            log q(z_k | x) = sum_j (-e_kj**2 / 2 - log(2 pi) / 2 - log s_j)
+
+        In expectation over random draws, it is a lower bound that rises with K.
+
+        References
+        ----------
+        .. [1] Y. Burda, R. Grosse, R. Salakhutdinov, "Importance weighted autoencoders",
+           ICLR 2016.
+        """
         noise = self._noise(n_draws)
 
         def evidence(x: Tensor) -> Tensor:
             code = self.module_.code(x).float()
             z = latents_at(code, noise)
-            spread = 0.5 * code.chunk(2, dim=-1)[1]
-            proposal = (-0.5 * noise.square() - LOG_ROOT_TWO_PI).sum(dim=-1) - spread.sum(dim=-1)
-            weights = self._log_likelihoods(z, x) - proposal
-            weights = weights[..., None] + prior.log_density(z)
-            return torch.logsumexp(weights, dim=0) - np.log(n_draws)
+            log_s = 0.5 * code.chunk(2, dim=-1)[1]
+            log_q = (-0.5 * noise.square() - LOG_ROOT_TWO_PI).sum(dim=-1) - log_s.sum(dim=-1)
+            log_weights = self._log_likelihoods(z, x) - log_q
+            log_weights = log_weights[..., None] + prior.log_density(z)
+            return torch.logsumexp(log_weights, dim=0) - np.log(n_draws)
 
         return self._in_small_batches(rows, n_draws, evidence)
 
