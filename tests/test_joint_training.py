@@ -11,6 +11,7 @@ from skae import AutoencoderTransformer, DenoisingAutoencoder
 from skae._engine import _joint_training
 from skae._engine._batches import Batches, TensorRows
 from skae._engine._build import build_autoencoder, make_link
+from skae._engine._callbacks import should_stop
 from skae._engine._joint_training import StackedRows, train_together
 from skae._engine._losses import Objective
 from skae._engine._net import AutoencoderNet
@@ -69,6 +70,17 @@ SPLITS = [
 
 def splits(rows):
     return [[rows(list(part)) for part in parts] for parts in zip(*SPLITS, strict=True)]
+
+
+def test_validation_losses_of_members_are_those_of_their_nets(make_net, rows):
+    nets = [make_net(k).initialize() for k in (3, 5, 2)]
+    weight = np.linspace(0.5, 1.5, 20)
+    valid = [rows(range(100, 120), weight), rows(range(13)), rows(range(90, 120))]
+    joint = make_net().initialize()
+    joint.replace_module(_joint_training._joint_module(nets))
+    losses = _joint_training.member_losses(joint, StackedRows(valid))
+    alone = [net.validation_loss(part) for net, part in zip(nets, valid, strict=True)]
+    assert_allclose(losses, alone, rtol=1e-5)
 
 
 @pytest.mark.parametrize("start", [True, False])
@@ -241,3 +253,20 @@ def test_folds_are_interrupted_as_one(table, monkeypatch):
     assert np.isfinite(model.transform(table)).all()
     monkeypatch.undo()
     model.partial_fit(table)
+
+
+@pytest.mark.parametrize(
+    ("losses", "best", "patience", "stops"),
+    [
+        ([1.0], 0, 1, False),
+        ([1.0, 0.9, 0.95], 1, 1, True),
+        ([1.0, 0.9, 0.95], 1, 2, False),
+        ([1.0, 0.9, 0.95], 1, None, False),
+        ([1.0, 1.6, 1.6], 0, None, True),  # a fifth of the epochs, each worse than the start
+        ([1.0, 1.6], 0, None, False),
+        ([1.0, 1.6, 1.4], 0, None, False),
+        ([1.0, 0.9, 1.6], 1, None, False),
+    ],
+)
+def test_when_training_stops(losses, best, patience, stops):
+    assert should_stop(losses, best, patience, max_epochs=10) is stops

@@ -10,10 +10,11 @@ from sklearn.mixture import GaussianMixture
 from skae._data._scaling import Scaler
 from skae._engine._batches import SourceRows
 from skae._engine._build import build_variational, make_output
-from skae._engine._losses import EvidenceBound
+from skae._engine._losses import LOG_ROOT_TWO_PI, EvidenceBound
 from skae._engine._noise import Corruption
 from skae._engine._runtime import generator
 from skae._engine._variational_net import MixturePrior, VariationalNet
+from skae._stats._mixture import _expect, fit_mixture
 from skae._stats._pca import ProbabilisticPCA, fit_pca
 from skae.networks import MLPNetwork
 
@@ -86,3 +87,15 @@ def test_density_of_the_prior_is_that_of_a_mixture():
     log_density = prior.log_density(torch.from_numpy(Z.astype(np.float32)))
     assert log_density.shape == (150, 1)
     assert_allclose(log_density[:, 0], mixture.score_samples(Z), rtol=1e-4, atol=1e-4)
+
+
+def test_density_of_the_prior_is_what_the_mixture_was_fitted_by():
+    rng = np.random.default_rng(0)
+    means = rng.normal(size=(80, 3)).astype(np.float32)
+    mixture = fit_mixture(means, np.full_like(means, 0.1), 3, np.random.RandomState(0))
+    parameters = mixture.means_, mixture.covariances_, mixture.precisions_cholesky_
+    _, fit = _expect(means, np.zeros_like(means), mixture.weights_, *parameters)
+    prior = MixturePrior(mixture.weights_[None], mixture.means_, mixture.precisions_cholesky_)
+    mean_log_density = float(prior.log_density(torch.from_numpy(means)).mean())
+    # The fit leaves out the constant of the normal density.
+    assert_allclose(mean_log_density, fit - 3 * LOG_ROOT_TWO_PI, rtol=1e-4)

@@ -69,8 +69,8 @@ def build_autoencoder(
         if n_inputs is not None:
             encoder, _ = build_network(network, n_inputs, n_components)
     if not is_ours(network):
-        _check_encoder(network, encoder, n_features, n_components)
-        _check_decoder(network, decoder, n_features, n_components)
+        _check_shape(network, "encoder", encoder, n_features, n_components)
+        _check_shape(network, "decoder", decoder, n_components, n_features)
     if pca is not None:
         encoder, decoder = add_linear_path(
             encoder, decoder, pca, n_components, generator(seed), tied
@@ -156,8 +156,8 @@ def build_variational(
         encoder, _ = build_network(network, n_inputs, 2 * n_components)
         _, decoder = build_network(network, n_inputs, n_components + n_conditions)
     if not is_ours(network):
-        _check_encoder(network, encoder, n_inputs, 2 * n_components)
-        _check_decoder(network, decoder, n_inputs, n_components + n_conditions)
+        _check_shape(network, "encoder", encoder, n_inputs, 2 * n_components)
+        _check_shape(network, "decoder", decoder, n_components + n_conditions, n_inputs)
     if linear is not None:
         encoder, decoder = add_probabilistic_path(encoder, decoder, linear, slopes, biases)
     return VariationalAutoencoder(
@@ -283,28 +283,15 @@ def mlp(hidden: tuple[int, ...], activation: str, dropout: float, tied: bool) ->
     return MLPNetwork(hidden, activation, dropout, tied)
 
 
-def _check_encoder(network: Any, encoder: Any, n_features: int, n_components: int) -> None:
-    shape = _output_shape(encoder, n_features)
-    if shape != (2, n_components):
-        raise ValueError(
-            f"network={network!r}: the encoder maps (2, {n_features}) to {shape}; "
-            f"it must map to (2, {n_components}), one column per latent."
-        )
-
-
-def _check_decoder(network: Any, decoder: Any, n_features: int, n_components: int) -> None:
-    shape = _output_shape(decoder, n_components)
-    if shape != (2, n_features):
-        raise ValueError(
-            f"network={network!r}: the decoder maps (2, {n_components}) to {shape}; "
-            f"it must map to (2, {n_features}), one column per feature."
-        )
-
-
 @torch.no_grad()
-def _output_shape(module: Any, n_inputs: int) -> tuple[int, ...]:
-    """Shape of a module's output for two rows."""
+def _check_shape(network: Any, part: str, module: Any, n_inputs: int, n_outputs: int) -> None:
+    """Raise if the encoder or decoder of a user's network has the wrong sizes."""
     was_training = module.training
     shape = tuple(module.eval()(torch.zeros(2, n_inputs)).shape)
     module.train(was_training)
-    return shape
+    if shape != (2, n_outputs):
+        column = "latent" if part == "encoder" else "feature"
+        raise ValueError(
+            f"network={network!r}: the {part} maps (2, {n_inputs}) to {shape}; "
+            f"it must map to (2, {n_outputs}), one column per {column}."
+        )

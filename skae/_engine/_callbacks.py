@@ -78,10 +78,7 @@ class BestWeights(InternalCallback):
         # Read by skorch's callbacks, for which there is no epoch 0.
         losses = [epoch["valid_loss"] for epoch in net.history if "valid_loss" in epoch]
         net.history.record("valid_loss_best", losses[-1] == min(losses))
-        n_epochs_since = len(self.losses_) - 1 - (self.best_epoch_ or 0)
-        if self.patience is not None and n_epochs_since >= self.patience:
-            raise TrainingStopped
-        if is_hopeless(self.losses_, self.best_epoch_, net.max_epochs):
+        if should_stop(self.losses_, self.best_epoch_, self.patience, net.max_epochs):
             raise TrainingStopped
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
@@ -91,10 +88,7 @@ class BestWeights(InternalCallback):
 
     def _compare(self, net: Any, loss: float) -> None:
         self.losses_.append(loss)
-        improved = (
-            self.keep_last_ or self.best_epoch_ is None or loss < self.losses_[self.best_epoch_]
-        )
-        if improved:
+        if self.keep_last_ or is_new_best(self.losses_, self.best_epoch_):
             self._keep(net, len(self.losses_) - 1)
 
     def _keep(self, net: Any, epoch: int) -> None:
@@ -126,6 +120,20 @@ class DivergenceGuard(InternalCallback):
             f"learning_rate={net.learning_rate!r}. Lower learning_rate, or scale X "
             "if some columns hold values far larger than the rest."
         )
+
+
+def is_new_best(losses: list[float], best_epoch: int | None) -> bool:
+    """Whether the last validation loss is the lowest; `best_epoch` is of those before it."""
+    return best_epoch is None or losses[-1] < losses[best_epoch]
+
+
+def should_stop(
+    losses: list[float], best_epoch: int | None, patience: int | None, max_epochs: int
+) -> bool:
+    """Whether to stop training early, given the validation losses from epoch 0 on."""
+    n_epochs_since = len(losses) - 1 - (best_epoch or 0)
+    is_out_of_patience = patience is not None and n_epochs_since >= patience
+    return is_out_of_patience or is_hopeless(losses, best_epoch, max_epochs)
 
 
 def is_hopeless(losses: list[float], best_epoch: int | None, max_epochs: int) -> bool:

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skae._engine._batches import Batch, Batches, Rows
-from skae._engine._callbacks import InternalCallback, TrainingStopped, is_hopeless
+from skae._engine._callbacks import InternalCallback, TrainingStopped, is_new_best, should_stop
 from skae._engine._net import AutoencoderNet
 from skae._engine._noise import Corruption
 from skae._engine._progress import remaining_epochs
 from skae.networks._autoencoder import Autoencoder
-from skae.networks._stacked import OneByOne, stack_members
+from skae.networks._stacked import OneByOne, load_member, stack_members
 
 # Parameters in which nets must agree to be trained as one.
 SETTINGS = (
@@ -77,7 +77,7 @@ def train_together(
     joint.train(StackedRows(rows))
     for i, net in enumerate(nets):
         net.adopt(joint, best.curves[i], best.epochs[i])
-        _take_weights(net.module_, best.weights, i)
+        load_member(net.module_, best.weights, i)
     return len(nets)
 
 
@@ -133,15 +133,6 @@ def _joint_corruption(parts: Sequence[Corruption], widths: Sequence[int]) -> Cor
         input_noise[:, None, None] if input_noise.any() else 0.0,
         latent_noise if latent_noise.any() else 0.0,
     )
-
-
-@torch.no_grad()
-def _take_weights(module: Autoencoder, weights: dict[str, Tensor], i: int) -> None:
-    """Copy the weights of member `i` into its own network."""
-    for name, parameter in module.named_parameters():
-        values = weights[name][i]
-        values = values.T if parameter.ndim > 1 else values[0]
-        parameter.copy_(values[tuple(slice(n) for n in parameter.shape)])
 
 
 class StackedRows(Rows):
@@ -219,9 +210,7 @@ class BestOfEach(InternalCallback):
         last = [curve[-1] for curve in self.curves]
         net.history.record("valid_loss", sum(last) / len(last))
         for i, (curve, best) in enumerate(zip(self.curves, self.epochs, strict=True)):
-            n_since = len(curve) - 1 - best
-            impatient = net.patience is not None and n_since >= net.patience
-            self.is_done[i] |= impatient or is_hopeless(curve, best, net.max_epochs)
+            self.is_done[i] |= should_stop(curve, best, net.patience, net.max_epochs)
         if self.until(self.is_done):
             raise TrainingStopped
 
@@ -232,7 +221,7 @@ class BestOfEach(InternalCallback):
             if self.is_done[i]:
                 continue
             curve.append(loss)
-            if self.keep_last or loss < curve[self.epochs[i]]:
+            if self.keep_last or is_new_best(curve, self.epochs[i]):
                 self.epochs[i] = len(curve) - 1
                 improved.append(i)
         for name, weight in net.module_.named_parameters():
@@ -241,7 +230,11 @@ class BestOfEach(InternalCallback):
 
 @torch.no_grad()
 def member_losses(net: AutoencoderNet, rows: StackedRows) -> Tensor:
-    """Mean reconstruction loss per cell of each member."""
+    """Mean reconstruction loss per cell of each member.
+
+    ``AutoencoderNet.validation_loss`` of the members' own nets, up to rounding: that one
+    averages batches as wholes, which does not tell members apart.
+    """
     net._set_training(False)
     total: Any = 0.0
     total_weight: Any = 0.0

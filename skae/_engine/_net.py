@@ -374,7 +374,10 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
         self.history.record_batch(f"{prefix}_batch_size", n_rows)
 
     def validation_loss(self, rows: Rows) -> float:
-        """Mean reconstruction loss per cell, without noise or penalties."""
+        """Mean reconstruction loss per cell, without noise or penalties.
+
+        Nets that are trained as one use ``member_losses`` instead.
+        """
         return self._mean_loss(self.get_iterator(rows, training=False))
 
     def first_batch_loss(self, rows: Rows) -> float:

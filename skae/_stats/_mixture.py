@@ -73,7 +73,10 @@ def _maximise(means, variances, shares):
 
 
 def _expect(means, variances, weights, centres, covariances, whitening):
-    """Shares of the components in every row, and how well they fit."""
+    """Shares of the components in every row, and how well they fit.
+
+    ``MixturePrior`` of skae/_engine/_variational_net.py is the same density, of points.
+    """
     white = np.matmul(means - centres[:, None], whitening.astype(np.float32))
     spread = np.square(whitening).sum(axis=2).astype(np.float32) @ variances.T
     log_volumes = np.log(np.diagonal(whitening, axis1=1, axis2=2)).sum(axis=1)

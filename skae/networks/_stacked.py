@@ -66,6 +66,16 @@ def stack_members(*networks: Sequence[nn.Module]) -> list[nn.Module]:
     ]
 
 
+@torch.no_grad()
+def load_member(module: nn.Module, stacked: dict[str, Tensor], i: int) -> None:
+    """Copy the weights of member `i` out of the parameters of stacked networks."""
+    for name, parameter in module.named_parameters():
+        values = stacked[name][i]
+        # The layout of MemberLinear: transposed weights, a row of biases, padding.
+        values = values.T if parameter.ndim > 1 else values[0]
+        parameter.copy_(values[tuple(slice(n) for n in parameter.shape)])
+
+
 def _is_stackable(module: nn.Module) -> bool:
     if isinstance(module, LinearPath) and module.gain is not None:
         return False
