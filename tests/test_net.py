@@ -5,10 +5,17 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
 from skorch import NeuralNet
 from skorch.callbacks import Callback, Freezer, Unfreezer
 
-from skae import AutoencoderTransformer
+from skae import (
+    AutoencoderOutlierDetector,
+    AutoencoderTransformer,
+    DenoisingAutoencoder,
+    VAEGenerator,
+    save,
+)
 from skae._data._scaling import Scaler
 from skae._engine._batches import SourceRows
 from skae._engine._build import build_autoencoder, make_link
@@ -182,6 +189,52 @@ def test_copies_go_on_alike_and_apart(round_trip, make_net, data):
     assert_array_equal(weights(net), weights(other))
     assert not np.array_equal(weights(net), before)
     assert other.module is other.module_
+
+
+def test_clones_have_the_weights_and_no_history(make_net, data):
+    net = make_net(patience=7)
+    net.train(data(TRAIN), data(VALID))
+    before = weights(net)
+    other = clone(net)
+    assert other.patience == 7
+    assert not other.initialized_
+    other.train(data(TRAIN), data(VALID))
+    assert len(other.history) == 4
+    assert_array_equal(weights(net), before)
+    # Generators are copied where they stand.
+    net.train(data(TRAIN), data(VALID))
+    assert_array_equal(weights(other), weights(net))
+
+
+def test_clones_of_fitted_nets(table):
+    for estimator in (
+        AutoencoderOutlierDetector,
+        AutoencoderTransformer,
+        DenoisingAutoencoder,
+        VAEGenerator,
+    ):
+        net = estimator(hidden_layer_sizes=4, max_epochs=1, random_state=0).fit(table).net_
+        other = clone(net)
+        assert type(other) is type(net)
+        assert other.get_params(deep=False).keys() == net.get_params(deep=False).keys()
+        assert_array_equal(weights(other.initialize()), weights(net))
+
+
+def test_parameters_of_callbacks_can_be_set(table, tmp_path):
+    """Results of the last training stay; the next one has the new parameter."""
+    params = {"hidden_layer_sizes": 4, "max_epochs": 40, "learning_rate": 0.1, "random_state": 0}
+    X = np.tile(table, (9, 1)) + np.random.default_rng(0).normal(size=(1080, 10))
+    model = AutoencoderTransformer(2, **params).fit(X)
+    net, losses = model.net_, model.net_.validation_losses
+    net.set_params(callbacks__best_weights__patience=1)
+    assert net.best_epoch == model.best_epoch_
+    assert net.validation_losses == losses
+    save(model, tmp_path / "model")
+    patient = model.set_params(warm_start=True).fit(X).n_iter_
+    net = model.net_.set_params(callbacks__best_weights__patience=None)
+    assert patient < model.fit(X).n_iter_
+    with pytest.raises(ValueError, match="callback weights which does not exist"):
+        net.set_params(callbacks__weights__patience=3)
 
 
 def test_training_without_validation_keeps_the_last_or_the_epoch_asked_for(make_net, data):

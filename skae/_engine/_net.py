@@ -66,6 +66,11 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
         Seed of torch's global generator during training, for networks that may draw from it.
     **kwargs : dict
         Parameters of ``skorch.NeuralNet``.
+
+    Notes
+    -----
+    As with any net of skorch whose `module` is initialised, ``sklearn.base.clone`` copies the
+    module as it is, with its weights, and drops the history and the optimiser.
     """
 
     layers_: list[nn.Module]
@@ -88,7 +93,9 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
         global_seed: int | None = None,
         **kwargs: Any,
     ):
-        super().__init__(module, criterion, train_split=None, optimizer=torch.optim.AdamW, **kwargs)
+        # get_params returns both, and sklearn.base.clone passes them back.
+        kwargs = {"train_split": None, "optimizer": torch.optim.AdamW, **kwargs}
+        super().__init__(module, criterion, **kwargs)
         self.corruption = corruption
         self.batch_generator = batch_generator
         self.learning_rate = learning_rate
@@ -105,6 +112,16 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
             ("divergence_guard", DivergenceGuard()),
             ("best_weights", BestWeights(self.patience)),
         ]
+
+    def set_params(self, **params: Any) -> AutoencoderNet:
+        before = dict(self.callbacks_) if self.initialized_ else {}
+        super().set_params(**params)
+        # To set a parameter of one callback, skorch replaces all; results are kept here.
+        for name, callback in self.callbacks_ if before else ():
+            if isinstance(callback, InternalCallback) and name in before:
+                results = {k: v for k, v in vars(before[name]).items() if k.endswith("_")}
+                vars(callback).update(results)
+        return self
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> AutoencoderNet:
         groups = [
