@@ -12,7 +12,7 @@ from skae._data._arrays import namespace, output_dtype
 from skae._data._chunks import as_dense, row_chunks
 from skae._data._validation import as_numpy_table, checked_weight
 from skae._engine._noise import NOISES
-from skae._fit._guard import fitting
+from skae._fit._plan import may_change
 from skae._sklearn import (
     Interval,
     StrOptions,
@@ -21,7 +21,7 @@ from skae._sklearn import (
 )
 from skae._stats._scoring import share_explained
 from skae.estimators._base import BaseAutoencoder
-from skae.estimators._imputation import FillingMixin, warn_of_targets
+from skae.estimators._imputation import ImputationMixin, warn_of_targets
 
 N_SCORE_ROUNDS = 5  # each hides a fifth of the cells
 
@@ -31,7 +31,7 @@ def _returns_latents(estimator):
 
 
 class DenoisingAutoencoder(
-    ClassNamePrefixFeaturesOutMixin, FillingMixin, TransformerMixin, BaseAutoencoder
+    ClassNamePrefixFeaturesOutMixin, ImputationMixin, TransformerMixin, BaseAutoencoder
 ):
     """Autoencoder that cleans rows and fills missing cells.
 
@@ -219,13 +219,15 @@ class DenoisingAutoencoder(
     _parameter_constraints: dict = {
         **BaseAutoencoder._parameter_constraints,
         "noise": [StrOptions({"auto", *NOISES}), callable],
-        "noise_level": [Interval(Real, 0, None, closed="left"), "array-like", StrOptions({"auto"})],
-        "output": [StrOptions({"denoised", "latent", "deep"})],
-        "keep_observed": ["boolean", StrOptions({"auto"})],
+        "noise_level": may_change(
+            Interval(Real, 0, None, closed="left"), "array-like", StrOptions({"auto"})
+        ),
+        "output": may_change(StrOptions({"denoised", "latent", "deep"})),
+        "keep_observed": may_change("boolean", StrOptions({"auto"})),
         "missing_values": [Real, None],
-        "add_indicator": ["boolean"],
-        "keep_empty_features": ["boolean"],
-        "sample_posterior": ["boolean"],
+        "add_indicator": may_change("boolean"),
+        "keep_empty_features": may_change("boolean"),
+        "sample_posterior": may_change("boolean"),
         "loss": [StrOptions({"squared_error", "absolute_error", "huber"})],
         "scaling": [StrOptions({"global", "standard", "minmax", "robust"}), None],
     }
@@ -323,10 +325,7 @@ class DenoisingAutoencoder(
             If the training loss explodes; the estimator stays as it was.
         """
         warn_of_targets(X, y)
-        with fitting(self):
-            reset = not (self.warm_start and hasattr(self, "net_"))
-            self._fit(*self._take_in(X, X_clean, sample_weight, reset))
-        return self
+        return self._fit_guarded(X, X_clean, sample_weight)
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None, *, X_clean=None, sample_weight=None):
@@ -353,10 +352,7 @@ class DenoisingAutoencoder(
         self : object
             The estimator, trained further.
         """
-        first = not hasattr(self, "net_")
-        with fitting(self):
-            self._partial_fit(*self._take_in(X, X_clean, sample_weight, first), first)
-        return self
+        return self._partial_fit_guarded(X, X_clean, sample_weight)
 
     # Public uses.
 

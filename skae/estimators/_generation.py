@@ -1,4 +1,4 @@
-"""The private half of the generator: its doors, its network, its prior, its draws."""
+"""How the generator is fitted, and how its fitted parts judge and draw rows."""
 
 from copy import copy
 from functools import partial
@@ -20,14 +20,23 @@ from skae._data._frames import Columns, PlainColumns, is_mixed
 from skae._data._normal_scores import Ranks
 from skae._data._scaling import Scaler
 from skae._data._targets import TargetedTransform, Targets
-from skae._data._validation import as_numpy_table, check_input
+from skae._data._validation import as_numpy_table, check_input, drop_weightless
 from skae._engine._build import build_variational, make_output, pca_of_rows
 from skae._engine._losses import EvidenceBound
-from skae._engine._noise import Corruption
 from skae._engine._progress import current_progress
 from skae._engine._variational_net import MixturePrior, VariationalNet
 from skae._fit._defaults import MIN_WIDE_COLUMNS, Generation
-from skae._fit._run import MAX_LATENTS
+from skae._fit._plan import (
+    MAX_LATENTS,
+    Feed,
+    NetFactory,
+    Plan,
+    Seeds,
+    check_same_network,
+    n_latents,
+    net_settings,
+    resolve_network,
+)
 from skae._stats._density_ratio import DRAWN_PER_ROW, DensityRatio
 from skae._stats._mixture import fit_mixture, join_mixtures
 from skae._stats._pca import ProbabilisticPCA
@@ -44,14 +53,13 @@ DRAWS_FOR_TARGETS = 8
 ALL = slice(None)
 
 
-class GeneratingMixin(SamplingMixin):
-    """Doors for mixed columns and targets, hooks of TrainingMixin, and draws."""
+class GenerationMixin(SamplingMixin):
+    """How the generator validates its rows and is fitted, and how its parts work together."""
 
-    _net_class = VariationalNet
     _auto = Generation
 
     @property
-    def _accepts_missing(self):
+    def _allows_nan(self):
         return self.likelihood == "auto"
 
     @property
@@ -60,7 +68,7 @@ class GeneratingMixin(SamplingMixin):
         of_frame = "_columns" in vars(self) and self._columns.is_frame
         return self.likelihood != "auto" and not self.conditional and not of_frame
 
-    # Doors.
+    # Input validation.
 
     def _check_rows(self, X, *, reset):
         """Numbers, ticks and codes of a table; a plain array stays as it is."""
@@ -76,7 +84,7 @@ class GeneratingMixin(SamplingMixin):
         return check_input(
             partial(check_array, estimator=self),
             self._columns.to_numbers(X),
-            allow_nan=self._accepts_missing,
+            allow_nan=self._allows_nan,
             ensure_min_samples=2 if reset else 1,
             input_name="X",
         )
@@ -91,17 +99,18 @@ class GeneratingMixin(SamplingMixin):
             )
         return columns
 
-    def _beside_targets(self, X, y, reset):
+    def _check_training_rows(self, X, y, sample_weight, reset):
+        X = as_numpy_table(self._check_rows(X, reset=reset))
         if not reset:
-            self._check_same_network()
-        if not self.conditional:
-            return X
-        if y is None:
-            raise ValueError("y=None: conditional=True requires y to be passed to fit.")
-        if reset:
-            y = column_or_1d(y)
-            self._targets = Targets().fit(y)
-        return self._with_targets(X, y)
+            check_same_network(self, self._network_fingerprint)
+        if self.conditional:
+            if y is None:
+                raise ValueError("y=None: conditional=True requires y to be passed to fit.")
+            if reset:
+                y = column_or_1d(y)
+                self._targets = Targets().fit(y)
+            X = self._with_targets(X, y)
+        return drop_weightless(X, sample_weight, min_rows=2 if reset else 1)
 
     def _with_targets(self, X, y=None):
         """Rows beside the codes of their targets (NaN where there are none)."""
@@ -155,25 +164,70 @@ class GeneratingMixin(SamplingMixin):
         # Training rows stay where they are.
         return {k: v for k, v in super().__getstate__().items() if k != "_rows_kept"}
 
-    # Hooks of TrainingMixin.
-
-    def _start(self, X, sample_weight, rng):
-        rotation, pca, seeds = super()._start(X, sample_weight, rng)
-        self._draw_seed = seeds[0]
-        return rotation, pca, seeds
+    # The fit.
 
     def _fit(self, X, sample_weight):
         if self.conditional:
             self._targets = copy(self._targets).weigh(as_dense(X.right)[:, 0], sample_weight)
         super()._fit(X, sample_weight)
-        self._learn_around(X, sample_weight)
 
-    def _partial_fit(self, X, sample_weight, first):
-        super()._partial_fit(X, sample_weight, first)
-        self._learn_around(X, sample_weight)
-
-    def _learn_scaling(self, X, sample_weight):
+    def _plan_start(self, X, sample_weight, rng):
+        """Learn scaling and start, and settle on the output; plan the rest."""
         cells = self._cells(X)
+        self._learn_scaling(cells, sample_weight)
+        scaler, n_features = self._scaler, self.n_features_in_
+        is_table = self.likelihood == "auto"
+        n_inputs = scaler.n_inputs if is_table else n_features
+        n_directions = max(1, scaler.n_directions if is_table else n_features)
+        seeds = Seeds.draw(rng)
+        self._draw_seed = seeds.weights
+        n_fitted = MAX_LATENTS
+        if isinstance(self.n_components, Integral):
+            n_fitted = max(n_fitted, self.n_components)
+        n_fitted = min(n_inputs, n_fitted)
+        pca = pca_of_rows(cells, scaler, n_fitted, sample_weight, seeds.start, n_inputs)
+        k = self.n_components
+        k = Generation.n_components(n_directions) if k == "auto" else n_latents(k, pca)
+        self.n_components_ = k
+        network = resolve_network(self, Generation, n_features)
+        settings = net_settings(self, Generation, n_features, X.shape[0])
+        max_norm = MAX_NORM * np.sqrt(max(1.0, n_inputs / 16))
+        make_net = NetFactory(self, network, seeds, settings, VariationalNet, max_norm=max_norm)
+        n_conditions = self._targets.n_columns if self.conditional else 0
+        linear = ProbabilisticPCA.of(pca, k, n_directions, n_conditions)
+        starts_at_pca = self.init == "pca"
+        deviations = linear.deviations if starts_at_pca else np.sqrt(pca.column_variances)
+        is_binary = getattr(self, "_is_binary", None)
+
+        def build(rotation):
+            link, slopes, biases = make_output(
+                self.likelihood, scaler, deviations, pca.mean, is_binary
+            )
+            module = build_variational(
+                network,
+                link,
+                n_inputs,
+                k,
+                linear=linear if starts_at_pca else None,
+                slopes=slopes,
+                biases=biases,
+                n_conditions=n_conditions,
+                seed=seeds.weights,
+            )
+            return make_net(module, EvidenceBound(self.beta, self.kl_warmup), variational=True)
+
+        return self._plan(X, build, settings["max_epochs"], make_net.device)
+
+    def _plan(self, X, build, max_epochs, device, **fields):
+        self._check_pixels(self._cells(X))
+        feed = Feed(self._input_transform(), device)
+        return Plan.of(self, build=build, feed=feed, max_epochs=max_epochs, **fields)
+
+    def _finish(self, outcome, X, sample_weight):
+        super()._finish(outcome, X, sample_weight)
+        self._learn_around(X, sample_weight)
+
+    def _learn_scaling(self, cells, sample_weight):
         if self.likelihood == "auto":
             self._scaler = Ranks(self._columns.n_levels).fit(cells, sample_weight)
             return
@@ -181,61 +235,6 @@ class GeneratingMixin(SamplingMixin):
         self._scaler.fit(cells, sample_weight)
         if self.likelihood == "bernoulli":
             self._is_binary = all(np.isin(chunk, (0, 1)).all() for _, chunk in row_chunks(cells))
-
-    def _n_inputs(self):
-        return self._scaler.n_inputs if self.likelihood == "auto" else self.n_features_in_
-
-    def _fit_pca(self, X, sample_weight, seed):
-        n_inputs = self._n_inputs()
-        cells = self._cells(X)
-        n_directions = min(n_inputs, MAX_LATENTS)
-        if isinstance(self.n_components, Integral):
-            n_directions = min(n_inputs, max(MAX_LATENTS, self.n_components))
-        return pca_of_rows(cells, self._scaler, n_directions, sample_weight, seed, n_inputs)
-
-    def _n_directions(self):
-        return self._scaler.n_directions if self.likelihood == "auto" else self.n_features_in_
-
-    def _choose_n_latents(self, pca):
-        if self.n_components == "auto":
-            return max(1, self._auto.n_components(self._n_directions()))
-        return super()._choose_n_latents(pca)
-
-    def _needs_pca(self):
-        return True
-
-    def _objective(self):
-        return EvidenceBound(self.beta, self.kl_warmup)
-
-    def _corruption(self, draws, pca):
-        return Corruption(draws, variational=True)
-
-    def _net_parameters(self):
-        return {"max_norm": MAX_NORM * np.sqrt(max(1.0, self._n_inputs() / 16))}
-
-    def _make_module(self, network, n_features, pca, rotation, seed):
-        n_conditions = self._targets.n_columns if self.conditional else 0
-        linear = ProbabilisticPCA.of(
-            pca, self.n_components_, max(1, self._n_directions()), n_conditions
-        )
-        deviations = linear.deviations if self.init == "pca" else np.sqrt(pca.column_variances)
-        link, slopes, biases = make_output(
-            self.likelihood, self._scaler, deviations, pca.mean, getattr(self, "_is_binary", None)
-        )
-        return build_variational(
-            network,
-            link,
-            self._n_inputs(),
-            self.n_components_,
-            linear=linear if self.init == "pca" else None,
-            slopes=slopes,
-            biases=biases,
-            n_conditions=n_conditions,
-            seed=seed,
-        )
-
-    def _check_target_range(self, X):
-        self._check_pixels(self._cells(X))
 
     def _check_pixels(self, X):
         if self.likelihood != "bernoulli":

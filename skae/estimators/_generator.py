@@ -9,15 +9,16 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae._data._arrays import constant, empty, filled, widest_float
 from skae._data._validation import checked_weight
+from skae._fit._plan import may_change
 from skae._sklearn import Interval, StrOptions, average
 from skae._stats._fidelity import MAX_ROWS, fidelity
 from skae.estimators._base import BaseAutoencoder
-from skae.estimators._generation import GeneratingMixin
+from skae.estimators._generation import GenerationMixin
 from skae.estimators._sampling import Request, warn_if_rare
 
 
 class VAEGenerator(
-    ClassNamePrefixFeaturesOutMixin, GeneratingMixin, TransformerMixin, BaseAutoencoder
+    ClassNamePrefixFeaturesOutMixin, GenerationMixin, TransformerMixin, BaseAutoencoder
 ):
     """Variational autoencoder that draws new rows and says how likely rows are.
 
@@ -182,13 +183,15 @@ class VAEGenerator(
     _parameter_constraints: dict = {
         **BaseAutoencoder._parameter_constraints,
         "likelihood": [StrOptions({"auto", "gaussian", "bernoulli"})],
-        "prior": [StrOptions({"mixture", "standard"})],
-        "n_mixture_components": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "refine": ["boolean", StrOptions({"auto"})],
+        "prior": may_change(StrOptions({"mixture", "standard"})),
+        "n_mixture_components": may_change(
+            Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})
+        ),
+        "refine": may_change("boolean", StrOptions({"auto"})),
         "beta": [Interval(Real, 0, None, closed="left")],
         "kl_warmup": [Interval(Real, 0, 1, closed="both")],
         "conditional": ["boolean"],
-        "n_importance_samples": [Interval(Integral, 1, None, closed="left")],
+        "n_importance_samples": may_change(Interval(Integral, 1, None, closed="left")),
     }
 
     def __init__(

@@ -8,13 +8,13 @@ from sklearn.utils.validation import check_is_fitted
 from skae._data._arrays import constant, empty, filled, is_tensor, namespace, widest_float
 from skae._data._chunks import as_dense
 from skae._data._frames import column_mask
+from skae._fit._plan import may_change
 from skae._sklearn import Interval, StrOptions
-from skae._stats._scoring import CalibrationScores, ScoreRule, held_out_threshold, limit_above
 from skae.estimators._base import BaseAutoencoder
-from skae.estimators._detection import CoreTrainingMixin
+from skae.estimators._detection import DetectionMixin
 
 
-class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencoder):
+class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
     """Autoencoder ensemble that stands in for IsolationForest, and says why and what instead.
 
     A few small autoencoders learn to reproduce the rows that most rows are like; what
@@ -202,13 +202,13 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
 
     _parameter_constraints: dict = {
         **BaseAutoencoder._parameter_constraints,
-        "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
-        "threshold": [StrOptions({"contamination", "std", "mad"})],
-        "n_std": [Interval(Real, 0, None, closed="left")],
+        "contamination": may_change(StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")),
+        "threshold": may_change(StrOptions({"contamination", "std", "mad"})),
+        "n_std": may_change(Interval(Real, 0, None, closed="left")),
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
-        "aggregation": [StrOptions({"mean", "median", "max"})],
-        "core_fraction": [Interval(Real, 0, 1, closed="right")],
-        "n_refits": [Interval(Integral, 0, None, closed="left")],
+        "aggregation": may_change(StrOptions({"mean", "median", "max"})),
+        "core_fraction": may_change(Interval(Real, 0, 1, closed="right")),
+        "n_refits": may_change(Interval(Integral, 0, None, closed="left")),
         "score_method": [StrOptions({"reconstruction", "mahalanobis", "density"})],
         "variational": ["boolean"],
         "loss": [StrOptions({"absolute_error", "cauchy", "huber", "squared_error"})],
@@ -277,22 +277,6 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
         self.callbacks = callbacks
         self.random_state = random_state
         self.verbose = verbose
-
-    # What follows training.
-
-    def _learn_threshold(self, seen):
-        share_kept = None
-        if self.score_method == "reconstruction":
-            share_kept = self.n_components_ / self.n_features_in_
-        self._rule = ScoreRule.fit(seen, self.aggregation, share_kept)
-        self._calibration_scores = CalibrationScores.of(seen, self._rule)
-        if self.threshold == "contamination" and self.contamination != "auto":
-            scores = self._rule.scores(seen.raw)
-            limit = limit_above(scores, self.contamination, seen.weights)
-        else:
-            rule = "level" if self.threshold == "contamination" else self.threshold
-            limit = held_out_threshold(self._calibration_scores, rule, self.n_std)
-        self.offset_ = -float(limit)
 
     # Public uses.
 

@@ -1,25 +1,23 @@
 """The autoencoder that stands in for PCA."""
 
-from numbers import Integral, Real
+from numbers import Real
 
-import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skae._data._arrays import constant, empty, namespace, widest_float
-from skae._data._chunks import row_chunks, value_range
+from skae._data._arrays import constant, namespace
 from skae._data._validation import checked_weight
-from skae._engine._losses import CELL_LOSSES, Objective
-from skae._engine._noise import Corruption
+from skae._engine._losses import CELL_LOSSES
+from skae._engine._row_errors import distances_to
 from skae._sklearn import Interval, StrOptions
 from skae._stats._scoring import share_explained
 from skae.estimators._base import BaseAutoencoder
-
-# Held-out rows that the latent-size curve is read from.
-MAX_ROWS_FOR_CURVE = 2000
+from skae.estimators._compression import CompressionMixin
 
 
-class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseAutoencoder):
+class AutoencoderTransformer(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, CompressionMixin, BaseAutoencoder
+):
     """Autoencoder that stands in for PCA.
 
     Rows are mapped to a few latents and back by a network that starts as principal
@@ -303,114 +301,6 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         self.random_state = random_state
         self.verbose = verbose
 
-    # What this estimator brings to the shared fit.
-
-    def _is_tied(self):
-        if self.tied_weights and self.network is not None:
-            raise ValueError(
-                f"tied_weights=True needs the default network; with network={self.network!r} "
-                "set tied_weights=False."
-            )
-        return self.tied_weights
-
-    def _dropout(self):
-        return self.dropout
-
-    def _objective(self):
-        return Objective(
-            self.loss, self.l1, self.sparsity, self.sparsity_penalty, self.sparsity_target
-        )
-
-    def _needs_pca(self):
-        return super()._needs_pca() or self.input_noise == "auto"
-
-    def _corruption(self, draws, pca):
-        input_noise = self.input_noise
-        if input_noise == "auto":
-            input_noise = 0.5 * pca.residual_deviation(self.n_components_)
-        return Corruption(draws, input_noise, self.latent_noise, ordered=self._is_ordered())
-
-    def _is_ordered(self):
-        return self.ordered or not isinstance(self.n_components, Integral)
-
-    def _has_plain_output(self):
-        return (
-            self.network is None
-            and self.init == "pca"
-            and self.loss == "squared_error"
-            and self._output_activation() == "identity"
-            and not self.tied_weights
-            and self.l1 == 0
-            and self.sparsity == 0
-        )
-
-    def _is_stackable(self):
-        return self._has_plain_output() and self.precision == "float32" and not self._is_ordered()
-
-    def _output_activation(self):
-        bounded = self.loss == "binary_cross_entropy"
-        if self.output_activation == "auto":
-            return "logistic" if bounded else "identity"
-        if bounded and self.output_activation != "logistic":
-            raise ValueError(
-                "loss='binary_cross_entropy' needs output_activation='logistic' or 'auto'; got "
-                f"output_activation={self.output_activation!r}."
-            )
-        return self.output_activation
-
-    def _link_parameters(self):
-        activation = self._output_activation()
-        if self.scaling == "minmax":  # scaled columns fill [0, 1]: bounds speak of them
-            ones = np.ones_like(self.mean_)
-            return activation, 0 * ones, ones
-        return activation, self._scaler.center_, self._scaler.scale_
-
-    def _check_target_range(self, X):
-        activation = self._output_activation()
-        if activation == "identity":
-            return
-        if self.scaling == "minmax":
-            low, high = value_range(X, self._scaler.transform)
-            low, high = round(low, 6), round(high, 6)  # the scaling rounds to float32
-        else:
-            low, high = value_range(X)
-        name = "loss" if self.loss == "binary_cross_entropy" else "output_activation"
-        told = f"{name}={getattr(self, name)!r}"
-        if activation == "logistic" and (low < 0 or high > 1):
-            raise ValueError(
-                f"{told} needs X in [0, 1]; X is in [{low:g}, {high:g}]. Rescale X, set "
-                "scaling='minmax', or choose another value."
-            )
-        if activation == "relu" and low < 0:
-            raise ValueError(
-                f"{told} needs X without negative values; X is in [{low:g}, {high:g}]. "
-                "Shift X, set scaling='minmax', or choose another value."
-            )
-
-    def _measure(self, X, held_out, sample_weight):
-        """Squared errors left by each number of latents, and the whole variance."""
-        if not self._is_ordered():
-            return None
-        rows = np.arange(X.shape[0]) if held_out is None else held_out
-        rows = rows[:: -(-len(rows) // MAX_ROWS_FOR_CURVE)]
-        weight = np.ones(len(rows)) if sample_weight is None else sample_weight[rows]
-        left = [weight @ self._row_errors(X[rows], k + 1) for k in range(self.n_components_)]
-        return np.array([*left, weight @ self._row_distances_to_mean(X[rows])])
-
-    def _finish_fit(self, measures):
-        if not self._is_ordered():
-            vars(self).pop("latent_size_curve_", None)
-            vars(self).pop("explained_variance_ratio_", None)
-            return
-        *left, total = np.sum(measures, axis=0)
-        self.latent_size_curve_ = np.array([share_explained(part, total) for part in left])
-        if not isinstance(self.n_components, Integral):
-            enough = np.flatnonzero(self.latent_size_curve_ >= self._wanted_share())
-            self.n_components_ = int(enough[0]) + 1 if len(enough) else len(left)
-            self.net_.keep_latents(self.n_components_)
-        shares = np.diff(self.latent_size_curve_, prepend=0.0)
-        self.explained_variance_ratio_ = shares[: self.n_components_]
-
     # Public uses.
 
     def transform(self, X):
@@ -468,16 +358,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         weight = checked_weight(sample_weight, X.shape[0])
         errors = self._row_errors(X)
         weight = namespace(X).ones_like(errors) if weight is None else constant(weight, errors)
-        return share_explained(weight @ errors, weight @ self._row_distances_to_mean(X))
-
-    def _row_distances_to_mean(self, X):
-        distances = empty(X.shape[0], X, widest_float(X))
-        mean = constant(self.mean_, X, distances.dtype)
-        for rows, chunk in row_chunks(X):
-            difference = chunk - mean
-            squares = namespace(X).einsum("ij,ij->i", difference, difference)
-            distances[rows] = squares / X.shape[1]
-        return distances
+        return share_explained(weight @ errors, weight @ distances_to(self.mean_, X))
 
     @property
     def _n_features_out(self):
