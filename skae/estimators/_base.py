@@ -435,5 +435,7 @@ def fit_together(estimators, tables, name):
                 jobs[number] = estimator._job(X)
             else:
                 raise_if_interrupted(estimator.fit(X).net_)
-        for number, outcome in zip(jobs, fit_many(list(jobs.values())), strict=True):
+        with show_progress(name, 0):  # a part of the search: fits by callbacks are none
+            outcomes = fit_many(list(jobs.values()))
+        for number, outcome in zip(jobs, outcomes, strict=True):
             estimators[number]._finish(outcome, jobs[number].X, None)
