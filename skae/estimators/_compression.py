@@ -18,6 +18,7 @@ from skae._fit._plan import (
     NetFactory,
     Plan,
     Seeds,
+    measure_nothing,
     n_directions,
     n_latents,
     net_settings,
@@ -55,13 +56,10 @@ class CompressionMixin:
         settings = net_settings(self, Compression, n_features, X.shape[0])
         make_net = NetFactory(self, network, seeds, settings)
         losses = self.loss, self.l1, self.sparsity, self.sparsity_penalty, self.sparsity_target
-        corruption = {
-            "input_noise": self.input_noise,
-            "latent_noise": self.latent_noise,
-            "ordered": is_ordered(self),
-        }
-        if self.input_noise == "auto":
-            corruption["input_noise"] = 0.5 * pca.residual_deviation(k)
+        input_noise = self.input_noise
+        if input_noise == "auto":
+            input_noise = 0.5 * pca.residual_deviation(k)
+        corruption = {"latent_noise": self.latent_noise, "ordered": is_ordered(self)}
         starts_at_pca = self.init == "pca"
 
         def build(rotation):
@@ -77,26 +75,25 @@ class CompressionMixin:
                 tied=tied,
                 seed=seeds.weights,
             )
-            return make_net(module, Objective(*losses), **corruption)
+            return make_net(module, Objective(*losses), input_noise=input_noise, **corruption)
 
         return self._plan(X, build, settings["max_epochs"], make_net.device, rotation=rotation)
 
     def _plan(self, X, build, max_epochs, device, **fields):
         check_target_range(self, self._scaler, X)
         is_refitted = has_plain_output(self) and not is_ordered(self)
-        measure = {}
+        measure = measure_nothing
         if is_ordered(self):
-            part = partial(squares_left, n_latents=self.n_components_, mean=self.mean_)
-            measure = {"measure": part}
+            measure = partial(squares_left, n_latents=self.n_components_, mean=self.mean_)
         return Plan.of(
             self,
             build=build,
             feed=Feed(self._scaler, device),
+            measure=measure,
             max_epochs=max_epochs,
             link=self._link(),
             refits_output=is_refitted,
             stacks_folds=is_refitted and self.precision == "float32",
-            **measure,
             **fields,
         )
 
