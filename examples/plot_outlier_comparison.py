@@ -131,7 +131,7 @@ print(pd.DataFrame(lines).T.round(3).to_string())
 
 # %%
 # Where differences are a few hundredths, with so few rare rows, they mean little. The benchmarks
-# on 22 tables in the README say more.
+# on 22 tables among the benchmarks say more.
 #
 # Scores and the line
 # -------------------
