@@ -52,7 +52,9 @@ def words_in(text):
     return re.sub(r"\]\([^)]*\)", "]", text).split()
 
 
-@pytest.mark.parametrize("example", examples_in(README), ids=lambda e: e.code.split("\n")[-2])
+@pytest.mark.parametrize(
+    "example", examples_in(README), ids=lambda e: re.search(r"from skae import (\w+)", e.code)[1]
+)
 def test_example_prints_what_is_shown(example):
     printed = StringIO()
     with redirect_stdout(printed):
