@@ -87,7 +87,7 @@ sphinx_gallery_conf = {
 markdown_pages = {
     "changelog": ("CHANGELOG.md", None),
     "contributing": ("CONTRIBUTING.md", None),
-    "benchmarks/summary": ("README.md", "How much better"),
+    "benchmarks/summary": ("README.md", "Results"),
     "benchmarks/limits": ("README.md", "When not to use it"),
     "benchmarks/reading": ("benchmarks/README.md", None),
     **{
