@@ -11,6 +11,7 @@ methods call besides (functions, nets, scalers) can be read on its own and is no
 
 import argparse
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ def main():
     for name, estimator, X in fits():
         path = visited(estimator, X)
         files = [file for file, _ in path]
-        n_changes = sum(a != b for a, b in zip(files, files[1:], strict=False))
+        n_changes = sum(a != b for a, b in pairwise(files))
         print(f"{name:32} {len(set(path)):7} {len(set(files)):5} {n_changes:15}")
         if arguments.names:
             for file, method in dict.fromkeys(path):
