@@ -40,7 +40,7 @@ class Outcome:
 
     @classmethod
     def of(cls, net, feed, measures=None):
-        """The outcome of a training whose losses are told as the net knows them."""
+        """The outcome of a training, with the losses that the net recorded."""
         return cls(net, feed, measures, net.training_losses, net.validation_losses)
 
     @property
@@ -176,7 +176,7 @@ def _fit_folds(plan, X, sample_weight, rng):
 
 
 def _fit_all_rows(plan, X, sample_weight, losses, measures):
-    """Train on all rows; the mean of the folds' losses says which epoch to keep."""
+    """Train on all rows; the mean of the folds' losses decides which epoch to keep."""
     n_epochs = min(map(len, losses)) - 1
     curve = np.mean([fold_losses[: n_epochs + 1] for fold_losses in losses], axis=0).tolist()
     best = n_epochs if plan.keep_last else int(np.argmin(curve))

@@ -88,7 +88,7 @@ def size_of_subset(fraction, n_rows):
 
 
 def fit_trimmed(plan):
-    """Train on the rows with the lowest losses, which training then says anew.
+    """Train on the rows with the lowest losses, which are computed anew after each training.
 
     Returns
     -------
@@ -96,18 +96,19 @@ def fit_trimmed(plan):
         Its measures are the raw losses of all rows, as ``SeenLosses``.
     """
     net, rows, weights = plan.net, plan.rows, plan.weights
-    own = weights_of_members(weights, plan.held_out)
+    member_weights = weights_of_members(weights, plan.held_out)
     valid = None
     if plan.validates and plan.held_out.size:
-        valid = MemberRows(rows, np.tile(weights, (len(own), 1)) - own)
+        valid = MemberRows(rows, np.tile(weights, (len(member_weights), 1)) - member_weights)
     n_epochs = net.max_epochs
     n_short = ceil(n_epochs * SHARE_OF_REFIT)
     n_refits = 0 if plan.fraction == 1 else plan.n_refits
     for n_left in range(n_refits, -1, -1):
         net.set_params(max_epochs=n_epochs if n_left == 0 else n_short)
-        subset = choose_subset(net, rows, own, plan.fraction, plan.starts and n_left == n_refits)
+        starts = plan.starts and n_left == n_refits
+        subset = choose_subset(net, rows, member_weights, plan.fraction, starts)
         with remaining_epochs(n_epochs + (n_left - 1) * n_short if n_left else 0):
-            net.train(MemberRows(rows, own * subset), valid)
+            net.train(MemberRows(rows, member_weights * subset), valid)
         if net.stop_ == "interrupted":
             break
     if plan.locates:
@@ -119,9 +120,9 @@ def fit_trimmed_pass(plan):
     """Train for one epoch; on a fitted net, on all rows by their weights alone."""
     net, rows, weights = plan.net, plan.rows, plan.weights
     before = None if plan.starts else net.raw_losses(rows)
-    own = weights_of_members(weights, plan.held_out)
-    subset = choose_subset(net, rows, own, plan.fraction, plan.starts)
-    net.train_on(MemberRows(rows, own * subset))
+    member_weights = weights_of_members(weights, plan.held_out)
+    subset = choose_subset(net, rows, member_weights, plan.fraction, plan.starts)
+    net.train_on(MemberRows(rows, member_weights * subset))
     if plan.starts and plan.locates:
         net.locate(rows, subset * weights)
     after = net.raw_losses(rows)
@@ -130,19 +131,19 @@ def fit_trimmed_pass(plan):
     return Outcome.of(net, None, SeenLosses.before_and_after(before, after, weights))
 
 
-def choose_subset(net, rows, own_weights, fraction, starts):
+def choose_subset(net, rows, member_weights, fraction, starts):
     """Masks, for each member, of the rows that it reproduces best.
 
     Before training, the rows nearest to the baseline stand for them.
     """
     *members, baseline = net.row_losses(rows)
     losses = [baseline] * len(members) if starts else members
-    pairs = zip(losses, own_weights, strict=True)
-    return np.stack([trimmed_subset(loss, own, fraction) for loss, own in pairs])
+    pairs = zip(losses, member_weights, strict=True)
+    return np.stack([trimmed_subset(loss, weight, fraction) for loss, weight in pairs])
 
 
 def weights_of_members(weights, held_out):
     """Weights of the rows for each member, zero for those that it does not train on."""
-    own = np.tile(weights, (len(held_out), 1))
-    np.put_along_axis(own, held_out, 0.0, axis=1)
-    return own
+    member_weights = np.tile(weights, (len(held_out), 1))
+    np.put_along_axis(member_weights, held_out, 0.0, axis=1)
+    return member_weights

@@ -123,7 +123,7 @@ class BaseAutoencoder(BaseEstimator):
         ValueError
             If X or a parameter is not what it must be.
         DivergenceError
-            If the training loss explodes; the estimator stays as it was.
+            If the training loss diverges; the estimator stays as it was.
         """
         return self._fit_guarded(X, y, sample_weight)
 
@@ -131,8 +131,8 @@ class BaseAutoencoder(BaseEstimator):
     def partial_fit(self, X, y=None, sample_weight=None):
         """Train one epoch on X, going on from where the network is.
 
-        The first call fixes the scaling and the starting weights from its rows, so
-        let it hold a fair sample. There is no validation and no schedule: the
+        The first call fixes the scaling and the starting weights from its rows, so it
+        should be a representative sample. There is no validation and no schedule: the
         learning rate is constant, a third of `learning_rate`.
 
         Parameters
@@ -290,7 +290,7 @@ class BaseAutoencoder(BaseEstimator):
         Returns
         -------
         errors : ndarray of shape (n_samples,)
-            Mean over the columns (but missing cells) of the squared difference, in squared
+            Mean over the observed columns of the squared difference, in squared
             units of X.
         """
         check_is_fitted(self)
@@ -402,7 +402,7 @@ class BaseAutoencoder(BaseEstimator):
         shown = super()._get_params_html(*args, **kwargs)
         if not hasattr(self, "net_"):
             return shown
-        # Few programs come here, and an import is to be quick.
+        # Few programs need it, and `import skae` is to be quick.
         from skae._display._html import LossFacts, fitted_html
         from skae._display._network_facts import describe
 

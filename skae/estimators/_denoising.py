@@ -35,9 +35,9 @@ class DenoisingAutoencoder(
 ):
     """Autoencoder that cleans rows and fills missing cells.
 
-    By default it is an imputer and leaves observed cells alone; say which `noise` to remove
-    from them. It learns from clean rows, which it spoils afresh for every batch, or from
-    pairs of noisy and clean ones. Training begins at the best linear answer: for missing
+    By default it is an imputer and leaves observed cells alone; `noise` names what to remove
+    from them. It learns from clean rows, to which noise is added anew for every batch, or from
+    pairs of noisy and clean ones. Training starts at the linear solution: for missing
     cells the conditional mean of a normal distribution, otherwise a regression.
 
     Parameters
@@ -93,7 +93,7 @@ class DenoisingAutoencoder(
         None is the network described by the two parameters above. Else an object with a
         method ``build(n_features, n_components)`` that returns an encoder and a decoder,
         such as :class:`skae.networks.ConvNetwork`. It reads filled rows; the default
-        network is also told which cells were missing.
+        network also reads which cells were missing.
     init : {"pca", "random"}, default="pca"
         ``"pca"`` begins at the best linear answer (at PCA to remove noise from more than
         1024 columns). ``"random"`` is a plain denoising autoencoder [1]_, which reads the
@@ -126,7 +126,7 @@ class DenoisingAutoencoder(
     precision : {"float32", "bfloat16"}, default="float32"
         As in :class:`AutoencoderTransformer`.
     callbacks : list of skorch.callbacks.Callback, default=None
-        Told of training as skorch does.
+        Called as in skorch.
     random_state : int, RandomState instance or None, default=None
         Seeds the split, the weights, the batches, the noise and the draws of
         `sample_posterior`; an int gives the same bits again.
@@ -160,7 +160,7 @@ class DenoisingAutoencoder(
     validation_loss_curve_ : list of float or None
         Loss on noisy held-out rows at the start and after each epoch, if there were any.
     net_ : skorch.NeuralNet
-        The trained net; it reads scaled rows without gaps.
+        The trained net; it reads scaled rows without missing cells.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -173,12 +173,12 @@ class DenoisingAutoencoder(
     Notes
     -----
     A missing cell is filled with ``g + blend_ * (n - g)``, where g is the conditional mean
-    of a normal distribution, found by expectation-maximisation [2]_, and n is what the
-    network says, which reads the row filled with g and a mask of its gaps. Fillings are not
-    confined to the range or the integers of their column.
+    of a normal distribution, found by expectation-maximisation [2]_, and n is the
+    output of the network, which reads the row filled with g and a mask of its gaps. Filled values
+    are not confined to the range or the integers of their column.
 
     With ``sklearn.config_context(array_api_dispatch=True)``, floating torch tensors are read
-    on their own device, and what is said of them comes back there; nothing passes through NumPy
+    on their own device, and the output is on the same device; nothing passes through NumPy
     but ``fit`` and ``score``, piece by piece, and scaled rows that miss cells, to be filled.
 
     References
@@ -332,7 +332,8 @@ class DenoisingAutoencoder(
         """Train one epoch on X, going on from where the network is.
 
         The first call fixes the scaling, the normal distribution, which columns count as
-        missing and the starting weights, so let it hold a fair sample. There is no
+        missing and the starting weights, so it should be a
+        representative sample. There is no
         validation and no schedule: the learning rate is constant, a third of
         `learning_rate`, and `blend_` stays as it was (1 where there was no ``fit``).
 
@@ -357,7 +358,7 @@ class DenoisingAutoencoder(
     # Public uses.
 
     def transform(self, X):
-        """Clean rows and fill missing cells, or what else `output` says.
+        """Clean rows and fill missing cells, or return what `output` names.
 
         Parameters
         ----------
@@ -402,7 +403,7 @@ class DenoisingAutoencoder(
         return self.decode(X)
 
     def score(self, X, y=None, *, X_clean=None, sample_weight=None):
-        """Share of the variance of hidden cells that their fillings explain.
+        """Share of the variance of hidden cells that the filled values explain.
 
         Every observed cell of X is hidden once, a fifth of them at a time, and filled from
         the others. With `X_clean`, it is the share of the clean rows' variance that the
@@ -433,10 +434,10 @@ class DenoisingAutoencoder(
         for span, rows in row_chunks(X):
             truth = as_dense(clean[span])
             weight = np.ones(len(rows)) if sample_weight is None else sample_weight[span]
-            told = self._fill_hidden(rows, draws) if X_clean is None else self._denoise(rows)
-            for i, other in enumerate((told, self.mean_)):
-                # Cells whose truth is unknown say nothing.
-                errors = np.nan_to_num(truth - other)[:, ~self._empty]
+            output = self._fill_hidden(rows, draws) if X_clean is None else self._denoise(rows)
+            for i, guess in enumerate((output, self.mean_)):
+                # Cells whose truth is unknown do not count.
+                errors = np.nan_to_num(truth - guess)[:, ~self._empty]
                 sums[i] += weight @ np.square(errors).sum(axis=1)
         return share_explained(*sums)
 
@@ -470,8 +471,7 @@ class DenoisingAutoencoder(
         rounds = draws.randint(N_SCORE_ROUNDS, size=rows.shape)
         out = rows.copy()
         for hidden in (rounds == i for i in range(N_SCORE_ROUNDS)):
-            told = self._denoise(np.where(hidden, np.nan, rows))
-            out[hidden] = told[hidden]
+            out[hidden] = self._denoise(np.where(hidden, np.nan, rows))[hidden]
         return out
 
     def _kept_columns(self):

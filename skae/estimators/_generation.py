@@ -46,9 +46,9 @@ from skae.estimators._sampling import Request, SamplingMixin
 MAX_ROWS_FOR_PRIOR, MAX_ROWS_KEPT, MAX_CELLS_KEPT = 10_000, 5_000, 2**21
 # Gradients of the bound, in nats per row, are scaled down to this norm.
 MAX_NORM = 10.0
-# Tables with fewer rows are not refined; no more rows and cells are looked at.
+# Tables with fewer rows are not refined; no more rows and cells are read for it.
 MIN_ROWS_TO_REFINE, MAX_ROWS_TO_REFINE, MAX_CELLS_TO_REFINE = 1000, 20_000, 2**22
-# Draws that tell which target a row is most likely for.
+# Draws that the most likely target of a row is estimated from.
 DRAWS_FOR_TARGETS = 8
 ALL = slice(None)
 
@@ -269,7 +269,7 @@ class GenerationMixin(SamplingMixin):
             self.refiner_ = self._learn_ratio(X, sample_weight, rng)
 
     def _learn_ratio(self, X, sample_weight, rng):
-        """What tells real rows (beside their targets) from drawn ones."""
+        """A classifier of real rows (beside their targets) against drawn ones."""
         n_real = min(MAX_ROWS_TO_REFINE, max(1000, MAX_CELLS_TO_REFINE // X.shape[1]))
         chosen = _some_rows(X.shape[0], n_real, None, rng)
         real = as_dense(X[chosen]).astype(np.float64)
@@ -277,7 +277,7 @@ class GenerationMixin(SamplingMixin):
 
         def drawn(n_drawn):
             codes = np.full(n_drawn, np.nan)
-            if self.conditional:  # those of real rows, so that these do not tell them apart
+            if self.conditional:  # those of real rows: targets must not give drawn rows away
                 shares = None if weight is None else weight / weight.sum()
                 codes = real[rng.choice(len(real), n_drawn, p=shares), -1]
             parts = [
@@ -310,15 +310,15 @@ class GenerationMixin(SamplingMixin):
             mixtures = [self._mixture(posteriors, groups == g, rng) for g in range(len(shares))]
             self.prior_, self._group_weights = join_mixtures(mixtures, shares)
 
-    def _mixture(self, posteriors, here, rng):
+    def _mixture(self, posteriors, mask, rng):
         """The mixture of the rows of a target, which gets its share of the components."""
         # A class may be missing in later calls of partial_fit.
-        here = here if here.any() else np.ones_like(here)
-        mean, deviation = (part[here] for part in posteriors)
+        mask = mask if mask.any() else np.ones_like(mask)
+        mean, deviation = (part[mask] for part in posteriors)
         wanted = self.n_mixture_components
         if wanted == "auto":
-            wanted = self._auto.n_mixture_components(len(here))
-        n_components = max(1, round(wanted * here.mean()))
+            wanted = self._auto.n_mixture_components(len(mask))
+        n_components = max(1, round(wanted * mask.mean()))
         n_distinct = len(np.unique(mean, axis=0))
         return fit_mixture(mean, np.square(deviation), min(n_components, n_distinct), rng)
 
@@ -332,54 +332,54 @@ class GenerationMixin(SamplingMixin):
         weights = self._group_weights[groups]
         return MixturePrior(weights, means, whitening, device=self.net_.device)
 
-    # Twins of the public uses.
+    # What computes, behind the public methods.
 
-    def _log_density(self, rows, targets_are_told):
+    def _log_density(self, rows, targets_are_given):
         n_draws = self.n_importance_samples
         if not self.conditional:
             return self._evidence(rows, n_draws)[:, 0] + self._log_ratio(rows)
-        if targets_are_told:
+        if targets_are_given:
             groups = self._targets.groups(rows.right[:, 0])
-            told = self._evidence(rows, n_draws)[np.arange(len(groups)), groups]
-            return told + self._log_ratio(rows)
+            evidence = self._evidence(rows, n_draws)[np.arange(len(groups)), groups]
+            return evidence + self._log_ratio(rows)
         return logsumexp(self._joint_log_density(rows, n_draws), axis=1)
 
     def _joint_log_density(self, rows, n_draws):
         """Log-densities of rows and each target together."""
         targets = self._targets
-        told = np.empty((rows.shape[0], len(targets.representatives_)))
+        log_densities = np.empty((rows.shape[0], len(targets.representatives_)))
         for group, code in enumerate(targets.representatives_):
             given = ColumnStack(rows.left, np.full((rows.shape[0], 1), code))
             evidence = self._evidence(given, n_draws, [group])[:, 0]
-            told[:, group] = evidence + self._log_ratio(given)
-        return told + np.log(targets.shares_)
+            log_densities[:, group] = evidence + self._log_ratio(given)
+        return log_densities + np.log(targets.shares_)
 
     def _log_ratio(self, rows):
-        """What the network's log-densities miss, as far as the refiner knows."""
+        """Log-ratio of real to drawn densities, by the refiner; zero without one."""
         if self.refiner_ is None:
             return 0.0
-        told = [self.refiner_.log_ratio(as_array(chunk)) for _, chunk in row_chunks(rows)]
-        return constant(np.concatenate(told), rows)
+        ratios = [self.refiner_.log_ratio(as_array(chunk)) for _, chunk in row_chunks(rows)]
+        return constant(np.concatenate(ratios), rows)
 
     def _evidence(self, rows, n_draws, groups=ALL):
         """Log-densities of rows under the network, for each of some groups of targets."""
         shape = rows.shape[0], len(self._group_weights[groups])
         prior = self._latent_prior(groups)
-        told = self.net_.evidence_rows(self._rows(rows), prior, n_draws)
-        return filled(empty(shape, rows, widest_float(rows)), told)
+        pieces = self.net_.evidence_rows(self._rows(rows), prior, n_draws)
+        return filled(empty(shape, rows, widest_float(rows)), pieces)
 
     def _decode(self, Z, given=None):
         """Most likely rows; without what the decoder is given, the most probable targets."""
         if self.conditional:
             Z = np.hstack([Z, self._targets_at(Z) if given is None else given])
         out = empty((len(Z), self.n_features_in_), Z, widest_float(Z))
-        told = self.net_.decode_rows(Z)
-        return filled(out, ((rows, self._scaler.inverse_transform(x)) for rows, x in told))
+        pieces = self.net_.decode_rows(Z)
+        return filled(out, ((rows, self._scaler.inverse_transform(x)) for rows, x in pieces))
 
     def _targets_at(self, Z):
         """What the decoder reads of the most probable targets at latents."""
-        told = self.net_.prior_rows(Z, self._latent_prior()) + np.log(self._targets.shares_)
-        return self._targets.columns(self._targets.representatives_[told.argmax(axis=1)])
+        joint = self.net_.prior_rows(Z, self._latent_prior()) + np.log(self._targets.shares_)
+        return self._targets.columns(self._targets.representatives_[joint.argmax(axis=1)])
 
     def _code(self, X):
         """Latents of rows, and what the decoder reads of the targets they are likely for."""
@@ -394,8 +394,7 @@ class GenerationMixin(SamplingMixin):
         xp, is_code = namespace(X), self._is_code
         errors = empty(X.shape[0], X, widest_float(X))
         for rows, chunk in row_chunks(cells):
-            told = self._reconstruct(self._with_targets(chunk))
-            difference = told - chunk
+            difference = self._reconstruct(self._with_targets(chunk)) - chunk
             missing = xp.isnan(difference)
             if is_code.any():
                 difference[:, is_code] = difference[:, is_code] != 0

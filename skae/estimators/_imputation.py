@@ -47,7 +47,7 @@ from skae._sklearn import is_scalar_nan
 REACH = 8.0
 # Squares of larger values overflow.
 LARGEST = 1e150
-# Rows that tell whether a callable takes cells away.
+# Rows that a noise function is tried on, to see whether it hides cells.
 ROWS_FOR_PROBE = 100
 # Above this many columns training begins at PCA: a regression would cost more than it.
 MAX_REGRESSED = 1024
@@ -135,8 +135,8 @@ class ImputationMixin:
         if issparse(X):
             if self.missing_values == 0:
                 raise ValueError(
-                    "missing_values=0 can not be told from the zeros that a sparse X leaves out; "
-                    "give a dense X."
+                    "missing_values=0 cannot be distinguished from the zeros that a sparse X "
+                    "leaves out; give a dense X."
                 )
             X = X.astype(output_dtype(X))  # a copy
             X.data[X.data == X.dtype.type(self.missing_values)] = np.nan
@@ -246,9 +246,9 @@ class ImputationMixin:
             best = mixed.sum() / step.sum() if step.sum() > 0 else 0.0
             self.blend_ = float(np.clip(best, 0.0, 1.0))
         self._spread = self._spread.copy()
-        left = np.maximum(gap - 2 * self.blend_ * mixed + self.blend_**2 * step, 0.0)
+        unexplained = np.maximum(gap - 2 * self.blend_ * mixed + self.blend_**2 * step, 0.0)
         known = drawn > 0
-        self._spread[known] = np.sqrt(left[known] / drawn[known])
+        self._spread[known] = np.sqrt(unexplained[known] / drawn[known])
 
     # What is learned before the plan.
 
@@ -364,7 +364,7 @@ class ImputationMixin:
         return self._only_fills if self.keep_observed == "auto" else self.keep_observed
 
     def _denoise(self, X, draws=None):
-        """Rows without gaps, all columns; missing cells drawn if there is what to draw from."""
+        """Rows without gaps, all columns; missing cells are drawn if `draws` is a generator."""
         xp, scaler = namespace(X), self._scaler.on_device_of(X)
         out = empty(X.shape, X)
         out[:] = as_dense(X)

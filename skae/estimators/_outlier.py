@@ -1,4 +1,4 @@
-"""The autoencoder that stands in for IsolationForest."""
+"""The autoencoder ensemble that replaces IsolationForest."""
 
 from numbers import Integral, Real
 
@@ -15,7 +15,7 @@ from skae.estimators._detection import DetectionMixin
 
 
 class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
-    """Autoencoder ensemble that stands in for IsolationForest, and says why and what instead.
+    """Autoencoder ensemble that replaces IsolationForest and explains its outliers.
 
     A few small autoencoders learn to reproduce the rows that most rows are like; what
     they can not reproduce is an outlier. ``fit`` expects rows that may hold outliers and
@@ -27,8 +27,8 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
     ----------
     contamination : "auto" or float in (0, 0.5], default="auto"
         Share of the training rows that are to be outliers. ``"auto"`` needs no guess: a row
-        is an outlier if it scores worse than 95 % of the held-out rows, which takes a little
-        less than 5 % of normal rows for outliers. Used with ``threshold="contamination"``
+        is an outlier if it scores worse than 95 % of the held-out rows, which flags a little
+        less than 5 % of normal rows. Used with ``threshold="contamination"``
         only.
     threshold : {"contamination", "std", "mad"}, default="contamination"
         Where the line is drawn. ``"std"`` is the mean plus `n_std` standard deviations of the
@@ -106,7 +106,7 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
     precision : {"float32", "bfloat16"}, default="float32"
         As in :class:`AutoencoderTransformer`.
     callbacks : list of skorch.callbacks.Callback, default=None
-        Told of training as skorch does, of each of the ``n_refits + 1`` trainings.
+        Called as in skorch, of each of the ``n_refits + 1`` trainings.
     random_state : int, RandomState instance or None, default=None
         Seeds weights, draws and held-out rows; an int gives the same bits again.
     verbose : int, default=0
@@ -163,8 +163,8 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
     outliers are analysed in [4]_.
 
     With ``sklearn.config_context(array_api_dispatch=True)``, floating torch tensors are read
-    on their own device, and what is said of them comes back there; nothing passes through NumPy
-    but the statistics of ``fit``, which takes them piece by piece. Other tensors and array-API
+    on their own device, and the output is on the same device; only the statistics of ``fit`` are
+    computed in NumPy, chunk by chunk. Other tensors and array-API
     arrays are taken to NumPy and back.
 
     References
@@ -180,7 +180,7 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
 
     Examples
     --------
-    In the place of IsolationForest:
+    Instead of IsolationForest:
 
     >>> from sklearn.datasets import load_wine
     >>> from skae import AutoencoderOutlierDetector
@@ -387,9 +387,9 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
         """
         check_is_fitted(self)
         rows, to_input_type = self._validate_input(X)
-        told = self.net_.cell_losses(self._rows(rows))
+        pieces = self.net_.cell_losses(self._rows(rows))
         contributions = empty(rows.shape, rows, widest_float(rows))
-        filled(contributions, ((span, self._contributions(*parts)) for span, *parts in told))
+        filled(contributions, ((span, self._contributions(*parts)) for span, *parts in pieces))
         return self._named(contributions, X, to_input_type)
 
     def correct(self, X, columns=None):
@@ -448,7 +448,7 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
         """One number per row, by a rule that reads the members' raw losses."""
         raw = self.net_.raw_losses_in_pieces(self._rows(X))
         room = empty(X.shape[0], X, widest_float(X))
-        return filled(room, ((span, rule(told)) for span, told in raw))
+        return filled(room, ((span, rule(losses)) for span, losses in raw))
 
     def _pvalues(self, raw):
         return self._calibration_scores.pvalues(self._rule.member_scores(raw[:-1], raw[-1]))

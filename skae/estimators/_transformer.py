@@ -1,4 +1,4 @@
-"""The autoencoder that stands in for PCA."""
+"""The autoencoder that replaces PCA."""
 
 from numbers import Real
 
@@ -18,12 +18,12 @@ from skae.estimators._compression import CompressionMixin
 class AutoencoderTransformer(
     ClassNamePrefixFeaturesOutMixin, TransformerMixin, CompressionMixin, BaseAutoencoder
 ):
-    """Autoencoder that stands in for PCA.
+    """Autoencoder that replaces PCA.
 
     Rows are mapped to a few latents and back by a network that starts as principal
-    component analysis and then learns what a linear map can not say. The best epoch by
-    validation loss is kept, the start included, so that where data are too few to
-    improve on PCA the result is PCA.
+    component analysis and then learns what a linear map cannot represent. The epoch with
+    the lowest validation loss is kept; the start counts as an epoch, so if there are too few
+    rows to improve on PCA, the result is PCA.
 
     Rows are centred and divided by one common scale, so the default objective is
     PCA's: the total squared error in the units of X. Put a
@@ -36,8 +36,8 @@ class AutoencoderTransformer(
         Number of latents. An int may exceed the number of columns; then let a penalty
         or noise keep the network from copying. A float f in (0, 1) trains ordered
         latents, as many as PCA would need for the share f of the variance (256 at
-        most), and keeps the smallest prefix that explains f on held-out rows, or all
-        if none does. ``"auto"`` is 0.95.
+        most), and keeps the fewest leading latents that explain f on held-out rows,
+        or all if none do. ``"auto"`` is 0.95.
     hidden_layer_sizes : int, array-like of int or "auto", default="auto"
         Widths of the encoder's hidden layers; the decoder has them in reverse.
         ``"auto"`` is (128, 64) below 256 columns and (512, 128) from there on.
@@ -54,7 +54,7 @@ class AutoencoderTransformer(
         the networks beside it at zero. ``"random"`` is a plain autoencoder.
     loss : str, default="squared_error"
         What is minimised, per cell of the scaled rows: ``"squared_error"``,
-        ``"absolute_error"``, ``"huber"`` (which bends at 1), or
+        ``"absolute_error"``, ``"huber"`` (quadratic up to 1, linear beyond), or
         ``"binary_cross_entropy"``, which needs X in [0, 1].
     output_activation : {"auto", "identity", "logistic", "relu"}, default="auto"
         Bounds on reconstructions: X itself must lie in [0, 1] for ``"logistic"`` and be
@@ -103,7 +103,8 @@ class AutoencoderTransformer(
         Whether rows are held out to choose the epoch whose weights are kept. Below
         1000 rows the choice is made by cross-validation, with ``1 / validation_fraction``
         folds, but two at least and five at most; the kept network is then trained on all
-        rows. The start, PCA, has seen the held-out rows, so it is only left for a gain.
+        rows. PCA, the start, was fitted to the held-out rows too, so a later epoch is
+        kept only if its loss on them is lower.
         With `callbacks` or a warm start there is always one split.
     validation_fraction : float, default=0.1
         Share of the rows that is held out.
@@ -113,25 +114,25 @@ class AutoencoderTransformer(
         the validation loss 1.5 times what it was at the start and nothing better.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the fitted network and its scaling. Parameters that
-        shape the network must then stay as they are.
+        determine the network must not change.
     device : str, default="auto"
         Where to compute: ``"cpu"``, ``"cuda"``, ...; ``"auto"`` is CUDA where there is one.
     precision : {"float32", "bfloat16"}, default="float32"
-        Arithmetic of matrix products; weights are float32 always. ``"bfloat16"`` pays in
-        wide networks on GPUs and processors with AMX or AVX512-BF16; on others float32 is
+        Arithmetic of matrix products; weights are float32 always. ``"bfloat16"`` is worth it
+        for wide networks on GPUs and processors with AMX or AVX512-BF16; on others float32 is
         used instead, with a warning.
     callbacks : list of skorch.callbacks.Callback, default=None
-        Told of training as skorch does; per-batch hooks make it slower, and without any the
-        history counts an epoch as one batch. The learning rate follows a schedule of ours,
-        whatever a scheduler (``LRScheduler``) among them says. They are used as they are,
+        Called as in skorch; per-batch hooks make training slower, and without any the
+        history counts an epoch as one batch. The learning rate follows skae's own schedule:
+        schedulers (``LRScheduler``) among them have no effect. They are used as they are,
         not copied.
     random_state : int, RandomState instance or None, default=None
-        Seeds the split, the weights, the batches and the noise; an int gives the same
-        bits again.
+        Seeds the split, the weights, the batches and the noise; an int makes results
+        reproducible, bit for bit.
     verbose : int, default=0
         1 shows a progress bar with losses and time left for all stages of a fit together: on
         fewer than 1000 rows, these are folds and then all rows. Among workers, say of a grid
-        search, it is a line when the fit has ended. 2 prints a line an epoch, 0 nothing.
+        search, one line is printed when the fit has ended. 2 prints a line an epoch, 0 nothing.
 
     Attributes
     ----------
@@ -171,13 +172,13 @@ class AutoencoderTransformer(
     the encoder is ``z = W x + b + f(x)`` and the decoder ``x = V z + c + g(z)``, with
     networks f and g whose last layers start at zero and linear maps that start at PCA's,
     divided by one common scale. Wide rows are trained in their leading principal
-    coordinates, and the rotation is folded into the network afterwards. Where the loss is
+    coordinates, and the rotation is merged into the network's weights afterwards. Where the loss is
     the squared error, the decoder's last layer is finally refitted by ridge regression if
     that serves the validation rows.
 
     With ``sklearn.config_context(array_api_dispatch=True)``, floating torch tensors are read
-    on their own device, and what is said of them comes back there; nothing passes through NumPy
-    but the statistics of ``fit``, which takes them piece by piece. Other tensors and array-API
+    on their own device, and the output is on the same device; only the statistics of ``fit`` are
+    computed in NumPy, chunk by chunk. Other tensors and array-API
     arrays are taken to NumPy and back.
 
     References
@@ -190,7 +191,7 @@ class AutoencoderTransformer(
 
     Examples
     --------
-    In the place of PCA:
+    Instead of PCA:
 
     >>> from sklearn.datasets import load_digits
     >>> from skae import AutoencoderTransformer
@@ -336,7 +337,7 @@ class AutoencoderTransformer(
     def score(self, X, y=None, sample_weight=None):
         """Share of the variance of X about the training mean that latents explain.
 
-        It compares with the sum of PCA's ``explained_variance_ratio_``: 1 is a
+        It is comparable to the sum of PCA's ``explained_variance_ratio_``: 1 is a
         perfect reconstruction, 0 is no better than the training mean.
 
         Parameters
