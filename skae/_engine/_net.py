@@ -120,7 +120,7 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
         for name, callback in self.callbacks_ if before else ():
             if isinstance(callback, InternalCallback) and name in before:
                 results = {k: v for k, v in vars(before[name]).items() if k.endswith("_")}
-                vars(callback).update(results)
+                callback.__dict__.update(results)
         return self
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> AutoencoderNet:
