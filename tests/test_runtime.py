@@ -1,18 +1,27 @@
+import contextlib
 import copy
+import functools
 import pickle
 import re
 import threading
+import warnings
 
 import joblib
 import pytest
 import torch
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
+import skae
 from skae import (
     AutoencoderOutlierDetector,
     AutoencoderTransformer,
     DenoisingAutoencoder,
     VAEGenerator,
+    load,
+    save,
 )
 from skae._engine._runtime import (
     autocast,
@@ -22,8 +31,10 @@ from skae._engine._runtime import (
     multiplies_bfloat16,
     one_thread_per_worker,
     resolve_device,
+    resolve_precision,
     restored_draws,
 )
+from skae.exceptions import warn_user
 
 
 def test_auto_device_exists():
@@ -175,9 +186,101 @@ def test_threads_come_back_after_an_error(table):
         assert joblib.Parallel(n_jobs=2)(joblib.delayed(fail)() for _ in range(4)) == [3] * 4
 
 
+# Precision.
+
+
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_whether_products_in_bfloat16_are_fast_is_known(device):
     assert multiplies_bfloat16(torch.device(device)) in (True, False)
+
+
+@pytest.fixture
+def no_bfloat16(monkeypatch):
+    monkeypatch.setattr("skae._engine._runtime.multiplies_bfloat16", lambda device: False)
+
+
+def test_precision_falls_back_silently(no_bfloat16, recwarn):
+    assert resolve_precision("bfloat16", torch.device("cpu")) == "float32"
+    assert resolve_precision("float32", torch.device("cpu")) == "float32"
+    assert not recwarn
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [AutoencoderOutlierDetector, AutoencoderTransformer, DenoisingAutoencoder, VAEGenerator],
+)
+def test_a_fit_warns_once_of_bfloat16(estimator, table, no_bfloat16, recwarn, tmp_path):
+    """On folds, too; what uses a fitted network does not warn."""
+    model = estimator(hidden_layer_sizes=4, max_epochs=1, precision="bfloat16", random_state=0)
+    model.fit(table)
+    (warning,) = recwarn
+    assert "is computed in float32 here" in str(warning.message)
+    recwarn.clear()
+    model.encode(table)
+    model.set_params(device="cpu").encode(table)
+    save(model, tmp_path / "model")
+    load(tmp_path / "model").encode(table)
+    pickle.loads(pickle.dumps(model)).encode(table)
+    assert not recwarn
+
+
+# Lines of warnings.
+
+
+@pytest.mark.parametrize(
+    "fit",
+    [
+        lambda model, X: model.fit(X),
+        lambda model, X: model.fit_transform(X),
+        lambda model, X: model.partial_fit(X),
+        lambda model, X: make_pipeline(StandardScaler(), model).fit(X),
+        lambda model, X: make_pipeline(StandardScaler(), model).fit_transform(X),
+        lambda model, X: GridSearchCV(model, {"n_components": [1]}, cv=2).fit(X),
+    ],
+    ids=["fit", "fit_transform", "partial_fit", "pipeline", "pipeline_transform", "search"],
+)
+def test_warnings_name_the_line_of_the_user(fit, table, no_bfloat16):
+    params = {"hidden_layer_sizes": 4, "max_epochs": 1, "random_state": 0}
+    model = AutoencoderTransformer(2, precision="bfloat16", **params)
+    with pytest.warns(UserWarning, match="is computed in float32") as warned:
+        fit(model, table)
+    assert {w.filename for w in warned} == {__file__}
+    assert {w.lineno for w in warned} == {fit.__code__.co_firstlineno}
+
+
+def test_warnings_of_context_managers_name_the_line_of_the_user():
+    """A frame of ``contextlib`` lies between."""
+    code = "@contextlib.contextmanager\ndef block():\n    yield\n    warn_user('late')\n"
+    namespace = {"contextlib": contextlib, "warn_user": warn_user, "__name__": "skae.fake"}
+    exec(compile(code, f"{skae.__file__.removesuffix('__init__.py')}fake.py", "exec"), namespace)
+    with pytest.warns(UserWarning, match="late") as warned, namespace["block"]():
+        pass
+    assert warned[0].filename == __file__
+
+
+def test_a_warning_without_a_line_of_the_user_names_the_caller():
+    """As in a worker of joblib that runs nothing of the user's."""
+
+    def run():
+        thread = threading.Thread(target=functools.partial(warn_user, "lost", RuntimeWarning))
+        thread.start()
+        thread.join()
+
+    with pytest.warns(RuntimeWarning, match="lost") as warned:
+        run()
+    assert warned[0].filename == threading.__file__
+
+
+def test_filters_by_module_are_those_of_the_user(table, no_bfloat16):
+    params = {"hidden_layer_sizes": 4, "max_epochs": 1, "random_state": 0}
+    model = AutoencoderTransformer(2, precision="bfloat16", **params)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", module=re.escape(__name__))
+        model.fit(table)
+        warnings.filterwarnings("error", module=re.escape(__name__))
+        with pytest.raises(UserWarning, match="is computed in float32"):
+            model.fit(table)
 
 
 # Devices.

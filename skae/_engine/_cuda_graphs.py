@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from skae._engine._batches import Batch
+from skae.exceptions import warn_user
 
 # Steps before the capture, in which libraries choose their kernels.
 N_WARM_UP = 3
@@ -77,10 +77,7 @@ class GraphedSteps:
                 self.loss: Tensor = self.net._eager_step((self.x, self.weight))
         except RuntimeError as error:
             self.can_capture = False
-            warnings.warn(
-                f"Steps could not be captured as a CUDA graph and run one by one: {error}",
-                stacklevel=2,
-            )
+            warn_user(f"Steps could not be captured as a CUDA graph and run one by one: {error}")
             return False
         self.graph = graph
         return True

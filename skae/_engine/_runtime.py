@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -11,6 +10,8 @@ from typing import Any
 import torch
 from joblib.parallel import get_active_backend
 from torch import Tensor
+
+from skae.exceptions import warn_user
 
 _global_generator_lock = threading.RLock()
 _thread_count_lock = threading.Lock()
@@ -48,15 +49,18 @@ def on_device(device: torch.device | str) -> AbstractContextManager:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """The same precision, or ``"float32"``, with a warning, where it would only be slower."""
-    if precision == "float32" or multiplies_bfloat16(device):
-        return precision
-    warnings.warn(
-        f"precision={precision!r} is computed in float32 here: it needs a processor with AMX, "
-        "AVX512-BF16 or the like, or a GPU; others would be slower, not faster.",
-        stacklevel=2,
-    )
-    return "float32"
+    """The same precision, or ``"float32"`` on devices where bfloat16 would be slower."""
+    is_kept = precision == "float32" or multiplies_bfloat16(device)
+    return precision if is_kept else "float32"
+
+
+def warn_if_bfloat16_unsupported(precision: str, device: torch.device) -> None:
+    """Warn if ``resolve_precision`` replaces a precision; to be called once per fit."""
+    if precision != resolve_precision(precision, device):
+        warn_user(
+            f"precision={precision!r} is computed in float32 here: it needs a processor with "
+            "AMX, AVX512-BF16 or the like, or a GPU; others would be slower, not faster."
+        )
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:

@@ -14,7 +14,12 @@ from skae._engine._build import is_ours, mlp
 from skae._engine._net import AutoencoderNet
 from skae._engine._noise import Corruption
 from skae._engine._rotation import COORDINATES_PER_LATENT, Rotation
-from skae._engine._runtime import generator, resolve_device, resolve_precision
+from skae._engine._runtime import (
+    generator,
+    resolve_device,
+    resolve_precision,
+    warn_if_bfloat16_unsupported,
+)
 from skae._fit._defaults import MIN_ROWS_FOR_SPLIT, MIN_WIDE_COLUMNS
 
 # Latents trained at most where their number is to be found.
@@ -281,8 +286,8 @@ class NetFactory:
 
     def __init__(self, params, network, seeds, settings, net_class=AutoencoderNet, **more):
         self.device = resolve_device(params.device)
-        # Once a fit: where it can not be had there is a warning.
         self.precision = resolve_precision(params.precision, self.device)
+        warn_if_bfloat16_unsupported(params.precision, self.device)
         self.global_seed = None if is_ours(network) else seeds.weights
         self.seeds = seeds
         self.settings = settings
