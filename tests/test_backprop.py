@@ -1,4 +1,4 @@
-"""Written gradients are those of autograd."""
+"""Manual gradients are those of autograd."""
 
 import copy
 
@@ -151,7 +151,7 @@ class Added(nn.Module):
 
 
 class Deaf(nn.Module):
-    """A decoder that does not listen."""
+    """A decoder that ignores its input."""
 
     def __init__(self, n_out):
         super().__init__()
@@ -206,7 +206,7 @@ class Custom:
 
 @pytest.mark.parametrize("init", ["pca", "random"])
 @pytest.mark.parametrize("encoder", RECORDED.values(), ids=RECORDED)
-def test_other_networks_are_recorded(encoder, init, table):
+def test_other_networks_use_autograd(encoder, init, table):
     assert not has_manual_grad(encoder())
     params = {"max_epochs": 4, "random_state": 0, "init": init, "early_stopping": False}
     model = AutoencoderTransformer(2, network=Custom(encoder), **params).fit(table)
@@ -215,7 +215,7 @@ def test_other_networks_are_recorded(encoder, init, table):
         assert model.loss_curve_[-1] < model.loss_curve_[0]
 
 
-def test_hooks_on_weights_are_heard(table):
+def test_hooks_on_weights_are_called(table):
     params = {"max_epochs": 4, "random_state": 0, "init": "random", "early_stopping": False}
     network = Custom(RECORDED["masked weight"])
     masked = AutoencoderTransformer(2, network=network, **params).fit(table)
@@ -274,7 +274,7 @@ def test_gradients_of_losses(loss, missing, shape, weighted):
     torch.testing.assert_close(gradient, output.grad)
 
 
-def test_other_objectives_are_recorded():
+def test_other_objectives_use_autograd():
     link = OutputLink("identity", torch.zeros(4).numpy(), torch.ones(4).numpy())
     bounded = OutputLink("logistic", torch.zeros(4).numpy(), torch.ones(4).numpy())
     assert not Objective().has_manual_grad(bounded)

@@ -1,4 +1,4 @@
-"""Nets trained side by side end as if each had been trained alone."""
+"""Nets trained as one are the same as if each had been trained alone."""
 
 import numpy as np
 import pytest
@@ -85,7 +85,7 @@ def test_validation_losses_of_members_are_those_of_their_nets(make_net, rows):
 
 @pytest.mark.parametrize("start", [True, False])
 @pytest.mark.parametrize("sizes", [(3, 3, 3), (2, 5, 3)])
-def test_as_if_alone(make_net, rows, sizes, start):
+def test_members_are_trained_as_if_alone(make_net, rows, sizes, start):
     """One batch an epoch, so that the order of the rows does not matter."""
     params = {"start": start, "learning_rate": 3e-4}
     together, alone = ([make_net(k, **params) for k in sizes] for _ in range(2))
@@ -124,7 +124,7 @@ def test_the_last_epoch_can_be_kept(make_net, rows):
     assert [net.best_epoch for net in nets] == [5, 5, 5]
 
 
-def test_latents_that_a_member_does_not_have_stay_silent(make_net, rows, monkeypatch):
+def test_padded_latents_stay_zero(make_net, rows, monkeypatch):
     joints = []
     train = AutoencoderNet.train
     monkeypatch.setattr(
@@ -140,7 +140,7 @@ def test_latents_that_a_member_does_not_have_stay_silent(make_net, rows, monkeyp
     assert path[1].any()
 
 
-def test_noise_is_each_members_own():
+def test_members_have_different_noise():
     parts = [Corruption(generator(0), 0.0, 0.5), Corruption(generator(0), 2.0, 0.1)]
     joint = _joint_training._joint_corruption(parts, [3, 2])
     deviations = joint.inputs(torch.zeros(2, 4000, 4)).std(dim=1)
@@ -149,7 +149,7 @@ def test_noise_is_each_members_own():
     assert_allclose(deviations, [[0.5] * 3, [0.1, 0.1, 0.0]], rtol=0.1)
 
 
-def test_weights_count_and_short_members_are_filled_up(rows):
+def test_short_members_are_padded_with_rows_of_zero_weight(rows):
     weight = np.linspace(0.5, 1.5, 10)
     parts = StackedRows([rows(range(10), weight), rows(range(7)), rows(range(3))])
     batches = list(Batches(parts, 4))
@@ -175,7 +175,7 @@ class Watching(Callback):
         {"network": MLPNetwork((8,), tied_weights=True), "start": False},
     ],
 )
-def test_others_take_turns(make_net, rows, params):
+def test_nets_that_cannot_be_stacked_are_trained_in_turn(make_net, rows, params):
     nets = [make_net(3, **params, max_epochs=2) for _ in range(3)]
     assert _joint_training._joint_module(nets) is None
     assert train_together(nets, *splits(rows)) == 3
@@ -220,7 +220,7 @@ def test_only_networks_of_one_shape_are_stacked(make_net):
     )
 
 
-def test_different_settings_take_turns(make_net):
+def test_nets_with_different_settings_are_trained_in_turn(make_net):
     assert _joint_training._joint_module([make_net(), make_net(alpha=0.2)]) is None
     assert _joint_training._joint_module([make_net()]) is None
     assert _joint_training._joint_module([make_net(), make_net()]) is not None

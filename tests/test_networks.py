@@ -21,7 +21,7 @@ def built(network, n_features, n_components):
 
 
 @pytest.mark.parametrize("base", [ConvNetwork, MLPNetwork])
-def test_a_network_made_of_ours_is_born_with_weights(base):
+def test_networks_that_build_on_ours_have_random_weights(base):
     """Subclasses and networks that delegate get drawn, reproducible weights, too."""
     arguments = {"image_shape": (1, 2, 3), "channels": (4,)} if base is ConvNetwork else {}
 
@@ -274,7 +274,7 @@ def test_linear_path_is_pca(n_components, tied, table):
     assert_allclose(back, centred @ directions.T @ directions + pca.mean, atol=1e-4)
 
 
-def test_surplus_latents_read_but_do_not_write(table):
+def test_surplus_latents_have_no_effect_on_the_output(table):
     pca = fit_pca(table, 10)
     module = build_autoencoder(
         MLPNetwork((6,)), 10, 14, link=plain_link(10), pca=pca, tied=False, seed=0

@@ -8,7 +8,7 @@ from skae._engine._noise import CellNoise, Corruption
 from skae._engine._runtime import generator
 
 
-def test_nothing_asked_nothing_done():
+def test_no_noise_by_default():
     x = torch.randn(5, 3, generator=generator(0))
     corruption = Corruption(generator(0))
     assert corruption.inputs(x) is x
@@ -26,7 +26,7 @@ def test_noise_has_the_deviation_asked_for(kind):
     assert torch.equal(x, torch.ones_like(x))
 
 
-def test_one_kind_does_not_switch_on_the_other():
+def test_input_and_latent_noise_are_independent():
     x = torch.ones(5, 3)
     assert Corruption(generator(0), input_noise=0.3).latents(x)[0] is x
     assert Corruption(generator(0), latent_noise=0.3).inputs(x) is x
@@ -96,7 +96,7 @@ def test_swap_takes_from_the_same_column():
         assert np.isin(noisy[:, j], x[:, j]).all()
 
 
-def test_a_callable_speaks_the_units_of_the_data():
+def test_a_callable_gets_rows_in_the_units_of_the_data():
     X = np.random.default_rng(0).normal(size=(50, 3)) * 5 + 100
     seen = []
 
@@ -114,7 +114,7 @@ def test_a_callable_speaks_the_units_of_the_data():
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "masking", "salt_and_pepper", "swap"])
-def test_gaps_stay_gaps_and_more_are_made_on_request(kind):
+def test_missing_cells_stay_missing_and_more_are_masked(kind):
     X = np.random.default_rng(0).normal(size=(4000, 3))
     X[::5] = np.nan
     x, noise = cell_noise(kind, 0.1, X=X)

@@ -311,7 +311,7 @@ def test_a_generator_moves():
     "estimator",
     [AutoencoderTransformer, AutoencoderOutlierDetector, DenoisingAutoencoder, VAEGenerator],
 )
-def test_a_fitted_network_moves_when_told_to(estimator, table):
+def test_a_fitted_network_moves_to_another_device(estimator, table):
     params = {"hidden_layer_sizes": 4, "max_epochs": 2, "random_state": 0}
     here, there = (estimator(n_components=2, **params).fit(table) for _ in range(2))
     there.set_params(device="cpu:0")

@@ -36,7 +36,7 @@ MAX_CELLS_FOR_PCA = 2**25
 # The linear start of a denoiser is fitted to at least so many noisy rows per column.
 DRAWS_PER_COLUMN = 10
 ROWS_PER_BLOCK, MIN_BLOCKS = 4096, 4
-# Bounds of probabilities in initial logits, and of shares in initial slopes.
+# Lower bounds of probabilities in initial logits, and of shares in initial slopes.
 LEAST_PROBABILITY, LEAST_SHARE = 1e-3, 0.05
 # Initial slope of a pixel's logit: the derivative of the logit at 1/2.
 STEEPNESS = 4.0

@@ -77,14 +77,14 @@ class IntervalLogLikelihood(torch.autograd.Function):
     With ``a = (low - mean) / s``, ``b = (high - mean) / s``, the distribution function F and
     the density f of the standard normal distribution, and ``P = F(b) - F(a)`` [1]_::
 
-        log L           = log P
+        log L            = log P
         d log L / d mean = (f(a) - f(b)) / (s P)
         d log L / d s    = (a f(a) - b f(b)) / (s P)
 
     Intervals narrower than ``NARROW * s`` use the density at the midpoint ``m = (a + b) / 2``.
     For points, ``low == high``, the term ``log(high - low)`` is left out::
 
-        log L           = log f(m) - log s + log(high - low)
+        log L            = log f(m) - log s + log(high - low)
         d log L / d mean = m / s
         d log L / d s    = (m**2 - 1) / s
 

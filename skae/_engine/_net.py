@@ -116,7 +116,7 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
     def set_params(self, **params: Any) -> AutoencoderNet:
         before = dict(self.callbacks_) if self.initialized_ else {}
         super().set_params(**params)
-        # To set a parameter of one callback, skorch replaces all; results are kept here.
+        # skorch replaces all callbacks to set a parameter of one: carry over their results.
         for name, callback in self.callbacks_ if before else ():
             if isinstance(callback, InternalCallback) and name in before:
                 results = {k: v for k, v in vars(before[name]).items() if k.endswith("_")}

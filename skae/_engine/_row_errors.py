@@ -1,4 +1,4 @@
-"""Errors of rows: of their reconstructions, and of what else stands for them."""
+"""Mean squared errors of rows: of reconstructions, or of one row for all."""
 
 from __future__ import annotations
 

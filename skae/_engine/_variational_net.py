@@ -127,8 +127,8 @@ class VariationalNet(AutoencoderNet):
 
         With K draws ``z_k = mean + s * e_k`` from the posterior q of a row [1]_::
 
-            log p(x) ~ log(1/K sum_k w_k)
-            w_k      = p(x | z_k) p(z_k) / q(z_k | x)
+            log p(x)       ~ log(sum_k w_k / K)
+            w_k            = p(x | z_k) p(z_k) / q(z_k | x)
             log q(z_k | x) = sum_j (-e_kj**2 / 2 - log(2 pi) / 2 - log s_j)
 
         In expectation over random draws, it is a lower bound that rises with K.
