@@ -1,4 +1,4 @@
-"""Tables of mixed columns to numbers and back, in the container they came in."""
+"""Encode tables of mixed columns as numbers, and decode them to the container they came in."""
 
 import warnings
 from dataclasses import dataclass
@@ -10,29 +10,31 @@ from scipy.sparse import issparse
 
 from skae._data._arrays import is_tensor, namespace, widest_float
 
-# What pandas calls objects that are all numbers.
+# Results of `pandas.api.types.infer_dtype` for objects that are all numbers.
 NUMBERS = {"integer", "floating", "mixed-integer-float", "decimal", "empty"}
-# Integers beyond this are not told apart as floats.
+# Beyond this, float64 does not represent every integer.
 MAX_INTEGER = 2**53
-# A column with more levels than this share of the rows (where there are so many) names rows.
+# A column with more levels than this share of the rows probably holds identifiers; warned
+# about only in tables of so many rows.
 MAX_LEVEL_SHARE, MIN_ROWS_TO_WARN = 0.5, 100
 
 
 @dataclass
 class Column:
-    """How one column becomes numbers: as they are, as ticks of a clock or as codes.
+    """How one column is encoded: as the numbers it holds, as ticks of a clock or as codes.
 
     Attributes
     ----------
     name : object
     dtype : object
-        The pandas dtype that it came with.
+        The pandas dtype of the column in `fit`.
     levels : list or None
-        Levels that are coded, for columns that are no numbers.
+        Levels by their codes, for columns that do not hold numbers.
     origin, tick : int
-        First date and what all dates are multiples of, in units of the dtype, for dates.
+        For dates: the first one, and the greatest common divisor of the differences from it,
+        in units of the dtype.
     is_whole : bool
-        Whether objects are integers.
+        Whether a column of objects holds integers.
     """
 
     name: Any
@@ -44,7 +46,7 @@ class Column:
 
     @classmethod
     def of(cls, series):
-        """Learn what a column of a pandas frame is."""
+        """Learn the encoding of a column of a pandas frame."""
         import pandas as pd
 
         describe = partial(cls, series.name, series.dtype)
@@ -117,7 +119,7 @@ class Column:
         return numbers
 
     def restore(self, numbers, index):
-        """A column of the dtype it came with."""
+        """A column of the dtype that it had in `fit`, from its numbers, ticks or codes."""
         import pandas as pd
 
         series = partial(pd.Series, index=index, name=self.name)
@@ -127,7 +129,7 @@ class Column:
             return series(cells.astype(object).where(codes >= 0, None), dtype=self.dtype)
         if self.origin is not None:
             known = ~np.isnan(numbers)
-            stamps = np.full(len(numbers), np.iinfo(np.int64).min)  # which stands for NaT
+            stamps = np.full(len(numbers), np.iinfo(np.int64).min)  # NaT
             stamps[known] = self.origin + np.rint(numbers[known]).astype(np.int64) * self.tick
             return _from_stamps(stamps, self.dtype, series)
         if pd.api.types.is_bool_dtype(self.dtype):
@@ -152,8 +154,8 @@ class Column:
                 ) from error
         return float(self.to_numbers(cell)[0])
 
-    def told(self, number):
-        """A number as a value of the column, in words."""
+    def decode_value(self, number):
+        """The value that a number, tick or code stands for, as text."""
         import pandas as pd
 
         if self.origin is None:
@@ -162,7 +164,7 @@ class Column:
 
 
 class PlainColumns:
-    """The columns of a numeric array, which are numbers as they are."""
+    """The columns of a numeric array, which need no encoding."""
 
     is_frame = False
 
@@ -179,18 +181,18 @@ class PlainColumns:
         return [0] * self.n_features
 
     def encode_value(self, j, value):
-        """The number that a value of a column is."""
+        """A value of column `j` as a float."""
         try:
             return float(value)
         except (TypeError, ValueError):
             raise ValueError(f"Column {j!r} can not be {value!r}; it holds numbers.") from None
 
-    def told(self, j, number):
-        """A number in words."""
+    def decode_value(self, j, number):
+        """A number of column `j` as text."""
         return f"{number:g}"
 
     def restore(self, numbers, index=None):
-        """Rows of the dtype that they came in."""
+        """Rows of the dtype that they had in `fit`."""
         if self.dtype.kind == "b":
             return numbers > 0.5
         xp, dtype = namespace(numbers), widest_float(numbers)
@@ -207,7 +209,7 @@ class Columns:
     Parameters
     ----------
     X : frame or ndarray of objects
-        The table to learn them from.
+        The table whose columns are learned.
     """
 
     is_frame = True
@@ -218,8 +220,8 @@ class Columns:
         frame = _to_pandas(X, self.container)
         self.index = frame.columns
         if not self.index.is_unique:
-            twice = self.index[self.index.duplicated()][0]
-            raise ValueError(f"X has several columns {twice!r}; names must differ.")
+            duplicate = self.index[self.index.duplicated()][0]
+            raise ValueError(f"X has several columns {duplicate!r}; names must differ.")
         self.columns = [Column.of(frame.iloc[:, j]) for j in range(frame.shape[1])]
 
     @property
@@ -228,19 +230,19 @@ class Columns:
 
     @property
     def n_levels(self):
-        """Number of levels of each column that is coded, 0 for the others."""
+        """Number of levels of each column of levels, 0 for the others."""
         return [len(column.levels or []) for column in self.columns]
 
     def encode_value(self, j, value):
-        """The number, tick or code of a value of a column."""
+        """The number, tick or code of a value of column `j`."""
         return self.columns[j].encode_value(value)
 
-    def told(self, j, number):
-        """A number as a value of its column, in words."""
-        return self.columns[j].told(number)
+    def decode_value(self, j, number):
+        """The value of column `j` that a number, tick or code stands for, as text."""
+        return self.columns[j].decode_value(number)
 
     def to_numbers(self, X):
-        """Rows as one array of numbers, ticks and codes."""
+        """Rows as one array of numbers, ticks and codes; NaN where a cell is missing."""
         frame = _to_pandas(X, _container(X))
         cells = [c.to_numbers(frame.iloc[:, j]) for j, c in enumerate(self.columns)]
         if not cells:
@@ -249,7 +251,7 @@ class Columns:
         return np.column_stack(cells).astype(np.float32 if single else np.float64, copy=False)
 
     def restore(self, numbers, index=None):
-        """Rows in the container, and with the dtypes, that they came in."""
+        """Rows in the container and of the dtypes that they had in `fit`."""
         import pandas as pd
 
         index = pd.RangeIndex(len(numbers)) if index is None else index
@@ -262,7 +264,7 @@ class Columns:
 
 
 def column_mask(columns, names, n_features):
-    """Mask of the columns that are named or numbered, or masked already."""
+    """Boolean mask of columns given by name, by number or as a mask."""
     mask = np.zeros(n_features, dtype=bool)
     as_array = np.asarray(columns)
     if as_array.dtype == bool and as_array.shape == mask.shape:
@@ -312,7 +314,7 @@ def _to_pandas(X, container):
 
 
 def _of_polars(series):
-    """Dates and numbers as NumPy has them, everything else as objects."""
+    """Dates and numbers as arrays of their NumPy dtype, everything else as objects."""
     if series.dtype.is_temporal() or series.dtype.is_numeric():
         return series.to_numpy()
     return np.array(series.to_list(), dtype=object)
@@ -332,7 +334,7 @@ def _to_polars(frame, schema):
 def _unique(series):
     try:
         return list(series.dropna().unique())
-    except TypeError:  # what can not be hashed can not be a level
+    except TypeError:  # an unhashable cell
         cell = next(c for c in series if getattr(c, "__hash__", None) is None)
         raise TypeError(
             f"Column {series.name!r} of X holds {cell!r}; argument must be a string or a number, "
@@ -348,8 +350,8 @@ def _sorted(levels):
 
 
 def _listed(levels, at_most=10):
-    told = ", ".join(repr(level) for level in levels[:at_most])
-    return told if len(levels) <= at_most else f"{told} and {len(levels) - at_most} more"
+    text = ", ".join(repr(level) for level in levels[:at_most])
+    return text if len(levels) <= at_most else f"{text} and {len(levels) - at_most} more"
 
 
 def _is_time(dtype):
