@@ -1,4 +1,4 @@
-"""The same lines for NumPy arrays and torch tensors, as scikit-learn writes them."""
+"""Array functions that work on NumPy arrays and torch tensors alike."""
 
 import sys
 
@@ -26,7 +26,7 @@ def namespace(X):
 
 
 def widest_float(X):
-    """float64, or what the device of a tensor has in its place."""
+    """float64, or the widest float that the device of a tensor supports."""
     if not is_tensor(X):
         return np.float64
     xp, _, device = get_namespace_and_device(X)
@@ -40,33 +40,33 @@ def output_dtype(X):
 
 
 def as_array(X):
-    """X as a NumPy array, for what tensors have no means for."""
+    """X as a NumPy array, for functions that do not take tensors."""
     return X.cpu().numpy() if is_tensor(X) else X
 
 
 def empty(shape, X, dtype=None):
-    """Room for results beside X, of its output dtype unless told otherwise."""
+    """An uninitialised array on the device of X, by default of its output dtype."""
     dtype = output_dtype(X) if dtype is None else dtype
-    return namespace(X).empty(shape, dtype=dtype, **_place(X))
+    return namespace(X).empty(shape, dtype=dtype, **_device_option(X))
 
 
 def constant(values, X, dtype=None):
-    """Values as an array that computes with X: a tensor on its device where X is one."""
-    return namespace(X).asarray(values, dtype=dtype, **_place(X))
+    """`values` as an array of the kind of X, on its device."""
+    return namespace(X).asarray(values, dtype=dtype, **_device_option(X))
 
 
 def stable_order(X):
-    """What sorts each column; of equal cells, the first stays first."""
-    how = {"dim": 0, "stable": True} if is_tensor(X) else {"axis": 0, "kind": "stable"}
-    return X.argsort(**how)
+    """Indices that sort each column; equal cells keep their order."""
+    options = {"dim": 0, "stable": True} if is_tensor(X) else {"axis": 0, "kind": "stable"}
+    return X.argsort(**options)
 
 
 def filled(out, pieces):
-    """Write pieces, which come with their rows, into `out`."""
-    for rows, told in pieces:
-        out[rows] = told
+    """Write `pieces`, pairs of rows and their values, into `out`."""
+    for rows, values in pieces:
+        out[rows] = values
     return out
 
 
-def _place(X):
+def _device_option(X):
     return {"device": X.device} if is_tensor(X) else {}

@@ -9,13 +9,14 @@ from skae._data._arrays import constant, is_tensor, namespace, output_dtype, wid
 from skae._data._chunks import as_dense, row_chunks
 from skae._sklearn import weighted_percentile
 
-# Cells looked at for medians and quartiles: exact below, a spread sample of rows above.
+# Medians and quartiles of larger tables come from every n-th row, so that they have at most
+# this many cells.
 MAX_CELLS_FOR_QUANTILES = 2**24
 
 
 @dataclass
 class Moments:
-    """What one streaming pass tells of each column; missing cells do not count.
+    """Statistics of each column from one streaming pass; missing cells do not count.
 
     Attributes
     ----------
@@ -43,8 +44,8 @@ def column_moments(X, sample_weight=None, transform=lambda chunk: chunk):
         high = np.fmax(high, np.fmax.reduce(counted, axis=0, initial=-np.inf))
         missing = np.isnan(chunk)
         has_missing = missing.any()
-        # Chunks are centred before they are squared and merged (Chan et al., 1979): a
-        # plain sum of squares loses all digits where the mean is large.
+        # Chunks are centred before they are squared and merged (Chan, Golub & LeVeque, 1979):
+        # a plain sum of squares loses all digits where the mean is large.
         chunk_total = np.full(n_features, weight[rows].sum())
         if has_missing:
             chunk_total -= weight[rows] @ missing
@@ -77,7 +78,7 @@ class Scaler:
         deviation per column, the range per column, the interquartile range per
         column (half the range where quartiles coincide), or no scaling at all.
     clip : float, default=None
-        Scaled values are cut off at this distance from zero.
+        Scaled values are clipped at this distance from zero.
 
     Attributes
     ----------
@@ -88,7 +89,7 @@ class Scaler:
     center_, scale_ : ndarray of shape (n_features,)
         What is subtracted from each column, and what it is then divided by.
     low_, high_ : ndarray of shape (n_features,) or None
-        Where values are cut off, in the units of the data.
+        Bounds of clipping, in the units of the data.
     """
 
     def __init__(self, method, clip=None):
@@ -102,9 +103,10 @@ class Scaler:
         self.center_, self.scale_ = self._center_and_scale(X, sample_weight, moments)
         self.low_ = self.high_ = None
         if self.clip is not None:
-            # Where all training rows are equal, nothing tells how large a difference is.
-            counts = (moments.high > moments.low) | (self.method is None)
-            reach = self.clip * self.scale_ * counts
+            # A constant column has no scale to measure a difference by: it is clipped to its
+            # value.
+            has_scale = (moments.high > moments.low) | (self.method is None)
+            reach = self.clip * self.scale_ * has_scale
             self.low_, self.high_ = self.center_ - reach, self.center_ + reach
         return self
 
@@ -131,12 +133,12 @@ class Scaler:
         return self.mean_, np.full_like(variance, _one_where_zero(np.sqrt(variance.mean())))
 
     def refine(self, mean, deviation):
-        """Shift and scale what is scaled already; where it is cut off stays."""
+        """Shift and scale the scaled values once more; the bounds of clipping stay."""
         self.center_ = self.center_ + self.scale_ * mean
         self.scale_ = self.scale_ * deviation
 
     def on_device_of(self, X):
-        """The same scaler, its statistics on the device of the tensors it is to scale."""
+        """A scaler with the same statistics on the device of X, if that is a tensor."""
         if not is_tensor(X):
             return self
         other, dtype = copy(self), widest_float(X)
@@ -147,7 +149,7 @@ class Scaler:
 
     def transform(self, X):
         """Scale a dense chunk of rows (or a tensor of them) to float32."""
-        # float64 is shifted before it is rounded, so a large offset costs no digits.
+        # float64 is centred before it is rounded, so a large offset costs no digits.
         xp, dtype = namespace(X), output_dtype(X)
         if self.low_ is not None:
             X = X.clip(constant(self.low_, X, dtype), constant(self.high_, X, dtype))
@@ -156,9 +158,10 @@ class Scaler:
         return xp.astype(scaled, xp.float32, copy=False)
 
     def inverse_transform(self, X, dtype=None, out=None):
-        """Bring scaled rows back to the units of the data, within the cut; `out` may hold them.
+        """Scaled rows in the units of the data, clipped as in `transform`.
 
-        They are computed in `dtype`: without it, in float64 or the widest the device has.
+        They are computed in `dtype`, by default float64 or the widest float of the device,
+        and written to `out` if it is given.
         """
         xp, dtype = namespace(X), widest_float(X) if dtype is None else dtype
         rows = xp.multiply(X, constant(self.scale_, X, dtype), out=out)

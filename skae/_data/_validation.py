@@ -1,4 +1,4 @@
-"""Input validation, and what leads back from what is computed to arrays like those given."""
+"""Validate input, and convert results back to arrays like the input."""
 
 import numpy as np
 
@@ -8,10 +8,10 @@ from skae._sklearn import check_sample_weight, convert_to_numpy, get_namespace_a
 
 
 def to_compute_array(X, keep_tensors=True, name="X"):
-    """What of X is computed on, and a function that leads back to an array like X.
+    """X as an array to compute with, and a function that makes results arrays like X.
 
-    Floating tensors stay where they are if they are to be kept; other tensors and other
-    array-API arrays become NumPy's.
+    Floating-point tensors stay on their device if `keep_tensors`; other tensors and other
+    array-API arrays become NumPy arrays.
     """
     if is_sparse_tensor(X):
         raise TypeError(
@@ -37,7 +37,7 @@ def check_input(check, X, *, allow_nan, dtype="numeric", accept_sparse="csr", **
     """Validate X by scikit-learn's `check`; integers and memory maps are not copied."""
     on_disk = is_memory_map(X)
     finite = "allow-nan" if allow_nan else True
-    # Looking for NaN would bring in the whole file.
+    # scikit-learn's check would read the whole file into memory.
     finite = False if on_disk else finite
     if is_tensor(X):
         dtype = [widest_float(X), namespace(X).float32]
@@ -49,12 +49,12 @@ def check_input(check, X, *, allow_nan, dtype="numeric", accept_sparse="csr", **
 
 
 def as_numpy_table(X):
-    """Rows to learn from: those of a tensor are then read as NumPy arrays, piece by piece."""
+    """Rows for code that needs NumPy: those of a tensor become NumPy arrays chunk by chunk."""
     return TensorTable(X) if is_tensor(X) else X
 
 
 def checked_weight(sample_weight, n_rows):
-    """One weight per row, as a NumPy array of float64; None where all count alike."""
+    """One weight per row, as a NumPy array of float64; None if no weights are given."""
     if sample_weight is None:
         return None
     weight, _ = to_compute_array(sample_weight, keep_tensors=False, name="sample_weight")
@@ -66,10 +66,11 @@ def drop_weightless(X, sample_weight, min_rows=2):
     if sample_weight is None:
         return X, None
     weight = checked_weight(sample_weight, X.shape[0])
-    kept = weight > 0
-    if not kept.all():
+    has_weight = weight > 0
+    if not has_weight.all():
         is_table = isinstance(X, ColumnStack | TensorTable)
-        X, weight = X.rows(kept) if is_table else X[kept], weight[kept]
+        X = X.rows(has_weight) if is_table else X[has_weight]
+        weight = weight[has_weight]
         if X.shape[0] < min_rows:
             raise ValueError(
                 f"sample_weight leaves {X.shape[0]} rows with a positive weight; at least "

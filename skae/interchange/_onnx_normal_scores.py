@@ -8,9 +8,9 @@ import math
 
 import numpy as np
 from numpy.polynomial import chebyshev
-from scipy.special import erfcx, ndtri
+from scipy.special import erfcx
 
-from skae._data._normal_scores import FAR_OUT
+from skae._data._normal_scores import MAX_SCORE
 from skae.interchange._graph import concat, where
 
 
@@ -99,8 +99,8 @@ class NormalScoresWriter:
         score, low, high, slope = self._intervals(where(missing, 0.0, X).cast(np.float64))
         unknown = missing.take(self.places, axis=1)
         read, slope = where(unknown, 0.0, score), where(unknown, 0.0, slope)
-        reads, lows = [read], [where(unknown, -FAR_OUT, low)]
-        highs = [where(unknown, FAR_OUT, high)]
+        reads, lows = [read], [where(unknown, -MAX_SCORE, low)]
+        highs = [where(unknown, MAX_SCORE, high)]
         if self.gaps:
             told = np.stack([gap.intervals(np.array([0.0, 1.0])) for gap in self.gaps])
             here = missing.take(self.gap_places, axis=1)
@@ -118,7 +118,7 @@ class NormalScoresWriter:
         before = knots.search(x, right=True)
         slope, anchor = slopes.at(before), (before - 1).op("Max", 0)
         score = scores.at(anchor) + slope.exp() * (x - knots.at(anchor))
-        score = score.between(-FAR_OUT, FAR_OUT)
+        score = score.between(-MAX_SCORE, MAX_SCORE)
         # Columns that only have a density need no tables of their values.
         values, are_atoms, *others = tables_of(map(_met_values, self.columns))
         of_atoms, of_unmet = others[:3], others[3:]
@@ -174,11 +174,9 @@ def _met_values(column):
     if not column.is_atom.any() and np.isfinite(column.curve[2]).all():
         zero = np.zeros(1)
         return zero, zero > 0, zero, zero, zero, *np.zeros((3, 2))
-    half = 0.5 / column.n_rows
-    centre = np.clip(column.shares, half, 1 - half)
-    unmet = np.clip(ndtri([centre, centre - half, centre + half]), -FAR_OUT, FAR_OUT)
     low, high = column.edges[:-1], column.edges[1:]
-    return column.values, column.is_atom, column.scores, low, high, *unmet
+    unseen = column.unseen_intervals(column.shares)
+    return column.values, column.is_atom, column.scores, low, high, *unseen
 
 
 def _edge(gap):
