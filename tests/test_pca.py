@@ -143,7 +143,7 @@ def test_probabilistic_pca_has_the_covariance_of_the_rows():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(5000, 2)) @ rng.normal(size=(2, 6)) + 0.5 * rng.normal(size=(5000, 6))
     model = ProbabilisticPCA.of(fit_pca(X, 6), 2, 6)
-    covariance = model.writers.T @ model.writers + np.diag(model.deviations**2)
+    covariance = model.loadings.T @ model.loadings + np.diag(model.deviations**2)
     np.testing.assert_allclose(covariance, np.cov(X.T), atol=0.04)
     np.testing.assert_allclose(model.deviations, 0.5, atol=0.03)
     # Posterior means and variances make standard normal latents together.
