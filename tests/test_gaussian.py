@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.decomposition import PCA
 
 from skae._stats._gaussian import (
     FactorGaussian,
@@ -38,6 +39,50 @@ def test_fill_is_the_regression_on_the_other_cells(factors):
     told = model.mean_[m] + (holed[row, ~m] - model.mean_[~m]) @ slopes
     assert_allclose(filled[row, m], told, rtol=1e-6)
     assert_array_equal(filled[~np.isnan(holed)], holed[~np.isnan(holed)])
+
+
+def conditional_covariance(covariance, missing):
+    """Of the missing cells given the others, zero elsewhere."""
+    S, m, o = covariance, missing, ~missing
+    out = np.zeros_like(S)
+    slopes = np.linalg.solve(S[np.ix_(o, o)], S[np.ix_(o, m)])
+    out[np.ix_(m, m)] = S[np.ix_(m, m)] - S[np.ix_(m, o)] @ slopes
+    return out
+
+
+def test_mean_conditional_covariance(factors):
+    X, holed = factors
+    model = Gaussian().fit(X)
+    missing = np.isnan(holed[:50])
+    weight = np.random.default_rng(0).random(50)
+    each = [conditional_covariance(model.covariance_, row) for row in missing]
+    expected = np.einsum("i,ijk->jk", weight, each)
+    assert_allclose(model._mean_conditional_covariance(missing, weight), expected, atol=1e-9)
+
+
+def test_factors_are_filled_as_by_the_whole_covariance(factors):
+    X, holed = factors
+    model = FactorGaussian().fit(X)
+    S = model.loadings_ @ model.loadings_.T + model.noise_variance_ * np.eye(8)
+    rows = np.flatnonzero(np.isnan(holed).any(axis=1))[:20]
+    filled = model.fill(holed[rows])
+    for row, found in zip(holed[rows], filled, strict=True):
+        m = np.isnan(row)
+        slopes = np.linalg.solve(S[np.ix_(~m, ~m)], S[np.ix_(~m, m)])
+        expected = model.mean_[m] + (row[~m] - model.mean_[~m]) @ slopes
+        assert_allclose(found[m], expected, rtol=1e-8)
+    row = holed[rows[:1]]
+    draws = model.deviations(np.repeat(row, 50_000, axis=0), np.random.default_rng(0))
+    truth = conditional_covariance(S, np.isnan(row[0]))
+    assert_allclose(np.cov(draws.T), truth, atol=0.03 * truth.max())
+
+
+def test_factors_without_gaps_are_probabilistic_pca(monkeypatch, factors):
+    X, _ = factors
+    monkeypatch.setattr("skae._stats._gaussian.N_FACTORS", 2)
+    model = FactorGaussian().fit(X)
+    S = model.loadings_ @ model.loadings_.T + model.noise_variance_ * np.eye(8)
+    assert_allclose(S, PCA(2).fit(X).get_covariance() * 599 / 600, rtol=1e-3, atol=1e-5)
 
 
 def test_learns_through_the_gaps(factors):

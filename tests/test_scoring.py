@@ -99,6 +99,15 @@ def test_pvalues_are_shares(raw):
     assert_array_equal(held_out.pvalues(np.full((4, 1), -np.inf)), [1])
 
 
+def test_weights_of_pvalues_are_repetitions():
+    rng = np.random.default_rng(0)
+    scores, weights = np.sort(rng.normal(size=(2, 30))), rng.integers(0, 4, size=(2, 30))
+    new = rng.normal(size=(2, 9))
+    above = [w @ (s[:, None] >= x) for s, w, x in zip(scores, weights, new, strict=True)]
+    expected = (1 + sum(above)) / (1 + weights.sum())
+    assert_allclose(CalibrationScores(scores, weights.astype(float)).pvalues(new), expected)
+
+
 def test_seen_losses_slide(raw):
     _, seen = rule_of(raw)
     both = seen.then(seen).last(250)
@@ -139,6 +148,18 @@ def test_the_core_leaves_outliers_outside():
     assert np.abs(inliers.mean(axis=0)).max() < 0.5
     assert (np.abs(np.log(inliers.std(axis=0))) < 0.6).all()
     assert scaler.transform(X[:20]).min() > 5
+
+
+def test_the_subset_has_mean_zero_and_unit_variance():
+    """There is no consistency factor: over all rows of a normal distribution it is more."""
+    X = np.random.default_rng(0).normal(size=(2000, 4)) * [1, 10, 100, 1000]
+    scaler = Scaler("standard").fit(X)
+    distances = np.log1p(np.square(scaler.transform(X))).mean(axis=1)
+    subset = trimmed_subset(distances, np.ones(2000), 0.7)
+    scale_by_trimmed_subset(scaler, X, None, 0.7)
+    assert_allclose(scaler.transform(X)[subset].mean(axis=0), 0, atol=1e-3)
+    assert_allclose(scaler.transform(X)[subset].var(axis=0), 1, atol=1e-3)
+    assert (scaler.transform(X).var(axis=0) > 1.2).all()
 
 
 def test_location_knows_weights():

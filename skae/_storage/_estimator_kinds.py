@@ -158,7 +158,7 @@ KINDS = {
         "n_rows values shares is_atom grid edges scores curve quantiles",
     ),
     "grid": record(ranks.Grid, "first step decimals"),
-    "density ratio": record(DensityRatio, "kept_ trees_ log_mean_"),
+    "density ratio": record(DensityRatio, "support_:kept_ trees_ log_mean_"),
     "trees": record(
         BoostedTrees,
         "order_ levels_ baseline_ nodes_ level_sets_ n_nodes_ n_sets_",

@@ -19,7 +19,7 @@ def log_ratio(ratio, X):
     node_ids = np.concatenate([np.arange(count) for count in counts])
     is_leaf = nodes["is_leaf"].astype(bool)
     thresholds = np.where(is_leaf, 0.0, nodes["num_threshold"])
-    told = X.take(np.flatnonzero(ratio.kept_)[trees.order_], axis=1).op(
+    told = X.take(np.flatnonzero(ratio.support_)[trees.order_], axis=1).op(
         "TreeEnsembleRegressor",
         dtype=np.float32,
         domain=ML_DOMAIN,
