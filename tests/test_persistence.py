@@ -786,6 +786,61 @@ def test_files_of_this_format_are_read(name):
         np.testing.assert_allclose(value, expected[key], rtol=1e-4, atol=1e-5, err_msg=key)
 
 
+def names_in(path):
+    """All names in a file: of arrays, keys, attributes, classes and kinds."""
+    document, arrays = unsealed(path.read_bytes())
+    # Fields of the nodes of trees are those of the installed scikit-learn.
+    names = {("array", name) for name in arrays if ".nodes_." not in name}
+
+    def walk(node):
+        if isinstance(node, dict):
+            names.update(("key", key) for key in node)
+            names.update((key, node[key]) for key in ("is", "class") if key in node)
+            if node.get("is") == "fields":
+                return
+        if isinstance(node, list) and len(node) == 2 and isinstance(node[0], str):
+            names.add(("attribute", node[0]))
+        for child in node.values() if isinstance(node, dict) else node:
+            if isinstance(child, dict | list):
+                walk(child)
+
+    walk(document["parameters"])
+    walk(document["fitted"])
+    return names
+
+
+@pytest.mark.parametrize("name", saved.MODELS)
+def test_files_hold_the_names_of_format_1(name, tmp_path):
+    skae.save(saved.MODELS[name](), tmp_path / "model.skae")
+    assert names_in(tmp_path / "model.skae") == names_in(saved.FOLDER / f"{name}.skae")
+
+
+RENAMED = [
+    ("detector", "_held_out_scores", "_calibration_scores"),
+    ("detector", "centre_mean", "baseline_mean"),
+    ("detector", "held_out_centre", "held_out_baseline"),
+    ("detector", "centre", "baseline"),
+    ("generator", "kept_", "support_"),
+    ("conditional", "met_", "quantiles_"),
+    (None, "Beside", "ConcatOutputs"),
+]
+
+
+@pytest.mark.parametrize(("name", "old", "new"), RENAMED)
+def test_names_of_code_are_refused_in_files(name, old, new, tmp_path):
+    path = saved.FOLDER / f"{name}.skae"
+    if name is None:  # layers that none of the old files holds
+        path = tmp_path / "new.skae"
+        skae.save(detector(variational=True).fit(X), path)
+    document, arrays = unsealed(path.read_bytes())
+    text = json.dumps(document)
+    assert f'"{old}"' in text
+    assert f'"{new}"' not in text
+    changed = json.loads(text.replace(f'"{old}"', f'"{new}"'))
+    with pytest.raises(ModelFileError, match=f"unknown.*'{new}'"):
+        load_bytes(resealed(changed, arrays), tmp_path)
+
+
 # Other ways to save.
 
 
