@@ -1,4 +1,4 @@
-"""From a fitted estimator and the name of a method to an ONNX model."""
+"""Write a method of a fitted estimator as an ONNX model."""
 
 import numpy as np
 
@@ -69,9 +69,9 @@ AutoencoderOutlierDetector
     True
     """
     onnx = import_onnx()
-    # What writes is imported where it is used, for the sake of those who do not.
+    # The writers are imported only when they are used.
     from skae.interchange._graph import IR_VERSION, OPSET, Graph
-    from skae.interchange._methods import ONE_PER_ROW, READ_LATENTS, draw
+    from skae.interchange._methods import ONE_PER_ROW, READ_LATENTS, write_method
     from skae.interchange._onnx_trees import ML_DOMAIN, ML_OPSET
 
     dtype = np.dtype(dtype)
@@ -79,7 +79,7 @@ AutoencoderOutlierDetector
         raise ValueError(f"dtype={dtype.name!r} must be np.float32 or np.float64.")
     graph = Graph()
     X = graph.value(dtype, "X")
-    told = draw(estimator, method, X).named(method)
+    output = write_method(estimator, method, X).named(method)
     reads_latents = method in READ_LATENTS
     width = estimator._n_latents() if reads_latents else estimator.n_features_in_
     versions = {"": OPSET, ML_DOMAIN: ML_OPSET}
@@ -87,7 +87,7 @@ AutoencoderOutlierDetector
         del versions[ML_DOMAIN]
     shape = ["n_samples"] if method in ONE_PER_ROW else ["n_samples", None]
     model = onnx.helper.make_model(
-        graph.proto([(X, ["n_samples", width])], [(told, shape)], type(estimator).__name__),
+        graph.proto([(X, ["n_samples", width])], [(output, shape)], type(estimator).__name__),
         opset_imports=[onnx.helper.make_opsetid(*pair) for pair in versions.items()],
         ir_version=IR_VERSION,
         producer_name="skae",
