@@ -1,4 +1,4 @@
-"""Which candidate of a parameter search to refit."""
+"""Rules for the candidate of a parameter search to refit."""
 
 import re
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ ONE_STANDARD_ERROR = "one_standard_error"
 
 @dataclass(frozen=True, repr=False)
 class SmallestWithin:
-    """What `skae.comparison.smallest_within` returns: a class, as closures cannot be pickled."""
+    """The rule of `skae.comparison.smallest_within`; a class, as closures cannot be pickled."""
 
     tolerance: float | str
     parameter: str | None
