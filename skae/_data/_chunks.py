@@ -1,8 +1,13 @@
 """Read rows in chunks, so that a large table is never in memory as a whole."""
 
+from __future__ import annotations
+
 import mmap
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import issparse
 from sklearn.utils import assert_all_finite
 
@@ -23,12 +28,12 @@ class PageKeeper:
     changes would be lost.
     """
 
-    def __init__(self, X):
+    def __init__(self, X: Any) -> None:
         can_release = hasattr(mmap, "MADV_DONTNEED")  # not on Windows
         self.map = _memory_map(X) if can_release else None
         self.n_bytes = 0
 
-    def read(self, n_bytes):
+    def read(self, n_bytes: int) -> None:
         """Count bytes that were read and are no longer needed; release pages now and then."""
         self.n_bytes += n_bytes
         if self.map is not None and self.n_bytes > RELEASE_BYTES:
@@ -39,17 +44,17 @@ class PageKeeper:
 class ColumnStack:
     """Two tables with the same number of rows, read as one wide table."""
 
-    def __init__(self, left, right):
+    def __init__(self, left: Any, right: Any) -> None:
         self.left = left
         self.right = right
         self.shape = (left.shape[0], left.shape[1] + right.shape[1])
         self.dtype = left.dtype
 
-    def rows(self, selection):
+    def rows(self, selection: Any) -> ColumnStack:
         """The selected rows of both tables."""
         return ColumnStack(self.left[selection], self.right[selection])
 
-    def __getitem__(self, selection):
+    def __getitem__(self, selection: Any) -> NDArray[Any]:
         return np.hstack([as_dense(self.left[selection]), as_dense(self.right[selection])])
 
 
@@ -59,27 +64,27 @@ class TensorTable:
     Slices of a tensor on the CPU are views; other rows are copied when they are selected.
     """
 
-    def __init__(self, tensor):
+    def __init__(self, tensor: Any) -> None:
         self.tensor = tensor
         self.shape = tuple(tensor.shape)
         self.dtype = np.dtype(f"f{tensor.element_size()}")
 
-    def rows(self, selection):
+    def rows(self, selection: Any) -> TensorTable:
         """The selected rows, on the same device."""
         return TensorTable(self.tensor[selection])
 
-    def __getitem__(self, selection):
+    def __getitem__(self, selection: Any) -> NDArray[Any]:
         return self.tensor[selection].cpu().numpy()
 
 
-def as_dense(X):
+def as_dense(X: Any) -> Any:
     """A chunk of rows as a dense array; a tensor stays one."""
     if issparse(X):
         return X.toarray()
     return X if is_tensor(X) else np.asarray(X)
 
 
-def row_chunks(X):
+def row_chunks(X: Any) -> Iterator[tuple[slice, Any]]:
     """Yield slices over the rows of X, each with its rows as a dense array (or tensor)."""
     keeper = PageKeeper(X)
     step = max(1, CHUNK_BYTES // (8 * X.shape[1]))
@@ -90,24 +95,26 @@ def row_chunks(X):
         keeper.read(chunk.nbytes)
 
 
-def value_range(X, transform=lambda chunk: chunk):
+def value_range(
+    X: Any, transform: Callable[[Any], Any] = lambda chunk: chunk
+) -> tuple[float, float]:
     """Smallest and largest value of dense or CSR rows, after a transformation."""
     ranges = [(c.min(), c.max()) for c in (transform(chunk) for _, chunk in row_chunks(X))]
     return float(min(low for low, _ in ranges)), float(max(high for _, high in ranges))
 
 
-def is_memory_map(X):
+def is_memory_map(X: Any) -> bool:
     """Whether reading X means reading a file."""
     return _memory_map(X) is not None
 
 
-def check_finite(X, allow_nan=False):
+def check_finite(X: Any, allow_nan: bool = False) -> None:
     """Raise ValueError if X holds NaN or infinity; reads one chunk at a time."""
     for _, chunk in row_chunks(X):
         assert_all_finite(chunk, allow_nan=allow_nan, input_name="X")
 
 
-def _memory_map(X):
+def _memory_map(X: Any) -> Any:
     while X is not None and not issparse(X):
         if isinstance(X, np.memmap):
             return getattr(X, "_mmap", None) if X.mode in ("r", "r+") else None

@@ -1,11 +1,15 @@
 """Encode tables of mixed columns as numbers, and decode them to the container they came in."""
 
+from __future__ import annotations
+
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import issparse
 
 from skae._data._arrays import is_tensor, namespace, widest_float
@@ -45,7 +49,7 @@ class Column:
     is_whole: bool = False
 
     @classmethod
-    def of(cls, series):
+    def of(cls, series: Any) -> Column:
         """Learn the encoding of a column of a pandas frame."""
         import pandas as pd
 
@@ -74,7 +78,7 @@ class Column:
             )
         return describe(levels=_sorted(levels))
 
-    def to_numbers(self, series):
+    def to_numbers(self, series: Any) -> NDArray[Any]:
         """Numbers, ticks or codes; NaN where a cell is missing."""
         import pandas as pd
 
@@ -89,7 +93,7 @@ class Column:
                     f"not in fit; allowed are {_listed(self.levels)}. Pool rare levels before."
                 )
             return np.where(missing, np.nan, codes)
-        if self.origin is not None:
+        if self.origin is not None and self.tick is not None:
             if series.dtype != object and getattr(series.dtype, "kind", "") != self.dtype.kind:
                 raise TypeError(f"Column {self.name!r} of X must hold dates; got {series.dtype}.")
             try:
@@ -118,7 +122,7 @@ class Column:
             raise ValueError(f"Column {self.name!r} of X contains infinity; allowed is NaN.")
         return numbers
 
-    def restore(self, numbers, index):
+    def restore(self, numbers: NDArray[Any], index: Any) -> Any:
         """A column of the dtype that it had in `fit`, from its numbers, ticks or codes."""
         import pandas as pd
 
@@ -140,7 +144,7 @@ class Column:
             return series([None if np.isnan(n) else round(n) for n in numbers], dtype=self.dtype)
         return series(numbers).astype(self.dtype)
 
-    def encode_value(self, value):
+    def encode_value(self, value: Any) -> float:
         """The number, tick or code of one value."""
         import pandas as pd
 
@@ -154,7 +158,7 @@ class Column:
                 ) from error
         return float(self.to_numbers(cell)[0])
 
-    def decode_value(self, number):
+    def decode_value(self, number: float) -> str:
         """The value that a number, tick or code stands for, as text."""
         import pandas as pd
 
@@ -168,30 +172,30 @@ class PlainColumns:
 
     is_frame = False
 
-    def __init__(self, X):
+    def __init__(self, X: Any) -> None:
         self.dtype = getattr(X, "dtype", np.dtype(float))
         self.n_features = X.shape[1]
 
     @property
-    def names(self):
+    def names(self) -> list[int]:
         return list(range(self.n_features))
 
     @property
-    def n_levels(self):
+    def n_levels(self) -> list[int]:
         return [0] * self.n_features
 
-    def encode_value(self, j, value):
+    def encode_value(self, j: int, value: Any) -> float:
         """A value of column `j` as a float."""
         try:
             return float(value)
         except (TypeError, ValueError):
             raise ValueError(f"Column {j!r} can not be {value!r}; it holds numbers.") from None
 
-    def decode_value(self, j, number):
+    def decode_value(self, j: int, number: float) -> str:
         """A number of column `j` as text."""
         return f"{number:g}"
 
-    def restore(self, numbers, index=None):
+    def restore(self, numbers: Any, index: Any = None) -> Any:
         """Rows of the dtype that they had in `fit`."""
         if self.dtype.kind == "b":
             return numbers > 0.5
@@ -214,7 +218,7 @@ class Columns:
 
     is_frame = True
 
-    def __init__(self, X):
+    def __init__(self, X: Any) -> None:
         self.container = _container(X)
         self.schema = dict(X.schema) if self.container == "polars" else None
         frame = _to_pandas(X, self.container)
@@ -225,23 +229,23 @@ class Columns:
         self.columns = [Column.of(frame.iloc[:, j]) for j in range(frame.shape[1])]
 
     @property
-    def names(self):
+    def names(self) -> list[Any]:
         return list(self.index)
 
     @property
-    def n_levels(self):
+    def n_levels(self) -> list[int]:
         """Number of levels of each column of levels, 0 for the others."""
         return [len(column.levels or []) for column in self.columns]
 
-    def encode_value(self, j, value):
+    def encode_value(self, j: int, value: Any) -> float:
         """The number, tick or code of a value of column `j`."""
         return self.columns[j].encode_value(value)
 
-    def decode_value(self, j, number):
+    def decode_value(self, j: int, number: float) -> str:
         """The value of column `j` that a number, tick or code stands for, as text."""
         return self.columns[j].decode_value(number)
 
-    def to_numbers(self, X):
+    def to_numbers(self, X: Any) -> NDArray[Any]:
         """Rows as one array of numbers, ticks and codes; NaN where a cell is missing."""
         frame = _to_pandas(X, _container(X))
         cells = [c.to_numbers(frame.iloc[:, j]) for j, c in enumerate(self.columns)]
@@ -250,7 +254,7 @@ class Columns:
         single = all(column.dtype == np.float32 for column in self.columns)
         return np.column_stack(cells).astype(np.float32 if single else np.float64, copy=False)
 
-    def restore(self, numbers, index=None):
+    def restore(self, numbers: NDArray[Any], index: Any = None) -> Any:
         """Rows in the container and of the dtypes that they had in `fit`."""
         import pandas as pd
 
@@ -258,12 +262,12 @@ class Columns:
         cells = [c.restore(numbers[:, j], index) for j, c in enumerate(self.columns)]
         frame = pd.concat(cells, axis=1) if cells else pd.DataFrame(index=index)
         frame.columns = self.index
-        if self.container == "polars":
+        if self.schema is not None:
             return _to_polars(frame, self.schema)
         return frame.to_numpy(dtype=object) if self.container == "objects" else frame
 
 
-def column_mask(columns, names, n_features):
+def column_mask(columns: Any, names: list[Any], n_features: int) -> NDArray[np.bool_]:
     """Boolean mask of columns given by name, by number or as a mask."""
     mask = np.zeros(n_features, dtype=bool)
     as_array = np.asarray(columns)
@@ -284,12 +288,12 @@ def column_mask(columns, names, n_features):
     return mask
 
 
-def is_mixed(X):
+def is_mixed(X: Any) -> bool:
     """Whether X is a frame, or an array of objects or strings."""
     return _container(X) is not None
 
 
-def _container(X):
+def _container(X: Any) -> str | None:
     if hasattr(X, "iloc") and hasattr(X, "columns"):
         return "pandas"
     if hasattr(X, "to_series") and hasattr(X, "schema"):
@@ -302,7 +306,7 @@ def _container(X):
     return "objects" if array.dtype.kind in "OUS" and array.ndim == 2 else None
 
 
-def _to_pandas(X, container):
+def _to_pandas(X: Any, container: str | None) -> Any:
     import pandas as pd
 
     if container == "pandas":
@@ -313,14 +317,14 @@ def _to_pandas(X, container):
     return pd.DataFrame(np.asarray(X, dtype=object) if container == "objects" else X)
 
 
-def _of_polars(series):
+def _of_polars(series: Any) -> NDArray[Any]:
     """Dates and numbers as arrays of their NumPy dtype, everything else as objects."""
     if series.dtype.is_temporal() or series.dtype.is_numeric():
         return series.to_numpy()
     return np.array(series.to_list(), dtype=object)
 
 
-def _to_polars(frame, schema):
+def _to_polars(frame: Any, schema: dict[str, Any]) -> Any:
     import polars as pl
 
     columns = []
@@ -331,7 +335,7 @@ def _to_polars(frame, schema):
     return pl.DataFrame(columns)
 
 
-def _unique(series):
+def _unique(series: Any) -> list[Any]:
     try:
         return list(series.dropna().unique())
     except TypeError:  # an unhashable cell
@@ -342,30 +346,30 @@ def _unique(series):
         ) from None
 
 
-def _sorted(levels):
+def _sorted(levels: list[Any]) -> list[Any]:
     try:
         return sorted(levels)
     except TypeError:  # of several types
         return levels
 
 
-def _listed(levels, at_most=10):
+def _listed(levels: list[Any], at_most: int = 10) -> str:
     text = ", ".join(repr(level) for level in levels[:at_most])
     return text if len(levels) <= at_most else f"{text} and {len(levels) - at_most} more"
 
 
-def _is_time(dtype):
+def _is_time(dtype: Any) -> bool:
     return getattr(dtype, "kind", None) in {"m", "M"}
 
 
-def _stamps(series):
+def _stamps(series: Any) -> NDArray[np.int64]:
     """Dates as integers, in the unit of their dtype."""
     if hasattr(series.dtype, "tz"):
         series = series.dt.tz_convert("UTC").dt.tz_localize(None)
     return series.to_numpy().view(np.int64)
 
 
-def _from_stamps(stamps, dtype, series):
+def _from_stamps(stamps: NDArray[np.int64], dtype: Any, series: Callable[[Any], Any]) -> Any:
     if not hasattr(dtype, "tz"):
         return series(stamps.view(dtype))
     utc = series(stamps.view(f"datetime64[{dtype.unit}]"))

@@ -6,10 +6,15 @@ distribution. Other values stand for points, their scores: these lie on a curve 
 enough to have a slope, which gives them a density.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import issparse
 from scipy.special import ndtr, ndtri
 
@@ -38,7 +43,7 @@ class Grid:
     decimals: int
 
     @classmethod
-    def of(cls, values):
+    def of(cls, values: NDArray[Any]) -> Grid | None:
         """The coarsest grid of at most `MAX_DECIMALS` decimals that holds the values, or None."""
         is_single = np.array_equal(values.astype(np.float32), values)
         precision = np.float32 if is_single else np.float64
@@ -54,11 +59,11 @@ class Grid:
         return None
 
     @property
-    def width(self):
+    def width(self) -> float:
         """The distance between neighbouring points."""
         return self.step / 10.0**self.decimals
 
-    def snap(self, values):
+    def snap(self, values: Any) -> Any:
         """The nearest points of the grid."""
         k = np.rint((values * 10.0**self.decimals - self.first) / self.step)
         return (self.first + self.step * k) / 10.0**self.decimals
@@ -86,7 +91,7 @@ class RankedColumn:
         Means of the standard normal distribution within these intervals.
     """
 
-    def __init__(self, x, weight):
+    def __init__(self, x: NDArray[Any], weight: NDArray[Any]) -> None:
         self.n_rows = len(x)
         self.values, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
         mass = np.bincount(inverse.ravel(), weight)
@@ -104,7 +109,7 @@ class RankedColumn:
         self.scores = -np.diff(_normal_density(edges)) / np.diff(self.shares)
 
     @cached_property
-    def quantiles(self):
+    def quantiles(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Shares and values of the knots of the quantile function, which has steps at atoms."""
         low, high = self.shares[:-1], self.shares[1:]
         shares = np.where(self.is_atom, [low, high], 0.5 * (low + high))
@@ -114,7 +119,7 @@ class RankedColumn:
         return shares.T.ravel()[is_knot], values[is_knot]
 
     @cached_property
-    def curve(self):
+    def curve(self) -> tuple[NDArray[Any], ...]:
         """Values, scores and log-slopes of a piecewise linear curve between the atoms.
 
         Each slope is that from one knot to the next; the first and the last extrapolate the
@@ -140,11 +145,11 @@ class RankedColumn:
         return values, scores, slopes
 
     @property
-    def _stride(self):
+    def _stride(self) -> int:
         """Values from one knot to the next: enough of them to estimate a slope."""
         return max(20, round(1.5 * np.sqrt(self.n_rows)))
 
-    def _knots(self, start, end):
+    def _knots(self, start: int, end: int) -> list[int]:
         """Indices of the knots in a run of values, denser near its ends.
 
         A neighbouring atom has knots of its own, so none is needed next to it.
@@ -157,7 +162,7 @@ class RankedColumn:
             knots.append(last if n_remaining < MIN_STRIDE else knots[-1] + step)
         return knots[0 if start == 0 else 1 : None if end == len(self.values) else -1]
 
-    def _slope_beyond(self, values, scores, end):
+    def _slope_beyond(self, values: NDArray[Any], scores: NDArray[Any], end: int) -> float:
         """Slope of the line that extrapolates the curve at one of its ends."""
         if self.is_atom[end] or len(values) < 2:
             return np.nan
@@ -166,7 +171,7 @@ class RankedColumn:
         other = max(other, 1) if end == 0 else min(other, len(values) - 2)
         return (scores[other] - scores[end]) / (values[other] - values[end])
 
-    def intervals(self, x):
+    def intervals(self, x: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         """Scores, lower and upper ends of intervals, and log-slopes of values.
 
         For a value that has a density, both ends are the score and the slope is the derivative
@@ -192,21 +197,21 @@ class RankedColumn:
             slope[unseen] = 0.0
         return score, low, high, slope
 
-    def unseen_intervals(self, below):
+    def unseen_intervals(self, below: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         """Scores and ends of the intervals of one more row, given the share of rows below it."""
         half = 0.5 / self.n_rows
         middle = np.clip(below, half, 1 - half)
         score, low, high = ndtri(middle), ndtri(middle - half), ndtri(middle + half)
         return score, np.clip(low, -MAX_SCORE, MAX_SCORE), np.clip(high, -MAX_SCORE, MAX_SCORE)
 
-    def values_of(self, scores):
+    def values_of(self, scores: NDArray[Any]) -> NDArray[Any]:
         """Values at these scores: quantiles at ``ndtr(scores)``, on the grid if there is one."""
         # Steps between huge values overflow in the interpolation.
         x = np.clip(np.interp(ndtr(scores), *self.quantiles), *self.values[[0, -1]])
         # A column of atoms is on its grid already.
         return x if self.grid is None or self.is_atom.all() else self.grid.snap(x)
 
-    def can_hold(self, x):
+    def can_hold(self, x: float) -> bool:
         """Whether `values_of` could return this number."""
         low, high = self.values[[0, -1]]
         return low <= x <= high and (self.grid is None or self.grid.snap(x) == x)
@@ -231,11 +236,11 @@ class Ranks:
         if there are any.
     """
 
-    def __init__(self, n_levels):
+    def __init__(self, n_levels: Sequence[int]) -> None:
         self.n_levels = np.asarray(n_levels)
         self.of_codes = np.flatnonzero(self.n_levels)
 
-    def fit(self, X, sample_weight=None, seed=0):
+    def fit(self, X: Any, sample_weight: NDArray[Any] | None = None, seed: int = 0) -> Ranks:
         """Learn the distributions of the columns from all rows, or a sample of them."""
         rows, weight = self._sample(X, sample_weight, seed)
         self.columns_, self.gaps_ = {}, {}
@@ -258,7 +263,7 @@ class Ranks:
         return self
 
     @staticmethod
-    def _sample(X, sample_weight, seed):
+    def _sample(X: Any, sample_weight: NDArray[Any] | None, seed: int) -> tuple[Any, NDArray[Any]]:
         n_rows, n_features = X.shape
         n_sampled = min(MAX_ROWS, max(1000, MAX_CELLS // n_features))
         weight = np.ones(n_rows) if sample_weight is None else sample_weight
@@ -272,32 +277,32 @@ class Ranks:
     # Layout of a row: [scores | levels | lower ends | upper ends | codes | slope].
 
     @property
-    def n_scores(self):
+    def n_scores(self) -> int:
         """Number of scores: of columns of numbers, and of indicators of missing cells."""
         return len(self.columns_) + len(self.gaps_)
 
     @property
-    def level_counts(self):
+    def level_counts(self) -> list[int]:
         """Number of levels of each column of codes, that of missing cells included."""
         return [len(shares) for shares in self.level_shares_]
 
     @property
-    def n_inputs(self):
+    def n_inputs(self) -> int:
         """Number of columns that an encoder reads: scores and indicators of levels."""
         return self.n_scores + sum(self.level_counts)
 
     @property
-    def n_directions(self):
+    def n_directions(self) -> int:
         """Number of directions in which the inputs can vary: indicators of levels sum to one."""
         return self.n_scores + sum(self.level_counts) - len(self.level_counts)
 
     @property
-    def n_continuous(self):
+    def n_continuous(self) -> int:
         """Number of columns without atoms, whose scores come first."""
         return sum(not column.is_atom.any() for column in self.columns_.values())
 
     @cached_property
-    def level_scales(self):
+    def level_scales(self) -> NDArray[Any]:
         """Factors of the indicators of levels in the inputs; those of rare levels are larger."""
         scales = [
             np.full(len(p), 1 / np.sqrt(max(len(p) - 1, 1))) / np.sqrt(np.maximum(p, 0.01))
@@ -305,7 +310,7 @@ class Ranks:
         ]
         return np.concatenate([*scales, []])
 
-    def transform(self, X):
+    def transform(self, X: NDArray[Any]) -> NDArray[np.float32]:
         """Inputs and targets of the network, side by side in float32; see the layout above."""
         n_rows, n_scores = len(X), self.n_scores
         read, low, high = (np.zeros((n_rows, n_scores)) for _ in range(3))
@@ -322,7 +327,9 @@ class Ranks:
         levels, codes = self._levels(X, missing)
         return np.hstack([read, levels, low, high, codes, slopes]).astype(np.float32)
 
-    def _levels(self, X, missing):
+    def _levels(
+        self, X: NDArray[Any], missing: NDArray[np.bool_]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Centred and scaled indicators of the levels, and codes."""
         codes = X[:, self.of_codes]
         codes = np.where(missing[:, self.of_codes], self.n_levels[self.of_codes], codes)
@@ -333,7 +340,7 @@ class Ranks:
         ]
         return np.hstack([*indicators, np.empty((len(X), 0))]) * self.level_scales, codes
 
-    def partial_row(self, cells):
+    def partial_row(self, cells: dict[int, float]) -> NDArray[np.float32]:
         """Inputs and targets of a row of which only some cells are given.
 
         Parameters
@@ -352,7 +359,7 @@ class Ranks:
         codes[[j not in cells for j in self.of_codes]] = -1
         return row
 
-    def reason_invalid(self, j, x, decode_value):
+    def reason_invalid(self, j: int, x: float, decode_value: Callable[[float], str]) -> str | None:
         """Why column `j` cannot hold the number or code `x`; None if it can.
 
         `decode_value` formats the numbers of the column.
@@ -374,12 +381,12 @@ class Ranks:
         if len(column.values) <= MAX_VALUES_LISTED:
             return "allowed is " + " or ".join(map(decode_value, column.values))
         low, high = column.values[[0, -1]]
-        if low <= x <= high:
+        if column.grid is not None and low <= x <= high:
             second = decode_value(low + column.grid.width)
             return f"values go from {decode_value(low)} to {second} and so on"
         return f"allowed is {decode_value(low)} to {decode_value(high)}"
 
-    def inverse_transform(self, drawn):
+    def inverse_transform(self, drawn: NDArray[Any]) -> NDArray[Any]:
         """Numbers and codes from rows of scores and codes; NaN where a cell is missing."""
         drawn = drawn.astype(np.float64)
         X = np.full((len(drawn), len(self.n_levels)), np.nan)
@@ -392,7 +399,7 @@ class Ranks:
         return X
 
 
-def _atoms(counts):
+def _atoms(counts: NDArray[Any]) -> NDArray[np.bool_]:
     """Mask of the atoms: frequent values, or all values of a discrete column."""
     n_rows = counts.sum()
     atoms = counts >= max(ATOM_ROWS, ATOM_SHARE * n_rows)
@@ -405,5 +412,5 @@ def _atoms(counts):
     return np.ones_like(atoms) if is_discrete else atoms
 
 
-def _normal_density(scores):
+def _normal_density(scores: NDArray[Any]) -> NDArray[Any]:
     return np.exp(-0.5 * np.square(scores)) / np.sqrt(2 * np.pi)

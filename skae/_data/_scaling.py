@@ -1,9 +1,14 @@
 """Scale the columns of a table, and scale them back."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from skae._data._arrays import constant, is_tensor, namespace, output_dtype, widest_float
 from skae._data._chunks import as_dense, row_chunks
@@ -24,13 +29,17 @@ class Moments:
         Zero in a column without a single value.
     """
 
-    mean: np.ndarray
-    variance: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+    mean: NDArray[Any]
+    variance: NDArray[Any]
+    low: NDArray[Any]
+    high: NDArray[Any]
 
 
-def column_moments(X, sample_weight=None, transform=lambda chunk: chunk):
+def column_moments(
+    X: Any,
+    sample_weight: NDArray[Any] | None = None,
+    transform: Callable[[Any], Any] = lambda chunk: chunk,
+) -> Moments:
     """Weighted moments of dense or CSR rows `X`, each chunk of them transformed first."""
     n_rows, n_features = X.shape
     weight = np.ones(n_rows) if sample_weight is None else sample_weight
@@ -92,11 +101,11 @@ class Scaler:
         Bounds of clipping, in the units of the data.
     """
 
-    def __init__(self, method, clip=None):
+    def __init__(self, method: str | None, clip: float | None = None) -> None:
         self.method = method
         self.clip = clip
 
-    def fit(self, X, sample_weight=None):
+    def fit(self, X: Any, sample_weight: NDArray[Any] | None = None) -> Scaler:
         """Learn the statistics of dense or CSR rows `X`; missing cells do not count."""
         moments = column_moments(X, sample_weight)
         self.mean_, self.least_, self.most_ = moments.mean, moments.low, moments.high
@@ -110,7 +119,9 @@ class Scaler:
             self.low_, self.high_ = self.center_ - reach, self.center_ + reach
         return self
 
-    def _center_and_scale(self, X, sample_weight, moments):
+    def _center_and_scale(
+        self, X: Any, sample_weight: NDArray[Any] | None, moments: Moments
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
         variance = moments.variance
         if self.method is None:
             return np.zeros_like(variance), np.ones_like(variance)
@@ -132,12 +143,12 @@ class Scaler:
             return np.nan_to_num(np.asarray(median)), _one_where_zero(spread)
         return self.mean_, np.full_like(variance, _one_where_zero(np.sqrt(variance.mean())))
 
-    def refine(self, mean, deviation):
+    def refine(self, mean: NDArray[Any], deviation: NDArray[Any]) -> None:
         """Shift and scale the scaled values once more; the bounds of clipping stay."""
         self.center_ = self.center_ + self.scale_ * mean
         self.scale_ = self.scale_ * deviation
 
-    def on_device_of(self, X):
+    def on_device_of(self, X: Any) -> Scaler:
         """A scaler with the same statistics on the device of X, if that is a tensor."""
         if not is_tensor(X):
             return self
@@ -147,7 +158,7 @@ class Scaler:
             setattr(other, name, None if values is None else constant(values, X, dtype))
         return other
 
-    def transform(self, X):
+    def transform(self, X: Any) -> Any:
         """Scale a dense chunk of rows (or a tensor of them) to float32."""
         # float64 is centred before it is rounded, so a large offset costs no digits.
         xp, dtype = namespace(X), output_dtype(X)
@@ -157,7 +168,7 @@ class Scaler:
         scaled /= constant(self.scale_, X, dtype)
         return xp.astype(scaled, xp.float32, copy=False)
 
-    def inverse_transform(self, X, dtype=None, out=None):
+    def inverse_transform(self, X: Any, dtype: Any = None, out: Any = None) -> Any:
         """Scaled rows in the units of the data, clipped as in `transform`.
 
         They are computed in `dtype`, by default float64 or the widest float of the device,
@@ -172,5 +183,5 @@ class Scaler:
         return rows
 
 
-def _one_where_zero(scale):
+def _one_where_zero(scale: Any) -> NDArray[Any]:
     return np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)

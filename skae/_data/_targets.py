@@ -1,6 +1,11 @@
 """Targets that rows are generated for: classes or numbers, encoded for a decoder."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils.multiclass import type_of_target
 
 # Numeric targets fall into so many groups of equal size, each with a prior of its own.
@@ -28,7 +33,7 @@ class Targets:
         For numbers: mean and standard deviation.
     """
 
-    def fit(self, y):
+    def fit(self, y: Any) -> Targets:
         """Learn classes, or groups of numbers, from the targets of the training rows."""
         y = np.asarray(y)
         if y.dtype.kind in "mM":
@@ -52,7 +57,7 @@ class Targets:
             self.bounds_ = 0.5 * (self.representatives_[1:] + self.representatives_[:-1])
         return self.weigh(self.codes(y))
 
-    def weigh(self, codes, sample_weight=None):
+    def weigh(self, codes: NDArray[Any], sample_weight: NDArray[Any] | None = None) -> Targets:
         """Learn how frequent targets are, given their codes and weights."""
         weight = np.ones(len(codes)) if sample_weight is None else sample_weight
         mass = np.bincount(self.groups(codes), weight, minlength=len(self.representatives_))
@@ -63,7 +68,7 @@ class Targets:
         )
         return self
 
-    def draw(self, n_samples, rng):
+    def draw(self, n_samples: int, rng: np.random.RandomState) -> NDArray[Any]:
         """Draw codes from their distribution; numbers by the quantile function."""
         if self.classes_ is None:
             return np.interp(
@@ -72,11 +77,11 @@ class Targets:
         return self.representatives_[rng.choice(len(self.shares_), n_samples, p=self.shares_)]
 
     @property
-    def n_columns(self):
+    def n_columns(self) -> int:
         """Number of columns that the decoder reads."""
         return 1 if self.classes_ is None else len(self.classes_)
 
-    def codes(self, y):
+    def codes(self, y: Any) -> NDArray[Any]:
         """Encode targets as numbers; an unknown class is an error."""
         y = np.asarray(y)
         if self.classes_ is None:
@@ -95,13 +100,13 @@ class Targets:
             )
         return np.searchsorted(self.classes_, y).astype(float)
 
-    def groups(self, codes):
+    def groups(self, codes: NDArray[Any]) -> NDArray[Any]:
         """Number of the group of each code."""
         if self.classes_ is None:
             return np.searchsorted(self.bounds_, codes)
         return codes.astype(int)
 
-    def columns(self, codes):
+    def columns(self, codes: NDArray[Any]) -> NDArray[np.float32]:
         """Columns that the decoder reads; zeros where the code is NaN."""
         if self.classes_ is None:
             scaled = ((codes - self.center_) / self.scale_)[:, None]
@@ -119,11 +124,11 @@ class TargetedTransform:
     targets : Targets
     """
 
-    def __init__(self, input_transform, targets):
+    def __init__(self, input_transform: Any, targets: Targets) -> None:
         self.input_transform = input_transform
         self.targets = targets
 
-    def transform(self, X):
+    def transform(self, X: NDArray[Any]) -> NDArray[Any]:
         """Network inputs of a dense chunk of rows, followed by the columns of the targets."""
         return np.hstack(
             [self.input_transform.transform(X[:, :-1]), self.targets.columns(X[:, -1])]

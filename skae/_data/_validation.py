@@ -1,13 +1,21 @@
 """Validate input, and convert results back to arrays like the input."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from skae._data._arrays import is_sparse_tensor, is_tensor, namespace, widest_float
 from skae._data._chunks import ColumnStack, TensorTable, check_finite, is_memory_map
 from skae._sklearn import check_sample_weight, convert_to_numpy, get_namespace_and_device
 
 
-def to_compute_array(X, keep_tensors=True, name="X"):
+def to_compute_array(
+    X: Any, keep_tensors: bool = True, name: str = "X"
+) -> tuple[Any, Callable[[Any], Any]]:
     """X as an array to compute with, and a function that makes results arrays like X.
 
     Floating-point tensors stay on their device if `keep_tensors`; other tensors and other
@@ -33,7 +41,15 @@ def to_compute_array(X, keep_tensors=True, name="X"):
     return convert_to_numpy(X, xp), lambda out: xp.asarray(out, device=device)
 
 
-def check_input(check, X, *, allow_nan, dtype="numeric", accept_sparse="csr", **kwargs):
+def check_input(
+    check: Callable[..., Any],
+    X: Any,
+    *,
+    allow_nan: bool,
+    dtype: Any = "numeric",
+    accept_sparse: str | bool = "csr",
+    **kwargs: Any,
+) -> Any:
     """Validate X by scikit-learn's `check`; integers and memory maps are not copied."""
     on_disk = is_memory_map(X)
     finite = "allow-nan" if allow_nan else True
@@ -48,12 +64,12 @@ def check_input(check, X, *, allow_nan, dtype="numeric", accept_sparse="csr", **
     return X
 
 
-def as_numpy_table(X):
+def as_numpy_table(X: Any) -> Any:
     """Rows for code that needs NumPy: those of a tensor become NumPy arrays chunk by chunk."""
     return TensorTable(X) if is_tensor(X) else X
 
 
-def checked_weight(sample_weight, n_rows):
+def checked_weight(sample_weight: Any, n_rows: int) -> NDArray[Any] | None:
     """One weight per row, as a NumPy array of float64; None if no weights are given."""
     if sample_weight is None:
         return None
@@ -61,11 +77,13 @@ def checked_weight(sample_weight, n_rows):
     return check_sample_weight(weight, np.empty(n_rows), dtype=np.float64, ensure_non_negative=True)
 
 
-def drop_weightless(X, sample_weight, min_rows=2):
+def drop_weightless(
+    X: Any, sample_weight: Any, min_rows: int = 2
+) -> tuple[Any, NDArray[Any] | None]:
     """Drop rows of weight zero; weights come back with mean one, or None if all equal."""
-    if sample_weight is None:
-        return X, None
     weight = checked_weight(sample_weight, X.shape[0])
+    if weight is None:
+        return X, None
     has_weight = weight > 0
     if not has_weight.all():
         is_table = isinstance(X, ColumnStack | TensorTable)

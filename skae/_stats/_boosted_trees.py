@@ -1,6 +1,11 @@
 """Gradient-boosted trees that scikit-learn grows, stored as plain arrays."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from skae._sklearn import tree_node_dtype, tree_values
 
@@ -32,7 +37,14 @@ class BoostedTrees:
         Number of nodes and of level sets of each tree.
     """
 
-    def fit(self, X, y, sample_weight, is_level, seed):
+    def fit(
+        self,
+        X: NDArray[Any],
+        y: NDArray[Any],
+        sample_weight: NDArray[Any] | None,
+        is_level: NDArray[np.bool_],
+        seed: int,
+    ) -> BoostedTrees:
         """Fit rows with missing cells to classes 0 and 1; `is_level` is a mask of columns."""
         from sklearn.ensemble import HistGradientBoostingClassifier
 
@@ -47,13 +59,13 @@ class BoostedTrees:
         ).fit(self._coded(X), y, sample_weight=sample_weight)
         trees = [tree for (tree,) in classifier._predictors]
         self.baseline_ = float(classifier._baseline_prediction[0, 0])
-        self.nodes_ = np.concatenate([tree.nodes for tree in trees])
+        self.nodes_: Any = np.concatenate([tree.nodes for tree in trees])
         self.level_sets_ = np.concatenate([tree.raw_left_cat_bitsets for tree in trees])
         self.n_nodes_ = np.array([len(tree.nodes) for tree in trees])
         self.n_sets_ = np.array([len(tree.raw_left_cat_bitsets) for tree in trees])
         return self
 
-    def log_odds(self, X):
+    def log_odds(self, X: NDArray[Any]) -> NDArray[Any]:
         """Log-odds of class 1 against class 0, per row."""
         coded = self._coded(X)
         n_levels = np.array([len(levels) for levels in self.levels_], dtype=int)
@@ -70,7 +82,7 @@ class BoostedTrees:
             sums += tree_values(nodes, sets, coded, known, row_of_column)
         return sums
 
-    def _coded(self, X):
+    def _coded(self, X: NDArray[Any]) -> NDArray[Any]:
         """Columns in the order of the trees, levels as ranks."""
         coded = np.ascontiguousarray(X[:, self.order_], dtype=np.float64)
         for j, levels in enumerate(self.levels_):
@@ -79,7 +91,7 @@ class BoostedTrees:
             coded[:, j] = np.where(levels[rank] == column, rank, np.nan)
         return coded
 
-    def check(self):
+    def check(self) -> None:
         """Raise ValueError unless all indices in the nodes are within bounds.
 
         scikit-learn's compiled code follows them without a check.
@@ -87,7 +99,7 @@ class BoostedTrees:
         if not (self._counts_are_valid() and self._indices_are_valid()):
             raise ValueError("trees point to nodes, columns or levels that are not there")
 
-    def _counts_are_valid(self):
+    def _counts_are_valid(self) -> bool:
         """Whether each node and each level set belongs to exactly one tree."""
         counted = ((self.n_nodes_, self.nodes_, 1), (self.n_sets_, self.level_sets_, 0))
         is_plain = all(counts.ndim == 1 and counts.dtype.kind == "i" for counts, _, _ in counted)
@@ -101,7 +113,7 @@ class BoostedTrees:
             and self.level_sets_.shape[1:] == (8,)
         )
 
-    def _indices_are_valid(self):
+    def _indices_are_valid(self) -> bool:
         given = self.nodes_
         self.nodes_ = np.empty(len(given), dtype=tree_node_dtype())
         for name in self.nodes_.dtype.names:

@@ -1,6 +1,11 @@
 """The density of real rows relative to that of rows drawn from a model, by a classifier."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from skae._stats._boosted_trees import MAX_LEVELS, BoostedTrees
 
@@ -32,7 +37,14 @@ class DensityRatio:
        likelihood-free importance weighting", NeurIPS 2019.
     """
 
-    def fit(self, real, drawn, is_code, sample_weight, seed):
+    def fit(
+        self,
+        real: NDArray[Any],
+        drawn: NDArray[Any],
+        is_code: NDArray[np.bool_],
+        sample_weight: NDArray[Any] | None,
+        seed: int,
+    ) -> DensityRatio:
         """Fit the classifier, each kind of rows with half of the weight."""
         weight = np.ones(len(real)) if sample_weight is None else sample_weight
         X = np.vstack([real, drawn])
@@ -43,18 +55,20 @@ class DensityRatio:
         self.log_mean_ = 0.0
         return self
 
-    def calibrate(self, drawn):
+    def calibrate(self, drawn: NDArray[Any]) -> DensityRatio:
         """Make the mean ratio one over drawn rows that are not those of `fit`."""
         self.log_mean_ += float(np.log(np.exp(self.log_ratio(drawn)).mean()))
         return self
 
-    def log_ratio(self, X):
+    def log_ratio(self, X: NDArray[Any]) -> NDArray[Any]:
         """Logarithm of real over drawn density, per row."""
         log_odds = self.trees_.log_odds(X[:, self.support_])
         return np.clip(log_odds, -MAX_LOG_RATIO, MAX_LOG_RATIO) - self.log_mean_
 
 
-def columns_for_trees(X, is_code):
+def columns_for_trees(
+    X: NDArray[Any], is_code: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Masks of the columns that the trees read, and of those among these that hold levels.
 
     Trees refuse columns without any value. Where there are more levels than they support,

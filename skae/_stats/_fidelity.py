@@ -1,6 +1,11 @@
 """Measures of how well generated rows resemble real ones."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.utils import Bunch
@@ -12,7 +17,13 @@ MAX_ROWS = 5000
 N_FOLDS = 5
 
 
-def fidelity(new, held_out, train, is_code, rng):
+def fidelity(
+    new: NDArray[Any],
+    held_out: NDArray[Any],
+    train: NDArray[Any] | None,
+    is_code: NDArray[np.bool_],
+    rng: np.random.RandomState,
+) -> Bunch:
     """Compare new rows with held-out ones, and both with training rows.
 
     Parameters
@@ -50,7 +61,9 @@ def fidelity(new, held_out, train, is_code, rng):
     return report
 
 
-def two_sample_auroc(a, b, is_code, rng):
+def two_sample_auroc(
+    a: NDArray[Any], b: NDArray[Any], is_code: NDArray[np.bool_], rng: np.random.RandomState
+) -> float:
     """Cross-validated AUROC of gradient-boosted trees that separate two tables."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
@@ -70,7 +83,7 @@ def two_sample_auroc(a, b, is_code, rng):
     return float(roc_auc_score(y, scores))
 
 
-def column_distance(a, b, is_code):
+def column_distance(a: NDArray[Any], b: NDArray[Any], is_code: NDArray[np.bool_]) -> float:
     """Mean over columns of the Kolmogorov-Smirnov or total variation distance.
 
     Missing cells count as a value below all others.
@@ -92,7 +105,7 @@ def column_distance(a, b, is_code):
     return float(np.mean(distances))
 
 
-def correlation_difference(a, b):
+def correlation_difference(a: NDArray[Any], b: NDArray[Any]) -> float:
     """Mean absolute difference of the columns' rank correlations."""
     if a.shape[1] < 2:
         return np.nan
@@ -100,14 +113,16 @@ def correlation_difference(a, b):
     return float(np.abs(_rank_correlations(a) - _rank_correlations(b))[pairs].mean())
 
 
-def zero_share_difference(a, b):
+def zero_share_difference(a: NDArray[Any], b: NDArray[Any]) -> float:
     """Mean absolute difference of the columns' shares of zeros."""
     if a.shape[1] == 0:
         return np.nan
     return float(np.abs((a == 0).mean(axis=0) - (b == 0).mean(axis=0)).mean())
 
 
-def record_distances(new, held_out, train, is_code):
+def record_distances(
+    new: NDArray[Any], held_out: NDArray[Any], train: NDArray[Any], is_code: NDArray[np.bool_]
+) -> tuple[float, float]:
     """New rows against held-out ones, both by their closest training rows.
 
     Returns the ratio of their median distances, and the difference of their shares of copies.
@@ -127,7 +142,7 @@ def record_distances(new, held_out, train, is_code):
 class _Embedding:
     """Rows as points: standardised numbers, indicators of levels and of missing cells."""
 
-    def __init__(self, train, is_code):
+    def __init__(self, train: NDArray[Any], is_code: NDArray[np.bool_]) -> None:
         self.is_code = is_code
         with np.errstate(invalid="ignore"):
             n_observed = np.maximum((~np.isnan(train)).sum(axis=0), 1)
@@ -136,7 +151,7 @@ class _Embedding:
         self.scale = np.where(deviation > 0, deviation, 1.0)
         self.levels = [np.unique(train[~np.isnan(train[:, j]), j]) for j in np.flatnonzero(is_code)]
 
-    def __call__(self, rows):
+    def __call__(self, rows: NDArray[Any]) -> NDArray[Any]:
         missing = np.isnan(rows)
         numbers = np.nan_to_num((rows - self.mean) / self.scale)[:, ~self.is_code]
         codes = rows[:, self.is_code]
@@ -147,14 +162,16 @@ class _Embedding:
         return np.hstack([numbers, missing, *indicators])
 
 
-def _rank_correlations(X):
+def _rank_correlations(X: NDArray[Any]) -> NDArray[Any]:
     import pandas as pd
 
     # The correlations of a constant column count as zero.
     return np.nan_to_num(pd.DataFrame(X).corr(method="spearman").to_numpy())
 
 
-def _subsample(rows, rng, at_most=MAX_ROWS):
+def _subsample(
+    rows: NDArray[Any], rng: np.random.RandomState, at_most: int = MAX_ROWS
+) -> NDArray[Any]:
     if len(rows) <= at_most:
         return rows
     return rows[np.sort(rng.choice(len(rows), at_most, replace=False))]

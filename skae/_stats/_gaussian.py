@@ -1,6 +1,12 @@
 """Normal distributions fitted to rows with missing cells, and their conditional means."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from skae._stats._pca import fit_pca
 
@@ -22,7 +28,9 @@ N_FACTORS = 32
 N_FACTOR_ROUNDS = 4
 
 
-def fit_gaussian(X, sample_weight=None, shrinkage=0.0):
+def fit_gaussian(
+    X: NDArray[Any], sample_weight: NDArray[Any] | None = None, shrinkage: float = 0.0
+) -> Gaussian | FactorGaussian:
     """Fit dense float rows `X`, NaN where a cell is missing; wide rows by factors."""
     if X.shape[1] > MAX_EXACT_COLUMNS:
         return FactorGaussian(shrinkage).fit(X, sample_weight)
@@ -54,10 +62,10 @@ class Gaussian:
         Inverse of each other.
     """
 
-    def __init__(self, shrinkage=0.0):
+    def __init__(self, shrinkage: float = 0.0) -> None:
         self.shrinkage = shrinkage
 
-    def fit(self, X, sample_weight=None):
+    def fit(self, X: NDArray[Any], sample_weight: NDArray[Any] | None = None) -> Gaussian:
         """Fit dense float rows `X`, NaN where a cell is missing."""
         missing = np.isnan(X)
         weight = np.ones(len(X)) if sample_weight is None else sample_weight
@@ -74,14 +82,14 @@ class Gaussian:
             self._set_covariance(covariance, ROUND_SHRINKAGE)
         return self.shrunk(self.shrinkage)
 
-    def shrunk(self, shrinkage):
+    def shrunk(self, shrinkage: float) -> Gaussian:
         """The same distribution with all correlations reduced by a share."""
         other = Gaussian(shrinkage)
         other.mean_, other._varies = self.mean_, self._varies
         other._set_covariance(self.covariance_, shrinkage)
         return other
 
-    def _set_covariance(self, covariance, shrinkage):
+    def _set_covariance(self, covariance: NDArray[Any], shrinkage: float) -> None:
         variances = covariance.diagonal()
         varies = self._varies
         scales = np.sqrt(np.where(varies, variances, 1.0))
@@ -94,7 +102,7 @@ class Gaussian:
         self.covariance_ = correlation * units
         self.precision_ = (inverse + inverse.T) / (2 * units)
 
-    def fill(self, X):
+    def fill(self, X: NDArray[Any]) -> NDArray[Any]:
         """Replace NaN by conditional means given the observed cells of the row.
 
         With the precision matrix P = inv(covariance), missing cells m and observed cells o,
@@ -119,7 +127,9 @@ class Gaussian:
             filled[rows[:, None], cells] = self.mean_[cells] - shift[:, :, 0]
         return filled
 
-    def deviations(self, X, rng):
+    def deviations(
+        self, X: NDArray[Any], rng: np.random.Generator | np.random.RandomState
+    ) -> NDArray[Any]:
         """Draw deviations from the conditional means; zero where X is observed.
 
         With the Cholesky factor P_mm = L L^T and standard normal e, ``inv(L^T) e`` has the
@@ -134,7 +144,9 @@ class Gaussian:
             out[rows[:, None], columns[pattern]] = draws[:, :, 0]
         return out
 
-    def _mean_conditional_covariance(self, missing, weight):
+    def _mean_conditional_covariance(
+        self, missing: NDArray[np.bool_], weight: NDArray[Any]
+    ) -> NDArray[Any]:
         """The sum over rows of w_i C_i, where C_i is inv(P_mm) in the cells that row i misses.
 
         Other cells of C_i are zero.
@@ -148,7 +160,7 @@ class Gaussian:
             total += np.bincount(cells.ravel(), parts.ravel(), minlength=n_features**2)
         return total.reshape(n_features, n_features)
 
-    def _precision_of(self, columns):
+    def _precision_of(self, columns: NDArray[Any]) -> NDArray[Any]:
         """Blocks P_mm of the precision matrix for several sets m of columns."""
         return self.precision_[columns[:, :, None], columns[:, None, :]]
 
@@ -179,10 +191,10 @@ class FactorGaussian:
         The covariance matrix is ``loadings_ @ loadings_.T + noise_variance_ * identity``.
     """
 
-    def __init__(self, shrinkage=0.0):
+    def __init__(self, shrinkage: float = 0.0) -> None:
         self.shrinkage = shrinkage
 
-    def fit(self, X, sample_weight=None):
+    def fit(self, X: NDArray[Any], sample_weight: NDArray[Any] | None = None) -> FactorGaussian:
         """Fit dense float rows `X`, NaN where a cell is missing."""
         missing = np.isnan(X)
         weight = np.ones(len(X)) if sample_weight is None else sample_weight
@@ -201,7 +213,7 @@ class FactorGaussian:
             filled = self.fill(X)
         return self.shrunk(self.shrinkage)
 
-    def shrunk(self, shrinkage):
+    def shrunk(self, shrinkage: float) -> FactorGaussian:
         """The same distribution with smaller loadings; the variance they lose becomes noise."""
         other = FactorGaussian(shrinkage)
         lost = shrinkage * np.square(self.loadings_).sum() / len(self.loadings_)
@@ -209,7 +221,7 @@ class FactorGaussian:
         other.loadings_ = self.loadings_ * np.sqrt(1.0 - shrinkage)
         return other
 
-    def fill(self, X):
+    def fill(self, X: NDArray[Any]) -> NDArray[Any]:
         """Replace NaN by conditional means, ``mean + W E[f | observed cells]``."""
         filled = np.array(X, dtype=np.float64)
         missing = np.isnan(filled)
@@ -219,7 +231,9 @@ class FactorGaussian:
         filled[rows] = np.where(missing[rows], means, filled[rows])
         return filled
 
-    def deviations(self, X, rng):
+    def deviations(
+        self, X: NDArray[Any], rng: np.random.Generator | np.random.RandomState
+    ) -> NDArray[Any]:
         """Draw deviations from the conditional means; zero where X is observed.
 
         Factors deviate with covariance ``s inv(M)`` (see `_factors`), cells by W times that
@@ -233,7 +247,9 @@ class FactorGaussian:
         draws = factors @ self.loadings_.T + rng.standard_normal(X.shape)
         return np.where(missing, np.sqrt(self.noise_variance_) * draws, 0.0)
 
-    def _factors(self, X, missing):
+    def _factors(
+        self, X: NDArray[Any], missing: NDArray[np.bool_]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Posterior means of the factors f given observed cells o, and the matrices M.
 
         With W_o the rows of the loadings of these cells and s the noise variance, ::
@@ -254,7 +270,12 @@ class FactorGaussian:
         return np.linalg.solve(matrices, right[:, :, None])[:, :, 0], matrices
 
 
-def choose_shrinkage(X, hidden, folds, sample_weight=None):
+def choose_shrinkage(
+    X: NDArray[Any],
+    hidden: NDArray[Any],
+    folds: list[NDArray[Any]],
+    sample_weight: NDArray[Any] | None = None,
+) -> float:
     """The shrinkage with the least squared error of filled cells.
 
     Parameters
@@ -278,7 +299,9 @@ def choose_shrinkage(X, hidden, folds, sample_weight=None):
     return SHRINKAGES[int(losses.argmin())]
 
 
-def same_count_groups(missing):
+def same_count_groups(
+    missing: NDArray[np.bool_],
+) -> Iterator[tuple[NDArray[Any], ...]]:
     """Group rows by their number of missing cells, and within groups by which ones.
 
     Matrices of one group have one size, so they are solved in one call.
@@ -310,7 +333,9 @@ def same_count_groups(missing):
             yield part, pattern, columns
 
 
-def _observed_moments(X, missing, weight):
+def _observed_moments(
+    X: NDArray[Any], missing: NDArray[np.bool_], weight: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Mean and variance of each column's observed cells, zero where there are none."""
     observed = weight @ ~missing
     observed[observed == 0] = 1.0

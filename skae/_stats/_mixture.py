@@ -1,6 +1,11 @@
 """Fit a mixture of normal distributions to rows that are normal distributions themselves."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 # Largest number of iterations, and the gain in nats per row below which they end.
@@ -9,7 +14,9 @@ MAX_ROUNDS, LEAST_GAIN = 20, 1e-3
 LEAST_VARIANCE = 1e-4
 
 
-def fit_mixture(means, variances, n_components, rng):
+def fit_mixture(
+    means: NDArray[Any], variances: NDArray[Any], n_components: int, rng: np.random.RandomState
+) -> Any:
     """Fit a mixture to the average of normal distributions, without drawing from them.
 
     For rows N(m_i, V_i) it maximises a lower bound of the mean of E[log p(z)], z ~ N(m_i, V_i),
@@ -59,19 +66,24 @@ def fit_mixture(means, variances, n_components, rng):
     return _as_mixture(*parameters, seed)
 
 
-def join_mixtures(mixtures, shares):
+def join_mixtures(mixtures: list[Any], shares: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
     """The mixture of several mixtures, and the weights of its components in each of them."""
     weights = np.zeros((len(mixtures), sum(len(m.weights_) for m in mixtures)))
     first = 0
     for row, mixture in zip(weights, mixtures, strict=True):
         row[first : first + len(mixture.weights_)] = mixture.weights_
         first += len(mixture.weights_)
-    parts = ("means_", "covariances_", "precisions_cholesky_")
-    stacked = (np.concatenate([getattr(m, part) for m in mixtures]) for part in parts)
-    return _as_mixture(shares @ weights, *stacked, mixtures[0].random_state), weights
+    centres, covariances, whitening = (
+        np.concatenate([getattr(mixture, name) for mixture in mixtures])
+        for name in ("means_", "covariances_", "precisions_cholesky_")
+    )
+    seed = mixtures[0].random_state
+    return _as_mixture(shares @ weights, centres, covariances, whitening, seed), weights
 
 
-def _maximise(means, variances, shares):
+def _maximise(
+    means: NDArray[Any], variances: NDArray[Any], shares: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Weights, means, covariances and whitening matrices, given the responsibilities `shares`."""
     mass = shares.sum(axis=1) + 1e-6
     centres = (shares @ means) / mass[:, None]
@@ -84,7 +96,14 @@ def _maximise(means, variances, shares):
     return mass / mass.sum(), centres, covariances, whitening
 
 
-def _expect(means, variances, weights, centres, covariances, whitening):
+def _expect(
+    means: NDArray[Any],
+    variances: NDArray[Any],
+    weights: NDArray[Any],
+    centres: NDArray[Any],
+    covariances: NDArray[Any],
+    whitening: NDArray[Any],
+) -> tuple[NDArray[Any], float]:
     """Responsibilities of the components for each row, and the mean of the bound over rows.
 
     With W W^T = inv(S) the trace term is ``tr(inv(S) V) = sum_j V_jj sum_l W_jl^2``, for V
@@ -101,13 +120,19 @@ def _expect(means, variances, weights, centres, covariances, whitening):
     return shares / total, float(np.mean(highest + np.log(total)))
 
 
-def _whitening(covariance):
+def _whitening(covariance: NDArray[Any]) -> NDArray[Any]:
     """The upper triangular W with ``inv(covariance) = W @ W.T``."""
     root = np.linalg.cholesky(covariance)
     return solve_triangular(root, np.eye(len(root)), lower=True).T
 
 
-def _as_mixture(weights, centres, covariances, whitening, seed):
+def _as_mixture(
+    weights: NDArray[Any],
+    centres: NDArray[Any],
+    covariances: NDArray[Any],
+    whitening: NDArray[Any],
+    seed: int,
+) -> Any:
     from sklearn.mixture import GaussianMixture
 
     mixture = GaussianMixture(len(weights), random_state=seed)

@@ -1,9 +1,14 @@
 """Principal component analysis and its relatives, which networks start from."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import eigh, solve
 from sklearn.utils.extmath import randomized_svd
 
@@ -44,27 +49,28 @@ class FittedPCA:
         Variance of each column, or None in a regression.
     """
 
-    mean: np.ndarray
-    directions: np.ndarray
-    variances: np.ndarray
+    mean: NDArray[Any]
+    directions: NDArray[Any]
+    variances: NDArray[Any]
     total_variance: float
-    input_mean: np.ndarray = None
-    projection: np.ndarray = None
-    scales: np.ndarray = None
-    column_variances: np.ndarray = None
+    # Set after construction; only `column_variances` may stay None.
+    input_mean: NDArray[Any] = None  # type: ignore[assignment]
+    projection: NDArray[Any] = None  # type: ignore[assignment]
+    scales: NDArray[Any] = None  # type: ignore[assignment]
+    column_variances: NDArray[Any] = None  # type: ignore[assignment]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.projection is None:
             self.input_mean, self.projection = self.mean, self.directions
         if self.scales is None:
             self.scales = np.full(len(self.directions), self.scale)
 
-    def whitened(self):
+    def whitened(self) -> FittedPCA:
         """The same with latents of variance one, except those of very small variance."""
         deviations = np.sqrt(self.variances)
         return replace(self, scales=np.maximum(deviations, LEAST_SCALE * self.scale))
 
-    def with_more_inputs(self, n_more):
+    def with_more_inputs(self, n_more: int) -> FittedPCA:
         """The same for inputs followed by so many columns that are ignored."""
         return replace(
             self,
@@ -73,16 +79,16 @@ class FittedPCA:
         )
 
     @property
-    def scale(self):
+    def scale(self) -> float:
         """The largest standard deviation."""
         return float(np.sqrt(self.variances[0])) if self.variances[0] > 0 else 1.0
 
-    def n_directions_for(self, share):
+    def n_directions_for(self, share: float) -> int:
         """Number of directions that explain this share of the variance, or all of them."""
         enough = np.flatnonzero(np.cumsum(self.variances) >= share * self.total_variance)
         return int(enough[0]) + 1 if len(enough) else len(self.variances)
 
-    def residual_deviation(self, n_components):
+    def residual_deviation(self, n_components: int) -> float:
         """Root mean square per cell of the residuals of the first directions."""
         unexplained = self.total_variance - self.variances[:n_components].sum()
         return float(np.sqrt(max(unexplained, 0.0) / len(self.mean)))
@@ -115,15 +121,17 @@ class ProbabilisticPCA:
     .. [1] Tipping & Bishop, "Probabilistic principal component analysis", JRSS B 61, 1999.
     """
 
-    mean: np.ndarray
-    projection: np.ndarray
-    log_variances: np.ndarray
-    loadings: np.ndarray
-    deviations: np.ndarray
+    mean: NDArray[Any]
+    projection: NDArray[Any]
+    log_variances: NDArray[Any]
+    loadings: NDArray[Any]
+    deviations: NDArray[Any]
     n_conditions: int = 0
 
     @classmethod
-    def of(cls, pca, n_latents, n_directions, n_conditions=0):
+    def of(
+        cls, pca: FittedPCA, n_latents: int, n_directions: int, n_conditions: int = 0
+    ) -> ProbabilisticPCA:
         """The maximum-likelihood model with `n_latents`, for rows that vary in `n_directions`.
 
         With the principal directions u_k, their variances l_k and the noise variance s, the
@@ -153,7 +161,12 @@ class ProbabilisticPCA:
         return cls(pca.mean, projection, log_variances, loadings, deviations, n_conditions)
 
 
-def fit_pca(X, n_components, sample_weight=None, random_state=None):
+def fit_pca(
+    X: NDArray[Any],
+    n_components: int,
+    sample_weight: NDArray[Any] | None = None,
+    random_state: int | np.random.RandomState | None = None,
+) -> FittedPCA:
     """Find the leading principal directions of dense rows.
 
     Parameters
@@ -202,7 +215,7 @@ def fit_pca(X, n_components, sample_weight=None, random_state=None):
     )
 
 
-def fit_reduced_rank(blocks, n_components):
+def fit_reduced_rank(blocks: Iterable[tuple[NDArray[Any], ...]], n_components: int) -> FittedPCA:
     """Find the best linear map from noisy rows to clean ones through few coordinates.
 
     Reduced-rank regression (Izenman, 1975) with a ridge penalty (Mukherjee & Zhu, 2011): with
@@ -252,62 +265,62 @@ class _Moments:
 
     n_inputs: int
     total: float
-    products: np.ndarray
+    products: NDArray[Any]
 
     @classmethod
-    def of(cls, noisy, clean, weight):
+    def of(cls, noisy: NDArray[Any], clean: NDArray[Any], weight: NDArray[Any]) -> _Moments:
         rows = np.hstack([noisy, clean, np.ones_like(noisy[:, :1])])
         # float32 products are twice as fast; rows are scaled, so few digits are lost.
         weighted = rows * weight[:, None].astype(rows.dtype)
         return cls(noisy.shape[1], weight.sum(), (weighted.T @ rows).astype(np.float64))
 
-    def __add__(self, other):
+    def __add__(self, other: _Moments) -> _Moments:
         return _Moments(self.n_inputs, self.total + other.total, self.products + other.products)
 
-    def __sub__(self, other):
+    def __sub__(self, other: _Moments) -> _Moments:
         return _Moments(self.n_inputs, self.total - other.total, self.products - other.products)
 
     @cached_property
-    def means(self):
+    def means(self) -> NDArray[Any]:
         return self.products[-1, :-1] / self.total
 
     @cached_property
-    def covariance(self):
+    def covariance(self) -> NDArray[Any]:
         return self.products[:-1, :-1] / self.total - np.outer(self.means, self.means)
 
     @property
-    def input_mean(self):
+    def input_mean(self) -> NDArray[Any]:
         return self.means[: self.n_inputs]
 
     @property
-    def mean(self):
+    def mean(self) -> NDArray[Any]:
         return self.means[self.n_inputs :]
 
     @property
-    def gram(self):
+    def gram(self) -> NDArray[Any]:
         return self.covariance[: self.n_inputs, : self.n_inputs]
 
     @property
-    def moment(self):
+    def moment(self) -> NDArray[Any]:
         return self.covariance[: self.n_inputs, self.n_inputs :]
 
     @property
-    def target(self):
+    def target(self) -> NDArray[Any]:
         return self.covariance[self.n_inputs :, self.n_inputs :]
 
-    def slopes(self, ridge):
+    def slopes(self, ridge: float) -> NDArray[Any]:
         """Coefficients of the ridge regression; `ridge` is relative to the mean variance."""
         variance = self.gram.trace() / self.n_inputs
         penalty = ridge * variance if variance > 0 else 1.0
         penalised = self.gram + penalty * np.eye(self.n_inputs)
         return solve(penalised, self.moment, assume_a="pos")
 
-    def error(self, slopes):
+    def error(self, slopes: NDArray[Any]) -> float:
         """Mean squared error of coefficients on these rows, up to a constant."""
         return float(np.sum(slopes * (self.gram @ slopes - 2 * self.moment)))
 
 
-def _leading_eigenpairs(matrix, n_pairs):
+def _leading_eigenpairs(matrix: NDArray[Any], n_pairs: int) -> tuple[NDArray[Any], NDArray[Any]]:
     size = len(matrix)
     values, vectors = eigh(matrix.astype(np.float64), subset_by_index=(size - n_pairs, size - 1))
     return values[::-1], vectors[:, ::-1]

@@ -4,9 +4,13 @@ Raw losses are arrays of shape (n_members + 1, n_rows): one row for each member,
 for the baseline, which reconstructs every row by the same point.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from skae._data._arrays import constant, is_tensor, namespace, stable_order
 from skae._sklearn import weighted_percentile
@@ -29,11 +33,11 @@ class Location:
         Inverse of the covariance, which is shrunk (Ledoit & Wolf, 2004) so that it exists.
     """
 
-    mean: np.ndarray
-    precision: np.ndarray
+    mean: NDArray[Any]
+    precision: NDArray[Any]
 
     @classmethod
-    def of(cls, points, weights):
+    def of(cls, points: NDArray[Any], weights: NDArray[Any]) -> Location:
         from sklearn.covariance import ledoit_wolf
 
         # `ledoit_wolf` takes no weights: rows are repeated in proportion to theirs, so that
@@ -45,7 +49,7 @@ class Location:
         covariance[np.diag_indices_from(covariance)] += 1e-9
         return cls(points.mean(axis=0), np.linalg.inv(covariance))
 
-    def distances(self, points):
+    def distances(self, points: Any) -> Any:
         """Squared Mahalanobis distances; losses below the mean count as the mean."""
         difference = points - constant(self.mean, points)
         difference[:, -1] = difference[:, -1].clip(0.0)
@@ -68,34 +72,36 @@ class SeenLosses:
         weights.
     """
 
-    raw: np.ndarray
-    weights: np.ndarray
-    held_out: np.ndarray
-    held_out_baseline: np.ndarray
-    held_out_weights: np.ndarray
+    raw: NDArray[Any]
+    weights: NDArray[Any]
+    held_out: NDArray[Any]
+    held_out_baseline: NDArray[Any]
+    held_out_weights: NDArray[Any]
 
     @classmethod
-    def of(cls, raw, weights, held_out):
+    def of(cls, raw: NDArray[Any], weights: NDArray[Any], held_out: NDArray[np.intp]) -> SeenLosses:
         """`held_out` are row indices of shape (n_members, n_held_out)."""
         member_losses = np.take_along_axis(raw[:-1], held_out, axis=1)
         return cls(raw, weights, member_losses, raw[-1][held_out], weights[held_out])
 
     @classmethod
-    def before_and_after(cls, before, raw, weights):
+    def before_and_after(
+        cls, before: NDArray[Any], raw: NDArray[Any], weights: NDArray[Any]
+    ) -> SeenLosses:
         """Raw losses of a batch after a training step on it; those before count as held out."""
         members, baseline = before[:-1], np.tile(before[-1], (len(before) - 1, 1))
         return cls(raw, weights, members, baseline, np.tile(weights, (len(members), 1)))
 
-    def then(self, later):
+    def then(self, later: SeenLosses) -> SeenLosses:
         """These rows followed by later ones."""
         pairs = zip(vars(self).values(), vars(later).values(), strict=True)
         return SeenLosses(*(np.concatenate(pair, axis=-1) for pair in pairs))
 
-    def last(self, n_rows):
+    def last(self, n_rows: int) -> SeenLosses:
         """The last rows only."""
         return SeenLosses(*(array[..., -n_rows:].copy() for array in vars(self).values()))
 
-    def shuffled(self, rng):
+    def shuffled(self, rng: np.random.RandomState) -> SeenLosses:
         """The same rows in random order."""
         order = rng.permutation(len(self.weights))
         held_out = self.held_out, self.held_out_baseline, self.held_out_weights
@@ -123,12 +129,12 @@ class ScoreRule:
     """
 
     aggregation: str
-    member_means: np.ndarray
+    member_means: NDArray[Any]
     baseline_mean: float
     baseline_weight: float
 
     @classmethod
-    def fit(cls, seen, aggregation, share_kept):
+    def fit(cls, seen: SeenLosses, aggregation: str, share_kept: float | None) -> ScoreRule:
         """Learn from losses of training rows; `share_kept=None` leaves the baseline out."""
         means = np.average(seen.raw, axis=1, weights=seen.weights)
         means = np.where(means > 0, means, 1.0)
@@ -137,18 +143,18 @@ class ScoreRule:
             weight = baseline_weight(means[:-1].mean(), means[-1], share_kept)
         return cls(aggregation, means[:-1], float(means[-1]), float(weight))
 
-    def member_scores(self, members, baseline):
+    def member_scores(self, members: Any, baseline: Any) -> Any:
         """Scores of each member, from raw losses of shape (n_members, n_rows)."""
         baseline = self.baseline_weight * baseline / self.baseline_mean
         means = constant(self.member_means, members, members.dtype)
         return (members / means[:, None] + baseline) / (1.0 + self.baseline_weight)
 
-    def scores(self, raw):
+    def scores(self, raw: Any) -> Any:
         """One score per row; higher is more abnormal."""
         members = self.member_scores(raw[:-1], raw[-1])
         return namespace(raw).einsum("mn,mn->n", self._votes(members), members)
 
-    def factors(self, raw):
+    def factors(self, raw: Any) -> Any:
         """Factors of the raw losses in the score, of the shape of `raw`."""
         xp = namespace(raw)
         votes = self._votes(self.member_scores(raw[:-1], raw[-1]))
@@ -156,7 +162,7 @@ class ScoreRule:
         baseline = xp.full_like(raw[-1:], self.baseline_weight / self.baseline_mean)
         return xp.concat([votes, baseline], axis=0) / (1.0 + self.baseline_weight)
 
-    def _votes(self, members):
+    def _votes(self, members: Any) -> Any:
         """Weight of each member's score in the aggregate; they sum to one in each row."""
         xp, n_members = namespace(members), len(members)
         if self.aggregation == "mean":
@@ -179,11 +185,11 @@ class CalibrationScores:
         In ascending order of the scores in each row.
     """
 
-    scores: np.ndarray
-    weights: np.ndarray
+    scores: NDArray[Any]
+    weights: NDArray[Any]
 
     @classmethod
-    def of(cls, seen, rule):
+    def of(cls, seen: SeenLosses, rule: ScoreRule) -> CalibrationScores:
         """Score the held-out rows, or all rows if there were too few to hold any out."""
         scores = rule.member_scores(seen.held_out, seen.held_out_baseline)
         weights = seen.held_out_weights
@@ -193,7 +199,7 @@ class CalibrationScores:
         order = scores.argsort(axis=1, kind="stable")
         return cls(np.take_along_axis(scores, order, 1), np.take_along_axis(weights, order, 1))
 
-    def pvalues(self, scores):
+    def pvalues(self, scores: Any) -> Any:
         """p-values of cross-conformal prediction [1]_, from scores of shape (n_members, n_rows).
 
         With the score s_j of member j for a new row, and its scores s_ji and the weights w_ji
@@ -215,7 +221,7 @@ class CalibrationScores:
         return above / (1.0 + float(self.weights.sum()))
 
 
-def baseline_weight(member_loss, baseline_loss, share_kept):
+def baseline_weight(member_loss: float, baseline_loss: float, share_kept: float) -> float:
     """Weight of the baseline's loss in the scores, between 0 and 1.
 
     Of independent columns, latents reconstruct only as many as there are latents, a share
@@ -229,7 +235,7 @@ def baseline_weight(member_loss, baseline_loss, share_kept):
     return min(1.0, member_loss / baseline_loss / (1.0 - share_kept)) ** 2
 
 
-def held_out_threshold(held_out, rule, n_std):
+def held_out_threshold(held_out: CalibrationScores, rule: str, n_std: float) -> float:
     """Score above which a row is an outlier, from held-out rows.
 
     ``"std"`` is the mean plus `n_std` standard deviations; ``"mad"`` the median plus `n_std`
@@ -247,7 +253,7 @@ def held_out_threshold(held_out, rule, n_std):
     return limit_above(scores, LEVEL, weights)
 
 
-def limit_above(scores, share, weights):
+def limit_above(scores: NDArray[Any], share: float, weights: NDArray[Any]) -> float:
     """The limit with a given share of the weight above it, to within one row."""
     order = np.argsort(-scores, kind="stable")
     weight_above = np.append(0.0, np.cumsum(weights[order]))
@@ -256,7 +262,7 @@ def limit_above(scores, share, weights):
     return float(neighbours.mean())
 
 
-def share_explained(residual, total):
+def share_explained(residual: float, total: float) -> float:
     """One minus a ratio of sums of squares; of constant rows, 1 without residuals and else 0."""
     if total == 0:
         return 1.0 if residual == 0 else 0.0

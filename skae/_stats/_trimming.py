@@ -1,9 +1,14 @@
 """Trimmed subsets: the rows that are nearest to a model, without the outliers."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from skae._data._chunks import row_chunks
-from skae._data._scaling import column_moments
+from skae._data._scaling import Scaler, column_moments
 
 # The variance of a column in the trimmed subset counts as no less than this share of the mean
 # variance of all columns: otherwise the few rows that differ in an almost constant column would
@@ -11,7 +16,9 @@ from skae._data._scaling import column_moments
 VARIANCE_FLOOR = 0.5
 
 
-def trimmed_subset(distances, weight, share):
+def trimmed_subset(
+    distances: NDArray[Any], weight: NDArray[Any], share: float
+) -> NDArray[np.bool_]:
     """Mask of the rows of least distance that hold a share of the weight.
 
     These are the h-subset of robust statistics (Rousseeuw & Van Driessen, 1999), with weights.
@@ -25,7 +32,9 @@ def trimmed_subset(distances, weight, share):
     return inner & (weight > 0)
 
 
-def scale_by_trimmed_subset(scaler, X, sample_weight, share):
+def scale_by_trimmed_subset(
+    scaler: Scaler, X: Any, sample_weight: NDArray[Any] | None, share: float
+) -> None:
     """Refine a scaler so that a trimmed subset of its rows has mean zero and unit variance.
 
     The distance of a row from the mean is the mean of ``log(1 + z**2)`` over the observed scaled
