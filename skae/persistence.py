@@ -40,16 +40,15 @@ def save(estimator, path):
     """Write a fitted estimator to one file.
 
     The file is in the safetensors format: weights and fitted arrays, and a JSON document
-    with the parameters, a format number, a checksum and the versions of the libraries. It
-    holds what `estimator` needs to go on exactly as it would have, ``partial_fit``
-    included, but for `callbacks`, which are left out with a warning (and what they noted in
-    ``net_.history``, unless it is a number or text). It is written beside
-    `path` and moved there when it is whole.
+    with the parameters, a format number, a checksum and the versions of the libraries. The
+    loaded estimator continues exactly as `estimator` would, in ``partial_fit`` too. Only
+    `callbacks` are left out, with a warning, and entries of ``net_.history`` that are neither
+    numbers nor text. The file is complete before it replaces an existing one.
 
-    Training rows are not in it. What is kept of them are statistics: means, scales,
-    extremes and covariances of columns; for each training row of a detector its losses and
-    weight, and of ``VAEGenerator`` the distinct values of each column (100 000 rows
-    sampled at most), sorted, so that rows can not be read off.
+    It does not hold training rows, but statistics of them: means, scales, extremes and
+    covariances of columns; for a detector the losses and weight of each training row; for
+    ``VAEGenerator`` the sorted distinct values of each column (of at most 100 000 rows,
+    sampled), from which rows can not be put together.
 
     Parameters
     ----------
@@ -57,23 +56,23 @@ def save(estimator, path):
 AutoencoderOutlierDetector
         Fitted.
     path : str or os.PathLike
-        Where to; an existing file is replaced.
+        The file, which is replaced if it exists.
 
     Raises
     ------
     NotFittedError
         If the estimator is not fitted.
     TypeError
-        If it is of another class (a subclass, too), or holds something that can not be
-        saved, such as a level that is neither text, number nor date.
+        If it is of another class, subclasses included, or holds a value that can not be
+        saved, such as a level that is not a text, number or date.
     ValueError
-        If a parameter was set after `fit` to what it must not be.
+        If a parameter was set to an invalid value after `fit`.
     OSError
-        If the file can not be written; what was there before is there still.
+        If the file can not be written; an existing file is unchanged.
 
     See Also
     --------
-    load : The way back.
+    load : Load the file.
 
     Examples
     --------
@@ -129,9 +128,9 @@ AutoencoderOutlierDetector
 def load(path, *, registry=None, device="auto"):
     """Read an estimator that :func:`save` wrote.
 
-    Nothing in the file is run: it is JSON and arrays, and every value in it is of a known
-    kind or the file is refused. So you may load files that you do not trust, though what
-    such a model says may be wrong on purpose.
+    No code in the file is run: it holds JSON and arrays, and a file with a value of an
+    unknown kind is refused. So files from untrusted sources are safe to load, though such a
+    model may give wrong results on purpose.
 
     Parameters
     ----------
@@ -141,8 +140,7 @@ def load(path, *, registry=None, device="auto"):
         Your own networks (objects with a method ``build``) and noise functions by the
         names of their classes and functions, for estimators that were fitted with them.
     device : str, default="auto"
-        Where to compute; it becomes the parameter `device` of the estimator. ``"auto"``
-        takes a GPU where there is one.
+        The parameter `device` of the loaded estimator. ``"auto"`` uses a GPU if there is one.
 
     Returns
     -------
@@ -155,19 +153,19 @@ def load(path, *, registry=None, device="auto"):
         If the file is damaged, truncated, of a newer format, or holds anything
         unexpected. It is also a ``ValueError``.
     TypeError
-        If `registry` is no dict, or holds a class in the place of an object.
+        If `registry` is not a dict, or holds a class instead of an object.
     LookupError
-        If it needs a network or function that `registry` does not name, or names another.
+        If a network or function is not in `registry`, or does not fit the file.
     OSError
-        If it can not be read.
+        If the file can not be read.
 
     See Also
     --------
-    save : The way there, with an example.
+    save : Save an estimator, with an example.
 
     Examples
     --------
-    A network of one's own:
+    With a custom network:
 
     >>> import os, tempfile
     >>> import skae
@@ -223,7 +221,7 @@ def _restored(document, arrays, registry, device, resolved_device):
     decoder.notes["precision"] = resolve_precision(estimator.precision, resolved_device)
     fitted = ATTRIBUTES.from_file(_read_pairs(decoder, document["fitted"]))
     if decoder.arrays:
-        raise ModelFileError(f"it holds arrays that nothing needs: {sorted(decoder.arrays)[:3]}")
+        raise ModelFileError(f"it holds unused arrays: {sorted(decoder.arrays)[:3]}")
     check_fitted(cls, fitted)
     vars(estimator).update(fitted)
     check_is_fitted(estimator)
@@ -271,7 +269,7 @@ def _unsealed(content):
         raise ModelFileError("its checksum is wrong: it is damaged")
     metadata = json.loads(header).get("__metadata__")
     if not isinstance(metadata, dict) or set(metadata) != {ENTRY}:
-        raise ModelFileError(f"its metadata must hold {ENTRY!r} and nothing else")
+        raise ModelFileError(f"its metadata must hold {ENTRY!r} only")
     document = expect(json.loads(metadata[ENTRY]), dict)
     number = document.get("format")
     if type(number) is not int or not 1 <= number <= FORMAT:

@@ -36,8 +36,8 @@ def test_fill_is_the_regression_on_the_other_cells(factors):
     m = np.isnan(holed[row])
     S = model.covariance_
     slopes = np.linalg.solve(S[np.ix_(~m, ~m)], S[np.ix_(~m, m)])
-    told = model.mean_[m] + (holed[row, ~m] - model.mean_[~m]) @ slopes
-    assert_allclose(filled[row, m], told, rtol=1e-6)
+    expected = model.mean_[m] + (holed[row, ~m] - model.mean_[~m]) @ slopes
+    assert_allclose(filled[row, m], expected, rtol=1e-6)
     assert_array_equal(filled[~np.isnan(holed)], holed[~np.isnan(holed)])
 
 
@@ -87,8 +87,8 @@ def test_factors_without_gaps_are_probabilistic_pca(monkeypatch, factors):
 
 def test_learns_through_the_gaps(factors):
     X, holed = factors
-    truth, told = np.cov(X.T, bias=True), Gaussian().fit(holed).covariance_
-    assert np.abs(told - truth).max() < 0.15 * np.abs(truth).max()
+    truth, found = np.cov(X.T, bias=True), Gaussian().fit(holed).covariance_
+    assert np.abs(found - truth).max() < 0.15 * np.abs(truth).max()
 
 
 def test_weights_are_repetitions(factors):
@@ -124,8 +124,8 @@ def test_constant_and_repeated_columns():
     assert_allclose(filled, X, atol=0.05)
 
 
-def test_what_rounding_leaves_of_a_constant_is_nothing(factors):
-    """Differences of 1e-17 are no deviations to measure others by."""
+def test_rounding_errors_of_a_constant_count_as_zero(factors):
+    """Differences of 1e-17 must not be a scale for others."""
     _, holed = factors
     X = np.column_stack([holed, np.where(np.isnan(holed[:, 0]), np.nan, 0.1)])
     model = Gaussian().fit(X)

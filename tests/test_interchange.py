@@ -60,7 +60,7 @@ CASES = [
 
 
 def run(model, X):
-    """What onnxruntime says of rows."""
+    """Run a model on rows with onnxruntime."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(
@@ -76,13 +76,13 @@ def assert_agrees(estimator, method, X):
         X = np.random.default_rng(0).normal(size=(20, n_latents)).astype(X.dtype)
     model = to_onnx(estimator, method, dtype=X.dtype)
     onnx.checker.check_model(model, full_check=True)
-    told = np.asarray(getattr(estimator, method)(X), dtype=np.float64)
+    expected = np.asarray(getattr(estimator, method)(X), dtype=np.float64)
     for rows in (slice(None), slice(1)):
         (out,) = run(model, X[rows])
-        assert out.shape == told[rows].shape
+        assert out.shape == expected[rows].shape
         assert out.dtype == (np.int64 if method == "predict" else X.dtype)
-        scale = np.nanmax(np.abs(told))
-        np.testing.assert_allclose(out, told[rows], rtol=0, atol=1e-4 * scale)
+        scale = np.nanmax(np.abs(expected))
+        np.testing.assert_allclose(out, expected[rows], rtol=0, atol=1e-4 * scale)
 
 
 def with_holes(X, share=0.2):
@@ -148,14 +148,14 @@ def test_options_of_the_transformer(digits, params):
 
 
 class Network:
-    """What a function of the numbers of columns and latents returns."""
+    """A network that a function builds."""
 
     def __init__(self, build):
         self.build = build
 
 
 class Gate(nn.Module):
-    """No layer that skae could know."""
+    """A layer that is not known to skae."""
 
     def __init__(self, n_in, n_out):
         super().__init__()
@@ -310,9 +310,9 @@ def test_frames_of_numbers(mixed):
     frame = frame.astype({"b": int, "c": bool})
     model = VAEGenerator(**FAST).fit(frame)
     for method in ("encode", "reconstruct", "score_samples"):
-        (told,) = run(to_onnx(model, method, dtype=np.float64), frame.to_numpy(dtype=float))
-        wanted = np.asarray(getattr(model, method)(frame), dtype=float)
-        np.testing.assert_allclose(told, wanted, atol=1e-4 * np.abs(wanted).max())
+        (found,) = run(to_onnx(model, method, dtype=np.float64), frame.to_numpy(dtype=float))
+        expected = np.asarray(getattr(model, method)(frame), dtype=float)
+        np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("method", ["encode", "decode", "reconstruct"])
@@ -320,9 +320,9 @@ def test_no_rows_at_all_do_not_end_the_process(fitted, digits, method):
     detector = fitted[AutoencoderOutlierDetector]
     latents = detector.encode(digits[:1])
     X = latents if method == "decode" else digits[:1]
-    told = getattr(detector, method)(X)
+    expected = getattr(detector, method)(X)
     (out,) = run(to_onnx(detector, method), X[:0].astype(np.float32))
-    assert out.shape == (0, told.shape[1])
+    assert out.shape == (0, expected.shape[1])
 
 
 def test_no_images_at_all(digits):
@@ -434,7 +434,7 @@ def test_estimators_stay_as_they_are(digits):
     np.testing.assert_array_equal(model.transform(digits[:20]), before)
 
 
-# Layers of our own are known to all that walk networks.
+# Layers of skae are known to all code that walks through networks.
 
 CONVOLUTION = ConvNetwork((1, 8, 8), channels=(4, 3))
 ONCE = {**FAST, "max_epochs": 1}
@@ -464,7 +464,7 @@ def test_layers_of_ours_are_known(digits, estimator):
     saved = {*LAYERS, *TORCH_LAYERS}
     assert {type(m) for part in (net.module_, net.criterion_) for m in part.modules()} <= saved
     assert unknown_layer(net.module_.encoder) is unknown_layer(net.module_.decoder) is None
-    # What a description does not know is told as torch prints it: "Name(...)".
+    # Layers that `describe` does not know are shown as torch prints them: "Name(...)".
     facts = describe(net, 64)
     assert not [layer for layer in (*facts.encoder, *facts.decoder) if "(" in layer.text]
 
@@ -568,8 +568,8 @@ def test_side_by_side_in_a_pipeline(mixed):
          ("draw", VAEGenerator(2, **FAST), [4, 5, 7])]
     )  # fmt: skip
     pipeline = make_pipeline(both, StandardScaler()).fit(X)
-    (told,) = run(skl2onnx.to_onnx(pipeline, X[:1]), X)
-    np.testing.assert_allclose(told, pipeline.transform(X), atol=1e-3)
+    (found,) = run(skl2onnx.to_onnx(pipeline, X[:1]), X)
+    np.testing.assert_allclose(found, pipeline.transform(X), atol=1e-3)
 
 
 def test_old_opsets_are_refused(digits):
@@ -622,5 +622,7 @@ X = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
 detector = skae.AutoencoderOutlierDetector(max_epochs=1, random_state=0).fit(X)
 print(len(skl2onnx.to_onnx(detector, X[:1]).graph.output))
 """
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout == "2\n"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "2\n"

@@ -65,8 +65,8 @@ def test_whitening_is_that_of_the_covariances():
         multivariate_normal(m, c).pdf(X)
         for m, c in zip(mixture.means_, mixture.covariances_, strict=True)
     ]
-    told = np.log(mixture.weights_ @ np.array(densities))
-    np.testing.assert_allclose(mixture.score_samples(X), told, rtol=1e-4)
+    expected = np.log(mixture.weights_ @ np.array(densities))
+    np.testing.assert_allclose(mixture.score_samples(X), expected, rtol=1e-4)
 
 
 def test_mixtures_are_joined_by_their_shares():

@@ -136,18 +136,18 @@ def test_rows_there_and_back():
     assert np.nanmax(off) < 0.6
 
 
-def test_a_partial_row_tells_only_what_it_is_told():
+def test_a_partial_row_constrains_only_given_cells():
     ranks = Ranks([0, 0, 3, 0]).fit(table())
     n, n_inputs = ranks.n_scores, ranks.n_inputs
     order = list(ranks.columns_)
     row = ranks.partial_row({0: 2.0})
     low, high = row[n_inputs : n_inputs + n], row[n_inputs + n : n_inputs + 2 * n]
-    told = high - low < MAX_SCORE
-    assert told.tolist() == [j == 0 for j in order] + [False]
+    is_given = high - low < MAX_SCORE
+    assert is_given.tolist() == [j == 0 for j in order] + [False]
     assert row[-2] == -1
     missing = ranks.partial_row({1: np.nan, 2: 1.0})
     assert missing[-2] == 1
-    assert missing[n_inputs + n - 1] > -MAX_SCORE  # the gap is told
+    assert missing[n_inputs + n - 1] > -MAX_SCORE  # the cell is given as missing
 
 
 def test_large_tables_are_sampled(monkeypatch):

@@ -90,9 +90,9 @@ def test_reduced_rank_at_full_rank_is_ridge_regression():
     clean = rng.normal(size=(500, 4)) @ rng.normal(size=(4, 4)) + 3
     noisy = np.hstack([clean + rng.normal(size=clean.shape), rng.normal(size=(500, 1))])
     pca = fit_reduced_rank([(noisy, clean, np.ones(500))], 4)
-    told = pca.mean + (noisy - pca.input_mean) @ pca.projection.T @ pca.directions
+    found = pca.mean + (noisy - pca.input_mean) @ pca.projection.T @ pca.directions
     theirs = Ridge(alpha=1e-3 * 500 * noisy.var(axis=0).mean()).fit(noisy, clean)
-    assert_allclose(told, theirs.predict(noisy), rtol=1e-6)
+    assert_allclose(found, theirs.predict(noisy), rtol=1e-6)
     assert_allclose(pca.directions @ pca.directions.T, np.eye(4), atol=1e-9)
 
 
@@ -117,10 +117,10 @@ def test_reduced_rank_beats_pca_of_noisy_rows():
     clean = rng.normal(size=(2000, 2)) @ rng.normal(size=(2, 10))
     noisy = clean + rng.normal(size=10) * 3 * rng.normal(size=clean.shape)
     pca = fit_reduced_rank([(noisy, clean, np.ones(2000))], 2)
-    told = pca.mean + (noisy - pca.input_mean) @ pca.projection.T @ pca.directions
+    found = pca.mean + (noisy - pca.input_mean) @ pca.projection.T @ pca.directions
     plain = PCA(2).fit(noisy)
     theirs = plain.inverse_transform(plain.transform(noisy))
-    assert np.square(told - clean).mean() < 0.5 * np.square(theirs - clean).mean()
+    assert np.square(found - clean).mean() < 0.5 * np.square(theirs - clean).mean()
 
 
 def test_reduced_rank_minds_weights():

@@ -115,8 +115,8 @@ class Column:
             MAX_INTEGER
         ):
             raise ValueError(
-                f"Column {self.name!r} of X holds integers beyond 2**53, which are not told apart "
-                "as floats; subtract a constant, or make them strings."
+                f"Column {self.name!r} of X holds integers beyond 2**53, which floats do not "
+                "distinguish; subtract a constant, or make them strings."
             )
         if np.isinf(numbers).any():
             raise ValueError(f"Column {self.name!r} of X contains infinity; allowed is NaN.")

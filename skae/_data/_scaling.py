@@ -96,7 +96,7 @@ class Scaler:
     least_, most_ : ndarray of shape (n_features,)
         Smallest and largest value of each column.
     center_, scale_ : ndarray of shape (n_features,)
-        What is subtracted from each column, and what it is then divided by.
+        Subtracted from each column, and divisor of the result.
     low_, high_ : ndarray of shape (n_features,) or None
         Bounds of clipping, in the units of the data.
     """

@@ -23,7 +23,7 @@ def to_compute_array(
     """
     if is_sparse_tensor(X):
         raise TypeError(
-            f"{name} is a tensor of layout {X.layout}, but must be a dense one: give "
+            f"{name} is a tensor of layout {X.layout}, but must be a dense one: pass "
             f"{name}.to_dense()."
         )
     xp, is_array_api, device = get_namespace_and_device(X)
@@ -31,7 +31,7 @@ def to_compute_array(
         return X, lambda out: out
     if getattr(X, "requires_grad", False):
         raise ValueError(
-            f"{name} requires a gradient, but results of this estimator have none: give "
+            f"{name} requires a gradient, but results of this estimator have none: pass "
             f"{name}.detach()."
         )
     if keep_tensors and is_tensor(X) and X.is_floating_point():

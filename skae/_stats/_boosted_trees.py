@@ -97,7 +97,7 @@ class BoostedTrees:
         scikit-learn's compiled code follows them without a check.
         """
         if not (self._counts_are_valid() and self._indices_are_valid()):
-            raise ValueError("trees point to nodes, columns or levels that are not there")
+            raise ValueError("trees refer to nodes, columns or levels that do not exist")
 
     def _counts_are_valid(self) -> bool:
         """Whether each node and each level set belongs to exactly one tree."""

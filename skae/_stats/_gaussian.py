@@ -258,7 +258,7 @@ class FactorGaussian:
 
         (Tipping & Bishop, 1999, here for the observed cells of each row). By the Woodbury
         identity this needs matrices of the size of the factors, not of the cells. The same
-        formula stands in interchange/_onnx_linear_systems.py.
+        formula is in interchange/_onnx_linear_systems.py.
         """
         n_factors = self.loadings_.shape[1]
         products = (self.loadings_[:, :, None] * self.loadings_[:, None, :]).reshape(

@@ -120,7 +120,7 @@ class DocumentDecoder:
     def take(self, name):
         """The array of a name, which is removed from those that are left."""
         if not isinstance(name, str) or name not in self.arrays:
-            raise ValueError(f"it has no array {name!r} (left)")
+            raise ValueError(f"it has no unread array {name!r}")
         return self.arrays.pop(name)
 
 

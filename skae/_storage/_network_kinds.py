@@ -123,7 +123,7 @@ SAME, BUILT = "same module", "built module"
 
 def _write_tensor(encoder: DocumentEncoder, tensor: Tensor, path: str) -> tuple[Any, ...]:
     values = tensor.detach().cpu().contiguous()
-    if values.dtype == torch.bfloat16:  # which NumPy does not know
+    if values.dtype == torch.bfloat16:  # NumPy has no such dtype
         values = values.view(torch.int16)
     role = "tensor"
     if isinstance(tensor, nn.Parameter):
@@ -296,7 +296,7 @@ def _rebuilt(
     """An encoder or decoder that the user's network builds; both of one call stay a pair."""
     calls, network = decoder.notes.setdefault("calls", {}), decoder.notes["network"]
     if network is None:
-        raise ValueError("it holds layers of a network of your own, and names no such network")
+        raise ValueError("it holds layers of a custom network, but names none")
     sizes = [expect(size, int) for size in (n_features, n_components)]
     try:
         if index not in calls:

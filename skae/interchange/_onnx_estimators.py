@@ -141,7 +141,7 @@ class DenoiserWriter(OnnxWriter):
             layer = unknown_layer(network)
             if layer is not None:
                 raise ValueError(
-                    f"output='deep' needs layers that skae knows, and not {type(layer).__name__}. "
+                    f"output='deep' needs layers known to skae; got a {type(layer).__name__}. "
                     "Set output='denoised' or 'latent'"
                 )
         self.write_layers.activations = activations = []
