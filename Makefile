@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.docs-installed
 
-.PHONY: demo test lint coverage docs bench bench-full release-check clean
+.PHONY: demo test golden lint coverage docs bench bench-full release-check clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py --output demo
@@ -20,7 +20,12 @@ test: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy
+
+# The fingerprints of small fits on this machine, after a change that is meant to alter results.
+golden: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/test_golden.py
 
 coverage: $(STAMP)
 	$(BIN)/python -m pytest --cov --cov-report=term-missing

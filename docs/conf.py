@@ -46,7 +46,11 @@ html_css_files = ["skae.css"]
 html_show_sourcelink = False
 html_copy_source = False
 html_sidebars = {  # pages without siblings need no list of them
-    name: [] for name in ("index", "install", "getting_started", "how_it_works", "generated/[a-z]*")
+    name: []
+    for name in (
+        *("index", "install", "getting_started", "how_it_works", "decisions"),
+        "generated/[a-z]*",
+    )
 } | {"generated/benchmarks/*": ["sidebar-nav-bs"]}
 html_theme_options = {
     "logo": {"text": "skae"},
@@ -83,7 +87,7 @@ sphinx_gallery_conf = {
 markdown_pages = {
     "changelog": ("CHANGELOG.md", None),
     "contributing": ("CONTRIBUTING.md", None),
-    "benchmarks/summary": ("README.md", "How much better"),
+    "benchmarks/summary": ("README.md", "Results"),
     "benchmarks/limits": ("README.md", "When not to use it"),
     "benchmarks/reading": ("benchmarks/README.md", None),
     **{

@@ -130,8 +130,8 @@ for name, table in tables.items():
 print(pd.DataFrame(lines).T.round(3).to_string())
 
 # %%
-# Where differences are a few hundredths, with so few rare rows, they mean little. The benchmarks
-# on 22 tables in the README say more.
+# Where differences are a few hundredths, with so few rare rows, they mean little. The benchmark
+# on 22 tables (``benchmarks/results/outliers.md``) says more.
 #
 # Scores and the line
 # -------------------

@@ -13,10 +13,10 @@ from sklearn.model_selection import KFold, StratifiedKFold, check_cv, cross_vali
 from sklearn.utils import check_array, check_random_state
 
 from skae._data._chunks import as_dense
-from skae._fit._many import fit_together
 from skae._stats._model_selection import SmallestWithin
 from skae._stats._pca import fit_pca
 from skae._stats._scoring import share_explained
+from skae.estimators._base import fit_together
 from skae.estimators._transformer import AutoencoderTransformer
 
 PASSTHROUGH = "passthrough"

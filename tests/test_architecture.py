@@ -1,259 +1,213 @@
-"""The house rules of design.md, section 3."""
+"""The rooms of the package and the arrows between them, and the manner of their files."""
 
 import ast
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 import skae
+from skae.estimators._base import BaseAutoencoder
 
 ROOT = Path(skae.__file__).parent
-FILES = sorted(ROOT.rglob("*.py"))
-# From the roof to the ground; a file imports from lower floors only.
-FLOORS = [
-    ["skae"],
-    ["skae.persistence", "skae.interchange", "skae.comparison", "skae.plotting"],
-    ["skae._storage._estimator_kinds"],
-    ["skae.estimators"],
-    ["skae.estimators._base"],
-    [
-        "skae.estimators._detection",
-        "skae.estimators._imputation",
-        "skae.estimators._generation",
-    ],
-    ["skae._fit._run", "skae.estimators._sampling"],
-    ["skae._data._validation"],
-    ["skae._storage._network_kinds"],
-    [
-        "skae._engine._build",
-        "skae._display._network_facts",
-        "skae._engine._denoising_net",
-        "skae._engine._ensemble_net",
-        "skae._engine._rotation",
-        "skae._engine._joint_training",
-        "skae._engine._variational_net",
-    ],
-    ["skae._engine._net"],
-    ["skae._engine"],
-    ["skae._stats._trimming", "skae._stats._fidelity", "skae._stats._gaussian"],
-    [
-        "skae.networks",
-        "skae._data._scaling",
-        "skae._stats._scoring",
-        "skae._data._normal_scores",
-        "skae._stats._mixture",
-        "skae._stats._density_ratio",
-        "skae._data._targets",
-        "skae._stats._pca",
-        "skae._fit._defaults",
-        "skae._display._html",
-    ],
-    ["skae._data._chunks", "skae._data._frames", "skae._stats._boosted_trees"],
-    ["skae._data._arrays"],
-    ["skae._storage._plain_kinds"],
-    [
-        "skae._storage._documents",
-        "skae._onnx_hooks",
-        "skae._sklearn",
-        "skae._version",
-        "skae.exceptions",
-    ],
-]
-TORCH_ROOMS = ("skae._engine", "skae.networks", "skae.persistence", "skae.interchange")
+# What each room may import, from the ground to the roof; `_sklearn`, `exceptions` and `_version`
+# are open to all. A room of one file is a module at the root.
+ARROWS = {
+    "_sklearn": "",
+    "exceptions": "",
+    "_version": "",
+    "_onnx_hooks": "",
+    "_data": "",
+    "networks": "",
+    "_stats": "_data",
+    "_engine": "_data _stats networks",
+    "_fit": "_data _stats _engine",
+    "_display": "_engine networks",
+    "estimators": "_data _stats networks _engine _fit _display _onnx_hooks",
+    "_storage": "_data _stats networks _engine estimators",
+    "interchange": "_data _stats networks _engine estimators _onnx_hooks",
+    "comparison": "_data _stats estimators",
+    "plotting": "",
+    "persistence": "_engine _storage",
+    "__init__": "estimators interchange comparison persistence",
+}
+OPEN_TO_ALL = {"_sklearn", "exceptions", "_version"}
+# Where packages may be imported.
+TORCH = {"_engine", "networks", "_display", "_storage", "interchange"}
+SKORCH = {"_engine"}
+MATPLOTLIB = {"plotting"}
+# Public methods in the order of their class.
+ORDERS = {
+    "_transformer": "transform inverse_transform score",
+    "_denoising": "fit partial_fit transform inverse_transform score get_feature_names_out",
+    "_outlier": "predict decision_function score_samples pvalues explain correct",
+    "_generator": (
+        "sample interpolate score_samples score elbo evaluate transform inverse_transform"
+    ),
+}
 
 
-def module_name(path):
-    parts = path.relative_to(ROOT.parent).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+class File:
+    """A file of the package: parsed once, and its imports listed."""
+
+    def __init__(self, path):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        self.path = path
+        self.name = ".".join(parts)
+        self.room = parts[0]
+        self.text = path.read_text(encoding="utf-8")
+        self.tree = ast.parse(self.text)
+        self.nodes = list(ast.walk(self.tree))
+        self.functions = [n for n in self.nodes if isinstance(n, ast.FunctionDef)]
+        self.imports = list(self.imports_among(self.nodes))
+
+    def imports_among(self, nodes):
+        """(module, imported names) of import statements."""
+        for node in nodes:
+            if isinstance(node, ast.Import):
+                yield from ((alias.name, ()) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{self.name}: imports are absolute"
+                yield node.module, tuple(alias.name for alias in node.names)
+
+    @property
+    def packages(self):
+        return {module.split(".")[0] for module, _ in self.imports}
 
 
-def tree_of(path):
-    return ast.parse(path.read_text(encoding="utf-8"))
+FILES = [File(path) for path in sorted(ROOT.rglob("*.py"))]
 
 
-def imports_in(tree):
-    """(module, imported names) of every import statement under a node."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, ()) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
-            yield node.module, tuple(alias.name for alias in node.names)
+def offenders(is_wrong):
+    """Names of the files that break a rule."""
+    return [file.name for file in FILES if is_wrong(file)]
 
 
-def in_room(module, room):
-    return module == room or module.startswith(room + ".")
+def test_every_room_is_known():
+    assert {file.room for file in FILES} == set(ARROWS)
 
 
-def floor_of(module):
-    """Floor of the longest entry that holds the module."""
-    known = [
-        (len(room), i)
-        for i, floor in enumerate(FLOORS)
-        for room in floor
-        if module == room or (room != "skae" and in_room(module, room))
-    ]
-    assert known, f"{module} stands in no room of FLOORS"
-    return max(known)[1]
+@pytest.mark.parametrize("room", ARROWS)
+def test_arrows(room):
+    allowed = {room, *ARROWS[room].split(), *OPEN_TO_ALL}
+    for file in FILES:
+        ours = [m.split(".") for m, _ in file.imports if m.split(".")[0] == "skae"]
+        assert file.room != room or {m[1] for m in ours if len(m) > 1} <= allowed, file.name
 
 
-@pytest.fixture(params=FILES, ids=[module_name(path) for path in FILES])
-def path(request):
-    return request.param
-
-
-def test_arrows_point_down(path):
-    me = module_name(path)
-    if in_room(me, "skae.plotting"):
-        ours = [m for m, _ in imports_in(tree_of(path)) if in_room(m, "skae")]
-        assert all(in_room(module, "skae.plotting") for module in ours)
-        return
-    for module, _ in imports_in(tree_of(path)):
-        if in_room(module, "skae"):
-            same_room = me.split(".")[:2] == module.split(".")[:2] != ["skae", "estimators"]
-            step = floor_of(module) - floor_of(me)
-            assert step > 0 or (same_room and step == 0), f"{me} imports {module}"
-
-
-def test_siblings_do_not_import_each_other(path):
-    if path.parent.name != "estimators" or path.name.startswith("__init__"):
-        return
-    siblings = {
-        module for module, _ in imports_in(tree_of(path)) if in_room(module, "skae.estimators")
-    }
-    shared = {
-        f"skae.estimators.{name}"
-        for name in (
-            *("_base", "_core_training", "_doors", "_filling", "_generating"),
-            *("_drawing", "_training"),
-        )
-    }
-    assert siblings <= shared
+def test_arrows_point_one_way():
+    rooms = list(ARROWS)
+    for i, room in enumerate(rooms):
+        assert set(ARROWS[room].split()) <= set(rooms[:i]), room
 
 
 def test_no_import_cycles():
+    names = {f"skae.{file.name.removesuffix('.__init__')}" for file in FILES}
     needs = {
-        module_name(path): {m for m, _ in imports_in(tree_of(path)) if in_room(m, "skae")}
-        for path in FILES
+        f"skae.{file.name.removesuffix('.__init__')}": {m for m, _ in file.imports if m in names}
+        for file in FILES
     }
-    while True:
-        leaves = {name for name, wanted in needs.items() if not wanted & set(needs)}
-        if not leaves:
-            break
+    while leaves := {name for name, wanted in needs.items() if not wanted & set(needs)}:
         needs = {name: wanted for name, wanted in needs.items() if name not in leaves}
     assert not needs, f"cycle among {sorted(needs)}"
 
 
-def test_package_is_never_imported_from_its_root(path):
-    if path == ROOT / "__init__.py":
-        return
-    assert "skae" not in [module for module, _ in imports_in(tree_of(path))]
+def test_package_is_never_imported_from_its_root():
+    assert not offenders(lambda file: "skae" in [module for module, _ in file.imports])
 
 
-def test_torch_and_skorch_stay_in_their_rooms(path):
-    me = module_name(path)
-    packages = {module.split(".")[0] for module, _ in imports_in(tree_of(path))}
-    if not me.startswith("skae._engine"):
-        assert "skorch" not in packages
-    if not any(in_room(me, room) for room in TORCH_ROOMS):
-        assert "torch" not in packages
+def test_no_file_name_stands_twice():
+    names = Counter(file.path.stem for file in FILES if file.path.stem != "__init__")
+    assert not [name for name, n in names.items() if n > 1]
 
 
-def test_slow_packages_are_imported_where_they_are_used(path):
-    top = ast.Module([n for n in tree_of(path).body if not isinstance(n, ast.FunctionDef)], [])
-    statements = [n for n in top.body if isinstance(n, ast.Import | ast.ImportFrom)]
-    packages = {m.split(".")[0] for m, _ in imports_in(ast.Module(statements, []))}
-    assert not packages & {"matplotlib", "pandas", "polars"}
-    anywhere = {m.split(".")[0] for m, _ in imports_in(tree_of(path))}
-    assert "matplotlib" not in anywhere or "plotting" in module_name(path)
+@pytest.mark.parametrize(
+    ("package", "rooms"), [("torch", TORCH), ("skorch", SKORCH), ("matplotlib", MATPLOTLIB)]
+)
+def test_packages_stay_in_their_rooms(package, rooms):
+    assert not offenders(lambda file: package in file.packages and file.room not in rooms)
 
 
-def test_private_sklearn_has_one_door(path):
-    if path.name == "_sklearn.py":
-        return
-    for module, names in imports_in(tree_of(path)):
-        if not module.startswith("sklearn"):
-            continue
-        private = [n for n in (*module.split("."), *names) if n.startswith("_")]
-        assert not private, f"{module_name(path)} imports {module}: {names}"
+def test_slow_packages_are_imported_where_they_are_used():
+    def is_slow(file):
+        at_the_top = file.imports_among(file.tree.body)
+        return {module.split(".")[0] for module, _ in at_the_top} & {
+            "matplotlib",
+            "pandas",
+            "polars",
+        }
+
+    assert not offenders(is_slow)
 
 
-def test_no_mutable_defaults(path):
-    for node in ast.walk(tree_of(path)):
-        if isinstance(node, ast.FunctionDef | ast.Lambda):
-            defaults = [*node.args.defaults, *(d for d in node.args.kw_defaults if d)]
-            mutable = ast.List | ast.Dict | ast.Set | ast.Call
-            assert not [d for d in defaults if isinstance(d, mutable)], ast.unparse(node)[:80]
+def test_private_names_of_sklearn_come_from_one_file():
+    for file in FILES:
+        for module, names in file.imports:
+            private = [n for n in (*module.split("."), *names) if n.startswith("_")]
+            is_sklearn = module.split(".")[0] == "sklearn"
+            assert file.name == "_sklearn" or not (is_sklearn and private), (file.name, module)
 
 
-def test_only_progress_prints(path):
-    calls = [n for n in ast.walk(tree_of(path)) if isinstance(n, ast.Call)]
-    assert "print" not in [call.func.id for call in calls if isinstance(call.func, ast.Name)]
-    writes = "stdout" in path.read_text(encoding="utf-8")
-    assert not writes or path.name == "_progress.py"
+def test_no_mutable_defaults():
+    mutable = ast.List | ast.Dict | ast.Set | ast.Call
+    for file in FILES:
+        for node in file.nodes:
+            if isinstance(node, ast.FunctionDef | ast.Lambda):
+                defaults = [*node.args.defaults, *(d for d in node.args.kw_defaults if d)]
+                assert not [d for d in defaults if isinstance(d, mutable)], ast.unparse(node)[:80]
 
 
-def test_files_stay_small(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 500, module_name(path)
+def test_only_progress_writes_to_the_screen():
+    def writes(file):
+        names = [n.func for n in file.nodes if isinstance(n, ast.Call)]
+        prints = "print" in [name.id for name in names if isinstance(name, ast.Name)]
+        return prints or ("stdout" in file.text and file.name != "_engine._progress")
+
+    assert not offenders(writes)
 
 
-def test_functions_stay_small(path):
-    for node in ast.walk(tree_of(path)):
-        if isinstance(node, ast.FunctionDef) and node.name != "__init__":
-            lines = ast.unparse(node).splitlines()
-            docs = (ast.get_docstring(node) or "").splitlines()
-            assert len(lines) - len(docs) <= 60, f"{module_name(path)}.{node.name}"
+def test_files_stay_small():
+    assert not offenders(lambda file: len(file.text.splitlines()) > 500)
 
 
-def test_base_has_no_init_and_constraints_mirror_the_parameters():
-    from skae.estimators._base import BaseAutoencoder
+def test_functions_stay_small():
+    for file in FILES:
+        for node in file.functions:
+            docs = len((ast.get_docstring(node) or "").splitlines())
+            if node.name != "__init__" and node.end_lineno - node.lineno > 60:
+                assert len(ast.unparse(node).splitlines()) - docs <= 60, (file.name, node.name)
 
+
+ESTIMATORS = [
+    value
+    for value in map(vars(skae).get, skae.__all__)
+    if isinstance(value, type) and issubclass(value, BaseAutoencoder)
+]
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_constraints_mirror_the_parameters(estimator):
+    assert set(estimator().get_params(deep=False)) == set(estimator._parameter_constraints)
+
+
+def test_shared_base_has_no_init():
     assert "__init__" not in vars(BaseAutoencoder)
-    for name in skae.__all__:
-        estimator = getattr(skae, name)
-        if isinstance(estimator, type) and issubclass(estimator, BaseAutoencoder):
-            parameters = set(estimator().get_params(deep=False))
-            assert parameters == set(estimator._parameter_constraints)
 
 
-def test_init_only_stores():
-    for path in FILES:
-        if path.parent.name != "estimators":
-            continue
-        for node in ast.walk(tree_of(path)):
-            if isinstance(node, ast.FunctionDef) and node.name == "__init__":
-                stored = [ast.unparse(statement) for statement in node.body]
-                wanted = [
-                    f"self.{arg.arg} = {arg.arg}"
-                    for arg in (*node.args.args[1:], *node.args.kwonlyargs)
-                ]
-                assert stored == wanted
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_init_only_stores(estimator):
+    file = next(file for file in FILES if f"skae.{file.name}" == estimator.__module__)
+    (init,) = [function for function in file.functions if function.name == "__init__"]
+    names = [arg.arg for arg in (*init.args.args[1:], *init.args.kwonlyargs)]
+    assert [ast.unparse(line) for line in init.body] == [f"self.{name} = {name}" for name in names]
 
 
-ORDERS = {
-    "_denoising.py": [
-        *("fit", "partial_fit"),
-        *("transform", "inverse_transform", "score", "get_feature_names_out"),
-    ],
-    "_generator.py": [
-        *("sample", "interpolate", "score_samples", "score", "elbo", "evaluate"),
-        *("transform", "inverse_transform"),
-    ],
-    "_transformer.py": ["transform", "inverse_transform", "score"],
-    "_outlier.py": [
-        *("predict", "decision_function", "score_samples"),
-        *("pvalues", "explain", "correct"),
-    ],
-}
-
-
-@pytest.mark.parametrize(("file", "order"), ORDERS.items(), ids=ORDERS)
-def test_method_order(file, order):
-    """Public uses come before the private twins that end the class; tags are last."""
-    tree = tree_of(ROOT / "estimators" / file)
-    (cls,) = [n for n in tree.body if isinstance(n, ast.ClassDef)]
+@pytest.mark.parametrize(("name", "order"), ORDERS.items(), ids=ORDERS)
+def test_method_order(name, order):
+    """Public uses come before the private methods that end the class; tags are last."""
+    (file,) = [file for file in FILES if file.name == f"estimators.{name}"]
+    (cls,) = [n for n in file.tree.body if isinstance(n, ast.ClassDef)]
     methods = [n.name for n in cls.body if isinstance(n, ast.FunctionDef)]
     assert methods[0] == "__init__"
     assert "__sklearn_tags__" not in methods[:-1]
-    public = [m for m in methods if not m.startswith("_")]
-    assert public == order
+    assert [m for m in methods if not m.startswith("_")] == order.split()

@@ -375,7 +375,7 @@ def test_noise_that_takes_cells_away_is_known_as_such():
     hidden = X.copy()
     hidden[:, :2] = np.nan
     assert relative_error(model.transform(hidden), X, hidden) < 0.3
-    assert model._tells_missing()
+    assert model._reads_mask
 
 
 @pytest.mark.parametrize("noise", ["masking", "gaussian"])

@@ -22,7 +22,10 @@ from skae._version import PAGE_OF_CLASS
 DOCS = Path(__file__).parents[1] / "docs"
 if not DOCS.exists():
     pytest.skip("the manual is not beside the tests", allow_module_level=True)
-PAGES = sorted([*DOCS.glob("user_guide/*.rst"), DOCS / "getting_started.rst"])
+GETTING_STARTED = DOCS / "getting_started.rst"
+PAGES = sorted([*DOCS.glob("user_guide/*.rst"), GETTING_STARTED])
+# A title and the line under it.
+HEADING = re.compile(r"^(?P<title>\S.*)\n(?P<line>([=~-])\3{2,})$", re.M)
 BLOCK = re.compile(
     r"^(?P<indent> *)\.\. code-block:: (?P<language>\w+)\n"
     r"(?:(?P=indent)   :class: (?P<kind>\w+)\n)?"
@@ -42,6 +45,27 @@ class Block(NamedTuple):
 def blocks_of(text):
     for match in BLOCK.finditer(text + "\n"):
         yield Block(match["language"], match["kind"], dedent(match["body"]).strip())
+
+
+def sections_of(text):
+    """(title, text) of each section; a page's first one holds its title."""
+    headings = list(HEADING.finditer(text))
+    ends = [*(heading.start() for heading in headings[1:]), len(text)]
+    for heading, end in zip(headings, ends, strict=True):
+        yield heading["title"], text[heading.end() : end]
+
+
+def units_of(page):
+    """(id, blocks) of what the manual says stands alone: a block there, a section elsewhere."""
+    for title, text in sections_of(page.read_text(encoding="utf-8")):
+        blocks = list(blocks_of(text))
+        units = [[block] for block in blocks] if page == GETTING_STARTED else [blocks]
+        for unit in units:
+            if any(block.language == "python" for block in unit):
+                yield f"{page.stem}: {title}", unit
+
+
+UNITS = [pytest.param(blocks, id=name) for page in PAGES for name, blocks in units_of(page)]
 
 
 def says(told, raised):
@@ -66,15 +90,14 @@ def quick(monkeypatch, tmp_path):
         monkeypatch.setattr(rules, "max_epochs", staticmethod(lambda n_rows, batch_size: 2))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_code_runs(page, quick):
+@pytest.mark.parametrize("blocks", UNITS)
+def test_code_runs_by_itself(blocks, quick, request):
     names = {"__name__": "page"}
-    blocks = list(blocks_of(page.read_text(encoding="utf-8")))
     for block, then in pairwise([*blocks, None]):
         if block.language != "python":
             continue
         # Warnings are errors here, so those shown are checked like errors.
-        code = compile(block.body, f"{page.name}: {block.body.splitlines()[0]}", "exec")
+        code = compile(block.body, f"{request.node.name}: {block.body.splitlines()[0]}", "exec")
         if block.kind != "raises":
             exec(code, names)
             continue
@@ -102,6 +125,19 @@ def test_blocks_are_found():
     )
     found = [Block("python", None, "a = 1\n\nb = 2"), Block("python", "raises", "1 / 0")]
     assert list(blocks_of(text)) == found
+
+
+def test_sections_are_found():
+    text = "Page\n====\n\na\n\nPart\n----\n\nb --- c\n\n====  ====\n"
+    assert list(sections_of(text)) == [
+        ("Page", "\n\na\n\n"),
+        ("Part", "\n\nb --- c\n\n====  ====\n"),
+    ]
+    blocks = [b for page in PAGES for b in blocks_of(page.read_text(encoding="utf-8"))]
+    tested = [block for param in UNITS for block in param.values[0]]
+    assert [b for b in tested if b.language == "python"] == [
+        b for b in blocks if b.language == "python"
+    ]
 
 
 @pytest.mark.parametrize(

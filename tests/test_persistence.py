@@ -817,6 +817,8 @@ def test_files_hold_the_names_of_format_1(name, tmp_path):
 
 RENAMED = [
     ("detector", "_held_out_scores", "_calibration_scores"),
+    ("detector", "_description", "_network_fingerprint"),
+    ("denoiser", "_hides", "_learns_to_fill"),
     ("detector", "centre_mean", "baseline_mean"),
     ("detector", "held_out_centre", "held_out_baseline"),
     ("detector", "centre", "baseline"),

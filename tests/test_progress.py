@@ -25,8 +25,8 @@ from skae._engine._progress import (
     remaining_epochs,
     show_progress,
 )
-from skae._fit._many import fit_together
 from skae.comparison import latent_size_curve
+from skae.estimators._base import fit_together
 from skae.exceptions import TrainingInterruptedWarning
 
 FITS = {

@@ -24,8 +24,8 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# Kept out of the source distribution: what only serves the repository.
-REPOSITORY_ONLY = (".ci/", ".gitignore")
+# Kept out of the source distribution: what only git and the page that hosts the repository read.
+REPOSITORY_ONLY = (".ci/", ".github/", ".gitignore")
 
 
 def main():

@@ -32,7 +32,7 @@ def compress():
     autoencoder = AutoencoderTransformer(8, random_state=0).fit(train)
     shown = test[:7]
     by_pca = pca.inverse_transform(pca.transform(shown))
-    return {"rows": shown, "PCA, 8": by_pca, "skae, 8": autoencoder.reconstruct(shown)}
+    return {"original": shown, "PCA, 8": by_pca, "skae, 8": autoencoder.reconstruct(shown)}
 
 
 def clean():
@@ -45,7 +45,7 @@ def clean():
     cleaner = DenoisingAutoencoder(
         noise="gaussian", noise_level=0.3, scaling=None, random_state=0
     ).fit(train)
-    return {"noisy": noisy, "cleaned": cleaner.transform(noisy), "truth": shown}
+    return {"noisy": noisy, "cleaned": cleaner.transform(noisy), "original": shown}
 
 
 def draw():

@@ -1,15 +1,14 @@
-"""Many estimators fitted at once."""
+"""Carry out several plans, as one network where that is faster."""
 
-from functools import partial
+from dataclasses import dataclass
 from itertools import groupby
-
-from sklearn.utils import check_random_state
+from typing import Any
 
 from skae._engine._joint_training import SETTINGS, train_together
-from skae._engine._progress import remaining_epochs, show_progress
-from skae._engine._runtime import one_thread_per_worker
+from skae._engine._progress import remaining_epochs
 from skae._fit._defaults import MIN_ROWS_FOR_SPLIT, MIN_WIDE_COLUMNS
-from skae.estimators._base import BaseAutoencoder
+from skae._fit._plan import Plan
+from skae._fit._run import Split, finish_split, fit, prepare_split
 
 # Networks that are trained as one at most, and cells of the rows of each: where products
 # are large, nothing is gained.
@@ -17,72 +16,69 @@ MAX_TOGETHER = 16
 MAX_CELLS = 2**22
 
 
-def fit_together(estimators, tables, name):
-    """Fit each estimator on its own rows as ``fit`` would, at once where that is faster.
+@dataclass
+class Job:
+    """One of the fits: its plan, its rows and what its split is drawn from."""
 
-    With `verbose`, all of them show one bar under a `name`.
-    """
-    steps, prepared = [], []
-    for estimator, X in zip(estimators, tables, strict=True):
-        if _can_share(estimator, X):
-            prepared.append(_prepare(estimator, X))
+    plan: Plan
+    X: Any
+    rng: Any
+    split: Split | None = None
+
+
+def fit_many(jobs):
+    """Carry out the plans of jobs; return their outcomes in the order of the jobs."""
+    outcomes, steps = {}, []
+    for number, job in enumerate(jobs):
+        if _can_share(job):
+            job.split = prepare_split(job.plan, job.X, None, job.rng)
         else:
-            steps.append((estimator._n_epochs_at_most(*X.shape), partial(_fit, estimator, X)))
-    prepared.sort(key=_settings)
-    for _, group in groupby(prepared, key=_settings):
+            steps.append((job.plan.n_epochs(*job.X.shape), [number]))
+    shared = [number for number, job in enumerate(jobs) if job.split is not None]
+    shared.sort(key=lambda number: _settings(jobs[number]))
+    for _, group in groupby(shared, key=lambda number: _settings(jobs[number])):
         group = list(group)
         for start in range(0, len(group), MAX_TOGETHER):
-            some = group[start : start + MAX_TOGETHER]
-            steps.append((some[0][0].net_.max_epochs, partial(_train, some)))
-    n_left = sum(n_epochs for n_epochs, _ in steps)
-    with one_thread_per_worker(), show_progress(name, int(estimators[0].verbose), is_search=True):
-        for n_epochs, train in steps:
-            n_left -= n_epochs
-            with remaining_epochs(n_left):
-                train()
+            batch = group[start : start + MAX_TOGETHER]
+            steps.append((jobs[batch[0]].plan.max_epochs, batch))
+    n_later = sum(n_epochs for n_epochs, _ in steps)
+    for n_epochs, numbers in steps:
+        n_later -= n_epochs
+        with remaining_epochs(n_later):
+            outcomes |= zip(numbers, _carry_out([jobs[i] for i in numbers]), strict=True)
+    return [outcomes[number] for number in range(len(jobs))]
 
 
-def _fit(estimator, X):
-    _raise_interruption(estimator.fit(X))
-
-
-def _can_share(estimator, X):
-    """Whether a fit is one training on rows as they are, with others left out."""
-    if type(estimator).fit is not BaseAutoencoder.fit:
-        return False
-    n_rows, n_features = X.shape
-    is_split = n_rows >= MIN_ROWS_FOR_SPLIT and estimator.early_stopping
+def _can_share(job):
+    """Whether a fit is one training on rows as they are, with others held out."""
+    n_rows, n_features = job.X.shape
+    is_split = n_rows >= MIN_ROWS_FOR_SPLIT and job.plan.early_stopping
     is_small = n_features < MIN_WIDE_COLUMNS and n_rows * n_features <= MAX_CELLS
-    return is_split and is_small and not estimator.callbacks
+    return is_split and is_small and not job.plan.is_watched
 
 
-def _prepare(estimator, X):
-    """An estimator with the net that is to be trained, its rows and their split."""
-    estimator._validate_params()
-    X = estimator._check_rows(X, reset=True)
-    rng = check_random_state(estimator.random_state)
-    _, pca, seeds = estimator._start(X, None, rng)
-    estimator._check_target_range(X)
-    estimator._build_net(X.shape[0], pca, None, seeds)
-    return estimator, X, estimator._prepare_split(X, None, rng, None)
+def _settings(job):
+    return [str(getattr(job.split.net, name)) for name in SETTINGS]
 
 
-def _settings(prepared):
-    net = prepared[0].net_
-    return [str(getattr(net, name)) for name in SETTINGS]
+def _carry_out(jobs):
+    if jobs[0].split is None:
+        outcomes = [fit(job.plan, job.X, None, job.rng) for job in jobs]
+        last = outcomes[-1].net
+    else:
+        splits = [job.split for job in jobs]
+        n_trained = train_together(
+            [split.net for split in splits],
+            [split.training() for split in splits],
+            [split.validation() for split in splits],
+        )
+        last = splits[n_trained - 1].net
+        outcomes = []
+    raise_if_interrupted(last)
+    return outcomes or [finish_split(job.plan, job.split, job.X, None) for job in jobs]
 
 
-def _train(group):
-    nets = [estimator.net_ for estimator, *_ in group]
-    rows = [estimator._to_train_on(split[0]) for estimator, _, split in group]
-    valid = [estimator._to_validate_on(split[1]) for estimator, _, split in group]
-    n_trained = train_together(nets, rows, valid)
-    _raise_interruption(group[n_trained - 1][0])
-    for estimator, X, split in group:
-        estimator._finish_fit(estimator._finish_split(X, None, *split, None))
-
-
-def _raise_interruption(estimator):
-    """A fit keeps what it has when a key is pressed; of a search, nothing is worth keeping."""
-    if estimator.net_.stop_ == "interrupted":
+def raise_if_interrupted(net):
+    """Pass Ctrl-C on: a fit keeps what it has then, but of a search nothing is worth keeping."""
+    if net.stop_ == "interrupted":
         raise KeyboardInterrupt

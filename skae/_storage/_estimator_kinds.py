@@ -41,7 +41,7 @@ OF_ALL = {
     "validation_loss_curve_": (list, NoneType),
     "net_": AutoencoderNet,
     "_scaler": (Scaler, ranks.Ranks),
-    "_description": dict,
+    "_network_fingerprint": dict,
     "_metadata_request": MetadataRequest,
     "_sklearn_output_config": dict,
 }
@@ -65,7 +65,7 @@ OF_EACH = {
         "_empty": np.ndarray,
         "_is_paired": bool,
         "_level": object,
-        "_hides": bool,
+        "_learns_to_fill": bool,
         "_n_latents_to_learn": Integral,
         "_shrinkage": Real,
         "_unknown_spread": np.ndarray,
@@ -83,7 +83,13 @@ OF_EACH = {
     },
 }
 # Fitted attributes that were renamed after format 1 was fixed.
-ATTRIBUTES = FileNames({"_calibration_scores": "_held_out_scores"})
+ATTRIBUTES = FileNames(
+    {
+        "_calibration_scores": "_held_out_scores",
+        "_learns_to_fill": "_hides",
+        "_network_fingerprint": "_description",
+    }
+)
 ESTIMATORS = {cls.__name__: cls for cls in OF_EACH}
 
 

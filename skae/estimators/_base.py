@@ -1,20 +1,29 @@
-"""What all estimators share in public: data doors, fit, and the verbs on latents."""
+"""What all estimators share: input validation, fit, and the verbs on latents."""
 
 from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_array
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skae._data._arrays import empty, filled, namespace, output_dtype, widest_float
-from skae._data._chunks import as_dense
+from skae._data._arrays import empty, filled, namespace, output_dtype
 from skae._data._validation import as_numpy_table, check_input, drop_weightless, to_compute_array
 from skae._engine._batches import SourceRows
-from skae._engine._runtime import resolve_device, resolve_precision
+from skae._engine._progress import show_progress
+from skae._engine._row_errors import row_errors
+from skae._engine._runtime import one_thread_per_worker, resolve_device, resolve_precision
 from skae._fit._guard import fitting
-from skae._fit._run import TrainingMixin
+from skae._fit._many import Job, fit_many, raise_if_interrupted
+from skae._fit._plan import (
+    check_same_network,
+    may_change,
+    n_rows_held_out,
+    net_settings,
+    network_fingerprint,
+)
+from skae._fit._run import fit, fit_pass, warn_if_interrupted
 from skae._onnx_hooks import AskedBy
 from skae._sklearn import (
     HasMethods,
@@ -28,8 +37,34 @@ from skae._version import PAGE_OF_CLASS
 from skae.networks._layers import ACTIVATIONS
 
 
-class BaseAutoencoder(TrainingMixin, BaseEstimator):
-    """Shared machinery; each estimator brings its own ``__init__`` and public verbs."""
+class BaseAutoencoder(BaseEstimator):
+    """Shared machinery; each estimator brings its own ``__init__`` and public verbs.
+
+    An estimator says how it is fitted in three methods, called by ``_fit`` and
+    ``_partial_fit`` alone:
+
+    - ``_plan_start(X, sample_weight, rng)`` learns the scaling, the linear start and the
+      number of latents from training rows, and returns the ``Plan`` of the rest;
+    - ``_plan(X, build, ...)`` is the plan around a way to build the net, which may be a
+      fitted one that training goes on with;
+    - ``_finish(outcome, X, sample_weight)`` keeps what the fit left behind.
+
+    Flags about missing cells
+    -------------------------
+    _allows_nan
+        NaN may come in, and stands for a missing cell (not so where another marker does).
+    _may_miss_cells
+        Cells may be missing, whatever marks them where they come in.
+    _learns_to_fill
+        Denoiser: cells were missing or taken away in training, so the network fills them.
+    _reads_mask
+        Denoiser: the encoder reads, behind the filled row, which of its cells are missing.
+    _only_fills
+        Denoiser: noise is missing cells and nothing else; observed cells are right.
+    """
+
+    _allows_nan = False
+    _keeps_tensors = True  # or they are taken to NumPy, and results back
 
     _parameter_constraints: dict = {
         "n_components": [
@@ -45,19 +80,21 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
         "activation": [StrOptions(set(ACTIVATIONS))],
         "network": [HasMethods(["build"]), None],
         "init": [StrOptions({"pca", "random"})],
-        "alpha": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
-        "learning_rate": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
-        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), None],
-        "warm_start": ["boolean"],
-        "device": [str],
+        "alpha": may_change(Interval(Real, 0, None, closed="left"), StrOptions({"auto"})),
+        "learning_rate": may_change(
+            Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})
+        ),
+        "batch_size": may_change(Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})),
+        "max_epochs": may_change(Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})),
+        "early_stopping": may_change("boolean"),
+        "validation_fraction": may_change(Interval(Real, 0, 1, closed="neither")),
+        "n_iter_no_change": may_change(Interval(Integral, 1, None, closed="left"), None),
+        "warm_start": may_change("boolean"),
+        "device": may_change(str),
         "precision": [StrOptions({"float32", "bfloat16"})],
-        "callbacks": [list, None],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
+        "callbacks": may_change(list, None),
+        "random_state": may_change("random_state"),
+        "verbose": may_change("verbose"),
     }
 
     # Fitting.
@@ -86,21 +123,16 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
         ValueError
             If X or a parameter is not what it must be.
         DivergenceError
-            If the training loss explodes; the estimator stays as it was.
+            If the training loss diverges; the estimator stays as it was.
         """
-        with fitting(self):
-            reset = not (self.warm_start and hasattr(self, "net_"))
-            X = as_numpy_table(self._check_rows(X, reset=reset))
-            X = self._beside_targets(X, y, reset)
-            self._fit(*drop_weightless(X, sample_weight))
-        return self
+        return self._fit_guarded(X, y, sample_weight)
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None, sample_weight=None):
         """Train one epoch on X, going on from where the network is.
 
-        The first call fixes the scaling and the starting weights from its rows, so
-        let it hold a fair sample. There is no validation and no schedule: the
+        The first call fixes the scaling and the starting weights from its rows, so it
+        should be a representative sample. There is no validation and no schedule: the
         learning rate is constant, a third of `learning_rate`.
 
         Parameters
@@ -117,13 +149,69 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
         self : object
             The estimator, trained further.
         """
+        return self._partial_fit_guarded(X, y, sample_weight)
+
+    def _fit_guarded(self, X, beside, sample_weight):
+        """Fit, or leave everything as it was; `beside` is what the rows are learned with."""
+        with fitting(self):
+            self._fit(*self._check_training_rows(X, beside, sample_weight, not self._goes_on))
+        return self
+
+    def _partial_fit_guarded(self, X, beside, sample_weight):
         first = not hasattr(self, "net_")
         with fitting(self):
-            X = as_numpy_table(self._check_rows(X, reset=first))
-            X = self._beside_targets(X, y, first)
-            X, weight = drop_weightless(X, sample_weight, min_rows=2 if first else 1)
-            self._partial_fit(X, weight, first)
+            self._partial_fit(*self._check_training_rows(X, beside, sample_weight, first), first)
         return self
+
+    @property
+    def _goes_on(self):
+        """Whether ``fit`` goes on from the fitted network."""
+        return self.warm_start and hasattr(self, "net_")
+
+    def _check_training_rows(self, X, beside, sample_weight, reset):
+        """Validated rows, with what they are learned with (targets, clean rows), and weights."""
+        X = as_numpy_table(self._check_rows(X, reset=reset))
+        return drop_weightless(X, sample_weight, min_rows=2 if reset else 1)
+
+    def _fit(self, X, sample_weight):
+        rng = check_random_state(self.random_state)
+        if self._goes_on:
+            plan = self._plan_on(X, net_settings(self, self._auto, self.n_features_in_, X.shape[0]))
+        else:
+            n_rows_held_out(self, X.shape[0])  # raises before anything is learned
+            plan = self._plan_start(X, sample_weight, rng)
+        self._finish(fit(plan, X, sample_weight, rng), X, sample_weight)
+
+    def _job(self, X):
+        """A fresh fit that is to be carried out with others."""
+        self._validate_params()
+        X, _ = self._check_training_rows(X, None, None, reset=True)
+        rng = check_random_state(self.random_state)
+        n_rows_held_out(self, X.shape[0])
+        return Job(self._plan_start(X, None, rng), X, rng)
+
+    def _partial_fit(self, X, sample_weight, first):
+        rng = check_random_state(self.random_state)
+        plan = self._plan_start(X, sample_weight, rng) if first else self._plan_on(X)
+        self._finish(fit_pass(plan, X, sample_weight), X, sample_weight)
+
+    def _plan_on(self, X, settings=None):
+        """The plan to go on from a copy of the fitted net, with other settings if given."""
+        check_same_network(self, self._network_fingerprint)
+        net = self.net_.copy()
+        if settings is not None:
+            net.set_params(**settings)
+        return self._plan(X, lambda rotation: net, net.max_epochs, net.device, goes_on=True)
+
+    def _finish(self, outcome, X, sample_weight):
+        """Keep what a fit left behind; estimators add what follows training."""
+        warn_if_interrupted(outcome.net)
+        self.net_ = outcome.net
+        self.n_iter_ = outcome.n_iter
+        self.best_epoch_ = outcome.best_epoch
+        self.loss_curve_ = outcome.loss_curve
+        self.validation_loss_curve_ = outcome.validation_loss_curve
+        self._network_fingerprint = network_fingerprint(self)
 
     # Verbs.
 
@@ -202,7 +290,7 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
         Returns
         -------
         errors : ndarray of shape (n_samples,)
-            Mean over the columns (but missing cells) of the squared difference, in squared
+            Mean over the observed columns of the squared difference, in squared
             units of X.
         """
         check_is_fitted(self)
@@ -229,34 +317,29 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
             scaler.inverse_transform(scaled, out.dtype, out[rows])
         return out
 
-    def _row_errors(self, X, n_latents=None):
-        xp, scaler = namespace(X), self._scaler.on_device_of(X)
-        errors = empty(X.shape[0], X, widest_float(X))
-        for rows, scaled in self.net_.reconstruct_rows(self._rows(X), n_latents):
-            difference = scaler.inverse_transform(scaled) - as_dense(X[rows])
-            n_observed = X.shape[1]
-            if self._knows_gaps:
-                missing = xp.isnan(difference)
-                difference[missing] = 0.0
-                n_observed = (X.shape[1] - missing.sum(axis=1)).clip(1)
-            errors[rows] = xp.einsum("ij,ij->i", difference, difference) / n_observed
-        return errors
+    def _row_errors(self, X):
+        rows, may_miss = self._rows(X), self._may_miss_cells
+        return row_errors(self.net_, rows, self._scaler, X, may_miss=may_miss)
 
-    # Doors for data.
+    def _n_latents(self):
+        """Columns of what ``encode`` gives."""
+        return self.n_components_
+
+    @property
+    def _may_miss_cells(self):
+        return self._allows_nan
+
+    # Input validation.
 
     def _check_rows(self, X, *, reset):
         """Validate X against what was seen, or note what is seen now."""
         return check_input(
             partial(validate_data, self),
             to_compute_array(X, self._keeps_tensors)[0],
-            allow_nan=self._accepts_missing,
+            allow_nan=self._allows_nan,
             reset=reset,
             ensure_min_samples=2 if reset else 1,
         )
-
-    def _beside_targets(self, X, y, reset):
-        """Rows to train on; y stands beside them where it is learned from."""
-        return X
 
     def _validate_input(self, X):
         """Validate X for inference; also return how to hand arrays back."""
@@ -267,10 +350,9 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
         """Rows as the user gets them, beside the rows `like` that they were made of."""
         return to_input_type(rows)
 
-    def _rows(self, X, indices=None, sample_weight=None, input_transform=None):
-        return SourceRows(
-            X, input_transform or self._input_transform(), indices, sample_weight, self.net_.device
-        )
+    def _rows(self, X, indices=None):
+        """Rows of X as the encoder reads them."""
+        return SourceRows(X, self._input_transform(), indices, device=self.net_.device)
 
     def _input_transform(self):
         """What turns rows into what the encoder reads."""
@@ -320,7 +402,7 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
         shown = super()._get_params_html(*args, **kwargs)
         if not hasattr(self, "net_"):
             return shown
-        # Few programs come here, and an import is to be quick.
+        # Few programs need it, and `import skae` is to be quick.
         from skae._display._html import LossFacts, fitted_html
         from skae._display._network_facts import describe
 
@@ -334,5 +416,26 @@ class BaseAutoencoder(TrainingMixin, BaseEstimator):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
-        tags.input_tags.allow_nan = self._accepts_missing
+        tags.input_tags.allow_nan = self._allows_nan
         return tags
+
+
+def fit_together(estimators, tables, name):
+    """Fit each estimator on its own rows as ``fit`` would, at once where that is faster.
+
+    With `verbose`, all of them show one progress bar under a `name`.
+    """
+    with (
+        one_thread_per_worker(),
+        show_progress(name, int(estimators[0].verbose), is_search=True),
+    ):
+        jobs = {}
+        for number, (estimator, X) in enumerate(zip(estimators, tables, strict=True)):
+            if type(estimator).fit is BaseAutoencoder.fit:
+                jobs[number] = estimator._job(X)
+            else:
+                raise_if_interrupted(estimator.fit(X).net_)
+        with show_progress(name, 0):  # a part of the search: fits by callbacks are none
+            outcomes = fit_many(list(jobs.values()))
+        for number, outcome in zip(jobs, outcomes, strict=True):
+            estimators[number]._finish(outcome, jobs[number].X, None)

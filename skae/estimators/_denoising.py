@@ -12,7 +12,7 @@ from skae._data._arrays import namespace, output_dtype
 from skae._data._chunks import as_dense, row_chunks
 from skae._data._validation import as_numpy_table, checked_weight
 from skae._engine._noise import NOISES
-from skae._fit._guard import fitting
+from skae._fit._plan import may_change
 from skae._sklearn import (
     Interval,
     StrOptions,
@@ -21,7 +21,7 @@ from skae._sklearn import (
 )
 from skae._stats._scoring import share_explained
 from skae.estimators._base import BaseAutoencoder
-from skae.estimators._imputation import FillingMixin, warn_of_targets
+from skae.estimators._imputation import ImputationMixin, warn_of_targets
 
 N_SCORE_ROUNDS = 5  # each hides a fifth of the cells
 
@@ -31,13 +31,13 @@ def _returns_latents(estimator):
 
 
 class DenoisingAutoencoder(
-    ClassNamePrefixFeaturesOutMixin, FillingMixin, TransformerMixin, BaseAutoencoder
+    ClassNamePrefixFeaturesOutMixin, ImputationMixin, TransformerMixin, BaseAutoencoder
 ):
     """Autoencoder that cleans rows and fills missing cells.
 
-    By default it is an imputer and leaves observed cells alone; say which `noise` to remove
-    from them. It learns from clean rows, which it spoils afresh for every batch, or from
-    pairs of noisy and clean ones. Training begins at the best linear answer: for missing
+    By default it is an imputer and leaves observed cells alone; `noise` names what to remove
+    from them. It learns from clean rows, to which noise is added anew for every batch, or from
+    pairs of noisy and clean ones. Training starts at the linear solution: for missing
     cells the conditional mean of a normal distribution, otherwise a regression.
 
     Parameters
@@ -93,7 +93,7 @@ class DenoisingAutoencoder(
         None is the network described by the two parameters above. Else an object with a
         method ``build(n_features, n_components)`` that returns an encoder and a decoder,
         such as :class:`skae.networks.ConvNetwork`. It reads filled rows; the default
-        network is also told which cells were missing.
+        network also reads which cells were missing.
     init : {"pca", "random"}, default="pca"
         ``"pca"`` begins at the best linear answer (at PCA to remove noise from more than
         1024 columns). ``"random"`` is a plain denoising autoencoder [1]_, which reads the
@@ -126,7 +126,7 @@ class DenoisingAutoencoder(
     precision : {"float32", "bfloat16"}, default="float32"
         As in :class:`AutoencoderTransformer`.
     callbacks : list of skorch.callbacks.Callback, default=None
-        Told of training as skorch does.
+        Called as in skorch.
     random_state : int, RandomState instance or None, default=None
         Seeds the split, the weights, the batches, the noise and the draws of
         `sample_posterior`; an int gives the same bits again.
@@ -160,7 +160,7 @@ class DenoisingAutoencoder(
     validation_loss_curve_ : list of float or None
         Loss on noisy held-out rows at the start and after each epoch, if there were any.
     net_ : skorch.NeuralNet
-        The trained net; it reads scaled rows without gaps.
+        The trained net; it reads scaled rows without missing cells.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -173,12 +173,12 @@ class DenoisingAutoencoder(
     Notes
     -----
     A missing cell is filled with ``g + blend_ * (n - g)``, where g is the conditional mean
-    of a normal distribution, found by expectation-maximisation [2]_, and n is what the
-    network says, which reads the row filled with g and a mask of its gaps. Fillings are not
-    confined to the range or the integers of their column.
+    of a normal distribution, found by expectation-maximisation [2]_, and n is the
+    output of the network, which reads the row filled with g and a mask of its gaps. Filled values
+    are not confined to the range or the integers of their column.
 
     With ``sklearn.config_context(array_api_dispatch=True)``, floating torch tensors are read
-    on their own device, and what is said of them comes back there; nothing passes through NumPy
+    on their own device, and the output is on the same device; nothing passes through NumPy
     but ``fit`` and ``score``, piece by piece, and scaled rows that miss cells, to be filled.
 
     References
@@ -219,13 +219,15 @@ class DenoisingAutoencoder(
     _parameter_constraints: dict = {
         **BaseAutoencoder._parameter_constraints,
         "noise": [StrOptions({"auto", *NOISES}), callable],
-        "noise_level": [Interval(Real, 0, None, closed="left"), "array-like", StrOptions({"auto"})],
-        "output": [StrOptions({"denoised", "latent", "deep"})],
-        "keep_observed": ["boolean", StrOptions({"auto"})],
+        "noise_level": may_change(
+            Interval(Real, 0, None, closed="left"), "array-like", StrOptions({"auto"})
+        ),
+        "output": may_change(StrOptions({"denoised", "latent", "deep"})),
+        "keep_observed": may_change("boolean", StrOptions({"auto"})),
         "missing_values": [Real, None],
-        "add_indicator": ["boolean"],
-        "keep_empty_features": ["boolean"],
-        "sample_posterior": ["boolean"],
+        "add_indicator": may_change("boolean"),
+        "keep_empty_features": may_change("boolean"),
+        "sample_posterior": may_change("boolean"),
         "loss": [StrOptions({"squared_error", "absolute_error", "huber"})],
         "scaling": [StrOptions({"global", "standard", "minmax", "robust"}), None],
     }
@@ -323,17 +325,15 @@ class DenoisingAutoencoder(
             If the training loss explodes; the estimator stays as it was.
         """
         warn_of_targets(X, y)
-        with fitting(self):
-            reset = not (self.warm_start and hasattr(self, "net_"))
-            self._fit(*self._take_in(X, X_clean, sample_weight, reset))
-        return self
+        return self._fit_guarded(X, X_clean, sample_weight)
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None, *, X_clean=None, sample_weight=None):
         """Train one epoch on X, going on from where the network is.
 
         The first call fixes the scaling, the normal distribution, which columns count as
-        missing and the starting weights, so let it hold a fair sample. There is no
+        missing and the starting weights, so it should be a
+        representative sample. There is no
         validation and no schedule: the learning rate is constant, a third of
         `learning_rate`, and `blend_` stays as it was (1 where there was no ``fit``).
 
@@ -353,15 +353,12 @@ class DenoisingAutoencoder(
         self : object
             The estimator, trained further.
         """
-        first = not hasattr(self, "net_")
-        with fitting(self):
-            self._partial_fit(*self._take_in(X, X_clean, sample_weight, first), first)
-        return self
+        return self._partial_fit_guarded(X, X_clean, sample_weight)
 
     # Public uses.
 
     def transform(self, X):
-        """Clean rows and fill missing cells, or what else `output` says.
+        """Clean rows and fill missing cells, or return what `output` names.
 
         Parameters
         ----------
@@ -406,7 +403,7 @@ class DenoisingAutoencoder(
         return self.decode(X)
 
     def score(self, X, y=None, *, X_clean=None, sample_weight=None):
-        """Share of the variance of hidden cells that their fillings explain.
+        """Share of the variance of hidden cells that the filled values explain.
 
         Every observed cell of X is hidden once, a fifth of them at a time, and filled from
         the others. With `X_clean`, it is the share of the clean rows' variance that the
@@ -437,10 +434,10 @@ class DenoisingAutoencoder(
         for span, rows in row_chunks(X):
             truth = as_dense(clean[span])
             weight = np.ones(len(rows)) if sample_weight is None else sample_weight[span]
-            told = self._fill_hidden(rows, draws) if X_clean is None else self._denoise(rows)
-            for i, other in enumerate((told, self.mean_)):
-                # Cells whose truth is unknown say nothing.
-                errors = np.nan_to_num(truth - other)[:, ~self._empty]
+            output = self._fill_hidden(rows, draws) if X_clean is None else self._denoise(rows)
+            for i, guess in enumerate((output, self.mean_)):
+                # Cells whose truth is unknown do not count.
+                errors = np.nan_to_num(truth - guess)[:, ~self._empty]
                 sums[i] += weight @ np.square(errors).sum(axis=1)
         return share_explained(*sums)
 
@@ -474,8 +471,7 @@ class DenoisingAutoencoder(
         rounds = draws.randint(N_SCORE_ROUNDS, size=rows.shape)
         out = rows.copy()
         for hidden in (rounds == i for i in range(N_SCORE_ROUNDS)):
-            told = self._denoise(np.where(hidden, np.nan, rows))
-            out[hidden] = told[hidden]
+            out[hidden] = self._denoise(np.where(hidden, np.nan, rows))[hidden]
         return out
 
     def _kept_columns(self):

@@ -1,191 +1,191 @@
-"""How an ensemble learns the core of a table, which it finds as it learns."""
-
-from math import ceil
+"""How the detector is fitted: trimmed training of an ensemble, and its threshold."""
 
 import numpy as np
 from sklearn.utils import check_random_state
 
 from skae._data._scaling import Scaler, column_moments
-from skae._engine._build import build_members, make_link
-from skae._engine._ensemble_net import MemberNet, MemberRows
+from skae._engine._batches import SourceRows
+from skae._engine._build import build_members, make_link, pca_of_rows
+from skae._engine._ensemble_net import MemberNet
 from skae._engine._losses import Objective
-from skae._engine._noise import Corruption
-from skae._engine._progress import remaining_epochs
 from skae._fit._defaults import Detection
-from skae._stats._scoring import SeenLosses
-from skae._stats._trimming import scale_by_trimmed_subset, trimmed_subset
+from skae._fit._plan import (
+    NetFactory,
+    Seeds,
+    check_same_network,
+    n_directions,
+    n_latents,
+    net_settings,
+    resolve_network,
+)
+from skae._fit._trimmed import (
+    TrimmedPlan,
+    fit_trimmed,
+    fit_trimmed_pass,
+    held_out_rows,
+    size_of_subset,
+)
+from skae._stats._scoring import CalibrationScores, ScoreRule, held_out_threshold, limit_above
+from skae._stats._trimming import scale_by_trimmed_subset
 
 # Columns with a scale of their own are cut off here, in units of this scale.
 CLIP = 8.0
 # Otherwise scaled ones only so far out that losses would overflow.
 CLIP_OTHERWISE = 1e9
-# Fits that only prepare the choice of the core take this share of the last one's epochs.
-SHARE_OF_REFIT = 1 / 3
 # Rows that partial_fit remembers the losses of.
 WINDOW = 10_000
-# Rows that each member leaves out at most.
-MAX_HELD_OUT = 10_000
+LARGEST_SEED = np.iinfo(np.int32).max
 
 
-class CoreTrainingMixin:
-    """The private half of the detector's ``fit``: hooks of TrainingMixin, and stages."""
+class DetectionMixin:
+    """How the detector is fitted.
+
+    Its plans are of another kind, ``TrimmedPlan``: members learn from the trimmed subset,
+    and rows are held out for the threshold and not to choose an epoch.
+    """
 
     _auto = Detection
-    _net_class = MemberNet
-    _accepts_missing = True
+    _allows_nan = True
+
+    def _fit(self, X, sample_weight):
+        rng = check_random_state(self.random_state)
+        starts = not self._goes_on
+        if starts:
+            self._split_seed = rng.randint(LARGEST_SEED)
+        held_out = self._held_out(X.shape[0])
+        n_subset = size_of_subset(self.core_fraction, X.shape[0] - held_out.shape[1])
+        if starts:
+            net = self._start(X, sample_weight, rng, n_subset)
+        else:
+            net = self._fitted_net()
+            net.set_params(**net_settings(self, Detection, self.n_features_in_, n_subset))
+        outcome = fit_trimmed(self._plan(X, sample_weight, net, held_out, starts))
+        self._finish(outcome, X, sample_weight)
+        self._learn_threshold(outcome.measures)
+        self._seen = outcome.measures.shuffled(rng).last(WINDOW)
+
+    def _partial_fit(self, X, sample_weight, first):
+        rng = check_random_state(self.random_state)
+        if first:
+            net = self._start(X, sample_weight, rng, X.shape[0])
+            self._split_seed = rng.randint(LARGEST_SEED)
+            held_out = self._held_out(X.shape[0])
+            size_of_subset(self.core_fraction, X.shape[0] - held_out.shape[1])  # or raises
+        else:
+            net = self._fitted_net()
+            held_out = np.empty((self.n_estimators, 0), dtype=int)
+        outcome = fit_trimmed_pass(self._plan(X, sample_weight, net, held_out, first))
+        self._finish(outcome, X, sample_weight)
+        seen = outcome.measures if first else self._seen.then(outcome.measures)
+        self._seen = seen.last(WINDOW)
+        self._learn_threshold(self._seen)
+
+    def _start(self, X, sample_weight, rng, n_rows):
+        """Learn scaling, sizes and baseline; return a fresh net to be trained on `n_rows`."""
+        self._scaler = scaler = fit_scaler(self, X, sample_weight)
+        self.mean_ = scaler.mean_
+        n_features = self.n_features_in_
+        seeds = Seeds.draw(rng)
+        pca = None
+        if self.init == "pca" or isinstance(self.n_components, float):
+            n_wanted = n_directions(self.n_components)
+            pca = pca_of_rows(X, scaler, n_wanted, sample_weight, seeds.start)
+        k = self.n_components
+        k = Detection.n_components(n_features) if isinstance(k, str) else n_latents(k, pca)
+        self.n_components_ = k
+        network = resolve_network(self, Detection, n_features)
+        module = build_members(
+            network,
+            n_features,
+            k,
+            link=make_link("identity", scaler.center_, scaler.scale_),
+            pca=pca if self.init == "pca" else None,
+            variational=self.variational,
+            seeds=seeds_of_members(seeds.weights, self.n_estimators),
+        )
+        make_net = NetFactory(
+            self,
+            network,
+            seeds,
+            net_settings(self, Detection, n_features, n_rows),
+            MemberNet,
+            n_members=self.n_estimators,
+            score_method=self.score_method,
+        )
+        # It is asked for losses before it is trained.
+        net = make_net(module, objective(self), variational=self.variational).initialize()
+        net.set_baseline(baseline_row(self, X, sample_weight, scaler))
+        return net
+
+    def _fitted_net(self):
+        """A copy of the fitted net, if the parameters still fit it."""
+        check_same_network(self, self._network_fingerprint)
+        return self.net_.copy()
+
+    def _held_out(self, n_rows):
+        fraction, seed = self.validation_fraction, self._split_seed
+        return held_out_rows(n_rows, self.n_estimators, fraction, seed)
+
+    def _plan(self, X, sample_weight, net, held_out, starts):
+        return TrimmedPlan(
+            net=net,
+            rows=SourceRows(X, self._scaler, device=net.device).in_memory(),
+            weights=np.ones(X.shape[0]) if sample_weight is None else sample_weight,
+            held_out=held_out,
+            fraction=self.core_fraction,
+            n_refits=self.n_refits,
+            validates=self.early_stopping,
+            starts=starts,
+            locates=self.score_method == "mahalanobis",
+        )
+
+    def _learn_threshold(self, seen):
+        share_kept = None
+        if self.score_method == "reconstruction":
+            share_kept = self.n_components_ / self.n_features_in_
+        self._rule = ScoreRule.fit(seen, self.aggregation, share_kept)
+        self._calibration_scores = CalibrationScores.of(seen, self._rule)
+        if self.threshold == "contamination" and self.contamination != "auto":
+            scores = self._rule.scores(seen.raw)
+            limit = limit_above(scores, self.contamination, seen.weights)
+        else:
+            rule = "level" if self.threshold == "contamination" else self.threshold
+            limit = held_out_threshold(self._calibration_scores, rule, self.n_std)
+        self.offset_ = -float(limit)
 
     def _n_latents(self):
         return self.net_.n_members * self.n_components_
 
-    def _fit_scaler(self, X, sample_weight):
-        clip = CLIP if self.scaling in ("robust", "standard") else CLIP_OTHERWISE
-        scaler = Scaler(self.scaling, clip).fit(X, sample_weight)
-        if self.scaling == "robust":
-            scale_by_trimmed_subset(scaler, X, sample_weight, self.core_fraction)
-        return scaler
 
-    def _needs_pca(self):
-        return self.init == "pca" or isinstance(self.n_components, float)
+# What the detector's parameters mean.
 
-    def _choose_n_latents(self, pca):
-        if isinstance(self.n_components, str):
-            return Detection.n_components(self.n_features_in_)
-        return super()._choose_n_latents(pca)
 
-    def _objective(self):
-        if self.score_method == "density" and not self.variational:
-            raise ValueError(
-                "score_method='density' needs variational=True: a plain autoencoder has no "
-                "prior to diverge from."
-            )
-        return Objective(self.loss, kl=float(self.variational), missing=True)
+def fit_scaler(params, X, sample_weight):
+    """The scaling of columns, for robust scaling once more on the trimmed subset."""
+    clip = CLIP if params.scaling in ("robust", "standard") else CLIP_OTHERWISE
+    scaler = Scaler(params.scaling, clip).fit(X, sample_weight)
+    if params.scaling == "robust":
+        scale_by_trimmed_subset(scaler, X, sample_weight, params.core_fraction)
+    return scaler
 
-    def _corruption(self, draws, pca):
-        return Corruption(draws, variational=self.variational)
 
-    def _make_net(self, n_features, pca, rotation, seeds):
-        net = super()._make_net(n_features, pca, rotation, seeds)
-        return net.initialize()  # it is asked before it is trained
-
-    def _make_module(self, network, n_features, pca, rotation, seed):
-        draws = np.random.RandomState(seed)
-        return build_members(
-            network,
-            n_features,
-            self.n_components_,
-            link=make_link(*self._link_parameters()),
-            pca=pca if self.init == "pca" else None,
-            variational=self.variational,
-            seeds=draws.randint(np.iinfo(np.int32).max - 1, size=self.n_estimators).tolist(),
+def objective(params):
+    """The loss of members; raise if the score asks for a prior that they do not have."""
+    if params.score_method == "density" and not params.variational:
+        raise ValueError(
+            "score_method='density' needs variational=True: a plain autoencoder has no "
+            "prior to diverge from."
         )
-
-    def _net_parameters(self):
-        return {"n_members": self.n_estimators, "score_method": self.score_method}
-
-    def _fit(self, X, sample_weight):
-        rng = check_random_state(self.random_state)
-        going_on = self.warm_start and hasattr(self, "net_")
-        if not going_on:
-            self._split_seed = rng.randint(np.iinfo(np.int32).max)
-        held_out = self._held_out(X.shape[0])
-        n_core = self._check_core(X.shape[0] - held_out.shape[1])
-        if going_on:
-            self._continue(n_core)
-        else:
-            _, pca, seeds = self._start(X, sample_weight, rng)
-            self._build_net(n_core, pca, None, seeds)
-            self._set_baseline(X, sample_weight)
-        rows = self._rows(X).in_memory()
-        weights = np.ones(X.shape[0]) if sample_weight is None else sample_weight
-        inner = self._train_on_core(rows, weights, held_out, starts=not going_on)
-        if self.score_method == "mahalanobis":
-            self.net_.locate(rows, inner * weights)
-        self._record_training()
-        seen = SeenLosses.of(self.net_.raw_losses(rows), weights, held_out)
-        self._learn_threshold(seen)
-        self._seen = seen.shuffled(rng).last(WINDOW)
-
-    def _train_once(self, X, sample_weight, rng):
-        rows = self._rows(X).in_memory()
-        weights = np.ones(X.shape[0]) if sample_weight is None else sample_weight
-        if hasattr(self, "_seen"):
-            before = self.net_.raw_losses(rows)
-            self._train_pass(rows, np.tile(weights, (self.n_estimators, 1)), starts=False)
-            later = SeenLosses.before_and_after(before, self.net_.raw_losses(rows), weights)
-            self._seen = self._seen.then(later).last(WINDOW)
-        else:
-            self._split_seed = rng.randint(np.iinfo(np.int32).max)
-            held_out = self._held_out(X.shape[0])
-            self._check_core(X.shape[0] - held_out.shape[1])
-            self._set_baseline(X, sample_weight)
-            inner = self._train_pass(rows, own_weights(weights, held_out), starts=True)
-            if self.score_method == "mahalanobis":
-                self.net_.locate(rows, inner * weights)
-            self._seen = SeenLosses.of(self.net_.raw_losses(rows), weights, held_out).last(WINDOW)
-        self._learn_threshold(self._seen)
-
-    def _train_pass(self, rows, own, starts):
-        inner = self._choose_core(rows, own, starts)
-        self.net_.train_on(MemberRows(rows, own * inner))
-        return inner
-
-    def _held_out(self, n_rows):
-        """Numbers of the rows that each member does not train on, different ones if possible.
-
-        The same for as many rows again: training may go on with rows that were in an
-        earlier fit, and what was held out is to stay so.
-        """
-        n_held_out = min(int(self.validation_fraction * n_rows), MAX_HELD_OUT)
-        n_held_out = min(max(n_held_out, int(n_rows >= 4)), n_rows - 2) if n_rows > 2 else 0
-        rng = np.random.RandomState(self._split_seed)
-        places = np.arange(self.n_estimators * n_held_out) % n_rows
-        return rng.permutation(n_rows)[places].reshape(self.n_estimators, n_held_out)
-
-    def _check_core(self, n_rows):
-        """Number of rows in the core; raise if there are not two."""
-        n_core = int(np.ceil(self.core_fraction * n_rows - 1e-9))
-        if n_core < 2:
-            raise ValueError(
-                f"core_fraction={self.core_fraction!r} leaves {n_core} of {n_rows} rows to "
-                "train on; at least 2 are needed. Raise it, or fit on more rows."
-            )
-        return n_core
-
-    def _set_baseline(self, X, sample_weight):
-        baseline = np.zeros(X.shape[1])  # of the core, which robust scaling has moved here
-        if self.scaling != "robust":
-            baseline = column_moments(X, sample_weight, self._scaler.transform).mean
-        self.net_.set_baseline(baseline)
-
-    def _train_on_core(self, rows, weights, held_out, starts):
-        """Train on the rows with the lowest losses, which training then says anew."""
-        net = self.net_
-        own = own_weights(weights, held_out)
-        valid = None
-        if self.early_stopping and held_out.size:
-            valid = MemberRows(rows, np.tile(weights, (len(own), 1)) - own)
-        n_epochs = net.max_epochs
-        n_refits = 0 if self.core_fraction == 1 else self.n_refits
-        for left in range(n_refits, -1, -1):
-            net.set_params(max_epochs=n_epochs if left == 0 else ceil(n_epochs * SHARE_OF_REFIT))
-            inner = self._choose_core(rows, own, starts and left == n_refits)
-            n_later = n_epochs + (left - 1) * ceil(n_epochs * SHARE_OF_REFIT) if left else 0
-            with remaining_epochs(n_later):
-                net.train(MemberRows(rows, own * inner), valid)
-            if net.stop_ == "interrupted":
-                break
-        return inner
-
-    def _choose_core(self, rows, own_weights, starts):
-        """Masks of the rows that members reproduce best; before training, the centre says."""
-        *members, baseline = self.net_.row_losses(rows)
-        losses = [baseline] * len(members) if starts else members
-        pairs = zip(losses, own_weights, strict=True)
-        return np.stack([trimmed_subset(loss, own, self.core_fraction) for loss, own in pairs])
+    return Objective(params.loss, kl=float(params.variational), missing=True)
 
 
-def own_weights(weights, held_out):
-    """Weights of the rows for each member, zero for those that it does not train on."""
-    own = np.tile(weights, (len(held_out), 1))
-    np.put_along_axis(own, held_out, 0.0, axis=1)
-    return own
+def seeds_of_members(seed, n_members):
+    """Seeds of the members' weights."""
+    return np.random.RandomState(seed).randint(LARGEST_SEED - 1, size=n_members).tolist()
+
+
+def baseline_row(params, X, sample_weight, scaler):
+    """The scaled row that stands for all: the middle of the trimmed subset, or the mean."""
+    if params.scaling == "robust":  # which has moved the middle to zero
+        return np.zeros(X.shape[1])
+    return column_moments(X, sample_weight, scaler.transform).mean

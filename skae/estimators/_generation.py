@@ -1,4 +1,4 @@
-"""The private half of the generator: its doors, its network, its prior, its draws."""
+"""How the generator is fitted, and how its fitted parts judge and draw rows."""
 
 from copy import copy
 from functools import partial
@@ -20,14 +20,23 @@ from skae._data._frames import Columns, PlainColumns, is_mixed
 from skae._data._normal_scores import Ranks
 from skae._data._scaling import Scaler
 from skae._data._targets import TargetedTransform, Targets
-from skae._data._validation import as_numpy_table, check_input
+from skae._data._validation import as_numpy_table, check_input, drop_weightless
 from skae._engine._build import build_variational, make_output, pca_of_rows
 from skae._engine._losses import EvidenceBound
-from skae._engine._noise import Corruption
 from skae._engine._progress import current_progress
 from skae._engine._variational_net import MixturePrior, VariationalNet
 from skae._fit._defaults import MIN_WIDE_COLUMNS, Generation
-from skae._fit._run import MAX_LATENTS
+from skae._fit._plan import (
+    MAX_LATENTS,
+    Feed,
+    NetFactory,
+    Plan,
+    Seeds,
+    check_same_network,
+    n_latents,
+    net_settings,
+    resolve_network,
+)
 from skae._stats._density_ratio import DRAWN_PER_ROW, DensityRatio
 from skae._stats._mixture import fit_mixture, join_mixtures
 from skae._stats._pca import ProbabilisticPCA
@@ -37,21 +46,20 @@ from skae.estimators._sampling import Request, SamplingMixin
 MAX_ROWS_FOR_PRIOR, MAX_ROWS_KEPT, MAX_CELLS_KEPT = 10_000, 5_000, 2**21
 # Gradients of the bound, in nats per row, are scaled down to this norm.
 MAX_NORM = 10.0
-# Tables with fewer rows are not refined; no more rows and cells are looked at.
+# Tables with fewer rows are not refined; no more rows and cells are read for it.
 MIN_ROWS_TO_REFINE, MAX_ROWS_TO_REFINE, MAX_CELLS_TO_REFINE = 1000, 20_000, 2**22
-# Draws that tell which target a row is most likely for.
+# Draws that the most likely target of a row is estimated from.
 DRAWS_FOR_TARGETS = 8
 ALL = slice(None)
 
 
-class GeneratingMixin(SamplingMixin):
-    """Doors for mixed columns and targets, hooks of TrainingMixin, and draws."""
+class GenerationMixin(SamplingMixin):
+    """How the generator validates its rows and is fitted, and how its parts work together."""
 
-    _net_class = VariationalNet
     _auto = Generation
 
     @property
-    def _accepts_missing(self):
+    def _allows_nan(self):
         return self.likelihood == "auto"
 
     @property
@@ -60,7 +68,7 @@ class GeneratingMixin(SamplingMixin):
         of_frame = "_columns" in vars(self) and self._columns.is_frame
         return self.likelihood != "auto" and not self.conditional and not of_frame
 
-    # Doors.
+    # Input validation.
 
     def _check_rows(self, X, *, reset):
         """Numbers, ticks and codes of a table; a plain array stays as it is."""
@@ -76,7 +84,7 @@ class GeneratingMixin(SamplingMixin):
         return check_input(
             partial(check_array, estimator=self),
             self._columns.to_numbers(X),
-            allow_nan=self._accepts_missing,
+            allow_nan=self._allows_nan,
             ensure_min_samples=2 if reset else 1,
             input_name="X",
         )
@@ -91,17 +99,18 @@ class GeneratingMixin(SamplingMixin):
             )
         return columns
 
-    def _beside_targets(self, X, y, reset):
+    def _check_training_rows(self, X, y, sample_weight, reset):
+        X = as_numpy_table(self._check_rows(X, reset=reset))
         if not reset:
-            self._check_same_network()
-        if not self.conditional:
-            return X
-        if y is None:
-            raise ValueError("y=None: conditional=True requires y to be passed to fit.")
-        if reset:
-            y = column_or_1d(y)
-            self._targets = Targets().fit(y)
-        return self._with_targets(X, y)
+            check_same_network(self, self._network_fingerprint)
+        if self.conditional:
+            if y is None:
+                raise ValueError("y=None: conditional=True requires y to be passed to fit.")
+            if reset:
+                y = column_or_1d(y)
+                self._targets = Targets().fit(y)
+            X = self._with_targets(X, y)
+        return drop_weightless(X, sample_weight, min_rows=2 if reset else 1)
 
     def _with_targets(self, X, y=None):
         """Rows beside the codes of their targets (NaN where there are none)."""
@@ -155,25 +164,70 @@ class GeneratingMixin(SamplingMixin):
         # Training rows stay where they are.
         return {k: v for k, v in super().__getstate__().items() if k != "_rows_kept"}
 
-    # Hooks of TrainingMixin.
-
-    def _start(self, X, sample_weight, rng):
-        rotation, pca, seeds = super()._start(X, sample_weight, rng)
-        self._draw_seed = seeds[0]
-        return rotation, pca, seeds
+    # The fit.
 
     def _fit(self, X, sample_weight):
         if self.conditional:
             self._targets = copy(self._targets).weigh(as_dense(X.right)[:, 0], sample_weight)
         super()._fit(X, sample_weight)
-        self._learn_around(X, sample_weight)
 
-    def _partial_fit(self, X, sample_weight, first):
-        super()._partial_fit(X, sample_weight, first)
-        self._learn_around(X, sample_weight)
-
-    def _learn_scaling(self, X, sample_weight):
+    def _plan_start(self, X, sample_weight, rng):
+        """Learn scaling and start, and settle on the output; plan the rest."""
         cells = self._cells(X)
+        self._learn_scaling(cells, sample_weight)
+        scaler, n_features = self._scaler, self.n_features_in_
+        is_table = self.likelihood == "auto"
+        n_inputs = scaler.n_inputs if is_table else n_features
+        n_directions = max(1, scaler.n_directions if is_table else n_features)
+        seeds = Seeds.draw(rng)
+        self._draw_seed = seeds.weights
+        n_fitted = MAX_LATENTS
+        if isinstance(self.n_components, Integral):
+            n_fitted = max(n_fitted, self.n_components)
+        n_fitted = min(n_inputs, n_fitted)
+        pca = pca_of_rows(cells, scaler, n_fitted, sample_weight, seeds.start, n_inputs)
+        k = self.n_components
+        k = Generation.n_components(n_directions) if k == "auto" else n_latents(k, pca)
+        self.n_components_ = k
+        network = resolve_network(self, Generation, n_features)
+        settings = net_settings(self, Generation, n_features, X.shape[0])
+        max_norm = MAX_NORM * np.sqrt(max(1.0, n_inputs / 16))
+        make_net = NetFactory(self, network, seeds, settings, VariationalNet, max_norm=max_norm)
+        n_conditions = self._targets.n_columns if self.conditional else 0
+        linear = ProbabilisticPCA.of(pca, k, n_directions, n_conditions)
+        starts_at_pca = self.init == "pca"
+        deviations = linear.deviations if starts_at_pca else np.sqrt(pca.column_variances)
+        is_binary = getattr(self, "_is_binary", None)
+
+        def build(rotation):
+            link, slopes, biases = make_output(
+                self.likelihood, scaler, deviations, pca.mean, is_binary
+            )
+            module = build_variational(
+                network,
+                link,
+                n_inputs,
+                k,
+                linear=linear if starts_at_pca else None,
+                slopes=slopes,
+                biases=biases,
+                n_conditions=n_conditions,
+                seed=seeds.weights,
+            )
+            return make_net(module, EvidenceBound(self.beta, self.kl_warmup), variational=True)
+
+        return self._plan(X, build, settings["max_epochs"], make_net.device)
+
+    def _plan(self, X, build, max_epochs, device, **fields):
+        self._check_pixels(self._cells(X))
+        feed = Feed(self._input_transform(), device)
+        return Plan.of(self, build=build, feed=feed, max_epochs=max_epochs, **fields)
+
+    def _finish(self, outcome, X, sample_weight):
+        super()._finish(outcome, X, sample_weight)
+        self._learn_around(X, sample_weight)
+
+    def _learn_scaling(self, cells, sample_weight):
         if self.likelihood == "auto":
             self._scaler = Ranks(self._columns.n_levels).fit(cells, sample_weight)
             return
@@ -181,61 +235,6 @@ class GeneratingMixin(SamplingMixin):
         self._scaler.fit(cells, sample_weight)
         if self.likelihood == "bernoulli":
             self._is_binary = all(np.isin(chunk, (0, 1)).all() for _, chunk in row_chunks(cells))
-
-    def _n_inputs(self):
-        return self._scaler.n_inputs if self.likelihood == "auto" else self.n_features_in_
-
-    def _fit_pca(self, X, sample_weight, seed):
-        n_inputs = self._n_inputs()
-        cells = self._cells(X)
-        n_directions = min(n_inputs, MAX_LATENTS)
-        if isinstance(self.n_components, Integral):
-            n_directions = min(n_inputs, max(MAX_LATENTS, self.n_components))
-        return pca_of_rows(cells, self._scaler, n_directions, sample_weight, seed, n_inputs)
-
-    def _n_directions(self):
-        return self._scaler.n_directions if self.likelihood == "auto" else self.n_features_in_
-
-    def _choose_n_latents(self, pca):
-        if self.n_components == "auto":
-            return max(1, self._auto.n_components(self._n_directions()))
-        return super()._choose_n_latents(pca)
-
-    def _needs_pca(self):
-        return True
-
-    def _objective(self):
-        return EvidenceBound(self.beta, self.kl_warmup)
-
-    def _corruption(self, draws, pca):
-        return Corruption(draws, variational=True)
-
-    def _net_parameters(self):
-        return {"max_norm": MAX_NORM * np.sqrt(max(1.0, self._n_inputs() / 16))}
-
-    def _make_module(self, network, n_features, pca, rotation, seed):
-        n_conditions = self._targets.n_columns if self.conditional else 0
-        linear = ProbabilisticPCA.of(
-            pca, self.n_components_, max(1, self._n_directions()), n_conditions
-        )
-        deviations = linear.deviations if self.init == "pca" else np.sqrt(pca.column_variances)
-        link, slopes, biases = make_output(
-            self.likelihood, self._scaler, deviations, pca.mean, getattr(self, "_is_binary", None)
-        )
-        return build_variational(
-            network,
-            link,
-            self._n_inputs(),
-            self.n_components_,
-            linear=linear if self.init == "pca" else None,
-            slopes=slopes,
-            biases=biases,
-            n_conditions=n_conditions,
-            seed=seed,
-        )
-
-    def _check_target_range(self, X):
-        self._check_pixels(self._cells(X))
 
     def _check_pixels(self, X):
         if self.likelihood != "bernoulli":
@@ -270,7 +269,7 @@ class GeneratingMixin(SamplingMixin):
             self.refiner_ = self._learn_ratio(X, sample_weight, rng)
 
     def _learn_ratio(self, X, sample_weight, rng):
-        """What tells real rows (beside their targets) from drawn ones."""
+        """A classifier of real rows (beside their targets) against drawn ones."""
         n_real = min(MAX_ROWS_TO_REFINE, max(1000, MAX_CELLS_TO_REFINE // X.shape[1]))
         chosen = _some_rows(X.shape[0], n_real, None, rng)
         real = as_dense(X[chosen]).astype(np.float64)
@@ -278,7 +277,7 @@ class GeneratingMixin(SamplingMixin):
 
         def drawn(n_drawn):
             codes = np.full(n_drawn, np.nan)
-            if self.conditional:  # those of real rows, so that these do not tell them apart
+            if self.conditional:  # those of real rows: targets must not give drawn rows away
                 shares = None if weight is None else weight / weight.sum()
                 codes = real[rng.choice(len(real), n_drawn, p=shares), -1]
             parts = [
@@ -311,15 +310,15 @@ class GeneratingMixin(SamplingMixin):
             mixtures = [self._mixture(posteriors, groups == g, rng) for g in range(len(shares))]
             self.prior_, self._group_weights = join_mixtures(mixtures, shares)
 
-    def _mixture(self, posteriors, here, rng):
+    def _mixture(self, posteriors, mask, rng):
         """The mixture of the rows of a target, which gets its share of the components."""
         # A class may be missing in later calls of partial_fit.
-        here = here if here.any() else np.ones_like(here)
-        mean, deviation = (part[here] for part in posteriors)
+        mask = mask if mask.any() else np.ones_like(mask)
+        mean, deviation = (part[mask] for part in posteriors)
         wanted = self.n_mixture_components
         if wanted == "auto":
-            wanted = self._auto.n_mixture_components(len(here))
-        n_components = max(1, round(wanted * here.mean()))
+            wanted = self._auto.n_mixture_components(len(mask))
+        n_components = max(1, round(wanted * mask.mean()))
         n_distinct = len(np.unique(mean, axis=0))
         return fit_mixture(mean, np.square(deviation), min(n_components, n_distinct), rng)
 
@@ -333,54 +332,54 @@ class GeneratingMixin(SamplingMixin):
         weights = self._group_weights[groups]
         return MixturePrior(weights, means, whitening, device=self.net_.device)
 
-    # Twins of the public uses.
+    # What computes, behind the public methods.
 
-    def _log_density(self, rows, targets_are_told):
+    def _log_density(self, rows, targets_are_given):
         n_draws = self.n_importance_samples
         if not self.conditional:
             return self._evidence(rows, n_draws)[:, 0] + self._log_ratio(rows)
-        if targets_are_told:
+        if targets_are_given:
             groups = self._targets.groups(rows.right[:, 0])
-            told = self._evidence(rows, n_draws)[np.arange(len(groups)), groups]
-            return told + self._log_ratio(rows)
+            evidence = self._evidence(rows, n_draws)[np.arange(len(groups)), groups]
+            return evidence + self._log_ratio(rows)
         return logsumexp(self._joint_log_density(rows, n_draws), axis=1)
 
     def _joint_log_density(self, rows, n_draws):
         """Log-densities of rows and each target together."""
         targets = self._targets
-        told = np.empty((rows.shape[0], len(targets.representatives_)))
+        log_densities = np.empty((rows.shape[0], len(targets.representatives_)))
         for group, code in enumerate(targets.representatives_):
             given = ColumnStack(rows.left, np.full((rows.shape[0], 1), code))
             evidence = self._evidence(given, n_draws, [group])[:, 0]
-            told[:, group] = evidence + self._log_ratio(given)
-        return told + np.log(targets.shares_)
+            log_densities[:, group] = evidence + self._log_ratio(given)
+        return log_densities + np.log(targets.shares_)
 
     def _log_ratio(self, rows):
-        """What the network's log-densities miss, as far as the refiner knows."""
+        """Log-ratio of real to drawn densities, by the refiner; zero without one."""
         if self.refiner_ is None:
             return 0.0
-        told = [self.refiner_.log_ratio(as_array(chunk)) for _, chunk in row_chunks(rows)]
-        return constant(np.concatenate(told), rows)
+        ratios = [self.refiner_.log_ratio(as_array(chunk)) for _, chunk in row_chunks(rows)]
+        return constant(np.concatenate(ratios), rows)
 
     def _evidence(self, rows, n_draws, groups=ALL):
         """Log-densities of rows under the network, for each of some groups of targets."""
         shape = rows.shape[0], len(self._group_weights[groups])
         prior = self._latent_prior(groups)
-        told = self.net_.evidence_rows(self._rows(rows), prior, n_draws)
-        return filled(empty(shape, rows, widest_float(rows)), told)
+        pieces = self.net_.evidence_rows(self._rows(rows), prior, n_draws)
+        return filled(empty(shape, rows, widest_float(rows)), pieces)
 
     def _decode(self, Z, given=None):
         """Most likely rows; without what the decoder is given, the most probable targets."""
         if self.conditional:
             Z = np.hstack([Z, self._targets_at(Z) if given is None else given])
         out = empty((len(Z), self.n_features_in_), Z, widest_float(Z))
-        told = self.net_.decode_rows(Z)
-        return filled(out, ((rows, self._scaler.inverse_transform(x)) for rows, x in told))
+        pieces = self.net_.decode_rows(Z)
+        return filled(out, ((rows, self._scaler.inverse_transform(x)) for rows, x in pieces))
 
     def _targets_at(self, Z):
         """What the decoder reads of the most probable targets at latents."""
-        told = self.net_.prior_rows(Z, self._latent_prior()) + np.log(self._targets.shares_)
-        return self._targets.columns(self._targets.representatives_[told.argmax(axis=1)])
+        joint = self.net_.prior_rows(Z, self._latent_prior()) + np.log(self._targets.shares_)
+        return self._targets.columns(self._targets.representatives_[joint.argmax(axis=1)])
 
     def _code(self, X):
         """Latents of rows, and what the decoder reads of the targets they are likely for."""
@@ -395,8 +394,7 @@ class GeneratingMixin(SamplingMixin):
         xp, is_code = namespace(X), self._is_code
         errors = empty(X.shape[0], X, widest_float(X))
         for rows, chunk in row_chunks(cells):
-            told = self._reconstruct(self._with_targets(chunk))
-            difference = told - chunk
+            difference = self._reconstruct(self._with_targets(chunk)) - chunk
             missing = xp.isnan(difference)
             if is_code.any():
                 difference[:, is_code] = difference[:, is_code] != 0

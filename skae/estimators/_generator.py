@@ -1,4 +1,4 @@
-"""The variational autoencoder that draws new rows and says how likely rows are."""
+"""The variational autoencoder that draws new rows and computes log-densities."""
 
 from numbers import Integral, Real
 
@@ -9,17 +9,18 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae._data._arrays import constant, empty, filled, widest_float
 from skae._data._validation import checked_weight
+from skae._fit._plan import may_change
 from skae._sklearn import Interval, StrOptions, average
 from skae._stats._fidelity import MAX_ROWS, fidelity
 from skae.estimators._base import BaseAutoencoder
-from skae.estimators._generation import GeneratingMixin
+from skae.estimators._generation import GenerationMixin
 from skae.estimators._sampling import Request, warn_if_rare
 
 
 class VAEGenerator(
-    ClassNamePrefixFeaturesOutMixin, GeneratingMixin, TransformerMixin, BaseAutoencoder
+    ClassNamePrefixFeaturesOutMixin, GenerationMixin, TransformerMixin, BaseAutoencoder
 ):
-    """Variational autoencoder that draws new rows and says how likely rows are.
+    """Variational autoencoder that draws new rows and computes log-densities.
 
     It stands where :class:`~sklearn.mixture.GaussianMixture` or
     :class:`~sklearn.neighbors.KernelDensity` would. Columns may be numbers, integers,
@@ -48,13 +49,13 @@ class VAEGenerator(
         Normal distributions in that mixture. ``"auto"`` is one for 30 rows, between 3 and 60. With
         ``conditional=True`` they are shared out among the classes, or tenths, of y.
     refine : bool or "auto", default="auto"
-        Whether gradient-boosted trees learn to tell real rows from drawn ones, and correct
+        Whether gradient-boosted trees learn to distinguish real rows from drawn ones, and correct
         for what they see [4]_: of 8 candidates one is drawn, by its odds of being real,
         which join the density, too. ``"auto"`` is True for ``likelihood="auto"`` from 1000
         rows on and below 256 columns. Without it, draws take an eighth of the time.
     beta : float, default=1.0
-        Factor of the divergence of posteriors from the prior in training. Only 1 bounds
-        the likelihood.
+        Factor of the divergence of posteriors from the prior in training. Only with 1
+        is the objective a bound of the likelihood.
     kl_warmup : float, default=0.05
         Share of the steps over which that factor rises from zero.
     conditional : bool, default=False
@@ -70,7 +71,7 @@ class VAEGenerator(
     network : object, default=None
         None is the network described by the two parameters above. Else an object with a
         method ``build(n_features, n_components)`` that returns an encoder and a decoder,
-        such as :class:`skae.networks.ConvNetwork`. It is asked twice: for an encoder to
+        such as :class:`skae.networks.ConvNetwork`. Its ``build`` is called twice: for an encoder to
         twice the number of latents (means and log-variances), and for a decoder.
     init : {"pca", "random"}, default="pca"
         ``"pca"`` adds linear paths that start at probabilistic PCA [2]_.
@@ -83,7 +84,7 @@ class VAEGenerator(
         Rows per step. ``"auto"`` is 256.
     max_epochs : int or "auto", default="auto"
         Passes over the rows. ``"auto"`` is 20 or what 700 steps take, whichever is more;
-        below 1000 rows 300 steps are enough, as longer training learns rows by heart.
+        below 1000 rows 300 steps are enough, as longer training memorises rows.
     early_stopping : bool, default=False
         Whether rows are held out to choose the epoch whose weights are kept. By default
         all rows are trained on, and the last weights are kept.
@@ -98,7 +99,7 @@ class VAEGenerator(
     precision : {"float32", "bfloat16"}, default="float32"
         As in :class:`AutoencoderTransformer`.
     callbacks : list of skorch.callbacks.Callback, default=None
-        Told of training as skorch does.
+        Called as in skorch.
     random_state : int, RandomState instance or None, default=None
         Seeds the weights, the batches, the posterior draws and the mixture; an int gives
         the same bits again. ``sample`` has its own.
@@ -139,7 +140,8 @@ class VAEGenerator(
     (zero, both values of a flag, any integer) owns the interval of scores between
     the shares of rows below and up to it, and its likelihood is the normal probability of
     that interval, so it is drawn as often as it was met; other values have a
-    density. Missing cells are a flag of their own beside a cell that says nothing. Draws
+    density. Whether a cell is missing is a flag of its own; a missing cell adds nothing else to the
+    likelihood. Draws
     are mapped back by the quantiles of the column and keep its range, its integers and
     its number of decimals. Log-densities are importance-weighted bounds [3]_.
 
@@ -182,13 +184,15 @@ class VAEGenerator(
     _parameter_constraints: dict = {
         **BaseAutoencoder._parameter_constraints,
         "likelihood": [StrOptions({"auto", "gaussian", "bernoulli"})],
-        "prior": [StrOptions({"mixture", "standard"})],
-        "n_mixture_components": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "refine": ["boolean", StrOptions({"auto"})],
+        "prior": may_change(StrOptions({"mixture", "standard"})),
+        "n_mixture_components": may_change(
+            Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})
+        ),
+        "refine": may_change("boolean", StrOptions({"auto"})),
         "beta": [Interval(Real, 0, None, closed="left")],
         "kl_warmup": [Interval(Real, 0, 1, closed="both")],
         "conditional": ["boolean"],
-        "n_importance_samples": [Interval(Integral, 1, None, closed="left")],
+        "n_importance_samples": may_change(Interval(Integral, 1, None, closed="left")),
     }
 
     def __init__(
@@ -259,8 +263,8 @@ class VAEGenerator(
             Number of rows.
         y : scalar or array-like of shape (n_samples,), default=None
             With ``conditional=True``, the class or number that rows are drawn for: one for
-            all rows or one for each, whose number then need not be told. None draws it
-            as often as it was met in ``fit``.
+            all rows or one for each, in which case `n_samples` is not needed. None draws
+            each as often as it occurred in ``fit``.
         conditions : dict or frame of one row, default=None
             Values of some columns (by name, or by number where X had no names), which all
             rows get; None and NaN ask for a missing cell. Only for ``likelihood="auto"``.
@@ -275,7 +279,7 @@ class VAEGenerator(
         Raises
         ------
         ValueError
-            If there is no such column, or it can not hold such a value.
+            If there is no such column, or it cannot hold such a value.
 
         Warns
         -----
@@ -297,7 +301,7 @@ class VAEGenerator(
         n_samples = self._number_to_draw(n_samples, y)
         rng = check_random_state(random_state)
         cells = {} if conditions is None else self._condition_cells(conditions)
-        request = Request(cells, targets_are_told=y is not None)
+        request = Request(cells, targets_are_given=y is not None)
         X = self._draw(self._codes_to_draw(n_samples, y, rng), request, rng)
         warn_if_rare(request, n_samples)
         return self._wrap_output(X)
@@ -348,7 +352,7 @@ class VAEGenerator(
             by c adds ``-log(c)``); for values that many rows share, integers mostly,
             levels and missing cells they are probabilities. A number never met among
             such counts as one that one row had, and a missing cell in a column that
-            missed none says nothing. A level that was not in ``fit`` is an error: pool
+            missed none adds nothing. A level that was not in ``fit`` is an error: pool
             rare ones first.
         """
         check_is_fitted(self)
@@ -375,8 +379,9 @@ class VAEGenerator(
         check_is_fitted(self)
         rows, _ = self._validate_input(X, y if self.conditional else None)
         weight = checked_weight(sample_weight, rows.shape[0])
-        told = self._log_density(rows, y is not None)
-        return float(average(told, weights=None if weight is None else constant(weight, told)))
+        log_density = self._log_density(rows, y is not None)
+        weights = None if weight is None else constant(weight, log_density)
+        return float(average(log_density, weights=weights))
 
     def elbo(self, X, y=None):
         """Evidence lower bound of each row and its two parts, in nats.
@@ -402,8 +407,8 @@ class VAEGenerator(
         if self.conditional and y is None:
             raise ValueError("y=None: with conditional=True the bound is that of rows given y.")
         rows, to_input_type = self._validate_input(X, y)
-        told = self.net_.bound_rows(self._rows(rows), self.n_importance_samples)
-        parts = filled(empty((rows.shape[0], 2), rows, widest_float(rows)), told)
+        pieces = self.net_.bound_rows(self._rows(rows), self.n_importance_samples)
+        parts = filled(empty((rows.shape[0], 2), rows, widest_float(rows)), pieces)
         reconstruction, kl = parts.T
         return Bunch(
             elbo=to_input_type(reconstruction - kl),
@@ -417,7 +422,7 @@ class VAEGenerator(
         Parameters
         ----------
         X_held_out : {array-like, frame} of shape (n_samples, n_features)
-            Rows that were not trained on; 100 at least tell something.
+            Rows that were not trained on; fewer than 100 give unreliable results.
         X_train : {array-like, frame} of shape (n_train, n_features), default=None
             Training rows, for what has to do with them. None takes those kept by ``fit``,
             which are lost in pickles and copies; then these measures are NaN.
@@ -427,7 +432,7 @@ class VAEGenerator(
         Returns
         -------
         report : sklearn.utils.Bunch
-            - ``auroc``: of gradient-boosted trees that tell new from held-out rows, over
+            - ``auroc``: of gradient-boosted trees that classify new against held-out rows, over
               shuffled folds; 0.5 is ideal.
             - ``ks``: mean distance of the columns' distributions (Kolmogorov-Smirnov for
               numbers, total variation for levels), and ``ks_real``, that of training from

@@ -1,4 +1,4 @@
-"""The autoencoder that stands in for IsolationForest."""
+"""The autoencoder ensemble that replaces IsolationForest."""
 
 from numbers import Integral, Real
 
@@ -8,14 +8,14 @@ from sklearn.utils.validation import check_is_fitted
 from skae._data._arrays import constant, empty, filled, is_tensor, namespace, widest_float
 from skae._data._chunks import as_dense
 from skae._data._frames import column_mask
+from skae._fit._plan import may_change
 from skae._sklearn import Interval, StrOptions
-from skae._stats._scoring import CalibrationScores, ScoreRule, held_out_threshold, limit_above
 from skae.estimators._base import BaseAutoencoder
-from skae.estimators._detection import CoreTrainingMixin
+from skae.estimators._detection import DetectionMixin
 
 
-class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencoder):
-    """Autoencoder ensemble that stands in for IsolationForest, and says why and what instead.
+class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
+    """Autoencoder ensemble that replaces IsolationForest and explains its outliers.
 
     A few small autoencoders learn to reproduce the rows that most rows are like; what
     they can not reproduce is an outlier. ``fit`` expects rows that may hold outliers and
@@ -27,8 +27,8 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
     ----------
     contamination : "auto" or float in (0, 0.5], default="auto"
         Share of the training rows that are to be outliers. ``"auto"`` needs no guess: a row
-        is an outlier if it scores worse than 95 % of the held-out rows, which takes a little
-        less than 5 % of normal rows for outliers. Used with ``threshold="contamination"``
+        is an outlier if it scores worse than 95 % of the held-out rows, which flags a little
+        less than 5 % of normal rows. Used with ``threshold="contamination"``
         only.
     threshold : {"contamination", "std", "mad"}, default="contamination"
         Where the line is drawn. ``"std"`` is the mean plus `n_std` standard deviations of the
@@ -106,7 +106,7 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
     precision : {"float32", "bfloat16"}, default="float32"
         As in :class:`AutoencoderTransformer`.
     callbacks : list of skorch.callbacks.Callback, default=None
-        Told of training as skorch does, of each of the ``n_refits + 1`` trainings.
+        Called as in skorch, of each of the ``n_refits + 1`` trainings.
     random_state : int, RandomState instance or None, default=None
         Seeds weights, draws and held-out rows; an int gives the same bits again.
     verbose : int, default=0
@@ -163,8 +163,8 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
     outliers are analysed in [4]_.
 
     With ``sklearn.config_context(array_api_dispatch=True)``, floating torch tensors are read
-    on their own device, and what is said of them comes back there; nothing passes through NumPy
-    but the statistics of ``fit``, which takes them piece by piece. Other tensors and array-API
+    on their own device, and the output is on the same device; only the statistics of ``fit`` are
+    computed in NumPy, chunk by chunk. Other tensors and array-API
     arrays are taken to NumPy and back.
 
     References
@@ -180,7 +180,7 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
 
     Examples
     --------
-    In the place of IsolationForest:
+    Instead of IsolationForest:
 
     >>> from sklearn.datasets import load_wine
     >>> from skae import AutoencoderOutlierDetector
@@ -202,13 +202,13 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
 
     _parameter_constraints: dict = {
         **BaseAutoencoder._parameter_constraints,
-        "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
-        "threshold": [StrOptions({"contamination", "std", "mad"})],
-        "n_std": [Interval(Real, 0, None, closed="left")],
+        "contamination": may_change(StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")),
+        "threshold": may_change(StrOptions({"contamination", "std", "mad"})),
+        "n_std": may_change(Interval(Real, 0, None, closed="left")),
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
-        "aggregation": [StrOptions({"mean", "median", "max"})],
-        "core_fraction": [Interval(Real, 0, 1, closed="right")],
-        "n_refits": [Interval(Integral, 0, None, closed="left")],
+        "aggregation": may_change(StrOptions({"mean", "median", "max"})),
+        "core_fraction": may_change(Interval(Real, 0, 1, closed="right")),
+        "n_refits": may_change(Interval(Integral, 0, None, closed="left")),
         "score_method": [StrOptions({"reconstruction", "mahalanobis", "density"})],
         "variational": ["boolean"],
         "loss": [StrOptions({"absolute_error", "cauchy", "huber", "squared_error"})],
@@ -277,22 +277,6 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
         self.callbacks = callbacks
         self.random_state = random_state
         self.verbose = verbose
-
-    # What follows training.
-
-    def _learn_threshold(self, seen):
-        share_kept = None
-        if self.score_method == "reconstruction":
-            share_kept = self.n_components_ / self.n_features_in_
-        self._rule = ScoreRule.fit(seen, self.aggregation, share_kept)
-        self._calibration_scores = CalibrationScores.of(seen, self._rule)
-        if self.threshold == "contamination" and self.contamination != "auto":
-            scores = self._rule.scores(seen.raw)
-            limit = limit_above(scores, self.contamination, seen.weights)
-        else:
-            rule = "level" if self.threshold == "contamination" else self.threshold
-            limit = held_out_threshold(self._calibration_scores, rule, self.n_std)
-        self.offset_ = -float(limit)
 
     # Public uses.
 
@@ -403,9 +387,9 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
         """
         check_is_fitted(self)
         rows, to_input_type = self._validate_input(X)
-        told = self.net_.cell_losses(self._rows(rows))
+        pieces = self.net_.cell_losses(self._rows(rows))
         contributions = empty(rows.shape, rows, widest_float(rows))
-        filled(contributions, ((span, self._contributions(*parts)) for span, *parts in told))
+        filled(contributions, ((span, self._contributions(*parts)) for span, *parts in pieces))
         return self._named(contributions, X, to_input_type)
 
     def correct(self, X, columns=None):
@@ -464,7 +448,7 @@ class AutoencoderOutlierDetector(OutlierMixin, CoreTrainingMixin, BaseAutoencode
         """One number per row, by a rule that reads the members' raw losses."""
         raw = self.net_.raw_losses_in_pieces(self._rows(X))
         room = empty(X.shape[0], X, widest_float(X))
-        return filled(room, ((span, rule(told)) for span, told in raw))
+        return filled(room, ((span, rule(losses)) for span, losses in raw))
 
     def _pvalues(self, raw):
         return self._calibration_scores.pvalues(self._rule.member_scores(raw[:-1], raw[-1]))

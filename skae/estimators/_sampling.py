@@ -29,14 +29,14 @@ class Request:
     ----------
     cells : dict of int to float
         Numbers and codes that are fixed, by column.
-    targets_are_told : bool
-        Whether the user said which targets rows are for.
+    targets_are_given : bool
+        Whether the user chose the targets that rows are for.
     effective : list of float
         Effective sample sizes of the latents that went with `cells`, batch by batch.
     """
 
     cells: dict = field(default_factory=dict)
-    targets_are_told: bool = False
+    targets_are_given: bool = False
     effective: list = field(default_factory=list)
 
 
@@ -59,7 +59,7 @@ class SamplingMixin:
         return z
 
     def _number_to_draw(self, n_samples, y):
-        """Number of rows, checked; that of `y` where one is told for each."""
+        """Number of rows, checked; that of `y` where it has a value for each row."""
         if not isinstance(n_samples, Integral) or isinstance(n_samples, bool) or n_samples < 1:
             raise ValueError(f"n_samples={n_samples!r} must be a positive integer.")
         self._check_targets_are_known(y)
@@ -73,7 +73,7 @@ class SamplingMixin:
     def _check_targets_are_known(self, y):
         if y is not None and not self.conditional:
             raise ValueError(
-                "y is given, but nothing was learned of it: fit again with conditional=True."
+                "y is given, but the model was fitted without it: fit again with conditional=True."
             )
 
     def _codes_to_draw(self, n_samples, y, rng):
@@ -111,12 +111,12 @@ class SamplingMixin:
         """Rows as the network draws them, beside the codes of their targets."""
         if not request.cells:
             z = self._draw_latents(codes, rng)
-        elif request.targets_are_told:
+        elif request.targets_are_given:
             z = np.empty((len(codes), self.n_components_))
             distinct = np.unique(codes)
             for code in distinct:
-                here = codes == code
-                z[here], _ = self._latents_given(request, codes[here], rng, len(distinct))
+                mask = codes == code
+                z[mask], _ = self._latents_given(request, codes[mask], rng, len(distinct))
         else:  # which targets go with the cells is found with the latents
             z, codes = self._latents_given(request, codes, rng)
         X = np.empty((len(z), self.n_features_in_))
@@ -159,7 +159,7 @@ class SamplingMixin:
         return names.index(name)
 
     def _latents_given(self, request, codes, rng, n_parts=1):
-        """Latents (and targets) resampled by how likely they make the cells that are told."""
+        """Latents (and targets) resampled by how likely they make the fixed cells."""
         n_samples = len(codes)
         least = max(MIN_CANDIDATES // n_parts, LEAST_CANDIDATES)
         n_candidates = np.clip(CANDIDATES_PER_ROW * n_samples, least, MAX_CANDIDATES)

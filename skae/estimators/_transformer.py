@@ -1,31 +1,29 @@
-"""The autoencoder that stands in for PCA."""
+"""The autoencoder that replaces PCA."""
 
-from numbers import Integral, Real
+from numbers import Real
 
-import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skae._data._arrays import constant, empty, namespace, widest_float
-from skae._data._chunks import row_chunks, value_range
+from skae._data._arrays import constant, namespace
 from skae._data._validation import checked_weight
-from skae._engine._losses import CELL_LOSSES, Objective
-from skae._engine._noise import Corruption
+from skae._engine._losses import CELL_LOSSES
+from skae._engine._row_errors import distances_to
 from skae._sklearn import Interval, StrOptions
 from skae._stats._scoring import share_explained
 from skae.estimators._base import BaseAutoencoder
-
-# Held-out rows that the latent-size curve is read from.
-MAX_ROWS_FOR_CURVE = 2000
+from skae.estimators._compression import CompressionMixin
 
 
-class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseAutoencoder):
-    """Autoencoder that stands in for PCA.
+class AutoencoderTransformer(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, CompressionMixin, BaseAutoencoder
+):
+    """Autoencoder that replaces PCA.
 
     Rows are mapped to a few latents and back by a network that starts as principal
-    component analysis and then learns what a linear map can not say. The best epoch by
-    validation loss is kept, the start included, so that where data are too few to
-    improve on PCA the result is PCA.
+    component analysis and then learns what a linear map cannot represent. The epoch with
+    the lowest validation loss is kept; the start counts as an epoch, so if there are too few
+    rows to improve on PCA, the result is PCA.
 
     Rows are centred and divided by one common scale, so the default objective is
     PCA's: the total squared error in the units of X. Put a
@@ -38,8 +36,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Number of latents. An int may exceed the number of columns; then let a penalty
         or noise keep the network from copying. A float f in (0, 1) trains ordered
         latents, as many as PCA would need for the share f of the variance (256 at
-        most), and keeps the smallest prefix that explains f on held-out rows, or all
-        if none does. ``"auto"`` is 0.95.
+        most), and keeps the fewest leading latents that explain f on held-out rows,
+        or all if none do. ``"auto"`` is 0.95.
     hidden_layer_sizes : int, array-like of int or "auto", default="auto"
         Widths of the encoder's hidden layers; the decoder has them in reverse.
         ``"auto"`` is (128, 64) below 256 columns and (512, 128) from there on.
@@ -56,7 +54,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         the networks beside it at zero. ``"random"`` is a plain autoencoder.
     loss : str, default="squared_error"
         What is minimised, per cell of the scaled rows: ``"squared_error"``,
-        ``"absolute_error"``, ``"huber"`` (which bends at 1), or
+        ``"absolute_error"``, ``"huber"`` (quadratic up to 1, linear beyond), or
         ``"binary_cross_entropy"``, which needs X in [0, 1].
     output_activation : {"auto", "identity", "logistic", "relu"}, default="auto"
         Bounds on reconstructions: X itself must lie in [0, 1] for ``"logistic"`` and be
@@ -105,7 +103,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Whether rows are held out to choose the epoch whose weights are kept. Below
         1000 rows the choice is made by cross-validation, with ``1 / validation_fraction``
         folds, but two at least and five at most; the kept network is then trained on all
-        rows. The start, PCA, has seen the held-out rows, so it is only left for a gain.
+        rows. PCA, the start, was fitted to the held-out rows too, so a later epoch is
+        kept only if its loss on them is lower.
         With `callbacks` or a warm start there is always one split.
     validation_fraction : float, default=0.1
         Share of the rows that is held out.
@@ -115,25 +114,25 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         the validation loss 1.5 times what it was at the start and nothing better.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the fitted network and its scaling. Parameters that
-        shape the network must then stay as they are.
+        determine the network must not change.
     device : str, default="auto"
         Where to compute: ``"cpu"``, ``"cuda"``, ...; ``"auto"`` is CUDA where there is one.
     precision : {"float32", "bfloat16"}, default="float32"
-        Arithmetic of matrix products; weights are float32 always. ``"bfloat16"`` pays in
-        wide networks on GPUs and processors with AMX or AVX512-BF16; on others float32 is
+        Arithmetic of matrix products; weights are float32 always. ``"bfloat16"`` is worth it
+        for wide networks on GPUs and processors with AMX or AVX512-BF16; on others float32 is
         used instead, with a warning.
     callbacks : list of skorch.callbacks.Callback, default=None
-        Told of training as skorch does; per-batch hooks make it slower, and without any the
-        history counts an epoch as one batch. The learning rate follows a schedule of ours,
-        whatever a scheduler (``LRScheduler``) among them says. They are used as they are,
+        Called as in skorch; per-batch hooks make training slower, and without any the
+        history counts an epoch as one batch. The learning rate follows skae's own schedule:
+        schedulers (``LRScheduler``) among them have no effect. They are used as they are,
         not copied.
     random_state : int, RandomState instance or None, default=None
-        Seeds the split, the weights, the batches and the noise; an int gives the same
-        bits again.
+        Seeds the split, the weights, the batches and the noise; an int makes results
+        reproducible, bit for bit.
     verbose : int, default=0
         1 shows a progress bar with losses and time left for all stages of a fit together: on
         fewer than 1000 rows, these are folds and then all rows. Among workers, say of a grid
-        search, it is a line when the fit has ended. 2 prints a line an epoch, 0 nothing.
+        search, one line is printed when the fit has ended. 2 prints a line an epoch, 0 nothing.
 
     Attributes
     ----------
@@ -173,13 +172,13 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     the encoder is ``z = W x + b + f(x)`` and the decoder ``x = V z + c + g(z)``, with
     networks f and g whose last layers start at zero and linear maps that start at PCA's,
     divided by one common scale. Wide rows are trained in their leading principal
-    coordinates, and the rotation is folded into the network afterwards. Where the loss is
+    coordinates, and the rotation is merged into the network's weights afterwards. Where the loss is
     the squared error, the decoder's last layer is finally refitted by ridge regression if
     that serves the validation rows.
 
     With ``sklearn.config_context(array_api_dispatch=True)``, floating torch tensors are read
-    on their own device, and what is said of them comes back there; nothing passes through NumPy
-    but the statistics of ``fit``, which takes them piece by piece. Other tensors and array-API
+    on their own device, and the output is on the same device; only the statistics of ``fit`` are
+    computed in NumPy, chunk by chunk. Other tensors and array-API
     arrays are taken to NumPy and back.
 
     References
@@ -192,7 +191,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     Examples
     --------
-    In the place of PCA:
+    Instead of PCA:
 
     >>> from sklearn.datasets import load_digits
     >>> from skae import AutoencoderTransformer
@@ -303,114 +302,6 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         self.random_state = random_state
         self.verbose = verbose
 
-    # What this estimator brings to the shared fit.
-
-    def _is_tied(self):
-        if self.tied_weights and self.network is not None:
-            raise ValueError(
-                f"tied_weights=True needs the default network; with network={self.network!r} "
-                "set tied_weights=False."
-            )
-        return self.tied_weights
-
-    def _dropout(self):
-        return self.dropout
-
-    def _objective(self):
-        return Objective(
-            self.loss, self.l1, self.sparsity, self.sparsity_penalty, self.sparsity_target
-        )
-
-    def _needs_pca(self):
-        return super()._needs_pca() or self.input_noise == "auto"
-
-    def _corruption(self, draws, pca):
-        input_noise = self.input_noise
-        if input_noise == "auto":
-            input_noise = 0.5 * pca.residual_deviation(self.n_components_)
-        return Corruption(draws, input_noise, self.latent_noise, ordered=self._is_ordered())
-
-    def _is_ordered(self):
-        return self.ordered or not isinstance(self.n_components, Integral)
-
-    def _has_plain_output(self):
-        return (
-            self.network is None
-            and self.init == "pca"
-            and self.loss == "squared_error"
-            and self._output_activation() == "identity"
-            and not self.tied_weights
-            and self.l1 == 0
-            and self.sparsity == 0
-        )
-
-    def _is_stackable(self):
-        return self._has_plain_output() and self.precision == "float32" and not self._is_ordered()
-
-    def _output_activation(self):
-        bounded = self.loss == "binary_cross_entropy"
-        if self.output_activation == "auto":
-            return "logistic" if bounded else "identity"
-        if bounded and self.output_activation != "logistic":
-            raise ValueError(
-                "loss='binary_cross_entropy' needs output_activation='logistic' or 'auto'; got "
-                f"output_activation={self.output_activation!r}."
-            )
-        return self.output_activation
-
-    def _link_parameters(self):
-        activation = self._output_activation()
-        if self.scaling == "minmax":  # scaled columns fill [0, 1]: bounds speak of them
-            ones = np.ones_like(self.mean_)
-            return activation, 0 * ones, ones
-        return activation, self._scaler.center_, self._scaler.scale_
-
-    def _check_target_range(self, X):
-        activation = self._output_activation()
-        if activation == "identity":
-            return
-        if self.scaling == "minmax":
-            low, high = value_range(X, self._scaler.transform)
-            low, high = round(low, 6), round(high, 6)  # the scaling rounds to float32
-        else:
-            low, high = value_range(X)
-        name = "loss" if self.loss == "binary_cross_entropy" else "output_activation"
-        told = f"{name}={getattr(self, name)!r}"
-        if activation == "logistic" and (low < 0 or high > 1):
-            raise ValueError(
-                f"{told} needs X in [0, 1]; X is in [{low:g}, {high:g}]. Rescale X, set "
-                "scaling='minmax', or choose another value."
-            )
-        if activation == "relu" and low < 0:
-            raise ValueError(
-                f"{told} needs X without negative values; X is in [{low:g}, {high:g}]. "
-                "Shift X, set scaling='minmax', or choose another value."
-            )
-
-    def _measure(self, X, held_out, sample_weight):
-        """Squared errors left by each number of latents, and the whole variance."""
-        if not self._is_ordered():
-            return None
-        rows = np.arange(X.shape[0]) if held_out is None else held_out
-        rows = rows[:: -(-len(rows) // MAX_ROWS_FOR_CURVE)]
-        weight = np.ones(len(rows)) if sample_weight is None else sample_weight[rows]
-        left = [weight @ self._row_errors(X[rows], k + 1) for k in range(self.n_components_)]
-        return np.array([*left, weight @ self._row_distances_to_mean(X[rows])])
-
-    def _finish_fit(self, measures):
-        if not self._is_ordered():
-            vars(self).pop("latent_size_curve_", None)
-            vars(self).pop("explained_variance_ratio_", None)
-            return
-        *left, total = np.sum(measures, axis=0)
-        self.latent_size_curve_ = np.array([share_explained(part, total) for part in left])
-        if not isinstance(self.n_components, Integral):
-            enough = np.flatnonzero(self.latent_size_curve_ >= self._wanted_share())
-            self.n_components_ = int(enough[0]) + 1 if len(enough) else len(left)
-            self.net_.keep_latents(self.n_components_)
-        shares = np.diff(self.latent_size_curve_, prepend=0.0)
-        self.explained_variance_ratio_ = shares[: self.n_components_]
-
     # Public uses.
 
     def transform(self, X):
@@ -446,7 +337,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     def score(self, X, y=None, sample_weight=None):
         """Share of the variance of X about the training mean that latents explain.
 
-        It compares with the sum of PCA's ``explained_variance_ratio_``: 1 is a
+        It is comparable to the sum of PCA's ``explained_variance_ratio_``: 1 is a
         perfect reconstruction, 0 is no better than the training mean.
 
         Parameters
@@ -468,16 +359,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         weight = checked_weight(sample_weight, X.shape[0])
         errors = self._row_errors(X)
         weight = namespace(X).ones_like(errors) if weight is None else constant(weight, errors)
-        return share_explained(weight @ errors, weight @ self._row_distances_to_mean(X))
-
-    def _row_distances_to_mean(self, X):
-        distances = empty(X.shape[0], X, widest_float(X))
-        mean = constant(self.mean_, X, distances.dtype)
-        for rows, chunk in row_chunks(X):
-            difference = chunk - mean
-            squares = namespace(X).einsum("ij,ij->i", difference, difference)
-            distances[rows] = squares / X.shape[1]
-        return distances
+        return share_explained(weight @ errors, weight @ distances_to(self.mean_, X))
 
     @property
     def _n_features_out(self):

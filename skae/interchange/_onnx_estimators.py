@@ -153,7 +153,7 @@ class DenoiserWriter(OnnxWriter):
 
     def _marked(self, X):
         estimator = self.estimator
-        if estimator._accepts_missing:
+        if estimator._allows_nan:
             return X
         return where(X.equals(estimator.missing_values), np.nan, X)
 
@@ -169,10 +169,10 @@ class DenoiserWriter(OnnxWriter):
             scaled = conditional_means(estimator.gaussian_, scaled)
         if estimator._bounds is not None:
             scaled = scaled.between(*estimator._bounds)
-        return concat([scaled, missing.cast(np.float32)]) if estimator._tells_missing() else scaled
+        return concat([scaled, missing.cast(np.float32)]) if estimator._reads_mask else scaled
 
     def _n_inputs(self):
-        return self.estimator.n_features_in_ * (2 if self.estimator._tells_missing() else 1)
+        return self.estimator.n_features_in_ * (2 if self.estimator._reads_mask else 1)
 
 
 # Losses of errors: the same as LOSSES_OF_ERRORS of _engine/_losses.py, for values of a graph.

@@ -1,0 +1,66 @@
+"""Errors of rows: of their reconstructions, and of what else stands for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from skae._data._arrays import constant, empty, namespace, widest_float
+from skae._data._chunks import as_dense, row_chunks
+from skae._engine._batches import SourceRows
+
+
+def mean_squares(difference: Any, may_miss: bool = False) -> Any:
+    """Mean square of each row; cells that are NaN do not count.
+
+    Parameters
+    ----------
+    difference : ndarray or tensor of shape (n_samples, n_features)
+        Written into where cells are missing.
+    may_miss : bool
+        Whether to look for missing cells, which takes another pass.
+    """
+    xp = namespace(difference)
+    n_observed = difference.shape[1]
+    if may_miss:
+        missing = xp.isnan(difference)
+        difference[missing] = 0.0
+        n_observed = (difference.shape[1] - missing.sum(axis=1)).clip(1)
+    return xp.einsum("ij,ij->i", difference, difference) / n_observed
+
+
+def row_errors(
+    net: Any,
+    rows: SourceRows,
+    scaler: Any,
+    X: Any,
+    n_latents: int | None = None,
+    may_miss: bool = False,
+) -> Any:
+    """Mean squared error of each row's reconstruction, in the units of X.
+
+    Parameters
+    ----------
+    rows : SourceRows
+        Rows of X as the net reads them.
+    scaler : Scaler
+        Leads back to the units of X.
+    n_latents : int, default=None
+        Reconstruct from the first of them only.
+    may_miss : bool, default=False
+        Whether cells of X may be missing.
+    """
+    scaler = scaler.on_device_of(X)
+    errors = empty(X.shape[0], X, widest_float(X))
+    for span, scaled in net.reconstruct_rows(rows, n_latents):
+        difference = scaler.inverse_transform(scaled) - as_dense(X[span])
+        errors[span] = mean_squares(difference, may_miss)
+    return errors
+
+
+def distances_to(mean: Any, X: Any) -> Any:
+    """Mean squared difference of each row of X from one row."""
+    distances = empty(X.shape[0], X, widest_float(X))
+    mean = constant(mean, X, distances.dtype)
+    for span, chunk in row_chunks(X):
+        distances[span] = mean_squares(chunk - mean)
+    return distances

@@ -1,0 +1,175 @@
+"""What the denoiser trains on: rows with fresh noise, or pairs of noisy and clean rows."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from skae._data._chunks import ColumnStack
+from skae._engine._batches import SourceRows
+from skae._engine._denoising_net import InputTransform, NoisyRows, PairTransform
+from skae._engine._noise import CellNoise
+from skae._engine._runtime import generator
+from skae._fit._defaults import MIN_ROWS_FOR_SPLIT, MIN_ROWS_PER_EPOCH
+from skae._fit._plan import MAX_FOLDS, Feed
+from skae._stats._gaussian import choose_shrinkage, fit_gaussian
+
+# The normal distribution is learned from so many cells, or from a thousand rows.
+MAX_CELLS_FOR_GAUSSIAN, MIN_ROWS_FOR_GAUSSIAN = 2**20, 1000
+# Held-out rows that the network's weight is learned from; fewer are made noisy several times.
+ROWS_FOR_BLEND = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoisyFeed(Feed):
+    """Rows and noise as the denoiser's network meets them.
+
+    Attributes
+    ----------
+    scaler : Scaler
+        What comes out of the network goes back by it.
+    device : torch.device
+    noise : str, callable or None
+        The noise of training; None where rows come in pairs.
+    level : float, ndarray or callable
+        Of the noise.
+    hidden_share : float
+        Share of the cells that are hidden besides.
+    is_paired : bool
+        Whether rows stand beside their clean versions.
+    reads_mask : bool
+        Whether the encoder reads a mask of missing cells behind the filled row.
+    empty : ndarray of bool of shape (n_features,)
+        Columns that held nothing in ``fit``.
+    bounds : pair of ndarray or None
+        Where scaled values are cut off before the encoder reads them.
+    shrinkage : float or None
+        Of the normal distribution that missing cells are filled by; None has them filled
+        with means.
+    gaussian : Gaussian, FactorGaussian or None
+        This distribution, once it is learned.
+    """
+
+    scaler: Any
+    device: Any
+    noise: Any
+    level: Any
+    hidden_share: float
+    is_paired: bool
+    reads_mask: bool
+    empty: Any
+    bounds: Any = None
+    shrinkage: float | None = None
+    gaussian: Any = None
+
+    @property
+    def input_transform(self):
+        """From rows to what the encoder reads."""
+        fill = np.nan_to_num if self.gaussian is None else self.gaussian.fill
+        return InputTransform(self.scaler, fill, self.reads_mask, self.empty, self.bounds)
+
+    @property
+    def transform(self):
+        """From rows to what a batch holds: rows that are to be made noisy are only scaled."""
+        return PairTransform(self.input_transform) if self.is_paired else self.scaler
+
+    def cell_noise(self, draws):
+        """The noise, drawn from a generator."""
+        return CellNoise(
+            self.noise, self.level, self.hidden_share, scaler=self.scaler, generator=draws
+        )
+
+    def fitted(self, X, indices, sample_weight):
+        if self.shrinkage is None:
+            return self
+        rows, weight = self.clean_sample(X, indices, sample_weight)
+        return replace(self, gaussian=fit_gaussian(rows, weight, self.shrinkage))
+
+    def training(self, net, rows):
+        times = -(-MIN_ROWS_PER_EPOCH // len(rows))
+        return self.single_pass(net, rows if times == 1 else rows.repeated(times))
+
+    def single_pass(self, net, rows):
+        """Pairs of inputs and targets, with fresh noise unless there are clean rows."""
+        rows = rows.in_memory()
+        if self.is_paired:
+            return rows
+        return NoisyRows(rows, self.cell_noise(net.corruption.generator), self.input_transform)
+
+    def validation(self, net, rows):
+        if self.is_paired:
+            return rows.in_memory()
+        draws = net.corruption.generator
+        fixed = generator(draws.initial_seed() + 1, draws.device)
+        return NoisyRows(rows, self.cell_noise(fixed), self.input_transform).frozen()
+
+    def clean_sample(self, X, indices, sample_weight):
+        """Some clean scaled rows, NaN where a cell is missing, and their weights."""
+        rows = SourceRows(clean_rows(X), self.scaler, indices, sample_weight)
+        n_rows = max(MIN_ROWS_FOR_GAUSSIAN, MAX_CELLS_FOR_GAUSSIAN // rows.n_features)
+        chosen = np.arange(0, len(rows), -(-len(rows) // n_rows))
+        weight = None if rows.sample_weight is None else rows.sample_weight.numpy()[chosen]
+        return rows.read(chosen).numpy().astype(np.float64), weight
+
+    def hidden_sample(self, net, X, held_out, sample_weight):
+        """Some held-out rows, a version with more cells missing, and weights; all scaled."""
+        held_out = held_out[:: -(-len(held_out) // ROWS_FOR_BLEND)]
+        weight = np.ones(len(held_out)) if sample_weight is None else sample_weight[held_out]
+        if self.is_paired:
+            noisy, clean = (
+                SourceRows(rows, self.scaler, held_out).read_all().numpy()
+                for rows in (X.left, X.right)
+            )
+            return clean, noisy, weight
+        times = max(1, ROWS_FOR_BLEND // len(held_out))
+        x = SourceRows(X, self.scaler, np.tile(held_out, times)).read_all()
+        noise = self.cell_noise(generator(net.corruption.generator.initial_seed() + 2))
+        return x.numpy(), noise(x).numpy(), np.tile(weight, times)
+
+    def deviations(self, scaled, rng):
+        """How far draws are from what is expected, zero in observed cells."""
+        if self.gaussian is not None:
+            return self.gaussian.deviations(scaled, rng)
+        return np.where(np.isnan(scaled), rng.standard_normal(scaled.shape), 0.0)
+
+
+def clean_rows(X):
+    """The clean half of pairs, or all of X where there are none."""
+    return X.right if isinstance(X, ColumnStack) else X
+
+
+def noisy_rows(X):
+    """The noisy half of pairs, or all of X where there are none."""
+    return X.left if isinstance(X, ColumnStack) else X
+
+
+def cross_validated_shrinkage(rows, weight, hidden_share, rng):
+    """Shrinkage of the normal distribution that fills hidden cells of held-out rows best."""
+    share = 2 * hidden_share * rng.uniform(size=(len(rows), 1))
+    hidden = np.where(rng.uniform(size=rows.shape) < share, np.nan, rows)
+    folds = np.array_split(rng.permutation(len(rows)), min(MAX_FOLDS, len(rows)))
+    folds = folds if len(rows) < MIN_ROWS_FOR_SPLIT else folds[:1]
+    return choose_shrinkage(rows, hidden, folds, weight)
+
+
+def blend_measure(net, feed, X, held_out, sample_weight):
+    """Sums of squares and products, by column, that the blend and the spread are made of.
+
+    Over cells hidden in held-out rows, with the truth x, the fill f that the encoder reads
+    and the network's output n: the sums of ``(x - f)**2``, ``(x - f) * (n - f)``,
+    ``(n - f)**2``, and of the squares of drawn deviations.
+
+    Returns
+    -------
+    sums : ndarray of shape (4, n_features), or None if nothing is held out
+    """
+    if held_out is None:
+        return None
+    x, hidden, weight = feed.hidden_sample(net, X, held_out, sample_weight)
+    is_filled = np.isnan(hidden) & ~np.isnan(x)
+    inputs = feed.input_transform.inputs(hidden)
+    output, fill = net.denoised(inputs), inputs[:, : x.shape[1]]
+    gap, step = (np.where(is_filled, part - fill, 0.0) for part in (x, output))
+    draws = np.where(is_filled, feed.deviations(hidden, np.random.default_rng(0)), 0.0)
+    products = (gap * gap, gap * step, step * step, draws * draws)
+    return np.stack([weight @ product for product in products])

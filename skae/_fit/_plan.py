@@ -1,0 +1,344 @@
+"""Plans of fits: how a net is built, what it is fed, what is measured, when training stops."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+from numbers import Integral
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.utils import gen_batches
+
+from skae._engine._batches import SourceRows
+from skae._engine._build import is_ours, mlp
+from skae._engine._net import AutoencoderNet
+from skae._engine._noise import Corruption
+from skae._engine._rotation import COORDINATES_PER_LATENT, Rotation
+from skae._engine._runtime import generator, resolve_device, resolve_precision
+from skae._fit._defaults import MIN_ROWS_FOR_SPLIT, MIN_WIDE_COLUMNS
+
+# Latents trained at most where their number is to be found.
+MAX_LATENTS = 256
+# Share of the variance that n_components="auto" keeps.
+AUTO_SHARE = 0.95
+MAX_FOLDS = 5
+# partial_fit has no schedule to anneal, so its rate is constant and lower.
+PARTIAL_FIT_RATE = 1 / 3
+
+
+class Seeds(NamedTuple):
+    """Seeds of all that a fit draws, but for its split or folds."""
+
+    start: int
+    weights: int
+    noise: int
+    batches: int
+
+    @classmethod
+    def draw(cls, rng):
+        """Four numbers from a RandomState."""
+        return cls(*(int(seed) for seed in rng.randint(np.iinfo(np.int32).max, size=4)))
+
+
+class Feed:
+    """What training reads of the rows of a table.
+
+    Parameters
+    ----------
+    transform : object with ``transform``
+        From rows to what a batch holds: a scaler, or more.
+    device : torch.device
+        Where batches are read to.
+    """
+
+    def __init__(self, transform, device):
+        self.transform = transform
+        self.device = device
+
+    def fitted(self, X, indices, sample_weight):
+        """The feed of a training on these rows, which may first learn from them alone."""
+        return self
+
+    def rows(self, X, indices, sample_weight, rotation=None):
+        """Rows of X by number (None: all), in the coordinates of a rotation if given."""
+        transform = self.transform if rotation is None else rotation
+        return SourceRows(X, transform, indices, sample_weight, self.device)
+
+    def training(self, net, rows):
+        """What a net trains on."""
+        return rows.in_memory()
+
+    def single_pass(self, net, rows):
+        """What a net trains on in one call of ``partial_fit``."""
+        return self.training(net, rows)
+
+    def validation(self, net, rows):
+        """What validation losses are taken from, the same in each epoch."""
+        return rows.in_memory()
+
+
+def measure_nothing(net, feed, X, held_out, sample_weight):
+    """The measure of estimators that need none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All that a fit depends on besides its rows.
+
+    Attributes
+    ----------
+    build : callable
+        From a rotation, or None for plain columns, to the net that is to be trained. Each
+        call makes a net with the same weights, those of the linear start.
+    feed : Feed
+        What the net reads.
+    measure : callable
+        What is wanted of a trained net on rows that it did not see: called with net, feed, X,
+        the numbers of the rows held out (None if there are none) and the weights of all.
+    max_epochs : int
+        Epochs that the learning rate's schedule is laid out for.
+    early_stopping : bool
+        Whether rows are held out to choose the epoch that is kept.
+    validation_fraction : float
+        Their share.
+    is_watched : bool
+        Whether callbacks watch the training. They see one training, so there are no folds.
+    verbose : int
+        Whether losses are shown, and so must be in the units of columns.
+    goes_on : bool
+        Whether `build` returns a fitted net: then there are no folds either.
+    max_folds : int
+        Folds are no more than these.
+    keep_last : bool
+        Whether the last epoch is kept instead of the best one.
+    rotation : Rotation or None
+        Coordinates to train in; a split is trained in them, folds never are.
+    link : OutputLink or None
+        The link of the net in columns, once it has left the rotation.
+    refits_output : bool
+        Whether the decoder's last layer is refitted after training on a split.
+    stacks_folds : bool
+        Whether folds are known to train as one network, so that the progress bar can count.
+    """
+
+    build: Callable[[Rotation | None], AutoencoderNet]
+    feed: Feed
+    measure: Callable[..., Any] = measure_nothing
+    max_epochs: int
+    early_stopping: bool
+    validation_fraction: float
+    is_watched: bool
+    verbose: int
+    goes_on: bool = False
+    max_folds: int = MAX_FOLDS
+    keep_last: bool = False
+    rotation: Rotation | None = None
+    link: Any = None
+    refits_output: bool = False
+    stacks_folds: bool = False
+
+    @classmethod
+    def of(cls, params, **fields):
+        """A plan that follows parameters in what all estimators share."""
+        return cls(
+            early_stopping=params.early_stopping,
+            validation_fraction=params.validation_fraction,
+            is_watched=bool(params.callbacks),
+            verbose=int(params.verbose),
+            **fields,
+        )
+
+    def takes_folds(self, n_rows):
+        """Whether cross-validation chooses the epoch: one split of few rows is mostly noise."""
+        is_small = n_rows < MIN_ROWS_FOR_SPLIT
+        return self.early_stopping and is_small and not self.is_watched and not self.goes_on
+
+    def folds(self, n_rows, n_features):
+        """Number of folds, and slices of those that are trained at once."""
+        n_folds = round(1 / self.validation_fraction)
+        n_folds = int(np.clip(n_folds, 2, min(self.max_folds, n_rows)))
+        # Wide networks gain nothing from training at once, and take memory.
+        return n_folds, list(gen_batches(n_folds, n_folds if n_features < MIN_WIDE_COLUMNS else 1))
+
+    def split(self, n_rows, rng):
+        """Numbers of the rows to train on and of those held out; None, None for all and none."""
+        if not self.early_stopping:
+            return None, None
+        n_valid = n_rows_held_out(self, n_rows)
+        order = rng.permutation(n_rows)
+        return np.sort(order[n_valid:]), np.sort(order[:n_valid])
+
+    def n_epochs(self, n_rows, n_features):
+        """Epochs that a fit shows at most; those of folds that train as one count once."""
+        if not self.takes_folds(n_rows):
+            return self.max_epochs
+        n_folds, batches = self.folds(n_rows, n_features)
+        return self.max_epochs * (1 + (len(batches) if self.stacks_folds else n_folds))
+
+
+def n_rows_held_out(params, n_rows):
+    """Rows that `validation_fraction` holds out; raise if none would be left to train on."""
+    n_valid = ceil(params.validation_fraction * n_rows)
+    if params.early_stopping and n_valid >= n_rows:
+        raise ValueError(
+            f"validation_fraction={params.validation_fraction!r} leaves no rows to train on: "
+            f"X has {n_rows} rows. Lower it, or set early_stopping=False."
+        )
+    return n_valid
+
+
+# What parameters mean. `params` is anything that has them as attributes, an estimator say.
+
+
+def net_settings(params, auto, n_features, n_rows):
+    """How a net is to be trained on so many rows; here "auto" is resolved, and nowhere else.
+
+    Parameters
+    ----------
+    auto : class of skae._fit._defaults
+        Rules of the estimator.
+    """
+    batch_size = none_if_auto(params.batch_size) or auto.batch_size(n_rows)
+    max_epochs = none_if_auto(params.max_epochs) or auto.max_epochs(n_rows, batch_size)
+    rate = none_if_auto(params.learning_rate) or auto.learning_rate(n_features, n_rows)
+    alpha = none_if_auto(params.alpha)
+    if alpha is None:
+        alpha = auto.alpha(n_features, max_epochs * -(-n_rows // batch_size))
+    return {
+        "learning_rate": rate,
+        "partial_rate": PARTIAL_FIT_RATE * rate,
+        "alpha": alpha,
+        "batch_size": batch_size,
+        "max_epochs": max_epochs,
+        "patience": params.n_iter_no_change,
+        "callbacks": params.callbacks,
+        "verbose": int(params.verbose),
+    }
+
+
+def none_if_auto(parameter):
+    """The parameter, or None where it is "auto"."""
+    return None if isinstance(parameter, str) else parameter
+
+
+def resolve_network(params, auto, n_features, dropout=0.0, tied=False):
+    """The network of the parameters, or the multilayer perceptron that stands for None."""
+    if params.network is None:
+        sizes = _hidden_layer_sizes(params.hidden_layer_sizes, auto, n_features)
+        return mlp(sizes, params.activation, dropout, tied)
+    if isinstance(params.network, type):
+        name = params.network.__name__
+        raise ValueError(
+            f"network={name} is a class; it must be an object with a method build, such as "
+            f"{name}(...)."
+        )
+    return params.network
+
+
+def _hidden_layer_sizes(sizes, auto, n_features):
+    if isinstance(sizes, str):
+        return auto.hidden_layer_sizes(n_features)
+    widths = (sizes,) if isinstance(sizes, Integral) else tuple(sizes)
+    if not all(isinstance(width, Integral) and width >= 1 for width in widths):
+        raise ValueError(f"hidden_layer_sizes={sizes!r} must hold positive integers only.")
+    return tuple(int(width) for width in widths)
+
+
+def n_directions(n_components):
+    """Principal directions that are looked for."""
+    if isinstance(n_components, Integral):
+        return max(MAX_LATENTS, COORDINATES_PER_LATENT * n_components)
+    return MAX_LATENTS
+
+
+def n_latents(n_components, pca):
+    """An integer itself; for a share of the variance, as many latents as PCA needs."""
+    if isinstance(n_components, Integral):
+        return int(n_components)
+    return min(pca.n_directions_for(wanted_share(n_components)), MAX_LATENTS)
+
+
+def wanted_share(n_components):
+    """Share of the variance that `n_components` asks for where it is no integer."""
+    return AUTO_SHARE if n_components == "auto" else n_components
+
+
+class NetFactory:
+    """Makes the nets of one fit: they share device, precision, settings and seeds.
+
+    Parameters
+    ----------
+    params : object with the parameters of an estimator
+    network : object with ``build``
+        Where its layers draw from torch's global generator, that is seeded for them.
+    seeds : Seeds
+    settings : dict
+        Of ``net_settings``.
+    net_class : type, default=AutoencoderNet
+    **more : dict
+        What `net_class` takes besides.
+    """
+
+    def __init__(self, params, network, seeds, settings, net_class=AutoencoderNet, **more):
+        self.device = resolve_device(params.device)
+        # Once a fit: where it can not be had there is a warning.
+        self.precision = resolve_precision(params.precision, self.device)
+        self.global_seed = None if is_ours(network) else seeds.weights
+        self.seeds = seeds
+        self.settings = settings
+        self.net_class = net_class
+        self.more = more
+
+    def __call__(self, module, objective, **corruption):
+        """A net around an initialised module; `corruption` is what ``Corruption`` takes."""
+        return self.net_class(
+            module.to(self.device),
+            objective,
+            corruption=Corruption(generator(self.seeds.noise, self.device), **corruption),
+            batch_generator=generator(self.seeds.batches, self.device),
+            precision=self.precision,
+            device=self.device,
+            global_seed=self.global_seed,
+            **self.settings,
+            **self.more,
+        )
+
+
+# Whether training can go on.
+
+
+class MayChange(list):
+    """Constraints of a parameter that training can go on with when it changes.
+
+    A parameter without this mark shapes the network, or what it reads.
+    """
+
+
+def may_change(*constraints):
+    """Mark the constraints of a parameter in `_parameter_constraints`."""
+    return MayChange(constraints)
+
+
+def network_fingerprint(estimator):
+    """All parameters that a fitted network can not follow when they change, as texts."""
+    marks = estimator._parameter_constraints
+    params = estimator.get_params(deep=False)
+    params = {k: v for k, v in params.items() if not isinstance(marks[k], MayChange)}
+    if params["network"] is not None and not is_ours(params["network"]):
+        params["network"] = type(params["network"]).__qualname__
+    # A copy of a function, in another process, say, is another object.
+    functions = {k: v for k, v in params.items() if callable(v)}
+    names = {k: getattr(v, "__qualname__", type(v).__qualname__) for k, v in functions.items()}
+    return {name: names.get(name, repr(value)) for name, value in params.items()}
+
+
+def check_same_network(estimator, before):
+    """Raise unless the parameters still fit the network with the fingerprint `before`."""
+    now = network_fingerprint(estimator)
+    for name, value in now.items():
+        if value != before.get(name):
+            raise ValueError(
+                f"{name}={value} does not fit the network that training would go on with, "
+                f"which was built with {name}={before.get(name)}. Set it back, or start afresh "
+                "with fit and warm_start=False."
+            )

@@ -1,0 +1,207 @@
+"""The plan of the transformer's fit."""
+
+from functools import partial
+from numbers import Integral
+
+import numpy as np
+
+from skae._data._chunks import value_range
+from skae._data._scaling import Scaler
+from skae._engine._batches import SourceRows
+from skae._engine._build import build_autoencoder, make_link, pca_of_rows
+from skae._engine._losses import Objective
+from skae._engine._rotation import Rotation
+from skae._engine._row_errors import distances_to, row_errors
+from skae._fit._defaults import MIN_WIDE_COLUMNS, Compression
+from skae._fit._plan import (
+    Feed,
+    NetFactory,
+    Plan,
+    Seeds,
+    measure_nothing,
+    n_directions,
+    n_latents,
+    net_settings,
+    resolve_network,
+    wanted_share,
+)
+from skae._stats._scoring import share_explained
+
+# Held-out rows that the latent-size curve is read from.
+MAX_ROWS_FOR_CURVE = 2000
+
+
+class CompressionMixin:
+    """How the transformer is fitted."""
+
+    _auto = Compression
+
+    def _plan_start(self, X, sample_weight, rng):
+        """Learn the scaling, the start and the number of latents; plan the rest."""
+        self._scaler = scaler = Scaler(self.scaling).fit(X, sample_weight)
+        self.mean_ = scaler.mean_
+        n_features = self.n_features_in_
+        seeds = Seeds.draw(rng)
+        pca = None
+        if self.init == "pca" or self.input_noise == "auto" or is_ordered(self):
+            pca = pca_of_rows(
+                X, scaler, n_directions(self.n_components), sample_weight, seeds.start
+            )
+        self.n_components_ = k = n_latents(self.n_components, pca)
+        rotation = None
+        if has_plain_output(self) and n_features >= MIN_WIDE_COLUMNS:
+            rotation = Rotation.choose(scaler, pca, k)
+        tied = are_weights_tied(self)
+        network = resolve_network(self, Compression, n_features, self.dropout, tied)
+        settings = net_settings(self, Compression, n_features, X.shape[0])
+        make_net = NetFactory(self, network, seeds, settings)
+        losses = self.loss, self.l1, self.sparsity, self.sparsity_penalty, self.sparsity_target
+        input_noise = self.input_noise
+        if input_noise == "auto":
+            input_noise = 0.5 * pca.residual_deviation(k)
+        corruption = {"latent_noise": self.latent_noise, "ordered": is_ordered(self)}
+        starts_at_pca = self.init == "pca"
+
+        def build(rotation):
+            width, start, link = n_features, pca, self._link()
+            if rotation is not None:
+                width, start, link = rotation.n_coordinates, rotation.pca, rotation.link
+            module = build_autoencoder(
+                network,
+                width,
+                k,
+                link=link,
+                pca=start if starts_at_pca else None,
+                tied=tied,
+                seed=seeds.weights,
+            )
+            return make_net(module, Objective(*losses), input_noise=input_noise, **corruption)
+
+        return self._plan(X, build, settings["max_epochs"], make_net.device, rotation=rotation)
+
+    def _plan(self, X, build, max_epochs, device, **fields):
+        check_target_range(self, self._scaler, X)
+        is_refitted = has_plain_output(self) and not is_ordered(self)
+        measure = measure_nothing
+        if is_ordered(self):
+            measure = partial(squares_left, n_latents=self.n_components_, mean=self.mean_)
+        return Plan.of(
+            self,
+            build=build,
+            feed=Feed(self._scaler, device),
+            measure=measure,
+            max_epochs=max_epochs,
+            link=self._link(),
+            refits_output=is_refitted,
+            stacks_folds=is_refitted and self.precision == "float32",
+            **fields,
+        )
+
+    def _finish(self, outcome, X, sample_weight):
+        super()._finish(outcome, X, sample_weight)
+        if outcome.measures is None:
+            return
+        if not is_ordered(self):
+            vars(self).pop("latent_size_curve_", None)
+            vars(self).pop("explained_variance_ratio_", None)
+            return
+        *left, total = np.sum(outcome.measures, axis=0)
+        self.latent_size_curve_ = np.array([share_explained(part, total) for part in left])
+        if not isinstance(self.n_components, Integral):
+            enough = np.flatnonzero(self.latent_size_curve_ >= wanted_share(self.n_components))
+            self.n_components_ = int(enough[0]) + 1 if len(enough) else len(left)
+            self.net_.keep_latents(self.n_components_)
+        shares = np.diff(self.latent_size_curve_, prepend=0.0)
+        self.explained_variance_ratio_ = shares[: self.n_components_]
+
+    def _link(self):
+        """What bounds reconstructions, in the units of scaled rows."""
+        activation = output_activation(self)
+        if self.scaling == "minmax":  # scaled columns fill [0, 1]: bounds speak of them
+            ones = np.ones_like(self.mean_)
+            return make_link(activation, 0 * ones, ones)
+        return make_link(activation, self._scaler.center_, self._scaler.scale_)
+
+
+# What the transformer's parameters mean.
+
+
+def is_ordered(params):
+    """Whether latents are trained in order of importance."""
+    return params.ordered or not isinstance(params.n_components, Integral)
+
+
+def has_plain_output(params):
+    """Whether the default network is fitted by squared error without bounds."""
+    return (
+        params.network is None
+        and params.init == "pca"
+        and params.loss == "squared_error"
+        and output_activation(params) == "identity"
+        and not params.tied_weights
+        and params.l1 == 0
+        and params.sparsity == 0
+    )
+
+
+def are_weights_tied(params):
+    """Whether the decoder uses the encoder's weights; raise if it can not."""
+    if params.tied_weights and params.network is not None:
+        raise ValueError(
+            f"tied_weights=True needs the default network; with network={params.network!r} "
+            "set tied_weights=False."
+        )
+    return params.tied_weights
+
+
+def output_activation(params):
+    """The activation that bounds reconstructions; raise if it does not go with the loss."""
+    is_bounded = params.loss == "binary_cross_entropy"
+    if params.output_activation == "auto":
+        return "logistic" if is_bounded else "identity"
+    if is_bounded and params.output_activation != "logistic":
+        raise ValueError(
+            "loss='binary_cross_entropy' needs output_activation='logistic' or 'auto'; got "
+            f"output_activation={params.output_activation!r}."
+        )
+    return params.output_activation
+
+
+def check_target_range(params, scaler, X):
+    """Raise if X can not be reproduced by the output activation."""
+    activation = output_activation(params)
+    if activation == "identity":
+        return
+    if params.scaling == "minmax":
+        low, high = value_range(X, scaler.transform)
+        low, high = round(low, 6), round(high, 6)  # the scaling rounds to float32
+    else:
+        low, high = value_range(X)
+    name = "loss" if params.loss == "binary_cross_entropy" else "output_activation"
+    setting = f"{name}={getattr(params, name)!r}"
+    if activation == "logistic" and (low < 0 or high > 1):
+        raise ValueError(
+            f"{setting} needs X in [0, 1]; X is in [{low:g}, {high:g}]. Rescale X, set "
+            "scaling='minmax', or choose another value."
+        )
+    if activation == "relu" and low < 0:
+        raise ValueError(
+            f"{setting} needs X without negative values; X is in [{low:g}, {high:g}]. "
+            "Shift X, set scaling='minmax', or choose another value."
+        )
+
+
+def squares_left(net, feed, X, held_out, sample_weight, *, n_latents, mean):
+    """Squared errors left by the first 1, 2, ... latents, and the squares about the mean.
+
+    Returns
+    -------
+    squares : ndarray of shape (n_latents + 1,)
+    """
+    rows = np.arange(X.shape[0]) if held_out is None else held_out
+    rows = rows[:: -(-len(rows) // MAX_ROWS_FOR_CURVE)]
+    weight = np.ones(len(rows)) if sample_weight is None else sample_weight[rows]
+    part = X[rows]
+    scaled = SourceRows(part, feed.transform, device=net.device)
+    left = [weight @ row_errors(net, scaled, feed.transform, part, k + 1) for k in range(n_latents)]
+    return np.array([*left, weight @ distances_to(mean, part)])
