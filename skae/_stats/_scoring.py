@@ -85,9 +85,7 @@ class SeenLosses:
         return cls(raw, weights, member_losses, raw[-1][held_out], weights[held_out])
 
     @classmethod
-    def before_and_after(
-        cls, before: NDArray[Any], raw: NDArray[Any], weights: NDArray[Any]
-    ) -> SeenLosses:
+    def before_and_after(cls, before: Any, raw: NDArray[Any], weights: NDArray[Any]) -> SeenLosses:
         """Raw losses of a batch after a training step on it; those before count as held out."""
         members, baseline = before[:-1], np.tile(before[-1], (len(before) - 1, 1))
         return cls(raw, weights, members, baseline, np.tile(weights, (len(members), 1)))
