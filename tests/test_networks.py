@@ -345,7 +345,7 @@ def test_a_variational_start_is_probabilistic_pca():
         log_variance.detach().numpy(), np.tile(linear.log_variances, (300, 1)), atol=1e-5
     )
     told = module.reconstruct(x).detach().numpy()
-    assert_allclose(told, expected @ linear.writers + pca.mean, atol=1e-5)
+    assert_allclose(told, expected @ linear.loadings + pca.mean, atol=1e-5)
 
 
 def test_log_variances_are_clamped():

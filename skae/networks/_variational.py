@@ -230,7 +230,7 @@ def add_probabilistic_path(
         torch.zeros(len(biases), n_latents + linear.n_conditions),
     )
     read[:n_latents] = torch.from_numpy(linear.projection)
-    write[:, :n_latents] = torch.from_numpy((linear.writers * slopes).T)
+    write[:, :n_latents] = torch.from_numpy((linear.loadings * slopes).T)
     offset = torch.from_numpy(np.r_[-linear.projection @ linear.mean, linear.log_variances])
     into = linear_of(read, offset.float())
     out = linear_of(write, torch.from_numpy(biases).float())
