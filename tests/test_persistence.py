@@ -25,7 +25,9 @@ from torch import nn
 
 import skae
 from skae import persistence
+from skae._storage._documents import DocumentDecoder
 from skae._storage._estimator_kinds import ESTIMATORS
+from skae._storage._plain_kinds import PLAIN_KINDS
 from skae.exceptions import ModelFileError
 from skae.networks import ConvNetwork, MLPNetwork
 
@@ -711,6 +713,22 @@ class audited:  # noqa: N801
 
     def __exit__(self, *error):
         _audits.pop()
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"is": "timestamp", "value": 0, "unit": "ns", "zone": "dateutil/Europe/Berlin"},
+        {"is": "pandas dtype", "name": "datetime64[ns, dateutil/Europe/Berlin]"},
+    ],
+    ids=["timestamp", "dtype"],
+)
+def test_time_zones_name_no_files(node):
+    """Pandas would hand such a name to dateutil, which looks for a file."""
+    decoder = DocumentDecoder(PLAIN_KINDS, {})
+    node.update(dict.fromkeys(set(PLAIN_KINDS[node["is"]].keys) - set(node)))
+    with pytest.raises(ValueError, match="which is read from a file"):
+        decoder.read(node)
 
 
 # Writing.

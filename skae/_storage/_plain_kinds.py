@@ -142,7 +142,8 @@ def _read_pandas_dtype(decoder, name, categories):
     if name == "category":
         levels, ordered = expect(categories, list)
         return pd.CategoricalDtype(decoder.read(levels), ordered)
-    dtype = pd.api.types.pandas_dtype(expect(name, str))
+    _check_zone(expect(name, str))
+    dtype = pd.api.types.pandas_dtype(name)
     if name == "str" and isinstance(dtype, np.dtype):
         return np.dtype(object)  # the dtype of texts in pandas 2
     if not isinstance(dtype, pd.api.extensions.ExtensionDtype):
@@ -168,6 +169,12 @@ def _read_index(decoder, values, dtype, names):
     return pd.Index(values, dtype=decoder.read(dtype), name=names[0], tupleize_cols=False)
 
 
+def _check_zone(name):
+    """Refuse time zones that pandas hands to dateutil, which opens the file that they name."""
+    if "dateutil" in name:
+        raise ValueError(f"it names the time zone {name!r:.60}, which is read from a file")
+
+
 def _write_timestamp(encoder, stamp, path):
     return int(stamp.as_unit("ns").value), stamp.unit, None if stamp.tz is None else str(stamp.tz)
 
@@ -175,6 +182,8 @@ def _write_timestamp(encoder, stamp, path):
 def _read_timestamp(decoder, value, unit, zone):
     import pandas as pd
 
+    if zone is not None:
+        _check_zone(expect(zone, str))
     stamp = pd.Timestamp(expect(value, int), unit="ns", tz=zone and "UTC")
     return (stamp.tz_convert(zone) if zone else stamp).as_unit(expect(unit, str))
 
