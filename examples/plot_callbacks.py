@@ -1,25 +1,25 @@
 """
-==============================
-Watching training: callbacks
-==============================
+================================
+Watching training with callbacks
+================================
 
-How can code of yours look on while an autoencoder trains? Estimators take skorch's callbacks:
+How can your own code follow the training of an autoencoder? Estimators accept skorch's callbacks:
 objects whose methods are called when training begins, after each epoch and when it ends. This
-example writes one that notes the learning rate, uses another of skorch's own, and
-draws what they saw beside the loss.
+example writes one that records the learning rate, adds one that comes with skorch, and plots the
+learning rate below the loss.
 
-A callback is a class with one short method; it reads the learning rate from
-``net.optimizer_.param_groups``. It may look at everything, but the schedule of the learning
-rate remains the estimator's: it rises in the first tenth of training, stays, and falls to zero in
-the last 40 %.
+A callback is a class with one short method; this one reads the learning rate from
+``net.optimizer_.param_groups``. A callback may read everything, but the learning rate follows the
+estimator's schedule: it rises over the first tenth of training, stays constant, and falls to zero
+over the last 40 %.
 """  # noqa: D400
 
 # %%
 # A callback
 # ----------
-# skorch calls ``on_epoch_end`` with the net, whose ``optimizer_`` has the learning rate of the step
-# just taken, and whose ``history`` has a line for each epoch. What a callback records in this
-# history stays with the fitted estimator.
+# skorch calls ``on_epoch_end`` with the net. Its ``optimizer_`` holds the learning rate of the last
+# step, and its ``history`` has an entry for each epoch. What a callback records in the history is
+# kept in the fitted estimator.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -47,9 +47,9 @@ autoencoder = AutoencoderTransformer(
 autoencoder.fit(X_train)
 
 # %%
-# What it saw
-# -----------
-# ``net_`` is skorch's net, and its history is a list of epochs, each a dictionary.
+# What was recorded
+# -----------------
+# ``net_`` is a skorch net, and its history is a list with a dictionary for each epoch.
 
 history = autoencoder.net_.history
 learning_rates = np.array(history[:, "learning_rate"])
@@ -68,14 +68,13 @@ below.spines[["top", "right"]].set_visible(False)
 plt.show()
 
 # %%
-# The loss falls most while the learning rate is high, and once more as it goes down to zero:
-# that is why the last epochs are usually the best, and why training by default is not
-# stopped early.
+# The loss falls most while the learning rate is high, and again as it decreases to zero. This is
+# why the last epochs are usually the best, and why training is not cut short by default.
 #
 # Stopping from a callback
 # ------------------------
-# A callback ends training by raising ``KeyboardInterrupt``, as skorch's own do; the best network
-# so far is kept. This one stops as soon as the validation loss is good enough.
+# A callback ends training by raising ``KeyboardInterrupt``, as skorch's own callbacks do; the best
+# network so far is kept. This one stops as soon as the validation loss is good enough.
 
 
 class GoodEnough(Callback):
@@ -98,6 +97,6 @@ for name, model in {"all epochs": autoencoder, "stopped": quick}.items():
     print(f"Mean squared error of test digits, {name}: {error:.3f}")
 
 # %%
-# Two things to know: callbacks make small tables train on one split instead of
-# cross-validation, as they can watch one training only; and methods that are called for every batch
-# (``on_batch_end`` and such) are heard too, but slow training down.
+# Two things to know. With callbacks, small tables too are trained on a single split, without
+# cross-validation, because a callback can follow only one training. And methods that are called for
+# every batch (such as ``on_batch_end``) work, but slow training down.

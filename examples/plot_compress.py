@@ -1,15 +1,15 @@
 """
-=====================================
-PCA and an autoencoder, size for size
-=====================================
+================================
+Comparing PCA and an autoencoder
+================================
 
-How much closer to the original does an autoencoder come than PCA, if both may keep the
-same number of values per row? :class:`~skae.AutoencoderTransformer` is fitted where
-:class:`~sklearn.decomposition.PCA` would be, on scikit-learn's bundled digits, and both
-are measured on images that neither has seen.
+How much closer to the original does an autoencoder come than PCA, if both keep the same number
+of values per row? :class:`~skae.AutoencoderTransformer` takes the place of
+:class:`~sklearn.decomposition.PCA` on scikit-learn's digits, and both are evaluated on images
+that neither has seen.
 
-The answer at the end: with 2 to 16 latents the autoencoder leaves about half of PCA's error
-here, for seconds of training instead of milliseconds.
+In short: with 2 to 16 latents the error of the autoencoder is about half that of PCA, and
+training takes seconds instead of milliseconds.
 """  # noqa: D400
 
 # %%
@@ -32,10 +32,10 @@ X, y = load_digits(return_X_y=True)
 X_train, X_test, _, y_test = train_test_split(X / 16, y, stratify=y, random_state=0)
 
 # %%
-# The same verbs for both
-# -----------------------
-# ``fit``, ``transform`` to latents, ``inverse_transform`` back to pixels: nothing in this
-# loop asks which of the two it has before it.
+# The same methods for both
+# -------------------------
+# ``fit``, ``transform`` to latents, ``inverse_transform`` back to pixels: the loop treats both
+# models alike.
 
 sizes = [2, 4, 8, 16]
 rebuilt, lines = {}, []
@@ -55,8 +55,8 @@ table = pd.DataFrame(lines, index=pd.Index(sizes, name="latents")).sort_index(ax
 print(table.round(4).to_string())
 
 # %%
-# A mean may hide rows that got worse. On the right, each dot is a test image; below the diagonal
-# the autoencoder is closer to it.
+# A mean may hide rows that got worse. On the right, each dot is a test image; below the diagonal,
+# the autoencoder has the smaller error.
 
 colors = {"PCA": "tab:gray", "autoencoder": "tab:blue"}
 row_errors = {name: np.square(rebuilt[name, 8] - X_test).mean(axis=1) for name in colors}
@@ -95,8 +95,8 @@ plt.show()
 # %%
 # What 8 latents keep
 # -------------------
-# The first test image of each digit, and what comes back from 8 numbers. PCA adds and
-# subtracts eight fixed images, which leaves shadows; the autoencoder can bend.
+# The first test image of each digit, and its reconstructions from 8 numbers. PCA adds and
+# subtracts eight fixed images, which leaves shadows; the autoencoder is not limited to sums.
 
 shown = [np.flatnonzero(y_test == digit)[0] for digit in range(10)]
 rows = {
@@ -114,9 +114,9 @@ for line, (label, images) in zip(axes, rows.items(), strict=True):
 plt.show()
 
 # %%
-# The answer
+# Conclusion
 # ----------
 # At every number of latents the error is close to half of PCA's, and nearly every image gains.
-# The price is seconds instead of milliseconds, and latents that are not weights
-# of fixed images any more. Where rows are few or all relations linear, the autoencoder
-# ends where it starts, at PCA; then keep PCA.
+# The price is seconds instead of milliseconds, and latents that are no longer weights of fixed
+# images. If there are few rows or all relations are linear, the autoencoder ends where it starts,
+# at PCA; then keep PCA.

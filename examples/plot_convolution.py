@@ -1,15 +1,15 @@
 """
-=================================
+======================
 Convolutional or dense
-=================================
+======================
 
-Do convolutions help an autoencoder on small images? :class:`~skae.networks.ConvNetwork` puts
-them into :class:`~skae.AutoencoderTransformer`, for images given as flat rows. Here they stand
-beside the dense network on digits as they come, all of them centred, and on the same digits at
-random places in a larger frame.
+Do convolutions help an autoencoder on small images? With :class:`~skae.networks.ConvNetwork`,
+:class:`~skae.AutoencoderTransformer` uses convolutions on images given as flat rows. This example
+compares them with dense networks, on the original digits, which are centred, and on the same digits
+at random places in a larger frame.
 
-The answer at the end: not at this size. In more time, wide convolutions come about as close as the
-dense network, and narrow ones less close than a dense network of their size.
+In short: not at this size. A wide convolutional network takes longer than a dense one for about
+the same error, and a narrow one has a larger error than a dense network of its size.
 """  # noqa: D400
 
 # %%
@@ -56,8 +56,8 @@ plt.show()
 # %%
 # Five ways to 16 numbers
 # -----------------------
-# Two sizes of each kind of network, and PCA. An epoch of convolutions takes longer, so the dense
-# networks are given three times as many.
+# Two sizes of each kind of network, and PCA. An epoch of a convolutional network takes longer, so
+# dense networks train for three times as many.
 
 
 def contestants(side):
@@ -129,7 +129,7 @@ plt.show()
 # %%
 # Moved digits from 16 numbers
 # ----------------------------
-# Test images above what comes back.
+# Test images above their reconstructions.
 
 figure, axes = plt.subplots(3, 1, figsize=(8.5, 6.2), layout="constrained")
 names = ["PCA", "dense (128, 64)", "convolutional (32, 64)"]
@@ -141,10 +141,10 @@ for ax, name in zip(axes, names, strict=True):
 plt.show()
 
 # %%
-# The answer
+# Conclusion
 # ----------
-# All networks start at PCA and end closer to the images than PCA. But neither on digits that
-# stay in place nor on digits that move are convolutions ahead of a dense network of about their
-# size, and they took longer. So begin with the dense default. What speaks
-# for convolutions is how they grow: from 8x8 to 12x12 pixels the wide dense network gained 62 %
-# in parameters, the wide convolutional one 27 %. Larger images may turn the answer round.
+# All networks start at PCA and end closer to the images than PCA. But neither on centred nor on
+# moved digits is a convolutional network better than a dense one of about its size, and it took
+# longer. So begin with the dense default. The advantage of convolutions is how they grow: from 8x8
+# to 12x12 pixels the wide dense network gained 62 % in parameters, the wide convolutional one 27 %.
+# On larger images the result may be the opposite.

@@ -1,23 +1,23 @@
 """
-===================================
-Noise out of images and signals
-===================================
+======================================
+Removing noise from images and signals
+======================================
 
-When is it worth learning to remove noise? A Gaussian filter knows that neighbours are
-alike, PCA that rows lie near a plane; both need one number chosen.
-:class:`~skae.DenoisingAutoencoder` learns from clean rows, which it spoils itself, what rows look
-like. Here are all three on digits and on pulses made by this script, then on signals unlike
-any in training.
+When is it worth learning to remove noise? A Gaussian filter assumes that neighbouring values are
+similar, PCA that rows lie near a plane; each has one parameter to choose.
+:class:`~skae.DenoisingAutoencoder` learns from clean rows, to which it adds noise itself. This
+example compares the three on digits and on simulated pulses, and then on signals unlike any in
+training.
 
-The answer at the end: on rows like those in training the autoencoder leaves about half of the
-best baseline's error or less; on signals of another kind it is worse than doing nothing.
+In short: on rows like those in training, the error of the autoencoder is about half that of the
+best baseline or less; on signals of another kind it is worse than doing nothing.
 """  # noqa: D400
 
 # %%
 # Three ways to remove noise
 # --------------------------
-# The baselines get the best of their settings, chosen on the test rows themselves; the
-# autoencoder is told the noise level and never sees a test row.
+# The baselines use their best settings, chosen on the test rows themselves; the autoencoder is
+# given the noise level and never sees a test row.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -71,8 +71,8 @@ def errors_of(cleaned):
 # %%
 # Digits
 # ------
-# Gaussian noise of a quarter of the range on every pixel. With ``scaling=None`` the noise level is
-# in the units of the pixels.
+# Every pixel gets Gaussian noise whose standard deviation is a quarter of the range. With
+# ``scaling=None`` the noise level is in the units of the pixels.
 
 NOISE = 0.25
 digits_train, digits_test = train_test_split(load_digits().data / 16, random_state=0)
@@ -95,8 +95,8 @@ plt.show()
 # %%
 # Signals
 # -------
-# Pulses somewhat like heartbeats: a spike with a dip, and a slow wave after it, at other places, of
-# other widths and heights in each row.
+# Pulses somewhat like heartbeats: a spike, a dip and then a slow wave, whose places, widths and
+# heights differ from row to row.
 
 time = np.linspace(0, 1, 96)
 
@@ -149,11 +149,10 @@ axes[0, 0].legend(frameon=False, fontsize="small")
 plt.show()
 
 # %%
-# The answer
+# Conclusion
 # ----------
-# On digits and pulses like those in training, the autoencoder leaves about half of PCA's error
-# or less, and PCA is ahead of the filter: what rows look like is worth more than that neighbours
-# are alike. The same knowledge is wrong where signals are of another kind: in steps the
-# autoencoder, and PCA with it, sees pulses and makes the rows worse than they were. There
-# the filter, which assumes nearly nothing, is the one to use, unless there are clean rows of
-# that kind to learn from.
+# On digits and pulses like those in training, the error of the autoencoder is about half that of
+# PCA or less, and PCA is better than the filter: knowing what rows look like is worth more than
+# knowing that neighbouring values are similar. On signals of another kind the same knowledge
+# misleads: both the autoencoder and PCA make pulses of steps, and the rows get worse. There, use
+# the filter, which assumes almost nothing, unless there are clean rows of that kind to learn from.

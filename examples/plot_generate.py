@@ -1,24 +1,24 @@
 """
-===========================
-Rows that never were
-===========================
+===================
+Generating new rows
+===================
 
-How real are rows that a generator makes up? :class:`~skae.VAEGenerator` learns how rows are
-distributed and draws new ones. This example draws digits, and patients in a table of
-numbers, counts, strings and gaps, and lets a classifier try to tell them from
-real rows that the generator has not seen.
+How realistic are the rows of a generator? :class:`~skae.VAEGenerator` learns the distribution of
+rows and draws new ones from it. This example draws digits, and patients from a table with numbers,
+counts, strings and missing cells. Then a classifier tries to distinguish them from real rows that
+the generator has not seen.
 
-Quite real, but not wholly. Drawn digits can be read, even a little too well: they are more typical
-than real ones. Drawn patients keep types, gaps, whole numbers and most of what columns say of
-each other, and none is a copy. Trees tell them from real ones with an AUROC of about two thirds
-(0.5 would be ideal); where each column is drawn by itself, with about 0.9.
+Realistic, but not perfectly so. Drawn digits are legible, even slightly too much: they are more
+typical than real ones. Drawn patients keep types, missing cells, integers and most of the
+dependence between columns, and none is a copy. Trees distinguish them from real ones with an AUROC
+of about two thirds (0.5 would be ideal), and with about 0.9 if columns are drawn independently.
 """  # noqa: D400
 
 # %%
 # Digits
 # ------
-# Pixels in [0, 1] are shares of ink: ``likelihood="bernoulli"``. With ``conditional=True`` the
-# digits are learned given their class, which ``sample`` then takes.
+# ``likelihood="bernoulli"`` suits pixels in [0, 1]. With ``conditional=True`` the distribution of
+# each class is learned, and ``sample`` accepts classes.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -43,20 +43,20 @@ SampleGridDisplay.from_estimator(
 plt.show()
 
 # %%
-# Can they be read? Five nearest neighbours that learned from real digits read test digits,
-# and ones drawn for a given class.
+# Are they legible? A nearest-neighbours classifier fitted to real digits predicts the class of test
+# digits and of digits drawn for a given class.
 
 reader = KNeighborsClassifier(5).fit(X_train, y_train)
 wanted = np.repeat(np.arange(10), 45)
 drawn = digits.sample(y=wanted, random_state=0)
-print(f"Read as what they are: real {reader.score(X_test, y_test):.3f}, ", end="")
+print(f"Classified correctly: real {reader.score(X_test, y_test):.3f}, ", end="")
 print(f"drawn {reader.score(drawn, wanted):.3f}")
 
 # %%
-# A table of all sorts
-# --------------------
-# Some columns of breast_cancer as a hospital might keep them: numbers, a count, two columns of
-# strings, and a number that one patient in five lacks.
+# A table with columns of several types
+# -------------------------------------
+# Some columns of breast_cancer as a hospital might record them: numbers, a count, two columns of
+# strings, and a number that is missing for one patient in five.
 
 cancer = load_breast_cancer(as_frame=True).frame
 rng = np.random.default_rng(0)
@@ -71,14 +71,14 @@ generator = VAEGenerator(random_state=0).fit(train)
 print(generator.sample(6, random_state=0).to_string())
 
 # %%
-# The columns of a thousand drawn patients and those of patients the generator has not seen. A
-# missing cell is drawn as often as it was met.
+# The columns of a thousand drawn patients, and those of patients that the generator has not seen.
+# Cells are missing as often as in the training rows.
 
 SampleGridDisplay.from_estimator(generator, test, random_state=0)
 plt.show()
 
 # %%
-# What columns say of each other counts as much as the columns themselves:
+# The dependence between columns is as important as the columns themselves:
 
 drawn = generator.sample(len(test), random_state=0)
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharex=True, sharey=True, layout="constrained")
@@ -93,26 +93,27 @@ axes[0].legend(frameon=False)
 plt.show()
 
 # %%
-# The drawn cloud follows the real one, a little blurred where benign patients lie close to a line.
+# The drawn cloud has the shape of the real one, slightly blurred where benign patients lie close to
+# a line.
 #
 # A report
 # --------
 # ``evaluate`` draws as many rows as it is given and compares them.
 
 report = generator.evaluate(test)
-print(f"AUROC of trees that tell drawn from real rows (0.5 is ideal): {report.auroc:.2f}")
-print(f"Distance of columns' distributions: {report.ks:.3f} (real from real: {report.ks_real:.3f})")
+print(f"AUROC of trees, drawn against real rows (0.5 is ideal): {report.auroc:.2f}")
+print(f"Distance of column distributions: {report.ks:.3f} (real rows: {report.ks_real:.3f})")
 print(f"Distance to the closest training row, over real rows': {report.record_distance_ratio:.2f}")
-print(f"Copies of training rows, beyond those among real rows: {report.excess_copies:.2f}")
+print(f"Copies of training rows, in excess of those among real rows: {report.excess_copies:.2f}")
 
 # %%
-# Is that good? For scale, the same trees look at training rows with each column shuffled by
-# itself: all columns are right then, and nothing between them. Test rows against training rows
-# show what chance does.
+# Is that good? For comparison, trees are also given training rows in which each column was shuffled
+# independently: the columns are right, but there is no dependence between them. Training rows as
+# they are, against test rows, show the effect of chance.
 
 
-def told_apart(a, b):
-    """AUROC of gradient-boosted trees that tell two tables apart, cross-validated."""
+def auroc_between(a, b):
+    """AUROC of gradient-boosted trees that classify rows by table, cross-validated."""
     levels = {"grade": "category", "diagnosis": "category"}
     both = pd.concat([a, b], ignore_index=True).astype(levels)
     is_b = np.arange(len(both)) >= len(a)
@@ -125,7 +126,7 @@ def told_apart(a, b):
 few = train.sample(len(test), random_state=0)
 shuffled = few.apply(lambda column: rng.permutation(column))
 for name, table in {"drawn": drawn, "shuffled": shuffled, "other real": few}.items():
-    print(f"AUROC, {name} rows against real ones: {told_apart(table, test):.2f}")
+    print(f"AUROC, {name} rows against real ones: {auroc_between(table, test):.2f}")
 
 # %%
-# A few hundred training rows are few for a generator; with thousands the difference gets smaller.
+# A few hundred training rows are few for a generator; with thousands, the difference gets smaller.

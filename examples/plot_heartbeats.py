@@ -1,25 +1,25 @@
 """
-==================================
-Heartbeats that are not as usual
-==================================
+===================
+Abnormal heartbeats
+===================
 
-Can a detector that has only ever seen normal heartbeats tell abnormal ones, with a threshold
-that nobody tuned? This example makes beats of five kinds, fits
-:class:`~skae.AutoencoderOutlierDetector` to normal ones alone, lets it draw the line by
-itself, and looks at what it found beside :class:`~sklearn.ensemble.IsolationForest` and
-the reconstruction error of :class:`~sklearn.decomposition.PCA`.
+Can a detector that has only seen normal heartbeats recognise abnormal ones, without tuning its
+threshold? This example simulates beats of five kinds, fits
+:class:`~skae.AutoencoderOutlierDetector` to normal ones only, with its default threshold, and
+compares it with :class:`~sklearn.ensemble.IsolationForest` and the reconstruction error of
+:class:`~sklearn.decomposition.PCA`.
 
-Yes: nearly all abnormal beats of four kinds are found, a missing small wave included. The
-default threshold aims at taking one normal beat in twenty for abnormal; here it is one in
-twelve. A threshold of the mean and three standard deviations errs less often on normal beats
-and misses a few more others.
+Yes: nearly all abnormal beats of the four kinds are found, even those that only lack a small wave.
+The default threshold aims at a false alarm for one normal beat in twenty; here it is one in twelve.
+A threshold of three standard deviations above the mean gives fewer false alarms and misses a few
+more abnormal beats.
 """  # noqa: D400
 
 # %%
 # Beats
 # -----
 # A beat is a sum of five waves (P, Q, R, S and T), each a bell curve with its time, width and
-# height. Hearts differ a little in all of them, and in their pace; the signal drifts and is noisy.
+# height. Beats differ slightly in all of these and in pace; the signal drifts and is noisy.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -79,20 +79,20 @@ figure.suptitle("Ten beats of each kind, and the mean of all")
 plt.show()
 
 # %%
-# Learn what is normal
-# --------------------
-# By default the detector expects outliers in the training rows and guards against them. These
-# beats are known to be normal, so it need not: ``core_fraction=1.0`` trains on all of them, the
-# squared error lets large errors count in full, and ``init="pca"`` starts at PCA. All columns are
-# in the same unit, so ``scaling="global"`` gives them one scale.
+# Train on normal beats
+# ---------------------
+# By default the detector expects outliers among the training rows and is robust to them. These
+# beats are known to be normal, so that is not necessary: ``core_fraction=1.0`` trains on all of
+# them, the squared error gives large errors their full weight, and ``init="pca"`` starts at PCA.
+# All columns are in the same unit, so ``scaling="global"`` gives them one scale.
 #
-# Loss and start were picked among seven settings by these very test beats, so expect a little less
-# on others. With their defaults, four in ten beats without a P wave are found; the other kinds
-# are found as well as here.
+# The loss and the start were chosen among seven settings on these same test beats, so expect
+# slightly worse results on others. With their defaults, four in ten beats without a P wave are
+# found; the other kinds are found as often as here.
 #
-# Where to draw the line takes no abnormal beat. Each member of the ensemble scores beats that
-# it did not train on. By default 95 % of these are to be on the normal side; with
-# ``threshold="std"`` the line is three standard deviations above their mean.
+# The threshold needs no abnormal beats. Each member of the ensemble scores beats that it did not
+# train on. By default the threshold is the score that 95 % of these do not exceed; with
+# ``threshold="std"`` it is three standard deviations above their mean.
 
 parameters = {
     "core_fraction": 1.0,
@@ -110,11 +110,11 @@ outlying = pd.DataFrame(
         'threshold="std"': cautious.predict(X_test) == -1,
     }
 )
-print("Share of beats taken for abnormal:\n")
+print("Share of beats predicted to be abnormal:\n")
 print(outlying.groupby(kinds, sort=False).mean().round(3).to_string())
 
 # %%
-# Scores of all test beats. Both detectors have the same scores; only the line differs.
+# Scores of all test beats. Both detectors have the same scores; only the threshold differs.
 
 scores = detector.score_samples(X_test)
 display = OutlierScoreDisplay.from_predictions(scores, kinds, threshold=detector.offset_, bins=80)
@@ -126,18 +126,18 @@ display.ax_.legend(frameon=False, fontsize="small", loc="upper left", ncols=2)
 plt.show()
 
 # %%
-# What it could not reproduce
-# ---------------------------
-# The area between the curves is what makes the score. One beat of each kind, in the order of the
-# first figure:
+# Reconstructions
+# ---------------
+# The score measures the area between the curves. One beat of each kind, in the order of the first
+# figure:
 
 shown = [np.flatnonzero(kinds == kind)[0] for kind in ("normal", *ABNORMAL)]
 ReconstructionDisplay.from_estimator(detector, X_test[shown])
 plt.show()
 
 # %%
-# Beside others
-# -------------
+# Comparison with other methods
+# -----------------------------
 # AUROC is the probability that an abnormal beat scores worse than a normal one; it needs no
 # threshold. PCA has as many components as the detector has latents.
 
@@ -151,13 +151,13 @@ scores = {
 table = pd.DataFrame(index=scores, columns=ABNORMAL, dtype=float)
 for kind in ABNORMAL:
     rows = (kinds == "normal") | (kinds == kind)
-    table[kind] = [roc_auc_score(kinds[rows] == kind, told[rows]) for told in scores.values()]
+    table[kind] = [roc_auc_score(kinds[rows] == kind, s[rows]) for s in scores.values()]
 print("AUROC against normal beats:\n")
 print(table.round(3).to_string())
 
 # %%
-# For waves of the wrong width or level, and for missing ones, PCA's error is as good: where normal
+# For waves of the wrong width or level, and for missing ones, PCA's error is as good: if normal
 # rows are known and lie near a plane, try it first. An inverted T wave is a normal one times a
 # negative number, which a linear map reproduces rather well; there the autoencoder is clearly
-# better. IsolationForest looks at one sample of the signal at a time, and trails in all
-# but that.
+# better. IsolationForest examines one sample of the signal at a time, and is behind on all other
+# kinds.

@@ -1,26 +1,25 @@
 """
-===============================
-Gaps in a table, filled
-===============================
+================================
+Filling missing cells of a table
+================================
 
-What should stand in an empty cell? The best guess, if a model is to predict from the row; a
-draw from what is possible, if a relation between columns is to be estimated.
-:class:`~skae.DenoisingAutoencoder` gives both, here beside scikit-learn's imputers on its
-bundled table of 442 diabetes patients.
+What should a missing cell be filled with? With the best guess, if a model is to predict from the
+row; with a draw from the possible values, if a relation between columns is to be estimated.
+:class:`~skae.DenoisingAutoencoder` does both. This example compares it with scikit-learn's
+imputers on a table of 442 diabetes patients.
 
-The answer at the end: the autoencoder's guesses are the closest of those compared, and still every
-imputer that fills in one best guess makes relations look stronger than they are; draws
-(``sample_posterior=True``) do not.
+In short: the guesses of the autoencoder are the closest of those compared. Yet filling in one best
+guess makes relations look stronger than they are; draws (``sample_posterior=True``) do not.
 """  # noqa: D400
 
 # %%
 # The best guess
 # --------------
-# A fifth of the cells are hidden, in rows to learn from and in rows to fill, three times. Errors
-# are in standard deviations of the column. IterativeImputer is kept within the range of each
-# column, which helps it; on columns as alike as these it warns that it has not settled, and more
-# rounds than thirty change little. The autoencoder trains for fewer epochs than its default, which
-# would change little too.
+# A fifth of the cells are hidden, both in training rows and in rows to fill, three times with
+# different cells. Errors are in standard deviations of the column. IterativeImputer is restricted
+# to the range of each column, which helps it. On columns as correlated as these it warns that it
+# has not converged, and more than thirty rounds change little. The autoencoder trains for fewer
+# epochs than by default; more would change little too.
 
 import warnings
 
@@ -67,17 +66,17 @@ for seed in errors:
 ax.invert_yaxis()
 ax.set(
     xlabel="root mean squared error on hidden cells, in standard deviations",
-    title="A fifth of the cells missing (lines: three draws of holes)",
+    title="A fifth of the cells missing (lines: the three repetitions)",
 )
 plt.show()
 
 # %%
-# A draw of what is possible
-# --------------------------
-# Now a relation is wanted: by how much the progression of the disease rises with the body mass
-# index, at equal blood pressure. The index is missing in about 40 % of the rows, more often
-# where the progression is high. The target is a column like any other to the imputer:
-# what is estimated from a filled table must have been known to the filling.
+# Draws from the possible values
+# ------------------------------
+# Now we want to estimate a relation: by how much the progression of the disease increases with the
+# body mass index, at equal blood pressure. The index is missing in about 40 % of the rows, more
+# often if the progression is high. The imputer uses the target like any other column: all columns
+# of the estimate must take part in the imputation.
 
 
 def with_gaps(seed):
@@ -96,8 +95,8 @@ def slope(frame):
 
 
 # %%
-# Twenty draws give twenty tables. Rubin's rules pool what is estimated from each: the mean of the
-# coefficients, and a variance to which their spread is added.
+# Twenty draws give twenty tables. Rubin's rules pool the estimates: the coefficient is the mean
+# over tables, and the variance between tables is added to the mean variance within them.
 
 
 def pooled(tables):
@@ -154,7 +153,7 @@ left.hist(
     histtype="step",
     color="black",
     lw=1.5,
-    label="what was hidden",
+    label="true values",
 )
 left.set(xlabel="body mass index", ylabel="density", title="Filled cells")
 left.legend(frameon=False)
@@ -172,18 +171,18 @@ right.set(
     yticks=range(len(tables)),
     yticklabels=list(tables),
     xlabel="slope of progression on body mass index",
-    title="Estimates with 95 % intervals, three draws of gaps",
+    title="Estimates with 95 % intervals, three repetitions",
 )
 right.invert_yaxis()
 right.legend(frameon=False, loc="upper right")
 plt.show()
 
 # %%
-# The answer
+# Conclusion
 # ----------
-# For prediction, fill in the best guess: the autoencoder's are the closest in each of the three
-# draws of holes. For estimates, use draws. One guess per cell lies too close to what the
-# other columns say, so the filled cells vary too little and the slope comes out too
-# steep, as with KNNImputer; a mean fill makes it too flat. All of them report intervals as if
-# nothing had been missing. Twenty draws keep the spread, and their intervals cover the slope
-# of the table without gaps all three times. It takes one fit.
+# For prediction, fill in the best guess: those of the autoencoder are the closest each of the three
+# times. For estimates, use draws. Best guesses vary too little, because they follow the other
+# columns too closely, and the slope comes out too steep, as with KNNImputer; with the mean it is
+# too flat. All of these report intervals as if nothing had been missing. Twenty draws preserve the
+# spread, and their intervals cover the slope of the complete table all three times. One fit is
+# enough for all draws.

@@ -3,21 +3,21 @@
 Nearest neighbours on latents
 ================================
 
-Are neighbours among latents as good as neighbours among raw pixels? Distances between
-wide rows are slow and drown in what does not matter, so nearest neighbours are often
-looked for among a few latents instead. :func:`~skae.compare_knn` puts raw columns, PCA and
-:class:`~skae.AutoencoderTransformer` side by side.
+Are neighbours among latents as good as neighbours among raw pixels? Distances between rows with
+many columns are slow to compute and dominated by irrelevant variation, so nearest neighbours are
+often searched among a few latents instead. :func:`~skae.compare_knn` compares raw columns, PCA and
+:class:`~skae.AutoencoderTransformer`.
 
-The answer at the end: with 2 or 4 latents the autoencoder is far ahead of PCA, with 8 a little,
-and with 16 PCA is as good. Raw pixels are hard to beat here.
+In short: with 2 or 4 latents the autoencoder is far better than PCA, with 8 slightly, and with 16
+PCA is as good. Raw pixels are hard to beat here.
 """  # noqa: D400
 
 # %%
 # One table
 # ---------
-# Every transformer is fitted on two thirds of the digits, and seven nearest neighbours on
-# what it makes of them; all columns are measured on the third left out, three times. A third of
-# the default number of epochs is enough for the comparison.
+# Each transformer is fitted on two thirds of the digits, and a classifier of seven nearest
+# neighbours on its output; both are evaluated on the remaining third, three times. A third of the
+# default number of epochs is enough for the comparison.
 
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_digits
@@ -69,10 +69,9 @@ ax.legend(loc="lower right", frameon=False)
 plt.show()
 
 # %%
-# Two latents, seen from above
-# ----------------------------
-# No model was told which digit an image shows; colours are added afterwards. These are
-# test images.
+# Two latents
+# -----------
+# Test images. Neither model has seen any labels; the colours are added afterwards.
 
 X_train, X_test, _, y_test = train_test_split(X, y, stratify=y, random_state=0)
 figure, axes = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
@@ -83,10 +82,9 @@ for ax, model in zip(axes, (PCA(2, random_state=0), autoencoder(2)), strict=True
 plt.show()
 
 # %%
-# The answer
+# Conclusion
 # ----------
-# Latents that say more about a row make better neighbours where they are few: with 2 and 4 of
-# them the autoencoder is ahead of PCA by far more than the folds differ, with 8 by a little. With
-# 16 there is nothing left to gain, and PCA is the simpler choice. On these small, well centred
-# images raw pixels are as good as any; latents pay in storage and speed, and in pictures such
-# as the one above.
+# With few latents, those of the autoencoder make better neighbours: with 2 and 4 it is ahead of PCA
+# by far more than the folds differ, with 8 by a little. With 16 there is nothing left to gain, and
+# PCA is the simpler choice. On these small, well centred images raw pixels are as good as any;
+# latents save storage and time, and can be plotted as above.

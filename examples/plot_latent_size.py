@@ -3,21 +3,22 @@
 How many latents to keep
 ===========================
 
-Which number of latents is right? That depends on what they are for. This example asks three
-ways: what each number explains of held-out rows (:func:`~skae.latent_size_curve`), how many
-explain a given share (``AutoencoderTransformer(0.9)``, one fit), and how many the next
-step in a pipeline needs (:class:`~sklearn.model_selection.GridSearchCV`).
+How many latents are enough? That depends on what they are for. This example answers in three
+ways: which share of the variance of held-out rows each number explains
+(:func:`~skae.latent_size_curve`), how many explain a given share (``AutoencoderTransformer(0.9)``,
+one fit), and how many the next step of a pipeline needs
+(:class:`~sklearn.model_selection.GridSearchCV`).
 
-The answer at the end: 16 ordered latents keep the 90 % that PCA needs 21 components for, but
-neighbours among 4 latents are nearly as good as among 32. Ask the step that uses the latents.
+In short: 16 ordered latents explain the 90 % of the variance for which PCA needs 21 components, but
+neighbours among 4 latents are nearly as good as among 32. What counts is the step that uses them.
 """  # noqa: D400
 
 # %%
-# What each number explains
-# -------------------------
-# One network for each number of latents and split, trained side by side as one, and the share
-# of the held-out variance that they explain; PCA's share stands beside it. More
-# latents always explain more: the curve says what each is worth, not where to stop.
+# Variance explained by each number
+# ---------------------------------
+# One network is trained for each number of latents and each split, all of them jointly. The table
+# has the share of the held-out variance that they explain, next to PCA's. More latents always
+# explain more: the curve shows what each is worth, not where to stop.
 
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_digits
@@ -41,8 +42,8 @@ print(curve.round(3).to_string())
 # %%
 # One fit, all numbers
 # --------------------
-# A float trains latents in order of importance (nested dropout) and keeps as many as
-# explain that share of the rows it holds out. PCA's number is of its training rows.
+# A float trains latents in order of importance (nested dropout) and keeps as many as explain that
+# share of the variance of held-out rows. PCA's number refers to its training rows.
 
 ordered = AutoencoderTransformer(0.9, random_state=0).fit(X_train)
 n_pca = PCA(0.9).fit(X_train).n_components_
@@ -60,8 +61,8 @@ plt.show()
 # %%
 # What the next step needs
 # ------------------------
-# Here it is a nearest-neighbours classifier, and the number of latents a parameter of the
-# pipeline like any other. Each candidate is a fit of its own for each split.
+# Here the next step is a nearest-neighbours classifier, and the number of latents is a parameter of
+# the pipeline like any other. Each candidate is fitted separately on each split.
 
 pipeline = make_pipeline(fast, KNeighborsClassifier())
 search = GridSearchCV(pipeline, {"autoencodertransformer__n_components": sizes}, cv=splits)
@@ -77,7 +78,7 @@ for split in range(2):
     ax.plot(sizes, results[f"split{split}_test_score"], "_", color="black", ms=10)
 ax.set(
     xlabel="latents",
-    ylabel="accuracy on rows left out",
+    ylabel="accuracy on held-out rows",
     title="Five nearest neighbours on latents (dashes: each split)",
     xticks=sizes,
 )
@@ -85,10 +86,10 @@ ax.grid(alpha=0.3)
 plt.show()
 
 # %%
-# The answer
+# Conclusion
 # ----------
-# Where latents are to stand for the rows (compression, noise, outliers), say which share of the
-# variance must stay: one fit finds the number, a few short of PCA's, and its curve shows what
-# another would have kept. Where they feed another step, a search finds what that step needs,
-# which may be less: 4 latents explain three quarters of the variance, yet the classifier gains
-# only one or two points from more, and 32 latents less than half a point over 16.
+# If latents are to represent the rows (compression, noise, outliers), give the share of the
+# variance to keep: one fit finds the number, which is smaller than PCA's, and its curve shows what
+# other numbers would keep. If another step uses the latents, a search finds how many that step
+# needs, which may be fewer: 4 latents explain three quarters of the variance, yet with more the
+# classifier gains only one or two points, and 32 latents gain less than half a point over 16.

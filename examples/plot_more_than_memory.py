@@ -3,22 +3,21 @@
 More rows than fit into memory
 ================================
 
-Must a table fit into memory to train on it? This example writes 600 MiB of rows to a
-temporary folder, piece by piece, and trains on them in two ways: ``fit`` on a
-:class:`numpy.memmap`, and ``partial_fit`` on one piece after the other. It asks the system how
-much memory each took at its highest.
+Does a table have to fit into memory? This example writes 600 MiB of rows to a temporary folder,
+piece by piece, and trains on them in two ways: ``fit`` on a :class:`numpy.memmap`, and
+``partial_fit`` on one piece after the other. It measures the peak memory of both.
 
-No: ``fit`` took about half of the table's size, ``partial_fit`` about a sixth. Both end with
-about the same error here. Where rows can be read more than once, take ``fit``: it mixes all
-rows, follows a schedule of the learning rate and watches held-out rows.
+No: ``fit`` took about half of the size of the table, ``partial_fit`` about a sixth. Here both end
+with about the same error. If rows can be read more than once, use ``fit``: it shuffles all rows,
+follows a learning rate schedule and validates on held-out rows.
 """  # noqa: D400
 
 # %%
 # A large file
 # ------------
-# Rows of 1024 columns that depend on eight hidden numbers, through a bend that PCA can not follow.
-# Below 512 MiB ``fit`` keeps the rows in memory all the same, as that is faster; this table is
-# larger.
+# Rows of 1024 columns that depend on eight hidden variables, in a nonlinear way that PCA cannot
+# follow. Up to 512 MiB, ``fit`` keeps the rows in memory anyway, because that is faster; this table
+# is larger.
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -56,9 +55,9 @@ print(f"The file has {X.nbytes / MIB:.0f} MiB, a piece of it {X[:N_PIECE].nbytes
 # %%
 # How memory is measured
 # ----------------------
-# Linux notes the highest resident memory of a process (``VmHWM``), mapped pages of files
-# included, and sets the mark back on request. What counts is how far it
-# rises above the memory before. On other systems this example trains, but can not tell.
+# Linux records the peak resident memory of a process (``VmHWM``), including mapped pages of files,
+# and resets it on request. We report by how much it exceeds the memory before the call. On other
+# systems this example trains, but cannot measure.
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -84,9 +83,9 @@ class PeakMemory:
 # %%
 # Two ways to train
 # -----------------
-# One pass over the rows with each. The first fit of a process loads libraries, so a small one
-# goes before. The first call of ``partial_fit`` fixes the scaling and the start, so its piece has
-# to be a fair sample of the rows.
+# One pass over the rows with each. The first fit of a process loads libraries, so a small one is
+# done first. The first call of ``partial_fit`` determines the scaling and the start, so its piece
+# has to be a representative sample of the rows.
 
 parameters = {"hidden_layer_sizes": 64, "batch_size": 512, "max_epochs": 1, "random_state": 0}
 AutoencoderTransformer(N_HIDDEN, **parameters).fit(X_test).partial_fit(X_test)
@@ -100,23 +99,22 @@ whole = AutoencoderTransformer(N_HIDDEN, **parameters)
 with PeakMemory() as of_whole:
     whole.fit(X)
 
-print("Memory above that before, in MiB:")
+print("Peak memory above that before the call, in MiB:")
 print(f"  fit on the memory map     {of_whole.mib:6.0f}")
 print(f"  partial_fit, piecewise    {of_pieces.mib:6.0f}")
 
 pca = PCA(N_HIDDEN, random_state=0).fit(X[:N_PIECE])
-print("Mean squared error of fresh rows:")
+print("Mean squared error on new rows:")
 print(f"  fit on the memory map     {whole.reconstruction_error(X_test).mean():.4f}")
 print(f"  partial_fit, piecewise    {pieces.reconstruction_error(X_test).mean():.4f}")
 linear = np.square(X_test - pca.inverse_transform(pca.transform(X_test))).mean()
 print(f"  PCA of one piece          {linear:.4f}")
 
 # %%
-# The picture
-# -----------
-# ``fit`` holds the rows from which it chooses the best epoch (a tenth) and, for the start at PCA,
-# a sample of 16 384 rows; neither grows much with the file. The rows it trains on are read batch
-# by batch.
+# Memory as a plot
+# ----------------
+# ``fit`` keeps in memory the rows on which it chooses the best epoch (a tenth) and, for the start
+# at PCA, a sample of 16 384 rows. The rows it trains on are read batch by batch.
 
 bars = {
     "the table": X.nbytes / MIB,

@@ -3,20 +3,20 @@
 Outlier detectors compared
 ============================
 
-Which rows does a detector take for outliers, and is an autoencoder's choice a better one? This
-example draws the lines of five detectors around six toy sets of two columns, and then measures
-three detectors on real tables in which one class is rare.
+Which rows does a detector consider outliers, and does an autoencoder choose better? This example
+draws the decision boundaries of five detectors on six toy data sets with two columns, and then
+evaluates three detectors on real tables in which one class is rare.
 
-With two columns, others draw better lines: there is little to compress. On tables of 13 and 30
-columns :class:`~skae.AutoencoderOutlierDetector` is better than
+With two columns, other detectors have better boundaries: there is little to compress. On tables of
+13 and 30 columns :class:`~skae.AutoencoderOutlierDetector` is better than
 :class:`~sklearn.ensemble.IsolationForest` twice, as good once and worse once; no detector is best
 on all.
 """  # noqa: D400
 
 # %%
-# Six toy sets
-# ------------
-# Each has 255 rows of a shape and 45 rows of uniform noise. All detectors are told the share of
+# Six toy data sets
+# -----------------
+# Each has 255 rows in some shape and 45 rows of uniform noise. All detectors are given the share of
 # outliers and nothing else.
 
 from time import perf_counter
@@ -63,8 +63,8 @@ detectors = {
 }
 
 # %%
-# Rows taken for inliers are blue, outliers orange; the line is where the decision changes.
-# In the corner: the share of rows that are told rightly, and the seconds to fit.
+# Predicted inliers are blue, outliers orange; the line is the decision boundary. In the corner: the
+# accuracy, and the seconds to fit.
 
 xx, yy = np.meshgrid(np.linspace(*LIMITS, 80), np.linspace(*LIMITS, 80))
 grid = np.column_stack([xx.ravel(), yy.ravel()])
@@ -83,9 +83,9 @@ for panes, (set_name, inliers) in zip(axes, toy_sets.items(), strict=True):
         ax.scatter(*X[inlying].T, s=8, color="tab:blue")
         ax.scatter(*X[~inlying].T, s=8, color="tab:orange")
         right = np.mean(inlying == (np.arange(N_ROWS) < len(inliers)))
-        told = f"{right:.2f}, {seconds:.2f} s"
+        label = f"{right:.2f}, {seconds:.2f} s"
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
-        ax.text(0.98, 0.02, told, transform=ax.transAxes, ha="right", bbox=box)
+        ax.text(0.98, 0.02, label, transform=ax.transAxes, ha="right", bbox=box)
         ax.set(xlim=LIMITS, ylim=LIMITS, xticks=[], yticks=[])
     panes[0].set_ylabel(set_name)
 for ax, name in zip(axes[0], detectors, strict=True):
@@ -97,8 +97,9 @@ plt.show()
 # -----------
 # All rows of the other classes and a few of one class, which is then rare: 20 malignant tumours
 # among 357 benign ones (30 columns), or 6 wines of one cultivar among those of the other two (13
-# columns). Detectors get no labels and their defaults; labels serve for AUROC only, the
-# probability that a rare row scores worse than another. Means of three draws of the rare rows.
+# columns). Detectors run with their defaults and without labels, which serve only to compute the
+# AUROC, the probability that a rare row scores worse than another. Means over three draws of the
+# rare rows.
 
 
 def with_rare(X, y, rare, n_rare, seed):
@@ -125,19 +126,19 @@ for name, table in tables.items():
             "AutoencoderOutlierDetector": AutoencoderOutlierDetector(random_state=seed),
         }
         scores = {k: -detector.fit(X).score_samples(X) for k, detector in compared.items()}
-        aurocs.append({k: roc_auc_score(is_rare, told) for k, told in scores.items()})
+        aurocs.append({k: roc_auc_score(is_rare, score) for k, score in scores.items()})
     lines[name] = pd.DataFrame(aurocs).mean()
 print(pd.DataFrame(lines).T.round(3).to_string())
 
 # %%
-# Where differences are a few hundredths, with so few rare rows, they mean little. The benchmark
-# on 22 tables (``benchmarks/results/outliers.md``) says more.
+# With so few rare rows, differences of a few hundredths mean little. The benchmark on 22 tables
+# (``benchmarks/results/outliers.md``) is more informative.
 #
-# Scores and the line
-# -------------------
-# The detector draws its line where 95 % of held-out rows are on the normal side. A good order of
-# the rows is not yet a good line: most malignant tumours score worse than most benign ones, but
-# only some of them are beyond it. Where rare rows are known to be more frequent, say so by
+# Scores and the threshold
+# ------------------------
+# By default the threshold is the score that 95 % of held-out rows do not exceed. A good ranking of
+# the rows does not imply a good threshold: most malignant tumours score worse than most benign
+# ones, but only some of them exceed it. If outliers are known to be more frequent, set
 # ``contamination``.
 
 X, is_rare = with_rare(*cancer, 0, 20, seed=0)
@@ -148,5 +149,5 @@ display.ax_.set_yscale("log")
 plt.show()
 
 outlying = detector.predict(X) == -1
-print(f"Beyond the line: {outlying[is_rare].sum()} of {is_rare.sum()} malignant, ", end="")
+print(f"Beyond the threshold: {outlying[is_rare].sum()} of {is_rare.sum()} malignant, ", end="")
 print(f"{outlying[~is_rare].sum()} of {(~is_rare).sum()} benign")

@@ -3,20 +3,21 @@
 More rows of a rare class
 =========================
 
-Where one class has few rows, does it help to draw more of them? Classifiers are often fed with
-copies of rare rows, or with rows from a generator that learned the rows given their class. This
-example measures what either is worth to three classifiers, on digits of which one kind is rare.
+If one class has few rows, does it help to draw more of them? Classifiers are often trained with
+copies of rare rows, or with rows from a generator that has learned the distribution of each class.
+This example measures the effect of both on three classifiers, on digits of which one class is rare.
 
 Here both help, and drawn rows no less than copies. How much depends on the classifier: nearest
-neighbours gain most, as they seldom see the rare class otherwise; gradient boosting gains hardly
-more than chance could bring. So measure it on yours, and try copies first; they cost nothing.
+neighbours gain most, because otherwise they seldom see the rare class; the gain of gradient
+boosting is hardly larger than chance. So measure it on your classifier, and try copies first,
+which cost nothing.
 """  # noqa: D400
 
 # %%
 # A rare digit
 # ------------
-# The training rows hold twelve eights and about ninety of every other digit; the test rows come
-# as they are.
+# The training rows contain twelve eights and about ninety of every other digit; the test rows are
+# left as they are.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -47,8 +48,8 @@ def rare_split(seed):
 # %%
 # Copies and drawn rows
 # ---------------------
-# The generator learns all digits given their class, so that the rare ones borrow from the others
-# how strokes vary. Drawn eights beside the real ones that it has seen:
+# The generator learns all classes jointly, so that the rare one profits from how strokes vary in
+# the others. Drawn eights next to the real ones that it has seen:
 
 
 def copies(X, y, n_rows, seed):
@@ -72,9 +73,9 @@ SampleGridDisplay.from_predictions(
 plt.show()
 
 # %%
-# What they are worth
-# -------------------
-# Each classifier learns from the rows as they are, with copies and with drawn rows, as many as
+# Effect on classifiers
+# ---------------------
+# Each classifier is trained on the rows as they are, with copies and with drawn rows, as many as
 # make the rare class as frequent as the others. The measure is the F1 score of the rare class on
 # test rows, over three splits.
 
@@ -104,7 +105,7 @@ means, errors = f1_scores.mean().unstack(), f1_scores.sem().unstack()
 print(means.round(3).to_string())
 
 # %%
-# The same as a picture, with standard errors.
+# The same as a plot, with standard errors.
 
 ax = means.plot.bar(yerr=errors, rot=0, width=0.8, figsize=(8, 4), color=["C7", "C1", "C0"])
 for bars in ax.containers:

@@ -7,17 +7,17 @@ What do the classical constraints on an autoencoder do? Decoder weights tied to 
 an L1 penalty on the weights, an L1 or a Kullback-Leibler penalty on the latents:
 :class:`~skae.AutoencoderTransformer` has a parameter for each.
 
-The answer at the end: tying halves the parameters at about the same error, L1 on weights
-empties most of them, and of the two penalties on latents L1 switches whole latents off
-while the Kullback-Leibler divergence keeps all of them, each for a few images.
+In short: tying halves the number of parameters at about the same error, and L1 on weights brings
+most of them close to zero. Of the two penalties on latents, L1 switches off whole latents, while
+the Kullback-Leibler divergence keeps all of them in use, each for a few images.
 """  # noqa: D400
 
 # %%
 # Six networks
 # ------------
-# All start at random (``init="random"``), as a textbook's autoencoder does, so that nothing but
-# the constraint shapes them. The start at PCA, which is the default, reaches lower errors;
-# the last line of the table has it for comparison.
+# All start at random (``init="random"``), like a textbook autoencoder, so that they differ only in
+# the constraint. The start at PCA, which is the default, reaches lower errors; it is in the last
+# line of the table for comparison.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -47,8 +47,8 @@ models = {
 
 # %%
 # Training adds noise of 0.1 to the latents (``latent_noise``), so a latent within 0.1 of zero
-# says next to nothing: call it silent there. One that is silent for nearly all images is off.
-# The three penalties are as strong as makes them cost about the same error.
+# carries almost no information: call it silent for that image. A latent that is silent for nearly
+# all images is off. The strengths of the three penalties were chosen for about the same error.
 
 
 def weights_of(model):
@@ -58,7 +58,7 @@ def weights_of(model):
 
 
 def silent(model):
-    """Where latents of test images say nothing, of shape (n_test, 32)."""
+    """Where latents of test images are close to zero, of shape (n_test, 32)."""
     return np.abs(model.transform(X_test)) < 0.1
 
 
@@ -97,8 +97,8 @@ plt.show()
 # %%
 # Two ways to be sparse
 # ---------------------
-# Above, the values of all latents on test images; below, for how many of the images each
-# latent says something.
+# Above, the values of all latents on test images; below, the share of the images for which each
+# latent is not silent.
 
 shown = ["none", "L1 on latents", "KL on latents"]
 figure, axes = plt.subplots(2, 3, figsize=(11, 6), sharey="row", layout="constrained")
@@ -109,22 +109,21 @@ for (top, bottom), name in zip(axes.T, shown, strict=True):
     top.set(xlabel="value of a latent", title=name, xlim=(-2, 2))
     active = np.sort(1 - silent(models[name]).mean(axis=0))[::-1]
     bottom.bar(np.arange(1, 33), active, color="tab:blue")
-    bottom.set(xlabel="latents, the busiest first", ylim=(0, 1))
+    bottom.set(xlabel="latents, most active first", ylim=(0, 1))
 axes[0, 0].set_ylabel("density")
 axes[0, 0].legend(frameon=False)
 axes[1, 0].set_ylabel("share of images where not silent")
 plt.show()
 
 # %%
-# The answer
+# Conclusion
 # ----------
-# Tied weights have half the parameters and, on these digits, no larger error. L1 on the weights
-# brings four times as many of them near zero; what is left of a unit looks at fewer pixels. On the
-# latents, L1 finds a smaller code: about half of the latents are off, the others busy in most
-# images. The divergence, which aims at a rare activity of each latent, leaves all in
-# use, each for some of the images, and is the choice for latents that are to be told apart.
+# Tied weights halve the number of parameters and, on these digits, do not increase the error. L1 on
+# the weights brings four times as many of them close to zero, so that a unit depends on fewer
+# pixels. On the latents, L1 gives a smaller code: about half of the latents are off, the others
+# active for most images. The divergence, which rewards latents that are seldom active, leaves all
+# of them in use, each for some of the images; choose it to interpret latents one by one.
 #
-# None of this makes reconstructions better than the default start at PCA does; take
-# constraints for what they do to weights and latents. With that start a strong penalty
-# may change nothing: the epoch that is kept is the one that reconstructs held-out rows best,
-# and it may be the first.
+# None of this makes reconstructions better than the default start at PCA does; use constraints for
+# their effect on weights and latents. With that start, a strong penalty may change nothing: the
+# epoch that is kept is the one that reconstructs held-out rows best, and it may be epoch 0.

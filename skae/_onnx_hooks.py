@@ -1,9 +1,9 @@
-"""What other packages ask estimators for, answered from rooms above the estimators."""
+"""Attributes that other packages look up in estimators, filled in by modules that import them."""
 
 import sys
 from functools import partial
 
-# Functions of an estimator, by the attribute they stand behind.
+# Functions of an estimator, by the names of these attributes.
 ANSWERS = {}
 
 
@@ -13,7 +13,7 @@ class AskedBy:
     Parameters
     ----------
     package : str
-        The package that asks for it.
+        The package that looks it up.
     """
 
     def __init__(self, package):
@@ -27,5 +27,5 @@ class AskedBy:
             raise AttributeError(f"{owner.__name__!r} object has no attribute {self.name!r}")
         return partial(ANSWERS[self.name], instance)
 
-    def __set__(self, instance, value):  # what has none is shown as a method
+    def __set__(self, instance, value):  # without it, inspect and pydoc show a method
         raise AttributeError(f"{self.name!r} is read-only")

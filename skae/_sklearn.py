@@ -1,5 +1,11 @@
-"""The one door to scikit-learn's private helpers: an upgrade is one file."""
+"""All imports of scikit-learn's private names, so that an upgrade changes one file."""
 
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils._array_api import _average as average
 from sklearn.utils._array_api import _convert_to_numpy as convert_to_numpy
@@ -31,15 +37,21 @@ __all__ = [
 ]
 
 
-def tree_node_dtype():
-    """Of the nodes of gradient-boosted trees; the import takes a second."""
+def tree_node_dtype() -> np.dtype[Any]:
+    """Dtype of the nodes of gradient-boosted trees; the import takes a second."""
     from sklearn.ensemble._hist_gradient_boosting.common import PREDICTOR_RECORD_DTYPE
 
     return PREDICTOR_RECORD_DTYPE
 
 
-def tree_values(nodes, level_sets, X, known_levels, place_of_column):
-    """What a gradient-boosted tree says of each row; compiled, and it trusts its arguments."""
+def tree_values(
+    nodes: NDArray[Any],
+    level_sets: NDArray[Any],
+    X: NDArray[Any],
+    known_levels: NDArray[Any],
+    place_of_column: NDArray[Any],
+) -> NDArray[Any]:
+    """Values of a gradient-boosted tree for rows, by compiled code that checks no argument."""
     from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
     from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 
@@ -47,9 +59,9 @@ def tree_values(nodes, level_sets, X, known_levels, place_of_column):
     return tree.predict(X, known_levels, place_of_column, _openmp_effective_n_threads())
 
 
-def preceded_by(html, shown):
-    """What scikit-learn shows in a notebook, with more before it."""
+def preceded_by(html: str, shown: Any) -> Any:
+    """Put HTML before what scikit-learn shows of an object in a notebook."""
     if hasattr(shown, "_html_repr"):
-        own = shown._html_repr
-        shown._html_repr = lambda: html + own()
+        html_repr = shown._html_repr
+        shown._html_repr = lambda: html + html_repr()
     return shown

@@ -20,7 +20,7 @@ from skae.estimators._base import fit_together
 from skae.estimators._transformer import AutoencoderTransformer
 
 PASSTHROUGH = "passthrough"
-# What cross_validate calls a column, and what the table calls it.
+# Columns of the tables by their names in the results of cross_validate.
 COLUMNS = {
     "test_n_components": "n_components",
     "test_accuracy": "accuracy",
@@ -37,25 +37,25 @@ OUTLIER_COLUMNS = {
 
 
 def compare_knn(transformers, X, y, *, n_neighbors=7, cv=5):
-    """Compare transformers by nearest neighbours on what they make of X.
+    """Compare transformers by a nearest-neighbours classifier on their output.
 
     Each transformer is cloned and fitted on the training rows of every fold, and
     a nearest-neighbours classifier on its output. All columns but
-    ``accuracy_std`` are means over the folds, read from held-out rows.
+    ``accuracy_std`` are means over the folds, measured on held-out rows.
 
     Parameters
     ----------
     transformers : list of transformers or of (str, transformer) pairs
-        What to compare; ``"passthrough"`` or None stands for X as it is. A
-        transformer without a name is called what it prints as.
+        Transformers to compare; ``"passthrough"`` or None stands for X unchanged. The
+        name of a transformer without a name is its ``repr``.
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Rows.
     y : array-like of shape (n_samples,)
-        Class of each row. The transformers are handed it in `fit`.
+        Class of each row. It is passed to `fit` of the transformers.
     n_neighbors : int, default=7
-        Neighbours that vote.
+        Number of neighbours.
     cv : int, cross-validation generator or iterable, default=5
-        Number of stratified folds, or how else to split.
+        Number of stratified folds, or another way to split.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def compare_knn(transformers, X, y, *, n_neighbors=7, cv=5):
     Raises
     ------
     TypeError, ValueError
-        If a parameter is not what it must be.
+        If a parameter is invalid.
 
     Examples
     --------
@@ -104,25 +104,25 @@ def compare_knn(transformers, X, y, *, n_neighbors=7, cv=5):
 
 
 def latent_size_curve(transformer, X, n_components, *, cv=5):
-    """Say what each number of latents explains of held-out rows, beside PCA.
+    """Measure what each number of latents explains of held-out rows, compared with PCA.
 
     All networks, one for each number of latents and fold, are cloned from `transformer`
     and trained side by side as one batched network where they are small enough (and the
-    folds hold 1000 training rows or more). Scores are those of ``GridSearchCV`` but for
-    the order of rows in batches, and sooner there.
+    folds hold 1000 training rows or more). Up to the order of rows in batches, scores are
+    those of ``GridSearchCV``, which takes longer.
 
     Parameters
     ----------
     transformer : AutoencoderTransformer
-        What is cloned; its own `n_components` does not matter.
+        Transformer to clone; its own `n_components` does not matter.
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        Rows, as the transformer is to read them: for columns of different units, say
-        ``scaling="standard"`` and each fold learns its own.
+        Rows. For columns of different units, set ``scaling="standard"`` in the transformer
+        rather than scale X: each fold then learns its own scales.
     n_components : iterable of int
         Numbers of latents.
     cv : int, cross-validation generator or iterable, default=5
-        Number of folds, or how else to split. Folds by number are shuffled, with the
-        transformer's `random_state`.
+        Number of folds, or another way to split. If it is a number, rows are shuffled with
+        the transformer's `random_state`.
 
     Returns
     -------
@@ -137,7 +137,7 @@ def latent_size_curve(transformer, X, n_components, *, cv=5):
     Raises
     ------
     TypeError, ValueError
-        If a parameter is not what it must be.
+        If a parameter is invalid.
 
     Examples
     --------
@@ -172,7 +172,7 @@ def latent_size_curve(transformer, X, n_components, *, cv=5):
     clones = [clone(transformer).set_params(n_components=size) for size in sizes for _ in folds]
     fit_together(clones, len(sizes) * [X[train] for train, _ in folds], "latent_size_curve")
     explained = [
-        own.score(X[test]) for own, (_, test) in zip(clones, folds * len(sizes), strict=True)
+        fitted.score(X[test]) for fitted, (_, test) in zip(clones, folds * len(sizes), strict=True)
     ]
     explained = np.reshape(explained, (len(sizes), len(folds)))
     by_pca = np.mean([_explained_by_pca(X[train], X[test], sizes) for train, test in folds], axis=0)
@@ -188,9 +188,9 @@ def _explained_by_pca(train, test, sizes):
     """Share of the test rows' variance that the training rows' first components explain."""
     pca = fit_pca(as_dense(train).astype(np.float64), min(max(sizes), *train.shape))
     centred = as_dense(test) - pca.mean
-    caught = np.square(centred @ pca.directions.T).sum(axis=0)
+    explained = np.square(centred @ pca.directions.T).sum(axis=0)
     total = np.square(centred).sum()
-    return [share_explained(total - caught[:size].sum(), total) for size in sizes]
+    return [share_explained(total - explained[:size].sum(), total) for size in sizes]
 
 
 def smallest_within(tolerance=0.01, parameter=None, *, scorer=None):
@@ -198,7 +198,7 @@ def smallest_within(tolerance=0.01, parameter=None, *, scorer=None):
 
     The share of variance explained, which is the `score` of `AutoencoderTransformer`,
     grows with nearly every latent. A search over `n_components` without labels therefore
-    ends at the largest size unless it is told how much score a smaller one may cost.
+    ends at the largest size unless a smaller one may cost some score.
 
     Parameters
     ----------
@@ -222,7 +222,7 @@ def smallest_within(tolerance=0.01, parameter=None, *, scorer=None):
     Raises
     ------
     TypeError, ValueError
-        If a parameter is not what it must be. The rule itself raises ValueError, at the
+        If a parameter is invalid. The rule itself raises ValueError, at the
         end of the search, if it does not fit the search: if the parameter or the scorer
         is not found or not unique, if values are neither all integers nor all floats, if
         no mean test score is finite, or if one split is to have a standard error.
@@ -235,7 +235,7 @@ def smallest_within(tolerance=0.01, parameter=None, *, scorer=None):
 
     ``"one_standard_error"`` suits scores that level off, such as a classifier's accuracy.
     The share of variance explained approaches 1 and its standard error 0, so that the
-    rule ends near the largest size again: give a number there.
+    rule ends near the largest size again: for this score, pass a number.
 
     As with every callable `refit`, the search has `best_index_`, `best_params_` and
     `best_estimator_`, but no `best_score_`. ``HalvingGridSearchCV`` and
@@ -271,14 +271,14 @@ def compare_outlier_detectors(detectors, X, y, *, n_splits=3):
     Parameters
     ----------
     detectors : list of outlier detectors or of (str, detector) pairs
-        What to compare: estimators with ``fit`` and ``score_samples`` or
-        ``decision_function``, higher for more normal rows as in scikit-learn. A detector
-        without a name is called what it prints as.
+        Detectors to compare: estimators with ``fit`` and ``score_samples`` or
+        ``decision_function``, higher for more normal rows as in scikit-learn. The name of a
+        detector without a name is its ``repr``.
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        Rows; all that the detectors accept.
+        Rows, of any type that the detectors accept.
     y : array-like of shape (n_samples,)
-        1 for outliers and 0 for inliers, or -1 for outliers and 1 for inliers as
-        ``predict`` says it. Used for the splits and for measuring only.
+        1 for outliers and 0 for inliers, or -1 for outliers and 1 for inliers as ``predict``
+        returns them. Used only to split and to measure.
     n_splits : int, default=3
         Number of stratified, shuffled folds (with a fixed seed).
 
@@ -296,7 +296,7 @@ def compare_outlier_detectors(detectors, X, y, *, n_splits=3):
     Raises
     ------
     TypeError, ValueError
-        If a parameter is not what it must be.
+        If a parameter is invalid.
 
     Examples
     --------
@@ -335,7 +335,7 @@ def compare_outlier_detectors(detectors, X, y, *, n_splits=3):
 
 
 class _Unsupervised(BaseEstimator):
-    """A detector that is not shown the labels."""
+    """A detector that is fitted without the labels."""
 
     def __init__(self, detector):
         self.detector = detector
@@ -346,7 +346,7 @@ class _Unsupervised(BaseEstimator):
 
 
 def _score_outliers(fitted, X, outlying):
-    """Everything that is read from the held-out rows of one split."""
+    """All measures on the held-out rows of one split."""
     detector = fitted.detector_
     start = perf_counter()
     scores = getattr(detector, "score_samples", None) or detector.decision_function
@@ -393,7 +393,7 @@ def _measure(transformer, X, y, n_neighbors, cv):
 
 
 def _score(pipeline, X, y):
-    """Everything that is read from the held-out rows of one fold."""
+    """All measures on the held-out rows of one fold."""
     transformer, classifier = pipeline[:-1], pipeline[-1]
     start = perf_counter()
     Z = transformer.transform(X)
@@ -420,11 +420,11 @@ def _dense(rows):
 
 
 class _Kind(NamedTuple):
-    """What a list of contestants may hold."""
+    """A kind of estimators to compare: its name, a description, and a check."""
 
     name: str
-    wanted: str
-    is_one: Callable[[Any], bool]
+    description: str
+    is_valid: Callable[[Any], bool]
 
 
 def _is_transformer(entry):
@@ -462,9 +462,9 @@ def _name_and_check(position, entry, kind):
     name, estimator = entry if is_pair else (None, entry)
     if estimator is None and kind is _TRANSFORMER:
         estimator = PASSTHROUGH
-    if inspect.isclass(estimator) or not kind.is_one(estimator):
+    if inspect.isclass(estimator) or not kind.is_valid(estimator):
         raise TypeError(
-            f"{kind.name}s[{position}]={entry!r} must be {kind.wanted}, or a "
+            f"{kind.name}s[{position}]={entry!r} must be {kind.description}, or a "
             f"(name, {kind.name}) pair of these."
         )
     if name is None:

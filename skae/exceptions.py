@@ -21,7 +21,7 @@ class TrainingInterruptedWarning(ConvergenceWarning):
 
 
 class ModelFileError(ValueError):
-    """A file of a saved model is damaged, of a newer format or not one of ours."""
+    """A file of a saved model is damaged, of a newer format or not written by skae."""
 
 
 def warn_user(message, category=UserWarning):

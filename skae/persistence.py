@@ -1,4 +1,4 @@
-"""Save a fitted estimator in one file, and load it without running anything that it holds."""
+"""Save a fitted estimator in one file, and load it without running code from the file."""
 
 import contextlib
 import errno
@@ -16,22 +16,21 @@ from sklearn.utils.validation import check_is_fitted
 from skae._engine._runtime import borrowed_global_generator, resolve_device, resolve_precision
 from skae._storage._documents import DocumentDecoder, DocumentEncoder, expect
 from skae._storage._estimator_kinds import (
+    ATTRIBUTES,
     ESTIMATORS,
     check_fitted,
     kinds,
-    named_in_code,
-    named_in_files,
     network_of_user,
 )
 from skae._version import __version__
 from skae.exceptions import ModelFileError
 
-# Raise it when a file of before can no longer be read as it stands.
+# To be raised when files of earlier versions can no longer be read as they are.
 FORMAT = 1
-# The one entry of the metadata that a safetensors file may hold.
+# Key of the JSON document in the metadata of the safetensors file.
 ENTRY = "skae"
 LIBRARIES = ("numpy", "pandas", "safetensors", "scikit-learn", "skorch", "torch")
-# As it stands in the header, where quotes are escaped.
+# In the header of the file, where quotes are escaped.
 CHECKSUM = re.compile(rb'\\"sha256\\": \\"([0-9a-f]{64})\\"')
 NO_CHECKSUM = "0" * 64
 KEYS = {"format", "sha256", "estimator", "parameters", "fitted", "versions"}
@@ -41,16 +40,15 @@ def save(estimator, path):
     """Write a fitted estimator to one file.
 
     The file is in the safetensors format: weights and fitted arrays, and a JSON document
-    with the parameters, a format number, a checksum and the versions of the libraries. It
-    holds what `estimator` needs to go on exactly as it would have, ``partial_fit``
-    included, but for `callbacks`, which are left out with a warning (and what they noted in
-    ``net_.history``, unless it is a number or text). It is written beside
-    `path` and moved there when it is whole.
+    with the parameters, a format number, a checksum and the versions of the libraries. The
+    loaded estimator continues exactly as `estimator` would, in ``partial_fit`` too. Only
+    `callbacks` are left out, with a warning, and entries of ``net_.history`` that are neither
+    numbers nor text. The file is complete before it replaces an existing one.
 
-    Training rows are not in it. What is kept of them are statistics: means, scales,
-    extremes and covariances of columns; for each training row of a detector its losses and
-    weight, and of ``VAEGenerator`` the distinct values of each column (100 000 rows
-    sampled at most), sorted, so that rows can not be read off.
+    It does not hold training rows, but statistics of them: means, scales, extremes and
+    covariances of columns; for a detector the losses and weight of each training row; for
+    ``VAEGenerator`` the sorted distinct values of each column (of at most 100 000 rows,
+    sampled), from which rows can not be put together.
 
     Parameters
     ----------
@@ -58,23 +56,23 @@ def save(estimator, path):
 AutoencoderOutlierDetector
         Fitted.
     path : str or os.PathLike
-        Where to; an existing file is replaced.
+        The file, which is replaced if it exists.
 
     Raises
     ------
     NotFittedError
         If the estimator is not fitted.
     TypeError
-        If it is of another class (a subclass, too), or holds something that can not be
-        saved, such as a level that is neither text, number nor date.
+        If it is of another class, subclasses included, or holds a value that can not be
+        saved, such as a level that is not a text, number or date.
     ValueError
-        If a parameter was set after `fit` to what it must not be.
+        If a parameter was set to an invalid value after `fit`.
     OSError
-        If the file can not be written; what was there before is there still.
+        If the file can not be written; an existing file is unchanged.
 
     See Also
     --------
-    load : The way back.
+    load : Load the file.
 
     Examples
     --------
@@ -106,8 +104,8 @@ AutoencoderOutlierDetector
         )
     estimator._validate_params()
     parameters = estimator.get_params(deep=False) | {"callbacks": None}
-    hidden = {*parameters, "_sklearn_version"}
-    fitted = {k: v for k, v in estimator.__getstate__().items() if k not in hidden}
+    not_fitted = {*parameters, "_sklearn_version"}
+    fitted = {k: v for k, v in estimator.__getstate__().items() if k not in not_fitted}
     check_fitted(type(estimator), fitted)
     encoder = DocumentEncoder(kinds())
     document = {
@@ -115,7 +113,7 @@ AutoencoderOutlierDetector
         "sha256": NO_CHECKSUM,
         "estimator": name,
         "parameters": [[k, encoder.write(v, k)] for k, v in parameters.items()],
-        "fitted": [[k, encoder.write(v, k)] for k, v in named_in_files(fitted).items()],
+        "fitted": [[k, encoder.write(v, k)] for k, v in ATTRIBUTES.to_file(fitted).items()],
         "versions": {"skae": __version__, "python": platform.python_version()}
         | {library: version(library) for library in LIBRARIES},
     }
@@ -130,9 +128,9 @@ AutoencoderOutlierDetector
 def load(path, *, registry=None, device="auto"):
     """Read an estimator that :func:`save` wrote.
 
-    Nothing in the file is run: it is JSON and arrays, and every value in it is of a known
-    kind or the file is refused. So you may load files that you do not trust, though what
-    such a model says may be wrong on purpose.
+    No code in the file is run: it holds JSON and arrays, and a file with a value of an
+    unknown kind is refused. So files from untrusted sources are safe to load, though such a
+    model may give wrong results on purpose.
 
     Parameters
     ----------
@@ -142,8 +140,7 @@ def load(path, *, registry=None, device="auto"):
         Your own networks (objects with a method ``build``) and noise functions by the
         names of their classes and functions, for estimators that were fitted with them.
     device : str, default="auto"
-        Where to compute; it becomes the parameter `device` of the estimator. ``"auto"``
-        takes a GPU where there is one.
+        The parameter `device` of the loaded estimator. ``"auto"`` uses a GPU if there is one.
 
     Returns
     -------
@@ -156,19 +153,19 @@ def load(path, *, registry=None, device="auto"):
         If the file is damaged, truncated, of a newer format, or holds anything
         unexpected. It is also a ``ValueError``.
     TypeError
-        If `registry` is no dict, or holds a class in the place of an object.
+        If `registry` is not a dict, or holds a class instead of an object.
     LookupError
-        If it needs a network or function that `registry` does not name, or names another.
+        If a network or function is not in `registry`, or does not fit the file.
     OSError
-        If it can not be read.
+        If the file can not be read.
 
     See Also
     --------
-    save : The way there, with an example.
+    save : Save an estimator, with an example.
 
     Examples
     --------
-    A network of one's own:
+    With a custom network:
 
     >>> import os, tempfile
     >>> import skae
@@ -192,39 +189,39 @@ def load(path, *, registry=None, device="auto"):
     for name, value in registry.items():
         if isinstance(value, type):
             raise TypeError(f"registry: {name!r} is a class; it must be an object, {name}(...).")
-    place = resolve_device(device)
+    resolved_device = resolve_device(device)
     with open(path, "rb") as file:
         content = file.read()
     try:
         document, arrays = _unsealed(content)
         with borrowed_global_generator(0):  # custom networks draw their first weights
-            return _restored(document, arrays, registry, device, place)
+            return _restored(document, arrays, registry, device, resolved_device)
     except (MemoryError, Warning):
         raise
     except Exception as error:
-        told = f"{os.fspath(path)} can not be loaded: {str(error).rstrip('.')}."
-        if type(error) is LookupError:  # what the registry lacks is no fault of the file
-            raise LookupError(told) from error
-        raise ModelFileError(told) from error
+        message = f"{os.fspath(path)} can not be loaded: {str(error).rstrip('.')}."
+        if type(error) is LookupError:  # raised where the registry lacks something
+            raise LookupError(message) from error
+        raise ModelFileError(message) from error
 
 
-def _restored(document, arrays, registry, device, place):
+def _restored(document, arrays, registry, device, resolved_device):
     if set(document) != KEYS:
         raise ModelFileError(f"its document has the keys {sorted(document)}")
     cls = ESTIMATORS.get(document["estimator"])
     if cls is None:
         raise ModelFileError(f"it holds the unknown estimator {document['estimator']!r:.60}")
-    decoder = DocumentDecoder(kinds(), arrays, registry=registry, device=place)
+    decoder = DocumentDecoder(kinds(), arrays, registry=registry, device=resolved_device)
     parameters = _read_pairs(decoder, document["parameters"])
     if set(parameters) != set(cls._get_param_names()):
         raise ModelFileError(f"it has the parameters {sorted(parameters)}")
     estimator = cls(**parameters | {"device": device})
     estimator._validate_params()
     decoder.notes["network"] = network_of_user(estimator)
-    decoder.notes["precision"] = resolve_precision(estimator.precision, place)
-    fitted = named_in_code(_read_pairs(decoder, document["fitted"]))
+    decoder.notes["precision"] = resolve_precision(estimator.precision, resolved_device)
+    fitted = ATTRIBUTES.from_file(_read_pairs(decoder, document["fitted"]))
     if decoder.arrays:
-        raise ModelFileError(f"it holds arrays that nothing needs: {sorted(decoder.arrays)[:3]}")
+        raise ModelFileError(f"it holds unused arrays: {sorted(decoder.arrays)[:3]}")
     check_fitted(cls, fitted)
     vars(estimator).update(fitted)
     check_is_fitted(estimator)
@@ -232,10 +229,10 @@ def _restored(document, arrays, registry, device, place):
 
 
 def _read_pairs(decoder, pairs):
-    told = {expect(name, str): decoder.read(node) for name, node in expect(pairs, list)}
-    if len(told) < len(pairs):
-        raise ModelFileError("it tells something twice")
-    return told
+    named = {expect(name, str): decoder.read(node) for name, node in expect(pairs, list)}
+    if len(named) < len(pairs):
+        raise ModelFileError("it holds a name twice")
+    return named
 
 
 # The file: safetensors with a checksum of the whole in its header.
@@ -247,8 +244,8 @@ def _sealed(document, arrays):
 
     text = json.dumps(document, allow_nan=False)
     content = bytearray(tensors_to_bytes(arrays, metadata={ENTRY: text}))
-    place = CHECKSUM.search(content)
-    content[slice(*place.span(1))] = hashlib.sha256(content).hexdigest().encode()
+    checksum = CHECKSUM.search(content)
+    content[slice(*checksum.span(1))] = hashlib.sha256(content).hexdigest().encode()
     return bytes(content)
 
 
@@ -259,18 +256,20 @@ def _unsealed(content):
     length = int.from_bytes(content[:8], "little")
     header = content[8 : 8 + length]
     if len(content) < 8 or len(header) < length:
-        raise ModelFileError("it is truncated, or no file of skae's")
-    places = list(CHECKSUM.finditer(header))
-    if len(places) != 1:
-        raise ModelFileError("it has no checksum: it is damaged, or no file of skae's")
-    start, end = (8 + place for place in places[0].span(1))
+        raise ModelFileError("it is truncated, or not a file that skae.save wrote")
+    checksums = list(CHECKSUM.finditer(header))
+    if len(checksums) != 1:
+        raise ModelFileError(
+            "it has no checksum: it is damaged, or not a file that skae.save wrote"
+        )
+    start, end = (8 + position for position in checksums[0].span(1))
     rest = hashlib.sha256(content[:start] + NO_CHECKSUM.encode())
     rest.update(memoryview(content)[end:])
     if rest.hexdigest().encode() != content[start:end]:
         raise ModelFileError("its checksum is wrong: it is damaged")
     metadata = json.loads(header).get("__metadata__")
     if not isinstance(metadata, dict) or set(metadata) != {ENTRY}:
-        raise ModelFileError(f"its metadata must hold {ENTRY!r} and nothing else")
+        raise ModelFileError(f"its metadata must hold {ENTRY!r} only")
     document = expect(json.loads(metadata[ENTRY]), dict)
     number = document.get("format")
     if type(number) is not int or not 1 <= number <= FORMAT:
@@ -278,26 +277,26 @@ def _unsealed(content):
             f"it has format {number!r:.20}, written by {document.get('versions')!r:.200}; this "
             f"version of skae reads formats up to {FORMAT}"
         )
-    # Views of the file's bytes would be read-only.
+    # Arrays are views of the file's bytes, which are read-only.
     arrays = {name: array.copy() for name, array in tensors_from_bytes(content).items()}
     return document, arrays
 
 
 def _replace(path, content):
-    """Write a file beside `path` and put it in its place, or leave no trace."""
+    """Write a temporary file beside `path` and rename it; remove it if anything fails."""
     target = os.path.realpath(path)
     if not os.path.isdir(os.path.dirname(target)):
         raise FileNotFoundError(errno.ENOENT, "No such folder to save in", os.path.dirname(target))
-    beside = os.path.join(os.path.dirname(target), f".skae-{uuid.uuid4().hex}")
+    temporary = os.path.join(os.path.dirname(target), f".skae-{uuid.uuid4().hex}")
     try:
-        with open(beside, "xb") as file:
+        with open(temporary, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         with contextlib.suppress(FileNotFoundError):
-            os.chmod(beside, os.stat(target).st_mode & 0o777)
-        os.replace(beside, target)
+            os.chmod(temporary, os.stat(target).st_mode & 0o777)
+        os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside)
+            os.unlink(temporary)
         raise

@@ -148,23 +148,23 @@ def no_numpy():
 
 
 def make(case, **params):
-    estimator, own, _ = CASES[case]
-    return estimator(**{**SMALL, **own, **params})
+    estimator, options, _ = CASES[case]
+    return estimator(**{**SMALL, **options, **params})
 
 
 def ask(model, method, X):
     return method(model, X) if callable(method) else getattr(model, method)(X)
 
 
-def assert_same(told, wanted, like, message=""):
+def assert_same(found, wanted, like, message=""):
     """A tensor beside `like` that says what NumPy says, or the same number."""
     if not isinstance(wanted, np.ndarray):
-        assert told == pytest.approx(wanted, rel=1e-5)
+        assert found == pytest.approx(wanted, rel=1e-5)
         return
-    assert isinstance(told, torch.Tensor), message
-    assert (told.device, told.requires_grad) == (like.device, False), message
-    assert str(told.dtype) == f"torch.{wanted.dtype}", message
-    assert_allclose(told.cpu().numpy(), wanted, rtol=1e-4, atol=1e-5, err_msg=message)
+    assert isinstance(found, torch.Tensor), message
+    assert (found.device, found.requires_grad) == (like.device, False), message
+    assert str(found.dtype) == f"torch.{wanted.dtype}", message
+    assert_allclose(found.cpu().numpy(), wanted, rtol=1e-4, atol=1e-5, err_msg=message)
 
 
 # Inference.
@@ -181,8 +181,8 @@ def test_inference_never_passes_through_numpy(case, net, fitted, fresh, no_numpy
         with pytest.MonkeyPatch.context() as patch:
             no_numpy(patch, len(fresh))
             results = [[ask(model, method, X) for method in methods] for X in tensors]
-        for X, told in zip(tensors, results, strict=True):
-            for method, result, wanted in zip(methods, told, expected, strict=True):
+        for X, found in zip(tensors, results, strict=True):
+            for method, result, wanted in zip(methods, found, expected, strict=True):
                 assert_same(result, wanted, X, f"{method} of {dtype} on {X.device}")
 
 
@@ -203,9 +203,9 @@ def test_batches_are_put_together_in_order(case, fitted, fresh, monkeypatch):
     X = torch.tensor(fresh)
     at_once = [ask(model, method, X) for method in methods]
     monkeypatch.setattr(_inference, "INFERENCE_BYTES", 1)
-    for method, told in zip(methods, at_once, strict=True):
-        if isinstance(told, torch.Tensor):
-            torch.testing.assert_close(ask(model, method, X), told, rtol=1e-5, atol=1e-5)
+    for method, found in zip(methods, at_once, strict=True):
+        if isinstance(found, torch.Tensor):
+            torch.testing.assert_close(ask(model, method, X), found, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("case", ["transformer", "detector", "denoiser", "generator-gaussian"])
@@ -215,9 +215,9 @@ def test_tensors_are_never_written_to(case, train):
     model = make(case, scaling=None) if "scaling" in make(case).get_params() else make(case)
     model.fit(X).partial_fit(X)
     for method in CASES[case][2]:
-        told = ask(model, method, X)
-        if isinstance(told, torch.Tensor):
-            told += 1
+        found = ask(model, method, X)
+        if isinstance(found, torch.Tensor):
+            found += 1
     assert torch.equal(X, before)
 
 
@@ -418,12 +418,12 @@ def test_other_namespaces_come_back_on_their_device(case, device, train):
     X = xp.asarray(train.copy(), device=xp.Device(device))
     model = make(case).fit(X)
     for method in CASES[case][2]:
-        told, wanted = ask(model, method, X), ask(model, method, train)
+        found, wanted = ask(model, method, X), ask(model, method, train)
         if isinstance(wanted, np.ndarray):
-            assert type(told) is type(X)
-            assert told.device == X.device
+            assert type(found) is type(X)
+            assert found.device == X.device
         else:
-            assert told == wanted
+            assert found == wanted
 
 
 # The scaling itself.
@@ -435,13 +435,13 @@ def test_scaling_of_tensors_has_the_bits_of_arrays(method, dtype, train):
     scaler = Scaler(method, clip=1.5).fit(train)
     X = torch.tensor(train.astype(dtype))
     scaled = scaler.transform(X.numpy())
-    for own in (scaler, scaler.on_device_of(X)):
-        assert_array_equal(own.transform(X).numpy(), scaled)
+    for each in (scaler, scaler.on_device_of(X)):
+        assert_array_equal(each.transform(X).numpy(), scaled)
         for wide in (np.float32, np.float64):
             out = torch.empty(X.shape, dtype=getattr(torch, np.dtype(wide).name))
-            told = own.inverse_transform(torch.tensor(scaled), out.dtype, out)
-            assert told is out
-            assert_array_equal(told.numpy(), scaler.inverse_transform(scaled, wide))
+            found = each.inverse_transform(torch.tensor(scaled), out.dtype, out)
+            assert found is out
+            assert_array_equal(found.numpy(), scaler.inverse_transform(scaled, wide))
 
 
 # A second device, where there is none: the CPU in disguise, under the name "meta". Its tensors
@@ -491,12 +491,12 @@ class SecondDevice(TorchDispatchMode):
         if func is aten.copy_.default:
             there = isinstance(args[0], Elsewhere)
         plain = tree_map(lambda x: x.held if isinstance(x, Elsewhere) else x, (args, kwargs))
-        told = func(*plain[0], **plain[1])
+        found = func(*plain[0], **plain[1])
         if not there:
-            return told
+            return found
         if func._schema.name.endswith("_") or "out" in kwargs:
             return args[0] if "out" not in kwargs else kwargs["out"]
-        return tree_map(lambda x: Elsewhere(x) if isinstance(x, torch.Tensor) else x, told)
+        return tree_map(lambda x: Elsewhere(x) if isinstance(x, torch.Tensor) else x, found)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -506,11 +506,11 @@ def test_results_stand_on_the_device_of_the_rows(case, fitted, fresh):
     with SecondDevice():
         X = Elsewhere(torch.tensor(fresh))
         for method, wanted in zip(methods, expected, strict=True):
-            told = ask(model, method, X)
+            found = ask(model, method, X)
             if isinstance(wanted, np.ndarray):
-                assert isinstance(told, Elsewhere), method
-                told = told.held
-            assert_allclose(told, wanted, rtol=1e-5, atol=1e-6, err_msg=str(method))
+                assert isinstance(found, Elsewhere), method
+                found = found.held
+            assert_allclose(found, wanted, rtol=1e-5, atol=1e-6, err_msg=str(method))
 
 
 @pytest.mark.parametrize("case", ["transformer", "detector", "denoiser"])

@@ -56,5 +56,5 @@ def test_trees_that_lead_nowhere_are_refused(name, value):
     trees = BoostedTrees().fit(X, y, None, is_level, seed=0)
     inner = np.flatnonzero((trees.nodes_["is_leaf"] == 0) & (trees.nodes_["is_categorical"] == 1))
     trees.nodes_[name][inner[0]] = value
-    with pytest.raises(ValueError, match="not there"):
+    with pytest.raises(ValueError, match="do not exist"):
         trees.check()

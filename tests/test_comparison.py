@@ -228,8 +228,8 @@ def trainings(monkeypatch):
 
 def share_of_pca(size, train, test):
     pca = PCA(size).fit(train)
-    left = np.square(test - pca.inverse_transform(pca.transform(test))).sum()
-    return 1 - left / np.square(test - pca.mean_).sum()
+    residual = np.square(test - pca.inverse_transform(pca.transform(test))).sum()
+    return 1 - residual / np.square(test - pca.mean_).sum()
 
 
 FEW_EPOCHS = {"hidden_layer_sizes": 16, "max_epochs": 15, "random_state": 0}
@@ -264,10 +264,10 @@ def test_curves_of_other_fits_are_the_fits(curved, params):
 
 
 def test_few_rows_are_fitted_one_by_one(table, trainings):
-    told = latent_size_curve(AutoencoderTransformer(**FEW_EPOCHS), table, [2, 12], cv=2)
+    curve = latent_size_curve(AutoencoderTransformer(**FEW_EPOCHS), table, [2, 12], cv=2)
     assert len(trainings) == 2 * 4  # the folds of each fit, then all its rows
-    assert told["pca"][12] == pytest.approx(1)
-    assert np.isfinite(told).all().all()
+    assert curve["pca"][12] == pytest.approx(1)
+    assert np.isfinite(curve).all().all()
 
 
 @pytest.mark.parametrize(
@@ -439,8 +439,8 @@ def test_bad_options_are_found_before_the_search(options, error, message):
 
 def share_explained(pca, X, y=None):
     """Share of the variance explained, which grows with every component."""
-    left = np.square(X - pca.inverse_transform(pca.transform(X))).sum()
-    return 1 - left / np.square(X - pca.mean_).sum()
+    residual = np.square(X - pca.inverse_transform(pca.transform(X))).sum()
+    return 1 - residual / np.square(X - pca.mean_).sum()
 
 
 @pytest.mark.parametrize(

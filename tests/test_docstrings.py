@@ -85,8 +85,8 @@ def test_class_parameters(cls):
             continue
         match = re.search(r"default=(.+)$", kind)
         assert match, f"{name}: the docstring names no default"
-        told = eval(match[1], {"__builtins__": {}, "np": np})
-        assert repr(told) == repr(defaults[name]), name
+        default = eval(match[1], {"__builtins__": {}, "np": np})
+        assert repr(default) == repr(defaults[name]), name
 
 
 @pytest.mark.parametrize("obj", [*CLASSES, *FUNCTIONS])
@@ -100,9 +100,9 @@ def test_fitted_attributes(estimator, table):
     doc = inspect.getdoc(type(estimator))
     match = re.search(r"^Attributes\n-+\n(.*?)(?=^\w[\w ]*\n-{3,}|\Z)", doc, re.M | re.S)
     assert match, "no Attributes section"
-    told = set(re.findall(r"^(\w+_)\b.* : ", match[1], re.M))
+    attributes = set(re.findall(r"^(\w+_)\b.* : ", match[1], re.M))
     fitted = vars(clone(estimator).fit(table))
     public = {name for name in fitted if name.endswith("_") and name[0] != "_"}
-    assert public <= told | {"n_features_in_", "feature_names_in_"}
-    assert told <= public | {"n_features_in_", "feature_names_in_"}
-    assert {"n_features_in_", "feature_names_in_"} <= told
+    assert public <= attributes | {"n_features_in_", "feature_names_in_"}
+    assert attributes <= public | {"n_features_in_", "feature_names_in_"}
+    assert {"n_features_in_", "feature_names_in_"} <= attributes

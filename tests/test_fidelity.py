@@ -20,14 +20,14 @@ def rows(n=400, shift=0.0):
     return X
 
 
-def test_alike_tables_can_not_be_told_apart():
-    told = two_sample_auroc(rows(), rows(), NUMBERS, np.random.RandomState(0))
-    assert told == pytest.approx(0.5, abs=0.08)
+def test_similar_tables_can_not_be_separated():
+    auroc = two_sample_auroc(rows(), rows(), NUMBERS, np.random.RandomState(0))
+    assert auroc == pytest.approx(0.5, abs=0.08)
 
 
 def test_other_tables_can():
-    told = two_sample_auroc(rows(), rows(shift=2.0), NUMBERS, np.random.RandomState(0))
-    assert told > 0.9
+    auroc = two_sample_auroc(rows(), rows(shift=2.0), NUMBERS, np.random.RandomState(0))
+    assert auroc > 0.9
     assert np.isnan(two_sample_auroc(rows(3), rows(3), NUMBERS, np.random.RandomState(0)))
 
 
@@ -69,5 +69,5 @@ def test_copies_are_close_records():
 
 def test_without_training_rows_the_report_has_gaps():
     report = fidelity(rows(50), rows(50), None, NUMBERS, np.random.RandomState(0))
-    told = {name for name, value in report.items() if np.isnan(value)}
-    assert told == {"ks_real", "record_distance_ratio", "excess_copies"}
+    missing = {name for name, value in report.items() if np.isnan(value)}
+    assert missing == {"ks_real", "record_distance_ratio", "excess_copies"}

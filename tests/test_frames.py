@@ -85,19 +85,19 @@ def test_plain_arrays_keep_their_kind():
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "message"),
     [
         ("object", "w", "'object'.*'w'.*'u', 'v'"),
         ("float", np.inf, "'float'.*infinity"),
         ("float", "much", "'float'.*numbers"),
     ],
 )
-def test_bad_cells_are_named(name, value, told):
+def test_bad_cells_are_named(name, value, message):
     columns = Columns(mixed())
     frame = mixed()
     frame[name] = frame[name].astype(object)
     frame.loc[1, name] = value
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         columns.to_numbers(frame)
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.decomposition import PCA
 
 from skae._stats._gaussian import (
     FactorGaussian,
@@ -35,15 +36,59 @@ def test_fill_is_the_regression_on_the_other_cells(factors):
     m = np.isnan(holed[row])
     S = model.covariance_
     slopes = np.linalg.solve(S[np.ix_(~m, ~m)], S[np.ix_(~m, m)])
-    told = model.mean_[m] + (holed[row, ~m] - model.mean_[~m]) @ slopes
-    assert_allclose(filled[row, m], told, rtol=1e-6)
+    expected = model.mean_[m] + (holed[row, ~m] - model.mean_[~m]) @ slopes
+    assert_allclose(filled[row, m], expected, rtol=1e-6)
     assert_array_equal(filled[~np.isnan(holed)], holed[~np.isnan(holed)])
+
+
+def conditional_covariance(covariance, missing):
+    """Of the missing cells given the others, zero elsewhere."""
+    S, m, o = covariance, missing, ~missing
+    out = np.zeros_like(S)
+    slopes = np.linalg.solve(S[np.ix_(o, o)], S[np.ix_(o, m)])
+    out[np.ix_(m, m)] = S[np.ix_(m, m)] - S[np.ix_(m, o)] @ slopes
+    return out
+
+
+def test_mean_conditional_covariance(factors):
+    X, holed = factors
+    model = Gaussian().fit(X)
+    missing = np.isnan(holed[:50])
+    weight = np.random.default_rng(0).random(50)
+    each = [conditional_covariance(model.covariance_, row) for row in missing]
+    expected = np.einsum("i,ijk->jk", weight, each)
+    assert_allclose(model._mean_conditional_covariance(missing, weight), expected, atol=1e-9)
+
+
+def test_factors_are_filled_as_by_the_whole_covariance(factors):
+    X, holed = factors
+    model = FactorGaussian().fit(X)
+    S = model.loadings_ @ model.loadings_.T + model.noise_variance_ * np.eye(8)
+    rows = np.flatnonzero(np.isnan(holed).any(axis=1))[:20]
+    filled = model.fill(holed[rows])
+    for row, found in zip(holed[rows], filled, strict=True):
+        m = np.isnan(row)
+        slopes = np.linalg.solve(S[np.ix_(~m, ~m)], S[np.ix_(~m, m)])
+        expected = model.mean_[m] + (row[~m] - model.mean_[~m]) @ slopes
+        assert_allclose(found[m], expected, rtol=1e-8)
+    row = holed[rows[:1]]
+    draws = model.deviations(np.repeat(row, 50_000, axis=0), np.random.default_rng(0))
+    truth = conditional_covariance(S, np.isnan(row[0]))
+    assert_allclose(np.cov(draws.T), truth, atol=0.03 * truth.max())
+
+
+def test_factors_without_gaps_are_probabilistic_pca(monkeypatch, factors):
+    X, _ = factors
+    monkeypatch.setattr("skae._stats._gaussian.N_FACTORS", 2)
+    model = FactorGaussian().fit(X)
+    S = model.loadings_ @ model.loadings_.T + model.noise_variance_ * np.eye(8)
+    assert_allclose(S, PCA(2).fit(X).get_covariance() * 599 / 600, rtol=1e-3, atol=1e-5)
 
 
 def test_learns_through_the_gaps(factors):
     X, holed = factors
-    truth, told = np.cov(X.T, bias=True), Gaussian().fit(holed).covariance_
-    assert np.abs(told - truth).max() < 0.15 * np.abs(truth).max()
+    truth, found = np.cov(X.T, bias=True), Gaussian().fit(holed).covariance_
+    assert np.abs(found - truth).max() < 0.15 * np.abs(truth).max()
 
 
 def test_weights_are_repetitions(factors):
@@ -79,8 +124,8 @@ def test_constant_and_repeated_columns():
     assert_allclose(filled, X, atol=0.05)
 
 
-def test_what_rounding_leaves_of_a_constant_is_nothing(factors):
-    """Differences of 1e-17 are no deviations to measure others by."""
+def test_rounding_errors_of_a_constant_count_as_zero(factors):
+    """Differences of 1e-17 must not be a scale for others."""
     _, holed = factors
     X = np.column_stack([holed, np.where(np.isnan(holed[:, 0]), np.nan, 0.1)])
     model = Gaussian().fit(X)

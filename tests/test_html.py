@@ -84,9 +84,9 @@ def test_the_network_and_its_losses(fitted):
     n_parameters = sum(p.numel() for p in fitted.net_.module_.parameters())
     assert f"{n_parameters:,} parameters" in html
     assert f"training {fitted.loss_curve_[-1]:.4g}" in html
-    told = fitted.validation_loss_curve_
-    assert (f"validation {(told or [0])[-1]:.4g}" in html) == (told is not None)
-    assert (f"epoch {fitted.best_epoch_}: " in html) == (told is not None)
+    losses = fitted.validation_loss_curve_
+    assert (f"validation {(losses or [0])[-1]:.4g}" in html) == (losses is not None)
+    assert (f"epoch {fitted.best_epoch_}: " in html) == (losses is not None)
     assert html.count('role="img"') == 2
     assert_balanced(html)
 
@@ -136,12 +136,12 @@ def test_drawing_twice_draws_the_same(table):
 
 def test_widths(table):
     facts = [describe(clone(model).fit(table).net_, 10) for model in ESTIMATORS]
-    widths = [[own.n_inputs, *(layer.width for layer in own.encoder)] for own in facts]
+    widths = [[fact.n_inputs, *(layer.width for layer in fact.encoder)] for fact in facts]
     # The denoiser reads beside each cell whether it is missing; the generator's encoder says
     # means and log-variances.
     assert widths == [[10, 7, 5, 2], [10, 7, 2], [20, 7, 5, 2], [10, 7, 5, 4]]
-    assert [own.n_latents for own in facts] == [2] * 4
-    assert [own.n_members for own in facts] == [1, 4, 1, 1]
+    assert [fact.n_latents for fact in facts] == [2] * 4
+    assert [fact.n_members for fact in facts] == [1, 4, 1, 1]
     label = "Widths of the layers: 10 to 7 to 5 to 2 to 5 to 7 to 10"
     assert label in network_html(facts[0])
     assert label in network_html(facts[3])

@@ -1,4 +1,4 @@
-"""ONNX models say what estimators say."""
+"""ONNX models compute what estimators compute."""
 
 import subprocess
 import sys
@@ -25,11 +25,16 @@ from skae import (
     VAEGenerator,
     to_onnx,
 )
+from skae._data._normal_scores import Ranks
+from skae._data._scaling import Scaler
 from skae._display._network_facts import describe
+from skae._engine import _losses
 from skae._storage._network_kinds import LAYERS, TORCH_LAYERS
 from skae.interchange._graph import IR_VERSION, OPSET, Graph
+from skae.interchange._onnx_estimators import LOSSES, OnnxWriter, divergence
+from skae.interchange._onnx_generator import interval_log_likelihood, normal_log_density
 from skae.interchange._onnx_layers import unknown_layer
-from skae.interchange._onnx_normal_scores import log_ndtr
+from skae.interchange._onnx_normal_scores import NormalScoresWriter, log_ndtr
 from skae.networks import ConvNetwork
 from skae.networks._layers import ACTIVATIONS
 
@@ -55,7 +60,7 @@ CASES = [
 
 
 def run(model, X):
-    """What onnxruntime says of rows."""
+    """Run a model on rows with onnxruntime."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(
@@ -71,13 +76,13 @@ def assert_agrees(estimator, method, X):
         X = np.random.default_rng(0).normal(size=(20, n_latents)).astype(X.dtype)
     model = to_onnx(estimator, method, dtype=X.dtype)
     onnx.checker.check_model(model, full_check=True)
-    told = np.asarray(getattr(estimator, method)(X), dtype=np.float64)
+    expected = np.asarray(getattr(estimator, method)(X), dtype=np.float64)
     for rows in (slice(None), slice(1)):
         (out,) = run(model, X[rows])
-        assert out.shape == told[rows].shape
+        assert out.shape == expected[rows].shape
         assert out.dtype == (np.int64 if method == "predict" else X.dtype)
-        scale = np.nanmax(np.abs(told))
-        np.testing.assert_allclose(out, told[rows], rtol=0, atol=1e-4 * scale)
+        scale = np.nanmax(np.abs(expected))
+        np.testing.assert_allclose(out, expected[rows], rtol=0, atol=1e-4 * scale)
 
 
 def with_holes(X, share=0.2):
@@ -143,14 +148,14 @@ def test_options_of_the_transformer(digits, params):
 
 
 class Network:
-    """What a function of the numbers of columns and latents returns."""
+    """A network that a function builds."""
 
     def __init__(self, build):
         self.build = build
 
 
 class Gate(nn.Module):
-    """No layer that skae could know."""
+    """A layer that is not known to skae."""
 
     def __init__(self, n_in, n_out):
         super().__init__()
@@ -305,9 +310,9 @@ def test_frames_of_numbers(mixed):
     frame = frame.astype({"b": int, "c": bool})
     model = VAEGenerator(**FAST).fit(frame)
     for method in ("encode", "reconstruct", "score_samples"):
-        (told,) = run(to_onnx(model, method, dtype=np.float64), frame.to_numpy(dtype=float))
-        wanted = np.asarray(getattr(model, method)(frame), dtype=float)
-        np.testing.assert_allclose(told, wanted, atol=1e-4 * np.abs(wanted).max())
+        (found,) = run(to_onnx(model, method, dtype=np.float64), frame.to_numpy(dtype=float))
+        expected = np.asarray(getattr(model, method)(frame), dtype=float)
+        np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("method", ["encode", "decode", "reconstruct"])
@@ -315,9 +320,9 @@ def test_no_rows_at_all_do_not_end_the_process(fitted, digits, method):
     detector = fitted[AutoencoderOutlierDetector]
     latents = detector.encode(digits[:1])
     X = latents if method == "decode" else digits[:1]
-    told = getattr(detector, method)(X)
+    expected = getattr(detector, method)(X)
     (out,) = run(to_onnx(detector, method), X[:0].astype(np.float32))
-    assert out.shape == (0, told.shape[1])
+    assert out.shape == (0, expected.shape[1])
 
 
 def test_no_images_at_all(digits):
@@ -328,16 +333,87 @@ def test_no_images_at_all(digits):
 
 
 def test_logarithm_of_the_normal_distribution_function():
+    x = np.r_[np.linspace(-30, 10, 100_001), 0.0]
+    np.testing.assert_allclose(evaluate(log_ndtr, x), special.log_ndtr(x), rtol=1e-9)
+
+
+# Formulas that stand both in the engine and in the writers.
+
+
+def evaluate(function, *arrays):
+    """The values of a function of values of a graph."""
     graph = Graph()
-    x = graph.value(np.float64, "X")
-    told = log_ndtr(x).named("told")
+    inputs = [graph.value(array.dtype, f"x{i}") for i, array in enumerate(arrays)]
+    outputs = function(*inputs)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    outputs = [output.named(f"y{i}") for i, output in enumerate(outputs)]
     model = onnx.helper.make_model(
-        graph.proto([(x, [None])], [(told, [None])]),
+        graph.proto([(x, None) for x in inputs], [(y, None) for y in outputs]),
         opset_imports=[onnx.helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
     )
-    X = np.r_[np.linspace(-30, 10, 100_001), 0.0]
-    np.testing.assert_allclose(run(model, X)[0], special.log_ndtr(X), rtol=1e-9)
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    found = session.run(None, {f"x{i}": array for i, array in enumerate(arrays)})
+    return found[0] if len(found) == 1 else found
+
+
+def test_losses_are_those_of_the_engine():
+    errors = np.r_[np.linspace(-5, 5, 2001), 0.0, 1.0, -1.0, 1e4]
+    assert LOSSES.keys() == _losses.LOSSES_OF_ERRORS.keys()
+    for name, (loss, _) in _losses.LOSSES_OF_ERRORS.items():
+        expected = loss(torch.from_numpy(errors)).numpy()
+        np.testing.assert_allclose(
+            evaluate(LOSSES[name], errors), expected, rtol=1e-12, atol=1e-12, err_msg=name
+        )
+
+
+def test_divergence_is_that_of_the_engine():
+    grid = np.meshgrid(*2 * [np.linspace(-3, 3, 9)], *2 * [np.linspace(-8, 8, 9)])
+    code = np.stack(grid, axis=-1).reshape(-1, 4)
+    expected = _losses.kl_to_standard_normal(torch.from_numpy(code)).numpy()
+    np.testing.assert_allclose(evaluate(lambda x: divergence(x, 2), code), expected, rtol=1e-12)
+
+
+def test_densities_of_points_and_intervals_are_those_of_the_engine():
+    deviation = np.array([0.02, 0.3, 1.0, 7.0])
+    low = np.r_[-30.0, np.linspace(-6, 6, 25)]
+    width = np.array([0.0, 1e-9, 1e-3, 0.0199, 0.1, 2.0, 60.0])
+    mean, low, width = np.meshgrid(np.linspace(-6, 6, 25), low, width)
+    mean, low, high = (np.repeat(x.reshape(-1, 1), 4, axis=1) for x in (mean, low, low + width))
+    tensors = [torch.from_numpy(x) for x in (mean, np.tile(deviation, (len(low), 1)), low, high)]
+    found = evaluate(
+        lambda mean, low, high: interval_log_likelihood(mean, deviation, low, high), mean, low, high
+    )
+    expected = _losses.interval_log_likelihood(*tensors).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-8)
+    found = evaluate(lambda x, mean: normal_log_density(x, mean, deviation), low, mean)
+    expected = _losses.normal_log_density(tensors[2], *tensors[:2]).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_normal_scores_are_those_of_the_transformation(mixed):
+    ranks = Ranks([0] * mixed.shape[1]).fit(mixed)
+    writer = NormalScoresWriter(ranks)
+    grid = np.r_[np.linspace(-12, 12, 2401), 0.005, 1e6, -1e6, np.nan][:, None]
+    X = np.vstack([np.tile(grid, mixed.shape[1]), mixed])
+    np.testing.assert_allclose(evaluate(writer.transform, X), ranks.transform(X), rtol=1e-5)
+    scores = np.tile(np.linspace(-5, 5, 1001)[:, None], ranks.n_scores)
+    found, expected = evaluate(writer.inverse_transform, scores), ranks.inverse_transform(scores)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_scaling_is_that_of_the_scaler(mixed):
+    for method in ("global", "standard", "minmax", "robust", None):
+        writer = OnnxWriter.__new__(OnnxWriter)
+        writer.scaler = Scaler(method, clip=2.0).fit(mixed)
+        X = 3 * mixed
+        scaled = writer.scaler.transform(X)
+        np.testing.assert_allclose(evaluate(writer._scaled, X), scaled, rtol=1e-6, err_msg=method)
+        found = evaluate(lambda x, w=writer: w._unscaled(x, np.dtype(float)), 2 * scaled)
+        expected = writer.scaler.inverse_transform(2 * scaled)
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12, err_msg=method)
 
 
 def test_metadata(fitted):
@@ -358,7 +434,7 @@ def test_estimators_stay_as_they_are(digits):
     np.testing.assert_array_equal(model.transform(digits[:20]), before)
 
 
-# Layers of our own are known to all that walk networks.
+# Layers of skae are known to all code that walks through networks.
 
 CONVOLUTION = ConvNetwork((1, 8, 8), channels=(4, 3))
 ONCE = {**FAST, "max_epochs": 1}
@@ -388,7 +464,7 @@ def test_layers_of_ours_are_known(digits, estimator):
     saved = {*LAYERS, *TORCH_LAYERS}
     assert {type(m) for part in (net.module_, net.criterion_) for m in part.modules()} <= saved
     assert unknown_layer(net.module_.encoder) is unknown_layer(net.module_.decoder) is None
-    # What a description does not know is told as torch prints it: "Name(...)".
+    # Layers that `describe` does not know are shown as torch prints them: "Name(...)".
     facts = describe(net, 64)
     assert not [layer for layer in (*facts.encoder, *facts.decoder) if "(" in layer.text]
 
@@ -492,8 +568,8 @@ def test_side_by_side_in_a_pipeline(mixed):
          ("draw", VAEGenerator(2, **FAST), [4, 5, 7])]
     )  # fmt: skip
     pipeline = make_pipeline(both, StandardScaler()).fit(X)
-    (told,) = run(skl2onnx.to_onnx(pipeline, X[:1]), X)
-    np.testing.assert_allclose(told, pipeline.transform(X), atol=1e-3)
+    (found,) = run(skl2onnx.to_onnx(pipeline, X[:1]), X)
+    np.testing.assert_allclose(found, pipeline.transform(X), atol=1e-3)
 
 
 def test_old_opsets_are_refused(digits):
@@ -546,5 +622,7 @@ X = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
 detector = skae.AutoencoderOutlierDetector(max_epochs=1, random_state=0).fit(X)
 print(len(skl2onnx.to_onnx(detector, X[:1]).graph.output))
 """
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout == "2\n"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "2\n"

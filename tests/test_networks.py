@@ -345,7 +345,7 @@ def test_a_variational_start_is_probabilistic_pca():
         log_variance.detach().numpy(), np.tile(linear.log_variances, (300, 1)), atol=1e-5
     )
     output = module.reconstruct(x).detach().numpy()
-    assert_allclose(output, expected @ linear.writers + pca.mean, atol=1e-5)
+    assert_allclose(output, expected @ linear.loadings + pca.mean, atol=1e-5)
 
 
 def test_log_variances_are_clamped():

@@ -3,7 +3,7 @@ import pytest
 from scipy.integrate import trapezoid
 from scipy.special import ndtr, ndtri
 
-from skae._data._normal_scores import FAR_OUT, Grid, RankedColumn, Ranks
+from skae._data._normal_scores import MAX_SCORE, Grid, RankedColumn, Ranks
 
 RNG = np.random.default_rng(0)
 COLUMNS = {
@@ -75,7 +75,7 @@ def test_what_was_never_met_has_a_finite_likelihood(x):
     unmet = np.array([-1e12, x.min() - 1, x.mean() + 0.1234567, x.max() + 1, 1e12])
     for part in column.intervals(unmet):
         assert np.isfinite(part).all()
-        assert (np.abs(part) <= max(FAR_OUT, 40)).all()
+        assert (np.abs(part) <= max(MAX_SCORE, 40)).all()
 
 
 def test_huge_values_stay_in_their_range():
@@ -136,18 +136,18 @@ def test_rows_there_and_back():
     assert np.nanmax(off) < 0.6
 
 
-def test_a_partial_row_tells_only_what_it_is_told():
+def test_a_partial_row_constrains_only_given_cells():
     ranks = Ranks([0, 0, 3, 0]).fit(table())
     n, n_inputs = ranks.n_scores, ranks.n_inputs
     order = list(ranks.columns_)
     row = ranks.partial_row({0: 2.0})
     low, high = row[n_inputs : n_inputs + n], row[n_inputs + n : n_inputs + 2 * n]
-    told = high - low < FAR_OUT
-    assert told.tolist() == [j == 0 for j in order] + [False]
+    is_given = high - low < MAX_SCORE
+    assert is_given.tolist() == [j == 0 for j in order] + [False]
     assert row[-2] == -1
     missing = ranks.partial_row({1: np.nan, 2: 1.0})
     assert missing[-2] == 1
-    assert missing[n_inputs + n - 1] > -FAR_OUT  # the gap is told
+    assert missing[n_inputs + n - 1] > -MAX_SCORE  # the cell is given as missing
 
 
 def test_large_tables_are_sampled(monkeypatch):

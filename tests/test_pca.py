@@ -90,10 +90,26 @@ def test_reduced_rank_at_full_rank_is_ridge_regression():
     clean = rng.normal(size=(500, 4)) @ rng.normal(size=(4, 4)) + 3
     noisy = np.hstack([clean + rng.normal(size=clean.shape), rng.normal(size=(500, 1))])
     pca = fit_reduced_rank([(noisy, clean, np.ones(500))], 4)
-    told = pca.mean + (noisy - pca.input_mean) @ pca.projection.T @ pca.directions
+    found = pca.mean + (noisy - pca.input_mean) @ pca.projection.T @ pca.directions
     theirs = Ridge(alpha=1e-3 * 500 * noisy.var(axis=0).mean()).fit(noisy, clean)
-    assert_allclose(told, theirs.predict(noisy), rtol=1e-6)
+    assert_allclose(found, theirs.predict(noisy), rtol=1e-6)
     assert_allclose(pca.directions @ pca.directions.T, np.eye(4), atol=1e-9)
+
+
+def test_reduced_rank_projects_the_fitted_values_of_ridge_regression():
+    """The leading singular vectors of ridge regression's fitted values, on augmented rows."""
+    rng = np.random.default_rng(0)
+    clean = rng.normal(size=(300, 5)) @ rng.normal(size=(5, 7))
+    noisy = clean[:, :6] + rng.normal(size=(300, 6))
+    pca = fit_reduced_rank([(noisy, clean, np.ones(300))], 2)
+    x, y = noisy - noisy.mean(axis=0), clean - clean.mean(axis=0)
+    penalty = _pca.RIDGES[0] * 300 * noisy.var(axis=0).mean()
+    x = np.vstack([x, np.sqrt(penalty) * np.eye(6)])
+    y = np.vstack([y, np.zeros((6, 7))])
+    coefficients = np.linalg.lstsq(x, y)[0]
+    _, _, right = np.linalg.svd(x @ coefficients)
+    slopes = coefficients @ right[:2].T @ right[:2]
+    assert_allclose(pca.projection.T @ pca.directions, slopes, atol=1e-8)
 
 
 def test_reduced_rank_beats_pca_of_noisy_rows():
@@ -101,10 +117,10 @@ def test_reduced_rank_beats_pca_of_noisy_rows():
     clean = rng.normal(size=(2000, 2)) @ rng.normal(size=(2, 10))
     noisy = clean + rng.normal(size=10) * 3 * rng.normal(size=clean.shape)
     pca = fit_reduced_rank([(noisy, clean, np.ones(2000))], 2)
-    told = pca.mean + (noisy - pca.input_mean) @ pca.projection.T @ pca.directions
+    found = pca.mean + (noisy - pca.input_mean) @ pca.projection.T @ pca.directions
     plain = PCA(2).fit(noisy)
     theirs = plain.inverse_transform(plain.transform(noisy))
-    assert np.square(told - clean).mean() < 0.5 * np.square(theirs - clean).mean()
+    assert np.square(found - clean).mean() < 0.5 * np.square(theirs - clean).mean()
 
 
 def test_reduced_rank_minds_weights():
@@ -143,12 +159,24 @@ def test_probabilistic_pca_has_the_covariance_of_the_rows():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(5000, 2)) @ rng.normal(size=(2, 6)) + 0.5 * rng.normal(size=(5000, 6))
     model = ProbabilisticPCA.of(fit_pca(X, 6), 2, 6)
-    covariance = model.writers.T @ model.writers + np.diag(model.deviations**2)
+    covariance = model.loadings.T @ model.loadings + np.diag(model.deviations**2)
     np.testing.assert_allclose(covariance, np.cov(X.T), atol=0.04)
     np.testing.assert_allclose(model.deviations, 0.5, atol=0.03)
     # Posterior means and variances make standard normal latents together.
     Z = (X - model.mean) @ model.projection.T
     np.testing.assert_allclose(Z.var(axis=0) + np.exp(model.log_variances), 1, atol=0.02)
+
+
+def test_probabilistic_pca_encodes_by_the_posterior_of_its_model():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(500, 2)) @ rng.normal(size=(2, 6)) + 0.5 * rng.normal(size=(500, 6))
+    pca = fit_pca(X, 6)
+    model = ProbabilisticPCA.of(pca, 2, 6)
+    W, noise = model.loadings.T, pca.variances[2:].mean()
+    # Of the joint normal distribution of z and x, by blocks.
+    slopes = W.T @ np.linalg.inv(W @ W.T + noise * np.eye(6))
+    assert_allclose(model.projection, slopes, atol=1e-10)
+    assert_allclose(np.diag(np.exp(model.log_variances)), np.eye(2) - slopes @ W, atol=1e-10)
 
 
 def test_probabilistic_pca_with_more_latents_than_directions():

@@ -87,9 +87,9 @@ DRAWN = {
 
 @pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
 def test_draws_into_a_figure_of_its_own_or_into_given_axes(draw):
-    own = draw(None)
-    assert own.figure_ is own.ax_.figure
-    own.figure_.canvas.draw()
+    display = draw(None)
+    assert display.figure_ is display.ax_.figure
+    display.figure_.canvas.draw()
     n_figures = len(plt.get_fignums())
     figure, axes = plt.subplots(1, 2, figsize=(8, 3))
     given = draw(axes[1])
@@ -143,7 +143,7 @@ def test_estimators_must_be_fitted(name, table):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("contributions", "no method 'explain'; it must be an AutoencoderOutlierDetector"),
         ("latent size", "no attribute 'latent_size_curve_'.*ordered=True"),
@@ -153,8 +153,8 @@ def test_estimators_must_be_fitted(name, table):
         ("samples", "no method 'sample'; it must be a VAEGenerator"),
     ],
 )
-def test_estimators_must_be_of_the_kind(name, told, table):
-    with pytest.raises(TypeError, match=f"estimator=PCA has {told}"):
+def test_estimators_must_be_of_the_kind(name, message, table):
+    with pytest.raises(TypeError, match=f"estimator=PCA has {message}"):
         DOORS[name](PCA(2).fit(table), table)
     with pytest.raises(TypeError, match="must be a fitted estimator"):
         DOORS[name](AutoencoderTransformer, table)
@@ -175,8 +175,10 @@ try:
 except ImportError as error:
     print(error)
 """
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert 'pip install "skae[plotting]"' in told.stdout
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert 'pip install "skae[plotting]"' in result.stdout
 
 
 # Losses.
@@ -192,8 +194,8 @@ def test_loss_curves_are_the_estimators(transformer):
     assert display.best_point_.get_xdata() == [best]
     assert display.best_point_.get_ydata() == [transformer.validation_loss_curve_[best]]
     assert display.validation_line_.get_linewidth() == 3
-    told = texts(display.ax_.get_legend().get_texts())
-    assert told == ["wide, training", "wide, validation", f"wide, best epoch: {best}"]
+    labels = texts(display.ax_.get_legend().get_texts())
+    assert labels == ["wide, training", "wide, validation", f"wide, best epoch: {best}"]
 
 
 def test_options_may_be_abbreviated():
@@ -227,7 +229,7 @@ def test_wide_ranges_of_losses_are_logarithmic():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "told"),
+    ("arguments", "error", "message"),
     [
         (([],), ValueError, r"loss_curve has shape \(0,\)"),
         (([1.0, np.inf],), ValueError, r"loss_curve holds inf at \(1,\)"),
@@ -238,8 +240,8 @@ def test_wide_ranges_of_losses_are_logarithmic():
         (([1.0], None, 1.5), TypeError, r"best_epoch=1\.5 must be an integer"),
     ],
 )
-def test_bad_loss_curves(arguments, error, told):
-    with pytest.raises(error, match=told):
+def test_bad_loss_curves(arguments, error, message):
+    with pytest.raises(error, match=message):
         LossCurveDisplay(*arguments).plot()
 
 

@@ -64,14 +64,14 @@ def test_images_are_drawn_by_the_generator():
 def test_histograms_are_densities_on_shared_bins(mixed):
     real = mixed[["size", "gap"]]
     display = SampleGridDisplay.from_predictions(real[:100], real)
-    for column, (own, other) in enumerate(
+    for column, (generated, of_real) in enumerate(
         zip(display.sample_artists_, display.real_artists_, strict=True)
     ):
-        values, edges, _ = own.get_data()
-        np.testing.assert_array_equal(edges, other.get_data().edges)
+        values, edges, _ = generated.get_data()
+        np.testing.assert_array_equal(edges, of_real.get_data().edges)
         drawn = real.iloc[:100, column].dropna()
         np.testing.assert_allclose(values, np.histogram(drawn, edges, density=True)[0])
-        assert np.sum(other.get_data().values * np.diff(edges)) == pytest.approx(1)
+        assert np.sum(of_real.get_data().values * np.diff(edges)) == pytest.approx(1)
 
 
 def test_levels_are_bars_of_shares(mixed):
@@ -110,8 +110,8 @@ def test_small_axes_show_the_columns_they_have_room_for():
     _, axes = plt.subplots(2, 3, figsize=(12, 7))
     display = SampleGridDisplay.from_predictions(X, ax=axes[0, 1])
     assert 1 <= len(display.axes_) < 36
-    told = [text.get_text() for text in display.ax_.get_legend().get_texts()]
-    assert told[-1] == f"(first {len(display.axes_)} of 40 columns)"
+    labels = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert labels[-1] == f"(first {len(display.axes_)} of 40 columns)"
 
 
 def test_generated_marginals(mixed):

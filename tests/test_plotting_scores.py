@@ -85,8 +85,8 @@ def test_large_scores_that_hardly_differ(spread, threshold):
 )
 def test_classes_are_counted_apart(y, names):
     display = OutlierScoreDisplay.from_predictions([-1.0, -9.0, -1.2, -0.8], y, threshold=-3.0)
-    told = texts(display.ax_.get_legend().get_texts())
-    assert sorted(told) == sorted([*names, "threshold, \N{MINUS SIGN}3"])
+    labels = texts(display.ax_.get_legend().get_texts())
+    assert sorted(labels) == sorted([*names, "threshold, \N{MINUS SIGN}3"])
     counts = [heights(bars).sum() for bars in display.bars_]
     assert sorted(counts) == sorted(int(name.split("(")[1][:-1]) for name in names)
 
@@ -153,12 +153,14 @@ def test_bars_sum_to_the_score(detector, frame, n_features):
     lengths = [bar.get_width() for bar in display.bars_]
     assert sum(lengths) == pytest.approx(-detector.score_samples(frame[5:6])[0])
     contributions = detector.explain(frame[5:6]).iloc[0]
-    own = contributions.nlargest(min(n_features, 10))
-    assert lengths[: len(own)] == own.tolist()
+    largest = contributions.nlargest(min(n_features, 10))
+    assert lengths[: len(largest)] == largest.tolist()
     names = texts(display.ax_.get_yticklabels())
-    assert names[: len(own)] == own.index.tolist()
-    n_pooled = 10 - len(own)
-    assert names[len(own) :] == [f"{n_pooled} other column{'s' * (n_pooled > 1)}"] * (n_pooled > 0)
+    assert names[: len(largest)] == largest.index.tolist()
+    n_pooled = 10 - len(largest)
+    assert names[len(largest) :] == [f"{n_pooled} other column{'s' * (n_pooled > 1)}"] * (
+        n_pooled > 0
+    )
     assert display.ax_.yaxis_inverted()  # the first bar is on top
 
 

@@ -17,7 +17,7 @@ from skae._stats._trimming import scale_by_trimmed_subset, trimmed_subset
 
 @pytest.fixture
 def raw():
-    return np.random.default_rng(0).exponential(size=(5, 200))  # four members and the centre
+    return np.random.default_rng(0).exponential(size=(5, 200))  # four members and the baseline
 
 
 def rule_of(raw, aggregation="mean", share_kept=0.3):
@@ -52,8 +52,8 @@ def test_members_count_alike(raw):
     assert_allclose(rule.scores(raw).mean(), 1)
 
 
-def test_the_centre_counts_where_there_is_no_structure():
-    assert baseline_weight(0.7, 1.0, 0.3) == 1  # what three of ten latents leave anyway
+def test_the_baseline_counts_where_there_is_no_structure():
+    assert baseline_weight(0.7, 1.0, 0.3) == 1  # as of independent columns
     assert baseline_weight(0.07, 1.0, 0.3) == pytest.approx(0.01)
     assert baseline_weight(5.0, 1.0, 0.3) == 1
     assert baseline_weight(0.1, 1.0, 1.0) == 1
@@ -91,12 +91,21 @@ def test_thresholds_of_known_scores():
 def test_pvalues_are_shares(raw):
     rule, seen = rule_of(raw)
     held_out = CalibrationScores.of(seen, rule)
-    own = rule.member_scores(seen.held_out, seen.held_out_baseline)
+    calibration = rule.member_scores(seen.held_out, seen.held_out_baseline)
     new = rule.member_scores(raw[:-1], raw[-1])[:, [7]]
-    above = (own >= new).sum()
+    above = (calibration >= new).sum()
     assert held_out.pvalues(new) == pytest.approx((1 + above) / 81)
     assert_array_equal(held_out.pvalues(np.full((4, 1), np.inf)), [1 / 81])
     assert_array_equal(held_out.pvalues(np.full((4, 1), -np.inf)), [1])
+
+
+def test_weights_of_pvalues_are_repetitions():
+    rng = np.random.default_rng(0)
+    scores, weights = np.sort(rng.normal(size=(2, 30))), rng.integers(0, 4, size=(2, 30))
+    new = rng.normal(size=(2, 9))
+    above = [w @ (s[:, None] >= x) for s, w, x in zip(scores, weights, new, strict=True)]
+    expected = (1 + sum(above)) / (1 + weights.sum())
+    assert_allclose(CalibrationScores(scores, weights.astype(float)).pvalues(new), expected)
 
 
 def test_seen_losses_slide(raw):
@@ -121,7 +130,7 @@ def test_location_is_mahalanobis():
     assert np.isfinite(Location.of(np.ones((5, 3)), np.ones(5)).precision).all()
 
 
-def test_inner_rows():
+def test_trimmed_subset():
     distances = np.array([5.0, 1.0, 4.0, 2.0, 3.0])
     assert_array_equal(trimmed_subset(distances, np.ones(5), 0.6), [0, 1, 0, 1, 1])
     assert_array_equal(trimmed_subset(distances, np.array([1, 0, 1, 1, 1.0]), 0.5), [0, 0, 0, 1, 1])
@@ -129,7 +138,7 @@ def test_inner_rows():
     assert trimmed_subset(distances, np.ones(5), 1.0).all()
 
 
-def test_the_core_leaves_outliers_outside():
+def test_the_trimmed_subset_excludes_outliers():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(200, 4)) * [1, 10, 100, 1000]
     X[:20] += 40 * X.std(axis=0)
@@ -139,6 +148,18 @@ def test_the_core_leaves_outliers_outside():
     assert np.abs(inliers.mean(axis=0)).max() < 0.5
     assert (np.abs(np.log(inliers.std(axis=0))) < 0.6).all()
     assert scaler.transform(X[:20]).min() > 5
+
+
+def test_the_subset_has_mean_zero_and_unit_variance():
+    """There is no consistency factor: over all rows of a normal distribution it is more."""
+    X = np.random.default_rng(0).normal(size=(2000, 4)) * [1, 10, 100, 1000]
+    scaler = Scaler("standard").fit(X)
+    distances = np.log1p(np.square(scaler.transform(X))).mean(axis=1)
+    subset = trimmed_subset(distances, np.ones(2000), 0.7)
+    scale_by_trimmed_subset(scaler, X, None, 0.7)
+    assert_allclose(scaler.transform(X)[subset].mean(axis=0), 0, atol=1e-3)
+    assert_allclose(scaler.transform(X)[subset].var(axis=0), 1, atol=1e-3)
+    assert (scaler.transform(X).var(axis=0) > 1.2).all()
 
 
 def test_location_knows_weights():

@@ -20,9 +20,9 @@ def test_numbers_are_scaled_and_binned():
     y = np.random.default_rng(0).normal(5, 2, size=1000)
     targets = Targets().fit(y)
     assert targets.n_columns == 1
-    told = targets.columns(targets.codes(y))
-    assert told.mean() == pytest.approx(0, abs=1e-5)
-    assert told.std() == pytest.approx(1, abs=1e-5)
+    scaled = targets.columns(targets.codes(y))
+    assert scaled.mean() == pytest.approx(0, abs=1e-5)
+    assert scaled.std() == pytest.approx(1, abs=1e-5)
     np.testing.assert_allclose(targets.shares_, 0.1, atol=0.02)
     assert (np.diff(targets.representatives_) > 0).all()
     np.testing.assert_array_equal(targets.groups(targets.representatives_), np.arange(10))
@@ -43,7 +43,7 @@ def test_weights_move_shares():
     assert targets.shares_.tolist() == [0.25, 0.75]
 
 
-def test_numbers_are_drawn_as_they_were_met():
+def test_numbers_are_drawn_from_their_distribution():
     y = np.random.default_rng(0).exponential(size=2000)
     drawn = Targets().fit(y).draw(5000, np.random.RandomState(0))
     assert len(np.unique(drawn)) == 5000
@@ -52,7 +52,7 @@ def test_numbers_are_drawn_as_they_were_met():
     )
 
 
-def test_a_reader_of_targets():
+def test_rows_followed_by_their_targets():
     class Doubled:
         def transform(self, X):
             return 2 * X

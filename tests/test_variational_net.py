@@ -39,7 +39,7 @@ def linear_model():
         verbose=0,
     ).initialize()
     deviation = link.deviation.detach().numpy().astype(float)
-    covariance = linear.writers.T @ linear.writers + np.diag(deviation**2)
+    covariance = linear.loadings.T @ linear.loadings + np.diag(deviation**2)
     exact = multivariate_normal(pca.mean, covariance).logpdf(scaled) + link.log_slope
     return net, SourceRows(X, scaler), exact
 

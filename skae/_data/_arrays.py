@@ -1,6 +1,10 @@
-"""The same lines for NumPy arrays and torch tensors, as scikit-learn writes them."""
+"""Array functions that work on NumPy arrays and torch tensors alike."""
+
+from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -9,64 +13,64 @@ from skae._sklearn import get_namespace_and_device, max_precision_float_dtype
 NUMPY, _, _ = get_namespace_and_device()
 
 
-def is_tensor(X):
+def is_tensor(X: Any) -> bool:
     """Whether X is a torch tensor; torch is not imported to find out."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(X, torch.Tensor)
 
 
-def is_sparse_tensor(X):
+def is_sparse_tensor(X: Any) -> bool:
     """Whether X is a torch tensor of any layout but the dense one."""
     return is_tensor(X) and str(X.layout) != "torch.strided"
 
 
-def namespace(X):
+def namespace(X: Any) -> Any:
     """Functions for arrays like X; for tensors, array-API dispatch must be on."""
     return get_namespace_and_device(X)[0] if is_tensor(X) else NUMPY
 
 
-def widest_float(X):
-    """float64, or what the device of a tensor has in its place."""
+def widest_float(X: Any) -> Any:
+    """float64, or the widest float that the device of a tensor supports."""
     if not is_tensor(X):
         return np.float64
     xp, _, device = get_namespace_and_device(X)
     return max_precision_float_dtype(xp, device)
 
 
-def output_dtype(X):
+def output_dtype(X: Any) -> Any:
     """float32 stays float32; everything else comes back as float64."""
     xp = namespace(X)
     return xp.float32 if X.dtype == xp.float32 else widest_float(X)
 
 
-def as_array(X):
-    """X as a NumPy array, for what tensors have no means for."""
+def as_array(X: Any) -> Any:
+    """X as a NumPy array, for functions that do not take tensors."""
     return X.cpu().numpy() if is_tensor(X) else X
 
 
-def empty(shape, X, dtype=None):
-    """Room for results beside X, of its output dtype unless told otherwise."""
+def empty(shape: int | tuple[int, ...], X: Any, dtype: Any = None) -> Any:
+    """An uninitialised array on the device of X, by default of its output dtype."""
     dtype = output_dtype(X) if dtype is None else dtype
-    return namespace(X).empty(shape, dtype=dtype, **_place(X))
+    return namespace(X).empty(shape, dtype=dtype, **_device_option(X))
 
 
-def constant(values, X, dtype=None):
-    """Values as an array that computes with X: a tensor on its device where X is one."""
-    return namespace(X).asarray(values, dtype=dtype, **_place(X))
+def constant(values: Any, X: Any, dtype: Any = None) -> Any:
+    """`values` as an array of the kind of X, on its device."""
+    return namespace(X).asarray(values, dtype=dtype, **_device_option(X))
 
 
-def stable_order(X):
-    """What sorts each column; of equal cells, the first stays first."""
-    how = {"dim": 0, "stable": True} if is_tensor(X) else {"axis": 0, "kind": "stable"}
-    return X.argsort(**how)
+def stable_order(X: Any) -> Any:
+    """Indices that sort each column; equal cells keep their order."""
+    options = {"dim": 0, "stable": True} if is_tensor(X) else {"axis": 0, "kind": "stable"}
+    return X.argsort(**options)
 
 
-def filled(out, pieces):
-    """Write pieces, which come with their rows, into `out`."""
-    for rows, told in pieces:
-        out[rows] = told
+def filled(out: Any, pieces: Iterable[tuple[Any, Any]]) -> Any:
+    """Write `pieces`, pairs of rows and their values, into `out`."""
+    for rows, values in pieces:
+        out[rows] = values
     return out
 
 
-def _place(X):
+def _device_option(X: Any) -> dict[str, Any]:
     return {"device": X.device} if is_tensor(X) else {}

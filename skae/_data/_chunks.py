@@ -1,34 +1,40 @@
-"""Rows piece by piece, so that a large table is never in memory whole."""
+"""Read rows in chunks, so that a large table is never in memory as a whole."""
+
+from __future__ import annotations
 
 import mmap
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import issparse
 from sklearn.utils import assert_all_finite
 
 from skae._data._arrays import is_tensor
 
-# Size of a piece, as dense float64.
+# Size of a chunk, as dense float64.
 CHUNK_BYTES = 8 * 2**20
-# A memory map's pages are given back after this much reading. The kernel maps up to
-# sixteen pages for each one touched, so what is held may be sixteen times this.
+# Pages of a memory map are released after this many bytes were read. The kernel maps up
+# to sixteen pages for each one touched, so up to sixteen times this may be held.
 RELEASE_BYTES = 8 * 2**20
 
 
 class PageKeeper:
-    """Gives the pages of a memory map back to the system as reading goes on.
+    """Releases the pages of a memory map that were read.
 
-    They stay in the system's cache and only stop counting as ours. Arrays that are no
-    memory maps, or maps whose changes would be lost, are left alone.
+    They stay in the system's page cache, but no longer count as memory of this process.
+    Nothing happens for arrays that are not memory maps, and for copy-on-write maps, whose
+    changes would be lost.
     """
 
-    def __init__(self, X):
+    def __init__(self, X: Any) -> None:
         can_release = hasattr(mmap, "MADV_DONTNEED")  # not on Windows
         self.map = _memory_map(X) if can_release else None
         self.n_bytes = 0
 
-    def read(self, n_bytes):
-        """Take note of bytes that were read and are no longer needed."""
+    def read(self, n_bytes: int) -> None:
+        """Count bytes that were read and are no longer needed; release pages now and then."""
         self.n_bytes += n_bytes
         if self.map is not None and self.n_bytes > RELEASE_BYTES:
             self.map.madvise(mmap.MADV_DONTNEED)
@@ -36,47 +42,50 @@ class PageKeeper:
 
 
 class ColumnStack:
-    """Two tables of as many rows, read as one wide table."""
+    """Two tables with the same number of rows, read as one wide table."""
 
-    def __init__(self, left, right):
+    def __init__(self, left: Any, right: Any) -> None:
         self.left = left
         self.right = right
         self.shape = (left.shape[0], left.shape[1] + right.shape[1])
         self.dtype = left.dtype
 
-    def rows(self, selection):
-        """Some of the rows, still side by side."""
+    def rows(self, selection: Any) -> ColumnStack:
+        """The selected rows of both tables."""
         return ColumnStack(self.left[selection], self.right[selection])
 
-    def __getitem__(self, selection):
+    def __getitem__(self, selection: Any) -> NDArray[Any]:
         return np.hstack([as_dense(self.left[selection]), as_dense(self.right[selection])])
 
 
 class TensorTable:
-    """Rows of a floating tensor, read as NumPy arrays: where they lie, or piece by piece."""
+    """A floating-point tensor whose rows are read as NumPy arrays.
 
-    def __init__(self, tensor):
+    Slices of a tensor on the CPU are views; other rows are copied when they are selected.
+    """
+
+    def __init__(self, tensor: Any) -> None:
         self.tensor = tensor
         self.shape = tuple(tensor.shape)
         self.dtype = np.dtype(f"f{tensor.element_size()}")
 
-    def rows(self, selection):
-        """Some of the rows, on the same device."""
+    def rows(self, selection: Any) -> TensorTable:
+        """The selected rows, on the same device."""
         return TensorTable(self.tensor[selection])
 
-    def __getitem__(self, selection):
+    def __getitem__(self, selection: Any) -> NDArray[Any]:
         return self.tensor[selection].cpu().numpy()
 
 
-def as_dense(X):
-    """Return a chunk of rows as a plain dense array; a tensor stays one."""
+def as_dense(X: Any) -> Any:
+    """A chunk of rows as a dense array; a tensor stays one."""
     if issparse(X):
         return X.toarray()
     return X if is_tensor(X) else np.asarray(X)
 
 
-def row_chunks(X):
-    """Yield slices over the rows of X, and these rows as a dense array (or tensor)."""
+def row_chunks(X: Any) -> Iterator[tuple[slice, Any]]:
+    """Yield slices over the rows of X, each with its rows as a dense array (or tensor)."""
     keeper = PageKeeper(X)
     step = max(1, CHUNK_BYTES // (8 * X.shape[1]))
     for start in range(0, X.shape[0], step):
@@ -86,24 +95,26 @@ def row_chunks(X):
         keeper.read(chunk.nbytes)
 
 
-def value_range(X, transform=lambda chunk: chunk):
+def value_range(
+    X: Any, transform: Callable[[Any], Any] = lambda chunk: chunk
+) -> tuple[float, float]:
     """Smallest and largest value of dense or CSR rows, after a transformation."""
     ranges = [(c.min(), c.max()) for c in (transform(chunk) for _, chunk in row_chunks(X))]
     return float(min(low for low, _ in ranges)), float(max(high for _, high in ranges))
 
 
-def is_memory_map(X):
+def is_memory_map(X: Any) -> bool:
     """Whether reading X means reading a file."""
     return _memory_map(X) is not None
 
 
-def check_finite(X, allow_nan=False):
-    """Raise ValueError if X holds NaN or infinity, looking at a piece at a time."""
+def check_finite(X: Any, allow_nan: bool = False) -> None:
+    """Raise ValueError if X holds NaN or infinity; reads one chunk at a time."""
     for _, chunk in row_chunks(X):
         assert_all_finite(chunk, allow_nan=allow_nan, input_name="X")
 
 
-def _memory_map(X):
+def _memory_map(X: Any) -> Any:
     while X is not None and not issparse(X):
         if isinstance(X, np.memmap):
             return getattr(X, "_mmap", None) if X.mode in ("r", "r+") else None

@@ -1,38 +1,44 @@
-"""Tables of mixed columns to numbers and back, in the container they came in."""
+"""Encode tables of mixed columns as numbers, and decode them to the container they came in."""
+
+from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import issparse
 
 from skae._data._arrays import is_tensor, namespace, widest_float
 
-# What pandas calls objects that are all numbers.
+# Results of `pandas.api.types.infer_dtype` for objects that are all numbers.
 NUMBERS = {"integer", "floating", "mixed-integer-float", "decimal", "empty"}
-# Integers beyond this are not told apart as floats.
+# Beyond this, float64 does not represent every integer.
 MAX_INTEGER = 2**53
-# A column with more levels than this share of the rows (where there are so many) names rows.
+# A column with more levels than this share of the rows probably holds identifiers; warned
+# about only in tables of so many rows.
 MAX_LEVEL_SHARE, MIN_ROWS_TO_WARN = 0.5, 100
 
 
 @dataclass
 class Column:
-    """How one column becomes numbers: as they are, as ticks of a clock or as codes.
+    """How one column is encoded: as the numbers it holds, as ticks of a clock or as codes.
 
     Attributes
     ----------
     name : object
     dtype : object
-        The pandas dtype that it came with.
+        The pandas dtype of the column in `fit`.
     levels : list or None
-        Levels that are coded, for columns that are no numbers.
+        Levels by their codes, for columns that do not hold numbers.
     origin, tick : int
-        First date and what all dates are multiples of, in units of the dtype, for dates.
+        For dates: the first one, and the greatest common divisor of the differences from it,
+        in units of the dtype.
     is_whole : bool
-        Whether objects are integers.
+        Whether a column of objects holds integers.
     """
 
     name: Any
@@ -43,8 +49,8 @@ class Column:
     is_whole: bool = False
 
     @classmethod
-    def of(cls, series):
-        """Learn what a column of a pandas frame is."""
+    def of(cls, series: Any) -> Column:
+        """Learn the encoding of a column of a pandas frame."""
         import pandas as pd
 
         describe = partial(cls, series.name, series.dtype)
@@ -72,7 +78,7 @@ class Column:
             )
         return describe(levels=_sorted(levels))
 
-    def to_numbers(self, series):
+    def to_numbers(self, series: Any) -> NDArray[Any]:
         """Numbers, ticks or codes; NaN where a cell is missing."""
         import pandas as pd
 
@@ -87,7 +93,7 @@ class Column:
                     f"not in fit; allowed are {_listed(self.levels)}. Pool rare levels before."
                 )
             return np.where(missing, np.nan, codes)
-        if self.origin is not None:
+        if self.origin is not None and self.tick is not None:
             if series.dtype != object and getattr(series.dtype, "kind", "") != self.dtype.kind:
                 raise TypeError(f"Column {self.name!r} of X must hold dates; got {series.dtype}.")
             try:
@@ -109,15 +115,15 @@ class Column:
             MAX_INTEGER
         ):
             raise ValueError(
-                f"Column {self.name!r} of X holds integers beyond 2**53, which are not told apart "
-                "as floats; subtract a constant, or make them strings."
+                f"Column {self.name!r} of X holds integers beyond 2**53, which floats do not "
+                "distinguish; subtract a constant, or make them strings."
             )
         if np.isinf(numbers).any():
             raise ValueError(f"Column {self.name!r} of X contains infinity; allowed is NaN.")
         return numbers
 
-    def restore(self, numbers, index):
-        """A column of the dtype it came with."""
+    def restore(self, numbers: NDArray[Any], index: Any) -> Any:
+        """A column of the dtype that it had in `fit`, from its numbers, ticks or codes."""
         import pandas as pd
 
         series = partial(pd.Series, index=index, name=self.name)
@@ -127,7 +133,7 @@ class Column:
             return series(cells.astype(object).where(codes >= 0, None), dtype=self.dtype)
         if self.origin is not None:
             known = ~np.isnan(numbers)
-            stamps = np.full(len(numbers), np.iinfo(np.int64).min)  # which stands for NaT
+            stamps = np.full(len(numbers), np.iinfo(np.int64).min)  # NaT
             stamps[known] = self.origin + np.rint(numbers[known]).astype(np.int64) * self.tick
             return _from_stamps(stamps, self.dtype, series)
         if pd.api.types.is_bool_dtype(self.dtype):
@@ -138,7 +144,7 @@ class Column:
             return series([None if np.isnan(n) else round(n) for n in numbers], dtype=self.dtype)
         return series(numbers).astype(self.dtype)
 
-    def encode_value(self, value):
+    def encode_value(self, value: Any) -> float:
         """The number, tick or code of one value."""
         import pandas as pd
 
@@ -152,8 +158,8 @@ class Column:
                 ) from error
         return float(self.to_numbers(cell)[0])
 
-    def told(self, number):
-        """A number as a value of the column, in words."""
+    def decode_value(self, number: float) -> str:
+        """The value that a number, tick or code stands for, as text."""
         import pandas as pd
 
         if self.origin is None:
@@ -162,35 +168,35 @@ class Column:
 
 
 class PlainColumns:
-    """The columns of a numeric array, which are numbers as they are."""
+    """The columns of a numeric array, which need no encoding."""
 
     is_frame = False
 
-    def __init__(self, X):
+    def __init__(self, X: Any) -> None:
         self.dtype = getattr(X, "dtype", np.dtype(float))
         self.n_features = X.shape[1]
 
     @property
-    def names(self):
+    def names(self) -> list[int]:
         return list(range(self.n_features))
 
     @property
-    def n_levels(self):
+    def n_levels(self) -> list[int]:
         return [0] * self.n_features
 
-    def encode_value(self, j, value):
-        """The number that a value of a column is."""
+    def encode_value(self, j: int, value: Any) -> float:
+        """A value of column `j` as a float."""
         try:
             return float(value)
         except (TypeError, ValueError):
             raise ValueError(f"Column {j!r} can not be {value!r}; it holds numbers.") from None
 
-    def told(self, j, number):
-        """A number in words."""
+    def decode_value(self, j: int, number: float) -> str:
+        """A number of column `j` as text."""
         return f"{number:g}"
 
-    def restore(self, numbers, index=None):
-        """Rows of the dtype that they came in."""
+    def restore(self, numbers: Any, index: Any = None) -> Any:
+        """Rows of the dtype that they had in `fit`."""
         if self.dtype.kind == "b":
             return numbers > 0.5
         xp, dtype = namespace(numbers), widest_float(numbers)
@@ -207,40 +213,40 @@ class Columns:
     Parameters
     ----------
     X : frame or ndarray of objects
-        The table to learn them from.
+        The table whose columns are learned.
     """
 
     is_frame = True
 
-    def __init__(self, X):
+    def __init__(self, X: Any) -> None:
         self.container = _container(X)
         self.schema = dict(X.schema) if self.container == "polars" else None
         frame = _to_pandas(X, self.container)
         self.index = frame.columns
         if not self.index.is_unique:
-            twice = self.index[self.index.duplicated()][0]
-            raise ValueError(f"X has several columns {twice!r}; names must differ.")
+            duplicate = self.index[self.index.duplicated()][0]
+            raise ValueError(f"X has several columns {duplicate!r}; names must differ.")
         self.columns = [Column.of(frame.iloc[:, j]) for j in range(frame.shape[1])]
 
     @property
-    def names(self):
+    def names(self) -> list[Any]:
         return list(self.index)
 
     @property
-    def n_levels(self):
-        """Number of levels of each column that is coded, 0 for the others."""
+    def n_levels(self) -> list[int]:
+        """Number of levels of each column of levels, 0 for the others."""
         return [len(column.levels or []) for column in self.columns]
 
-    def encode_value(self, j, value):
-        """The number, tick or code of a value of a column."""
+    def encode_value(self, j: int, value: Any) -> float:
+        """The number, tick or code of a value of column `j`."""
         return self.columns[j].encode_value(value)
 
-    def told(self, j, number):
-        """A number as a value of its column, in words."""
-        return self.columns[j].told(number)
+    def decode_value(self, j: int, number: float) -> str:
+        """The value of column `j` that a number, tick or code stands for, as text."""
+        return self.columns[j].decode_value(number)
 
-    def to_numbers(self, X):
-        """Rows as one array of numbers, ticks and codes."""
+    def to_numbers(self, X: Any) -> NDArray[Any]:
+        """Rows as one array of numbers, ticks and codes; NaN where a cell is missing."""
         frame = _to_pandas(X, _container(X))
         cells = [c.to_numbers(frame.iloc[:, j]) for j, c in enumerate(self.columns)]
         if not cells:
@@ -248,21 +254,21 @@ class Columns:
         single = all(column.dtype == np.float32 for column in self.columns)
         return np.column_stack(cells).astype(np.float32 if single else np.float64, copy=False)
 
-    def restore(self, numbers, index=None):
-        """Rows in the container, and with the dtypes, that they came in."""
+    def restore(self, numbers: NDArray[Any], index: Any = None) -> Any:
+        """Rows in the container and of the dtypes that they had in `fit`."""
         import pandas as pd
 
         index = pd.RangeIndex(len(numbers)) if index is None else index
         cells = [c.restore(numbers[:, j], index) for j, c in enumerate(self.columns)]
         frame = pd.concat(cells, axis=1) if cells else pd.DataFrame(index=index)
         frame.columns = self.index
-        if self.container == "polars":
+        if self.schema is not None:
             return _to_polars(frame, self.schema)
         return frame.to_numpy(dtype=object) if self.container == "objects" else frame
 
 
-def column_mask(columns, names, n_features):
-    """Mask of the columns that are named or numbered, or masked already."""
+def column_mask(columns: Any, names: list[Any], n_features: int) -> NDArray[np.bool_]:
+    """Boolean mask of columns given by name, by number or as a mask."""
     mask = np.zeros(n_features, dtype=bool)
     as_array = np.asarray(columns)
     if as_array.dtype == bool and as_array.shape == mask.shape:
@@ -282,12 +288,12 @@ def column_mask(columns, names, n_features):
     return mask
 
 
-def is_mixed(X):
+def is_mixed(X: Any) -> bool:
     """Whether X is a frame, or an array of objects or strings."""
     return _container(X) is not None
 
 
-def _container(X):
+def _container(X: Any) -> str | None:
     if hasattr(X, "iloc") and hasattr(X, "columns"):
         return "pandas"
     if hasattr(X, "to_series") and hasattr(X, "schema"):
@@ -300,7 +306,7 @@ def _container(X):
     return "objects" if array.dtype.kind in "OUS" and array.ndim == 2 else None
 
 
-def _to_pandas(X, container):
+def _to_pandas(X: Any, container: str | None) -> Any:
     import pandas as pd
 
     if container == "pandas":
@@ -311,14 +317,14 @@ def _to_pandas(X, container):
     return pd.DataFrame(np.asarray(X, dtype=object) if container == "objects" else X)
 
 
-def _of_polars(series):
-    """Dates and numbers as NumPy has them, everything else as objects."""
+def _of_polars(series: Any) -> NDArray[Any]:
+    """Dates and numbers as arrays of their NumPy dtype, everything else as objects."""
     if series.dtype.is_temporal() or series.dtype.is_numeric():
         return series.to_numpy()
     return np.array(series.to_list(), dtype=object)
 
 
-def _to_polars(frame, schema):
+def _to_polars(frame: Any, schema: dict[str, Any]) -> Any:
     import polars as pl
 
     columns = []
@@ -329,10 +335,10 @@ def _to_polars(frame, schema):
     return pl.DataFrame(columns)
 
 
-def _unique(series):
+def _unique(series: Any) -> list[Any]:
     try:
         return list(series.dropna().unique())
-    except TypeError:  # what can not be hashed can not be a level
+    except TypeError:  # an unhashable cell
         cell = next(c for c in series if getattr(c, "__hash__", None) is None)
         raise TypeError(
             f"Column {series.name!r} of X holds {cell!r}; argument must be a string or a number, "
@@ -340,30 +346,30 @@ def _unique(series):
         ) from None
 
 
-def _sorted(levels):
+def _sorted(levels: list[Any]) -> list[Any]:
     try:
         return sorted(levels)
     except TypeError:  # of several types
         return levels
 
 
-def _listed(levels, at_most=10):
-    told = ", ".join(repr(level) for level in levels[:at_most])
-    return told if len(levels) <= at_most else f"{told} and {len(levels) - at_most} more"
+def _listed(levels: list[Any], at_most: int = 10) -> str:
+    text = ", ".join(repr(level) for level in levels[:at_most])
+    return text if len(levels) <= at_most else f"{text} and {len(levels) - at_most} more"
 
 
-def _is_time(dtype):
+def _is_time(dtype: Any) -> bool:
     return getattr(dtype, "kind", None) in {"m", "M"}
 
 
-def _stamps(series):
+def _stamps(series: Any) -> NDArray[np.int64]:
     """Dates as integers, in the unit of their dtype."""
     if hasattr(series.dtype, "tz"):
         series = series.dt.tz_convert("UTC").dt.tz_localize(None)
     return series.to_numpy().view(np.int64)
 
 
-def _from_stamps(stamps, dtype, series):
+def _from_stamps(stamps: NDArray[np.int64], dtype: Any, series: Callable[[Any], Any]) -> Any:
     if not hasattr(dtype, "tz"):
         return series(stamps.view(dtype))
     utc = series(stamps.view(f"datetime64[{dtype.unit}]"))

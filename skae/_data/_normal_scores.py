@@ -1,44 +1,50 @@
-"""Columns to intervals of normal scores and back.
+"""Transform columns to normal scores, or intervals of them, and back.
 
-A value that many rows share owns an interval of the standard normal distribution: from
-the score of the share of rows below it to that of the share up to it. A value that no
-other row has owns a point, its score, on a curve that is smooth enough to have a slope.
+With the share F(x) of rows up to x and the share F(x-) of rows below it, a frequent value x
+(an atom) stands for the interval (ndtri(F(x-)), ndtri(F(x))) of the standard normal
+distribution. Other values stand for points, their scores: these lie on a curve that is smooth
+enough to have a slope, which gives them a density.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import issparse
 from scipy.special import ndtr, ndtri
 
 from skae._data._chunks import as_dense
 
-# Scores beyond this are as good as infinite; float32 likelihoods stay finite.
-FAR_OUT = 30.0
-# Rows and cells that the distributions are learned from at most.
+# Bound of scores: larger ones would make likelihoods in float32 infinite.
+MAX_SCORE = 30.0
+# Largest numbers of rows and cells that the distributions are learned from.
 MAX_ROWS, MAX_CELLS = 100_000, 2**25
-# A value with this share of the rows, and with so many of them, is one of its own.
+# A value is an atom if it has this share of the rows and this many of them.
 ATOM_SHARE, ATOM_ROWS = 0.01, 5
-# Values that are multiples of a power of ten down to this one keep to it.
+# Values that are rounded to at most so many decimals are decoded to such values.
 MAX_DECIMALS = 6
-# So many values are told one by one where another is asked for.
-MAX_VALUES_TOLD = 3
-# Values from knot to knot of a curve, at least.
-LEAST_STRIDE = 3
+# Error messages list the values of a column that has no more than these.
+MAX_VALUES_LISTED = 3
+# Smallest number of values from one knot of a curve to the next.
+MIN_STRIDE = 3
 
 
 @dataclass
 class Grid:
-    """What all values of a column are multiples of: ``(first + step * k) / 10**decimals``."""
+    """A grid that holds all values of a column: ``(first + step * k) / 10**decimals``."""
 
     first: int
     step: int
     decimals: int
 
     @classmethod
-    def of(cls, values):
-        """The coarsest grid with at most six decimals, or None."""
+    def of(cls, values: NDArray[Any]) -> Grid | None:
+        """The coarsest grid of at most `MAX_DECIMALS` decimals that holds the values, or None."""
         is_single = np.array_equal(values.astype(np.float32), values)
         precision = np.float32 if is_single else np.float64
         for decimals in range(MAX_DECIMALS + 1):
@@ -53,18 +59,18 @@ class Grid:
         return None
 
     @property
-    def width(self):
-        """The distance of two points."""
+    def width(self) -> float:
+        """The distance between neighbouring points."""
         return self.step / 10.0**self.decimals
 
-    def snap(self, values):
+    def snap(self, values: Any) -> Any:
         """The nearest points of the grid."""
         k = np.rint((values * 10.0**self.decimals - self.first) / self.step)
         return (self.first + self.step * k) / 10.0**self.decimals
 
 
 class RankedColumn:
-    """The distribution of a column without missing cells, as scores of a normal one.
+    """The distribution of a column without missing cells, as normal scores.
 
     Parameters
     ----------
@@ -78,40 +84,46 @@ class RankedColumn:
     shares : ndarray of shape (n_values + 1,)
         Share of the rows below each value; the last is 1.
     is_atom : ndarray of bool of shape (n_values,)
-        Values that have a probability; between the others there is a density.
+        Values of positive probability; the others have a density.
+    edges : ndarray of shape (n_values + 1,)
+        Normal quantiles of `shares`: ends of the interval of each value.
+    scores : ndarray of shape (n_values,)
+        Means of the standard normal distribution within these intervals.
     """
 
-    def __init__(self, x, weight):
+    def __init__(self, x: NDArray[Any], weight: NDArray[Any]) -> None:
         self.n_rows = len(x)
         self.values, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
         mass = np.bincount(inverse.ravel(), weight)
-        # Next to nothing is nothing: its interval would have no width.
-        kept = np.diff(np.cumsum(mass) / mass.sum(), prepend=0.0) > 0
-        self.values, counts, mass = self.values[kept], counts[kept], mass[kept]
+        # A weight that is lost in rounding would make an interval of no width.
+        has_width = np.diff(np.cumsum(mass) / mass.sum(), prepend=0.0) > 0
+        self.values, counts, mass = self.values[has_width], counts[has_width], mass[has_width]
         self.shares = np.concatenate([[0.0], np.cumsum(mass) / mass.sum()])
         self.shares[-1] = 1.0
         self.is_atom = _atoms(counts)
         self.grid = Grid.of(self.values)
         edges = ndtri(self.shares)
-        self.edges = np.clip(edges, -FAR_OUT, FAR_OUT)
-        # Means of the normal distribution between the edges.
+        self.edges = np.clip(edges, -MAX_SCORE, MAX_SCORE)
+        # The mean of a standard normal variable in (a, b) is
+        # (density(a) - density(b)) / (ndtr(b) - ndtr(a)).
         self.scores = -np.diff(_normal_density(edges)) / np.diff(self.shares)
 
     @cached_property
-    def quantiles(self):
+    def quantiles(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Shares and values of the knots of the quantile function, which has steps at atoms."""
         low, high = self.shares[:-1], self.shares[1:]
         shares = np.where(self.is_atom, [low, high], 0.5 * (low + high))
-        twice = np.repeat(self.values, 2)
-        kept = np.ravel(np.stack([self.is_atom, np.ones_like(self.is_atom)], 1))
-        return shares.T.ravel()[kept], twice[kept]
+        values = np.repeat(self.values, 2)
+        # Two knots for an atom, one for another value.
+        is_knot = np.ravel(np.stack([self.is_atom, np.ones_like(self.is_atom)], 1))
+        return shares.T.ravel()[is_knot], values[is_knot]
 
     @cached_property
-    def curve(self):
-        """Values, scores and logarithmic slopes of a smooth curve between the atoms.
+    def curve(self) -> tuple[NDArray[Any], ...]:
+        """Values, scores and log-slopes of a piecewise linear curve between the atoms.
 
-        A slope leads from each knot to the next, and the first and the last lead beyond the
-        curve; NaN where there is nothing between or beyond.
+        Each slope is that from one knot to the next; the first and the last extrapolate the
+        curve. NaN where no value can lie.
         """
         points = []
         i, n_values = 0, len(self.values)
@@ -133,22 +145,25 @@ class RankedColumn:
         return values, scores, slopes
 
     @property
-    def _stride(self):
-        """Values from knot to knot: enough for a slope that is no accident."""
+    def _stride(self) -> int:
+        """Values from one knot to the next: enough of them to estimate a slope."""
         return max(20, round(1.5 * np.sqrt(self.n_rows)))
 
-    def _knots(self, start, end):
-        """Some of a run of values, denser where it ends; an atom beside it has edges itself."""
+    def _knots(self, start: int, end: int) -> list[int]:
+        """Indices of the knots in a run of values, denser near its ends.
+
+        A neighbouring atom has knots of its own, so none is needed next to it.
+        """
         knots, last = [start], end - 1
         while knots[-1] < last:
             from_end = min(knots[-1] - start, last - knots[-1])
-            step = int(np.clip(from_end // 2, LEAST_STRIDE, self._stride))
-            left = last - knots[-1] - step
-            knots.append(last if left < LEAST_STRIDE else knots[-1] + step)
+            step = int(np.clip(from_end // 2, MIN_STRIDE, self._stride))
+            n_remaining = last - knots[-1] - step
+            knots.append(last if n_remaining < MIN_STRIDE else knots[-1] + step)
         return knots[0 if start == 0 else 1 : None if end == len(self.values) else -1]
 
-    def _slope_beyond(self, values, scores, end):
-        """Slope of the line on which the curve goes on beyond one of its ends."""
+    def _slope_beyond(self, values: NDArray[Any], scores: NDArray[Any], end: int) -> float:
+        """Slope of the line that extrapolates the curve at one of its ends."""
         if self.is_atom[end] or len(values) < 2:
             return np.nan
         n = min(self._stride, len(self.values) - 1)
@@ -156,52 +171,54 @@ class RankedColumn:
         other = max(other, 1) if end == 0 else min(other, len(values) - 2)
         return (scores[other] - scores[end]) / (values[other] - values[end])
 
-    def intervals(self, x):
-        """Scores to read, lower and upper ends of intervals, and logarithmic slopes.
+    def intervals(self, x: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        """Scores, lower and upper ends of intervals, and log-slopes of values.
 
-        Where there is a density, both ends are the score and the slope is that of scores
-        in values; for an atom it is zero. A value that could not have been met counts as
-        one that one row had.
+        For a value that has a density, both ends are the score and the slope is the derivative
+        of the score by the value; for an atom the log-slope is zero. A value to which the
+        training rows give neither counts as one that one row had.
         """
         at = np.minimum(np.searchsorted(self.values, x), len(self.values) - 1)
-        known = (self.values[at] == x) & self.is_atom[at]
+        at_atom = (self.values[at] == x) & self.is_atom[at]
         values, scores, slopes = self.curve
         before = np.searchsorted(values, x, side="right") - 1
         slope = slopes[before + 1]
         anchor = np.clip(before, 0, None)
         score = scores[anchor] + np.exp(slope) * (x - values[anchor])
-        score = np.clip(score, -FAR_OUT, FAR_OUT)
+        score = np.clip(score, -MAX_SCORE, MAX_SCORE)
         low, high, slope = score.copy(), score.copy(), slope.copy()
-        score[known] = self.scores[at[known]]
-        low[known], high[known] = self.edges[at[known]], self.edges[at[known] + 1]
-        slope[known] = 0.0
-        unmet = np.isnan(slope)
-        if unmet.any():
-            share = self.shares[np.searchsorted(self.values, x[unmet])]
-            half = 0.5 / self.n_rows
-            centre = np.clip(share, half, 1 - half)
-            low[unmet], high[unmet] = ndtri(centre - half), ndtri(centre + half)
-            score[unmet] = ndtri(centre)
-            slope[unmet] = 0.0
-            np.clip(low, -FAR_OUT, FAR_OUT, out=low)
-            np.clip(high, -FAR_OUT, FAR_OUT, out=high)
+        score[at_atom] = self.scores[at[at_atom]]
+        low[at_atom], high[at_atom] = self.edges[at[at_atom]], self.edges[at[at_atom] + 1]
+        slope[at_atom] = 0.0
+        unseen = np.isnan(slope)
+        if unseen.any():
+            below = self.shares[np.searchsorted(self.values, x[unseen])]
+            score[unseen], low[unseen], high[unseen] = self.unseen_intervals(below)
+            slope[unseen] = 0.0
         return score, low, high, slope
 
-    def values_of(self, scores):
-        """Values that have these scores."""
+    def unseen_intervals(self, below: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        """Scores and ends of the intervals of one more row, given the share of rows below it."""
+        half = 0.5 / self.n_rows
+        middle = np.clip(below, half, 1 - half)
+        score, low, high = ndtri(middle), ndtri(middle - half), ndtri(middle + half)
+        return score, np.clip(low, -MAX_SCORE, MAX_SCORE), np.clip(high, -MAX_SCORE, MAX_SCORE)
+
+    def values_of(self, scores: NDArray[Any]) -> NDArray[Any]:
+        """Values at these scores: quantiles at ``ndtr(scores)``, on the grid if there is one."""
         # Steps between huge values overflow in the interpolation.
         x = np.clip(np.interp(ndtr(scores), *self.quantiles), *self.values[[0, -1]])
         # A column of atoms is on its grid already.
         return x if self.grid is None or self.is_atom.all() else self.grid.snap(x)
 
-    def can_hold(self, x):
-        """Whether a number is one that `values_of` could say."""
+    def can_hold(self, x: float) -> bool:
+        """Whether `values_of` could return this number."""
         low, high = self.values[[0, -1]]
         return low <= x <= high and (self.grid is None or self.grid.snap(x) == x)
 
 
 class Ranks:
-    """Rows of numbers and codes to what a network reads and is measured by, and back.
+    """Transform rows of numbers and codes to inputs and targets of a network, and back.
 
     Parameters
     ----------
@@ -211,18 +228,19 @@ class Ranks:
     Attributes
     ----------
     columns_ : dict of int to RankedColumn
-        By number of the column of X, but those that held no number at all.
+        By index of the column of X; columns without any number are left out.
     gaps_ : dict of int to RankedColumn
-        Whether a cell is missing, for columns that miss cells.
+        Distribution of the indicator of missing cells, for columns with such cells.
     level_shares_ : list of ndarray
-        Shares of the levels of each column of codes; missing ones are a level, too.
+        Shares of the levels of each column of codes; the last level is that of missing cells,
+        if there are any.
     """
 
-    def __init__(self, n_levels):
+    def __init__(self, n_levels: Sequence[int]) -> None:
         self.n_levels = np.asarray(n_levels)
         self.of_codes = np.flatnonzero(self.n_levels)
 
-    def fit(self, X, sample_weight=None, seed=0):
+    def fit(self, X: Any, sample_weight: NDArray[Any] | None = None, seed: int = 0) -> Ranks:
         """Learn the distributions of the columns from all rows, or a sample of them."""
         rows, weight = self._sample(X, sample_weight, seed)
         self.columns_, self.gaps_ = {}, {}
@@ -239,118 +257,120 @@ class Ranks:
                 self.columns_[j] = RankedColumn(x[~gap], weight[~gap])
             if 0 < gap.sum() < len(gap):
                 self.gaps_[j] = RankedColumn(gap.astype(float), weight)
-        # Those that only have a density come first.
+        # Columns without atoms come first.
         by_kind = sorted(self.columns_, key=lambda j: self.columns_[j].is_atom.any())
         self.columns_ = {j: self.columns_[j] for j in by_kind}
         return self
 
     @staticmethod
-    def _sample(X, sample_weight, seed):
+    def _sample(X: Any, sample_weight: NDArray[Any] | None, seed: int) -> tuple[Any, NDArray[Any]]:
         n_rows, n_features = X.shape
-        n_kept = min(MAX_ROWS, max(1000, MAX_CELLS // n_features))
+        n_sampled = min(MAX_ROWS, max(1000, MAX_CELLS // n_features))
         weight = np.ones(n_rows) if sample_weight is None else sample_weight
-        if n_rows > n_kept:
-            draws = np.random.RandomState(seed)
-            kept = np.sort(draws.choice(n_rows, n_kept, replace=False))
-            X, weight = X[kept], weight[kept]
+        if n_rows > n_sampled:
+            rng = np.random.RandomState(seed)
+            sampled = np.sort(rng.choice(n_rows, n_sampled, replace=False))
+            X, weight = X[sampled], weight[sampled]
         # Columns are read one by one: a sparse table is never dense as a whole.
         return X.tocsc() if issparse(X) else X, weight
 
     # Layout of a row: [scores | levels | lower ends | upper ends | codes | slope].
 
     @property
-    def n_scores(self):
-        """Columns of numbers, and whether their cells are missing."""
+    def n_scores(self) -> int:
+        """Number of scores: of columns of numbers, and of indicators of missing cells."""
         return len(self.columns_) + len(self.gaps_)
 
     @property
-    def level_counts(self):
-        """Number of levels of each column of codes, a missing one included."""
+    def level_counts(self) -> list[int]:
+        """Number of levels of each column of codes, that of missing cells included."""
         return [len(shares) for shares in self.level_shares_]
 
     @property
-    def n_inputs(self):
-        """Columns that an encoder reads: scores and levels."""
+    def n_inputs(self) -> int:
+        """Number of columns that an encoder reads: scores and indicators of levels."""
         return self.n_scores + sum(self.level_counts)
 
     @property
-    def n_directions(self):
-        """In how many directions the rows may vary."""
+    def n_directions(self) -> int:
+        """Number of directions in which the inputs can vary: indicators of levels sum to one."""
         return self.n_scores + sum(self.level_counts) - len(self.level_counts)
 
     @property
-    def n_continuous(self):
-        """How many of the scores, the first, never stand for intervals."""
+    def n_continuous(self) -> int:
+        """Number of columns without atoms, whose scores come first."""
         return sum(not column.is_atom.any() for column in self.columns_.values())
 
     @cached_property
-    def level_scales(self):
-        """What a level is multiplied with where it is read: rare ones count more."""
+    def level_scales(self) -> NDArray[Any]:
+        """Factors of the indicators of levels in the inputs; those of rare levels are larger."""
         scales = [
             np.full(len(p), 1 / np.sqrt(max(len(p) - 1, 1))) / np.sqrt(np.maximum(p, 0.01))
             for p in self.level_shares_
         ]
         return np.concatenate([*scales, []])
 
-    def transform(self, X):
-        """Rows as the network takes them, in float32."""
+    def transform(self, X: NDArray[Any]) -> NDArray[np.float32]:
+        """Inputs and targets of the network, side by side in float32; see the layout above."""
         n_rows, n_scores = len(X), self.n_scores
         read, low, high = (np.zeros((n_rows, n_scores)) for _ in range(3))
         slopes = np.zeros((n_rows, 1))
         missing = np.isnan(X)
         for i, (j, column) in enumerate(self.columns_.items()):
-            seen = ~missing[:, j]
-            score, bottom, top, slope = column.intervals(X[seen, j])
-            read[seen, i], low[seen, i], high[seen, i] = score, bottom, top
-            slopes[seen, 0] += slope
-            low[~seen, i], high[~seen, i] = -FAR_OUT, FAR_OUT  # it could be anything
+            observed = ~missing[:, j]
+            score, bottom, top, slope = column.intervals(X[observed, j])
+            read[observed, i], low[observed, i], high[observed, i] = score, bottom, top
+            slopes[observed, 0] += slope
+            low[~observed, i], high[~observed, i] = -MAX_SCORE, MAX_SCORE  # any value
         for i, (j, column) in enumerate(self.gaps_.items(), len(self.columns_)):
             read[:, i], low[:, i], high[:, i], _ = column.intervals(missing[:, j].astype(float))
         levels, codes = self._levels(X, missing)
         return np.hstack([read, levels, low, high, codes, slopes]).astype(np.float32)
 
-    def _levels(self, X, missing):
+    def _levels(
+        self, X: NDArray[Any], missing: NDArray[np.bool_]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Centred and scaled indicators of the levels, and codes."""
         codes = X[:, self.of_codes]
         codes = np.where(missing[:, self.of_codes], self.n_levels[self.of_codes], codes)
-        codes[codes >= self.level_counts] = -1  # a gap where there was none says nothing
+        codes[codes >= self.level_counts] = -1  # missing cells, but there were none in `fit`
         indicators = [
             (codes[:, [i]] == np.arange(len(shares))) - shares
             for i, shares in enumerate(self.level_shares_)
         ]
         return np.hstack([*indicators, np.empty((len(X), 0))]) * self.level_scales, codes
 
-    def partial_row(self, cells):
-        """A row of which only some cells are told, as the network takes it.
+    def partial_row(self, cells: dict[int, float]) -> NDArray[np.float32]:
+        """Inputs and targets of a row of which only some cells are given.
 
         Parameters
         ----------
         cells : dict of int to float
-            Numbers and codes by column; NaN tells that a cell is missing.
+            Numbers and codes by column; NaN gives a cell as missing.
         """
         X = np.full((1, len(self.n_levels)), np.nan)
         X[0, list(cells)] = list(cells.values())
         row = self.transform(X)[0]
         low, high = row[self.n_inputs :][: 2 * self.n_scores].reshape(2, -1)
         gaps = np.arange(len(self.columns_), self.n_scores)
-        untold = gaps[[j not in cells for j in self.gaps_]]
-        low[untold], high[untold] = -FAR_OUT, FAR_OUT
+        not_given = gaps[[j not in cells for j in self.gaps_]]
+        low[not_given], high[not_given] = -MAX_SCORE, MAX_SCORE
         codes = row[self.n_inputs + 2 * self.n_scores : -1]
         codes[[j not in cells for j in self.of_codes]] = -1
         return row
 
-    def reason_invalid(self, j, x, tell):
-        """What column `j` can hold instead of `x`, in words; None if it can hold that.
+    def reason_invalid(self, j: int, x: float, decode_value: Callable[[float], str]) -> str | None:
+        """Why column `j` cannot hold the number or code `x`; None if it can.
 
-        `tell` puts numbers of the column into words.
+        `decode_value` formats the numbers of the column.
         """
         if np.isnan(x):
             if self.n_levels[j]:
-                place = self.of_codes.tolist().index(j)
-                met = self.level_counts[place] > self.n_levels[j]
+                i = self.of_codes.tolist().index(j)
+                has_missing = self.level_counts[i] > self.n_levels[j]
             else:
-                met = j in self.gaps_ or j not in self.columns_
-            return None if met else "it missed no cell in fit"
+                has_missing = j in self.gaps_ or j not in self.columns_
+            return None if has_missing else "it missed no cell in fit"
         if self.n_levels[j]:
             return None
         if j not in self.columns_:
@@ -358,15 +378,16 @@ class Ranks:
         column = self.columns_[j]
         if column.can_hold(x):
             return None
-        if len(column.values) <= MAX_VALUES_TOLD:
-            return "allowed is " + " or ".join(map(tell, column.values))
+        if len(column.values) <= MAX_VALUES_LISTED:
+            return "allowed is " + " or ".join(map(decode_value, column.values))
         low, high = column.values[[0, -1]]
-        if low <= x <= high:
-            return f"values go from {tell(low)} to {tell(low + column.grid.width)} and so on"
-        return f"allowed is {tell(low)} to {tell(high)}"
+        if column.grid is not None and low <= x <= high:
+            second = decode_value(low + column.grid.width)
+            return f"values go from {decode_value(low)} to {second} and so on"
+        return f"allowed is {decode_value(low)} to {decode_value(high)}"
 
-    def inverse_transform(self, drawn):
-        """Numbers and codes of scores and codes, side by side; what is missing is NaN."""
+    def inverse_transform(self, drawn: NDArray[Any]) -> NDArray[Any]:
+        """Numbers and codes from rows of scores and codes; NaN where a cell is missing."""
         drawn = drawn.astype(np.float64)
         X = np.full((len(drawn), len(self.n_levels)), np.nan)
         for i, (j, column) in enumerate(self.columns_.items()):
@@ -378,18 +399,18 @@ class Ranks:
         return X
 
 
-def _atoms(counts):
-    """Which values are so frequent, or the column so discrete, that they stand alone."""
+def _atoms(counts: NDArray[Any]) -> NDArray[np.bool_]:
+    """Mask of the atoms: frequent values, or all values of a discrete column."""
     n_rows = counts.sum()
     atoms = counts >= max(ATOM_ROWS, ATOM_SHARE * n_rows)
     rest = counts[~atoms]
     is_short = len(rest) < ATOM_ROWS
     if is_short and not atoms.any() and len(counts) > 2:
-        return atoms  # a handful of rows, all different
-    # Mostly repeated, or too few to draw a curve through.
+        return atoms  # a few rows, all different
+    # Values that mostly repeat, or too few for a curve.
     is_discrete = len(counts) <= 2 or is_short or rest[rest > 1].sum() > 0.5 * rest.sum()
     return np.ones_like(atoms) if is_discrete else atoms
 
 
-def _normal_density(scores):
+def _normal_density(scores: NDArray[Any]) -> NDArray[Any]:
     return np.exp(-0.5 * np.square(scores)) / np.sqrt(2 * np.pi)

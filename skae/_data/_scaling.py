@@ -1,21 +1,27 @@
 """Scale the columns of a table, and scale them back."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from skae._data._arrays import constant, is_tensor, namespace, output_dtype, widest_float
 from skae._data._chunks import as_dense, row_chunks
 from skae._sklearn import weighted_percentile
 
-# Cells looked at for medians and quartiles: exact below, a spread sample of rows above.
+# Medians and quartiles of larger tables come from every n-th row, so that they have at most
+# this many cells.
 MAX_CELLS_FOR_QUANTILES = 2**24
 
 
 @dataclass
 class Moments:
-    """What one streaming pass tells of each column; missing cells do not count.
+    """Statistics of each column from one streaming pass; missing cells do not count.
 
     Attributes
     ----------
@@ -23,13 +29,17 @@ class Moments:
         Zero in a column without a single value.
     """
 
-    mean: np.ndarray
-    variance: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+    mean: NDArray[Any]
+    variance: NDArray[Any]
+    low: NDArray[Any]
+    high: NDArray[Any]
 
 
-def column_moments(X, sample_weight=None, transform=lambda chunk: chunk):
+def column_moments(
+    X: Any,
+    sample_weight: NDArray[Any] | None = None,
+    transform: Callable[[Any], Any] = lambda chunk: chunk,
+) -> Moments:
     """Weighted moments of dense or CSR rows `X`, each chunk of them transformed first."""
     n_rows, n_features = X.shape
     weight = np.ones(n_rows) if sample_weight is None else sample_weight
@@ -43,8 +53,8 @@ def column_moments(X, sample_weight=None, transform=lambda chunk: chunk):
         high = np.fmax(high, np.fmax.reduce(counted, axis=0, initial=-np.inf))
         missing = np.isnan(chunk)
         has_missing = missing.any()
-        # Chunks are centred before they are squared and merged (Chan et al., 1979): a
-        # plain sum of squares loses all digits where the mean is large.
+        # Chunks are centred before they are squared and merged (Chan, Golub & LeVeque, 1979):
+        # a plain sum of squares loses all digits where the mean is large.
         chunk_total = np.full(n_features, weight[rows].sum())
         if has_missing:
             chunk_total -= weight[rows] @ missing
@@ -77,7 +87,7 @@ class Scaler:
         deviation per column, the range per column, the interquartile range per
         column (half the range where quartiles coincide), or no scaling at all.
     clip : float, default=None
-        Scaled values are cut off at this distance from zero.
+        Scaled values are clipped at this distance from zero.
 
     Attributes
     ----------
@@ -86,29 +96,32 @@ class Scaler:
     least_, most_ : ndarray of shape (n_features,)
         Smallest and largest value of each column.
     center_, scale_ : ndarray of shape (n_features,)
-        What is subtracted from each column, and what it is then divided by.
+        Subtracted from each column, and divisor of the result.
     low_, high_ : ndarray of shape (n_features,) or None
-        Where values are cut off, in the units of the data.
+        Bounds of clipping, in the units of the data.
     """
 
-    def __init__(self, method, clip=None):
+    def __init__(self, method: str | None, clip: float | None = None) -> None:
         self.method = method
         self.clip = clip
 
-    def fit(self, X, sample_weight=None):
+    def fit(self, X: Any, sample_weight: NDArray[Any] | None = None) -> Scaler:
         """Learn the statistics of dense or CSR rows `X`; missing cells do not count."""
         moments = column_moments(X, sample_weight)
         self.mean_, self.least_, self.most_ = moments.mean, moments.low, moments.high
         self.center_, self.scale_ = self._center_and_scale(X, sample_weight, moments)
         self.low_ = self.high_ = None
         if self.clip is not None:
-            # Where all training rows are equal, nothing tells how large a difference is.
-            counts = (moments.high > moments.low) | (self.method is None)
-            reach = self.clip * self.scale_ * counts
+            # A constant column has no scale to measure a difference by: it is clipped to its
+            # value.
+            has_scale = (moments.high > moments.low) | (self.method is None)
+            reach = self.clip * self.scale_ * has_scale
             self.low_, self.high_ = self.center_ - reach, self.center_ + reach
         return self
 
-    def _center_and_scale(self, X, sample_weight, moments):
+    def _center_and_scale(
+        self, X: Any, sample_weight: NDArray[Any] | None, moments: Moments
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
         variance = moments.variance
         if self.method is None:
             return np.zeros_like(variance), np.ones_like(variance)
@@ -130,13 +143,13 @@ class Scaler:
             return np.nan_to_num(np.asarray(median)), _one_where_zero(spread)
         return self.mean_, np.full_like(variance, _one_where_zero(np.sqrt(variance.mean())))
 
-    def refine(self, mean, deviation):
-        """Shift and scale what is scaled already; where it is cut off stays."""
+    def refine(self, mean: NDArray[Any], deviation: NDArray[Any]) -> None:
+        """Shift and scale the scaled values once more; the bounds of clipping stay."""
         self.center_ = self.center_ + self.scale_ * mean
         self.scale_ = self.scale_ * deviation
 
-    def on_device_of(self, X):
-        """The same scaler, its statistics on the device of the tensors it is to scale."""
+    def on_device_of(self, X: Any) -> Scaler:
+        """A scaler with the same statistics on the device of X, if that is a tensor."""
         if not is_tensor(X):
             return self
         other, dtype = copy(self), widest_float(X)
@@ -145,9 +158,9 @@ class Scaler:
             setattr(other, name, None if values is None else constant(values, X, dtype))
         return other
 
-    def transform(self, X):
+    def transform(self, X: Any) -> Any:
         """Scale a dense chunk of rows (or a tensor of them) to float32."""
-        # float64 is shifted before it is rounded, so a large offset costs no digits.
+        # float64 is centred before it is rounded, so a large offset costs no digits.
         xp, dtype = namespace(X), output_dtype(X)
         if self.low_ is not None:
             X = X.clip(constant(self.low_, X, dtype), constant(self.high_, X, dtype))
@@ -155,10 +168,11 @@ class Scaler:
         scaled /= constant(self.scale_, X, dtype)
         return xp.astype(scaled, xp.float32, copy=False)
 
-    def inverse_transform(self, X, dtype=None, out=None):
-        """Bring scaled rows back to the units of the data, within the cut; `out` may hold them.
+    def inverse_transform(self, X: Any, dtype: Any = None, out: Any = None) -> Any:
+        """Scaled rows in the units of the data, clipped as in `transform`.
 
-        They are computed in `dtype`: without it, in float64 or the widest the device has.
+        They are computed in `dtype`, by default float64 or the widest float of the device,
+        and written to `out` if it is given.
         """
         xp, dtype = namespace(X), widest_float(X) if dtype is None else dtype
         rows = xp.multiply(X, constant(self.scale_, X, dtype), out=out)
@@ -169,5 +183,5 @@ class Scaler:
         return rows
 
 
-def _one_where_zero(scale):
+def _one_where_zero(scale: Any) -> NDArray[Any]:
     return np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)

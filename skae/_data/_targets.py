@@ -1,9 +1,14 @@
-"""Targets that rows are generated for: classes or numbers, as a decoder reads them."""
+"""Targets that rows are generated for: classes or numbers, encoded for a decoder."""
+
+from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils.multiclass import type_of_target
 
-# Numbers are divided at so many quantiles, where latents are told apart by them.
+# Numeric targets fall into so many groups of equal size, each with a prior of its own.
 N_BINS = 10
 # Points of the quantile function that numbers are drawn from.
 N_QUANTILES = 201
@@ -17,13 +22,19 @@ class Targets:
     classes_ : ndarray or None
         Sorted classes; None for numbers.
     shares_ : ndarray of shape (n_groups,)
-        Share of the rows in each class or, for numbers, in each tenth.
+        Share of the rows in each group: a class or, for numbers, a tenth of the rows.
     representatives_ : ndarray of shape (n_groups,)
         Code of each class, or the median of each tenth.
+    quantiles_ : ndarray of shape (n_quantiles,)
+        Quantile function of the codes, at evenly spaced shares.
+    bounds_ : ndarray of shape (n_groups - 1,)
+        For numbers: where one group ends and the next begins.
+    center_, scale_ : float
+        For numbers: mean and standard deviation.
     """
 
-    def fit(self, y):
-        """Learn what the targets of the training rows are."""
+    def fit(self, y: Any) -> Targets:
+        """Learn classes, or groups of numbers, from the targets of the training rows."""
         y = np.asarray(y)
         if y.dtype.kind in "mM":
             raise ValueError("y holds dates; conditional=True needs a class or number per row.")
@@ -46,8 +57,8 @@ class Targets:
             self.bounds_ = 0.5 * (self.representatives_[1:] + self.representatives_[:-1])
         return self.weigh(self.codes(y))
 
-    def weigh(self, codes, sample_weight=None):
-        """Learn how often targets are met, given their codes and weights."""
+    def weigh(self, codes: NDArray[Any], sample_weight: NDArray[Any] | None = None) -> Targets:
+        """Learn how frequent targets are, given their codes and weights."""
         weight = np.ones(len(codes)) if sample_weight is None else sample_weight
         mass = np.bincount(self.groups(codes), weight, minlength=len(self.representatives_))
         self.shares_ = mass / mass.sum()
@@ -57,8 +68,8 @@ class Targets:
         )
         return self
 
-    def draw(self, n_samples, rng):
-        """Codes as they are met: numbers come from a quantile function."""
+    def draw(self, n_samples: int, rng: np.random.RandomState) -> NDArray[Any]:
+        """Draw codes from their distribution; numbers by the quantile function."""
         if self.classes_ is None:
             return np.interp(
                 rng.uniform(size=n_samples), np.linspace(0, 1, N_QUANTILES), self.quantiles_
@@ -66,12 +77,12 @@ class Targets:
         return self.representatives_[rng.choice(len(self.shares_), n_samples, p=self.shares_)]
 
     @property
-    def n_columns(self):
-        """How many columns the decoder reads."""
+    def n_columns(self) -> int:
+        """Number of columns that the decoder reads."""
         return 1 if self.classes_ is None else len(self.classes_)
 
-    def codes(self, y):
-        """Numbers that stand for targets; an unknown class is an error."""
+    def codes(self, y: Any) -> NDArray[Any]:
+        """Encode targets as numbers; an unknown class is an error."""
         y = np.asarray(y)
         if self.classes_ is None:
             try:
@@ -89,35 +100,36 @@ class Targets:
             )
         return np.searchsorted(self.classes_, y).astype(float)
 
-    def groups(self, codes):
-        """Number of the class, or of the tenth, of each code."""
+    def groups(self, codes: NDArray[Any]) -> NDArray[Any]:
+        """Number of the group of each code."""
         if self.classes_ is None:
             return np.searchsorted(self.bounds_, codes)
         return codes.astype(int)
 
-    def columns(self, codes):
-        """What the decoder reads; zeros where the code is NaN."""
+    def columns(self, codes: NDArray[Any]) -> NDArray[np.float32]:
+        """Columns that the decoder reads; zeros where the code is NaN."""
         if self.classes_ is None:
-            told = ((codes - self.center_) / self.scale_)[:, None]
-            return np.nan_to_num(told).astype(np.float32)
+            scaled = ((codes - self.center_) / self.scale_)[:, None]
+            return np.nan_to_num(scaled).astype(np.float32)
         return (codes[:, None] == self.representatives_).astype(np.float32)
 
 
 class TargetedTransform:
-    """Reads rows whose last column holds the code of a target.
+    """Transform rows whose last column holds the code of a target.
 
     Parameters
     ----------
-    reader : object with ``transform``
+    input_transform : object with ``transform``
+        Applied to all columns but the last.
     targets : Targets
     """
 
-    def __init__(self, input_transform, targets):
+    def __init__(self, input_transform: Any, targets: Targets) -> None:
         self.input_transform = input_transform
         self.targets = targets
 
-    def transform(self, X):
-        """What the network reads of a dense chunk of rows, and conditions."""
+    def transform(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Network inputs of a dense chunk of rows, followed by the columns of the targets."""
         return np.hstack(
             [self.input_transform.transform(X[:, :-1]), self.targets.columns(X[:, -1])]
         )

@@ -1,21 +1,29 @@
-"""Input validation, and what leads back from what is computed to arrays like those given."""
+"""Validate input, and convert results back to arrays like the input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from skae._data._arrays import is_sparse_tensor, is_tensor, namespace, widest_float
 from skae._data._chunks import ColumnStack, TensorTable, check_finite, is_memory_map
 from skae._sklearn import check_sample_weight, convert_to_numpy, get_namespace_and_device
 
 
-def to_compute_array(X, keep_tensors=True, name="X"):
-    """What of X is computed on, and a function that leads back to an array like X.
+def to_compute_array(
+    X: Any, keep_tensors: bool = True, name: str = "X"
+) -> tuple[Any, Callable[[Any], Any]]:
+    """X as an array to compute with, and a function that makes results arrays like X.
 
-    Floating tensors stay where they are if they are to be kept; other tensors and other
-    array-API arrays become NumPy's.
+    Floating-point tensors stay on their device if `keep_tensors`; other tensors and other
+    array-API arrays become NumPy arrays.
     """
     if is_sparse_tensor(X):
         raise TypeError(
-            f"{name} is a tensor of layout {X.layout}, but must be a dense one: give "
+            f"{name} is a tensor of layout {X.layout}, but must be a dense one: pass "
             f"{name}.to_dense()."
         )
     xp, is_array_api, device = get_namespace_and_device(X)
@@ -23,7 +31,7 @@ def to_compute_array(X, keep_tensors=True, name="X"):
         return X, lambda out: out
     if getattr(X, "requires_grad", False):
         raise ValueError(
-            f"{name} requires a gradient, but results of this estimator have none: give "
+            f"{name} requires a gradient, but results of this estimator have none: pass "
             f"{name}.detach()."
         )
     if keep_tensors and is_tensor(X) and X.is_floating_point():
@@ -33,11 +41,19 @@ def to_compute_array(X, keep_tensors=True, name="X"):
     return convert_to_numpy(X, xp), lambda out: xp.asarray(out, device=device)
 
 
-def check_input(check, X, *, allow_nan, dtype="numeric", accept_sparse="csr", **kwargs):
+def check_input(
+    check: Callable[..., Any],
+    X: Any,
+    *,
+    allow_nan: bool,
+    dtype: Any = "numeric",
+    accept_sparse: str | bool = "csr",
+    **kwargs: Any,
+) -> Any:
     """Validate X by scikit-learn's `check`; integers and memory maps are not copied."""
     on_disk = is_memory_map(X)
     finite = "allow-nan" if allow_nan else True
-    # Looking for NaN would bring in the whole file.
+    # scikit-learn's check would read the whole file into memory.
     finite = False if on_disk else finite
     if is_tensor(X):
         dtype = [widest_float(X), namespace(X).float32]
@@ -48,28 +64,31 @@ def check_input(check, X, *, allow_nan, dtype="numeric", accept_sparse="csr", **
     return X
 
 
-def as_numpy_table(X):
-    """Rows to learn from: those of a tensor are then read as NumPy arrays, piece by piece."""
+def as_numpy_table(X: Any) -> Any:
+    """Rows for code that needs NumPy: those of a tensor become NumPy arrays chunk by chunk."""
     return TensorTable(X) if is_tensor(X) else X
 
 
-def checked_weight(sample_weight, n_rows):
-    """One weight per row, as a NumPy array of float64; None where all count alike."""
+def checked_weight(sample_weight: Any, n_rows: int) -> NDArray[Any] | None:
+    """One weight per row, as a NumPy array of float64; None if no weights are given."""
     if sample_weight is None:
         return None
     weight, _ = to_compute_array(sample_weight, keep_tensors=False, name="sample_weight")
     return check_sample_weight(weight, np.empty(n_rows), dtype=np.float64, ensure_non_negative=True)
 
 
-def drop_weightless(X, sample_weight, min_rows=2):
+def drop_weightless(
+    X: Any, sample_weight: Any, min_rows: int = 2
+) -> tuple[Any, NDArray[Any] | None]:
     """Drop rows of weight zero; weights come back with mean one, or None if all equal."""
-    if sample_weight is None:
-        return X, None
     weight = checked_weight(sample_weight, X.shape[0])
-    kept = weight > 0
-    if not kept.all():
+    if weight is None:
+        return X, None
+    has_weight = weight > 0
+    if not has_weight.all():
         is_table = isinstance(X, ColumnStack | TensorTable)
-        X, weight = X.rows(kept) if is_table else X[kept], weight[kept]
+        X = X.rows(has_weight) if is_table else X[has_weight]
+        weight = weight[has_weight]
         if X.shape[0] < min_rows:
             raise ValueError(
                 f"sample_weight leaves {X.shape[0]} rows with a positive weight; at least "

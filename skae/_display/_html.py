@@ -1,4 +1,4 @@
-"""What a fitted network looks like in a notebook: strings made of plain facts."""
+"""HTML of a fitted network and its losses for notebooks, from plain facts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,11 +6,11 @@ from html import escape
 from itertools import pairwise
 from math import isfinite, log, log2
 
-# More layers and longer descriptions than these are cut short; so are curves of more points.
+# Largest numbers of layers, of letters of a description and of points of a curve.
 MAX_LAYERS, MAX_LETTERS, MAX_POINTS = 12, 90, 240
 # Losses that differ by more than this factor are drawn on a logarithmic scale.
 MANY_TIMES = 20.0
-# scikit-learn's boxes of fitted estimators are light in dark themes, too; so are these colours.
+# For a light background: that of scikit-learn's fitted estimators is light in dark themes, too.
 STYLE = """<style>
 .skae-network { color: #10233c; font: 12px/1.5 monospace; padding: .6em .8em .2em;
   display: flex; flex-wrap: wrap; gap: .4em 1.6em; text-align: left; max-width: 56em; }
@@ -30,7 +30,7 @@ TRAINING, VALIDATION, BEST = "#8a97a8", "#1d4fb8", "#d9480f"
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer: what it is, and how many numbers it says of a row, where that is known."""
+    """Description of a layer, and its number of outputs if it is known."""
 
     text: str
     width: int | None = None
@@ -38,7 +38,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class NetworkFacts:
-    """What there is to tell of a network.
+    """Facts about a network.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class NetworkFacts:
     n_inputs, n_latents : int
         Numbers that the encoder reads, and latents.
     n_parameters, n_members : int
-        Parameters of all members together, and how many they are.
+        Parameters of all members together, and number of members.
     notes : sequence of str
     """
 
@@ -69,7 +69,7 @@ class LossFacts:
 
 
 def fitted_html(network: NetworkFacts, losses: LossFacts) -> str:
-    """The network beside its losses."""
+    """HTML of a network and its losses, side by side."""
     parts = [network_html(network), loss_html(losses)]
     columns = "".join(f"<div>{part}</div>" for part in parts if part)
     return f'{STYLE}<div class="skae-network">{columns}</div>'
@@ -81,8 +81,8 @@ def network_html(network: NetworkFacts) -> str:
     notes = [_counted(network.n_parameters, "parameter"), *network.notes]
     if network.n_members > 1:
         notes.insert(0, f"{network.n_members} members")
-    told = " · ".join(f"<span>{escape(note)}</span>" for note in notes)
-    parts.append(f'<div class="skae-notes">{told}</div>')
+    spans = " · ".join(f"<span>{escape(note)}</span>" for note in notes)
+    parts.append(f'<div class="skae-notes">{spans}</div>')
     return "".join(parts)
 
 
@@ -107,10 +107,10 @@ def loss_html(losses: LossFacts) -> str:
 
 
 def _hourglass(network: NetworkFacts) -> str:
-    """Bars as high as layers are wide (on a logarithmic scale), with the latents between."""
+    """A bar for each layer, its height the logarithm of the width; "" if widths are unknown."""
     sides = [*network.encoder, *network.decoder]
-    is_told = network.encoder and network.decoder and all(layer.width for layer in sides)
-    if not is_told or len(sides) > MAX_LAYERS:
+    is_known = network.encoder and network.decoder and all(layer.width for layer in sides)
+    if not is_known or len(sides) > MAX_LAYERS:
         return ""
     widths = [network.n_inputs, *(layer.width or 0 for layer in sides)]
     middle = len(network.encoder)
@@ -140,8 +140,8 @@ def _hourglass(network: NetworkFacts) -> str:
             (sum(places[middle + 1 :]) / len(network.decoder), "decoder"),
         )
     ]
-    told = " to ".join(map(str, widths))
-    return _svg(127, f"Widths of the layers: {told}", parts)
+    text = " to ".join(map(str, widths))
+    return _svg(127, f"Widths of the layers: {text}", parts)
 
 
 def _layer_lists(network: NetworkFacts) -> str:
@@ -198,7 +198,7 @@ def _chart(training: Points, validation: Points, best: tuple[int, float] | None)
             f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="{width}" '
             'stroke-linejoin="round"/>'
         )
-        if len(points) == 1:  # is no line
+        if len(points) == 1:  # a polyline of one point is invisible
             parts.append(_dot(*place(points[0]), 3, colour))
     if best:
         parts.append(_dot(*place(best), 4, BEST))
@@ -214,7 +214,7 @@ def _chart(training: Points, validation: Points, best: tuple[int, float] | None)
 
 
 def _thinned(points: Points) -> Points:
-    """No more points than can be seen; the last is always among them."""
+    """Every n-th point, so that there are at most `MAX_POINTS`, and the last one."""
     step = max(1, -(-len(points) // MAX_POINTS))
     return [*points[:-1:step], *points[-1:]]
 

@@ -1,4 +1,4 @@
-"""What a network is made of, in plain facts."""
+"""Collect facts about a network for display."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from skae.networks._mlp import MLP, TiedMLP
 from skae.networks._stacked import MemberLinear, OneByOne
 from skae.networks._variational import ConcatOutputs, VariationalEncoder
 
-# Layers that hold others and do nothing besides that would be worth a line.
+# Layers that are shown as the layers in them.
 CONTAINERS = (nn.Sequential, MLP, VariationalEncoder, OneByOne, nn.ModuleList)
 CONVOLUTIONS = (
     *(nn.Conv1d, nn.Conv2d, nn.Conv3d),
     *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
 )
-# What is told beside the layers, or is of no interest.
+# Layers that are not shown, or in the notes only.
 SILENT = (Dropout, nn.Flatten, nn.Unflatten, *ACTIVATIONS.values())
 
 
 def describe(net: AutoencoderNet, n_features: int) -> NetworkFacts:
-    """What there is to tell of a net's network, which reads so many columns."""
+    """Facts about the network of a net for `n_features` columns."""
     module = net.module_
     encoder, decoder = (list(_layers(part)) for part in (module.encoder, module.decoder))
     notes = sorted(set(_notes(module)), key=str.lower)
@@ -42,12 +42,12 @@ def describe(net: AutoencoderNet, n_features: int) -> NetworkFacts:
 
 
 def _layers(module: nn.Module) -> Iterator[Layer]:
-    """Layers one after the other, of the first member where each is a network."""
+    """Layers in order; of an ensemble of networks, those of the first member."""
     if isinstance(module, LinearPath):
         yield from _layers(module.residual)
     elif isinstance(module, OneByOne):
         yield from _layers(module.members[0])
-    elif isinstance(module, ConcatOutputs):  # the second is made like the first
+    elif isinstance(module, ConcatOutputs):  # the second has the same layers
         yield from _layers(module.first)
     elif isinstance(module, TiedMLP):
         yield from (Layer(f"Linear to {len(bias):,}", len(bias)) for bias in module.biases)
@@ -71,7 +71,7 @@ def _convolution(layer: Any) -> str:
 
 
 def _n_inputs(module: nn.Module) -> int | None:
-    """Numbers that the first layer reads, where it is known."""
+    """Number of inputs of the first layer, or None if that is unknown."""
     first: Any = next(
         (m for m in module.modules() if isinstance(m, nn.Linear | MemberLinear)), None
     )
@@ -81,7 +81,7 @@ def _n_inputs(module: nn.Module) -> int | None:
 
 
 def _notes(module: nn.Module) -> Iterator[str]:
-    """What the layers do not say: activations, and ways beside them."""
+    """Properties that the list of layers does not show."""
     for layer in module.modules():
         if isinstance(layer, LinearPath):
             yield "a linear path"

@@ -17,17 +17,17 @@ class Compression:
     """Networks that are to reproduce rows as well as they can."""
 
     @staticmethod
-    def hidden_layer_sizes(n_features):
+    def hidden_layer_sizes(n_features: int) -> tuple[int, ...]:
         """Widths of the encoder's hidden layers."""
         return (512, 128) if n_features >= MIN_WIDE_COLUMNS else (128, 64)
 
     @staticmethod
-    def batch_size(n_rows):
+    def batch_size(n_rows: int) -> int:
         """Rows per step."""
         return 64 if n_rows < MIN_ROWS_FOR_SPLIT else 128
 
     @staticmethod
-    def max_epochs(n_rows, batch_size):
+    def max_epochs(n_rows: int, batch_size: int) -> int:
         """Passes over the rows: enough steps to learn, few enough not to memorise."""
         steps_per_epoch = ceil(n_rows / batch_size)
         if n_rows < MIN_ROWS_FOR_SPLIT:
@@ -35,12 +35,12 @@ class Compression:
         return max(12, ceil(1500 / steps_per_epoch))
 
     @staticmethod
-    def learning_rate(n_features, n_rows):
+    def learning_rate(n_features: int, n_rows: int) -> float:
         """Peak of the schedule."""
         return 4e-3 if n_features >= MIN_WIDE_COLUMNS else 1e-2
 
     @staticmethod
-    def alpha(n_features, n_steps):
+    def alpha(n_features: int, n_steps: int) -> float:
         """Decoupled weight penalty."""
         # The product of rate, penalty and steps is what matters: longer fits decay less.
         return min(0.3, 420 / n_steps) if n_features >= MIN_WIDE_COLUMNS else 0.0
@@ -50,32 +50,32 @@ class Detection:
     """Networks that are to reproduce what is common and to fail at what is not."""
 
     @staticmethod
-    def n_components(n_features):
+    def n_components(n_features: int) -> int:
         """Latents: so few that an outlier can not be copied."""
         return min(48, max(1, round(n_features**0.4)))
 
     @staticmethod
-    def hidden_layer_sizes(n_features):
+    def hidden_layer_sizes(n_features: int) -> tuple[int, ...]:
         """Widths of the encoder's hidden layers."""
         return (min(64, max(16, n_features)),)
 
     @staticmethod
-    def batch_size(n_rows):
+    def batch_size(n_rows: int) -> int:
         """Rows per step."""
         return 128
 
     @staticmethod
-    def max_epochs(n_rows, batch_size):
+    def max_epochs(n_rows: int, batch_size: int) -> int:
         """Passes over the core: longer training learns to copy the outliers in it."""
         return ceil(300 / ceil(n_rows / batch_size))
 
     @staticmethod
-    def learning_rate(n_features, n_rows):
+    def learning_rate(n_features: int, n_rows: int) -> float:
         """Peak of the schedule."""
         return 3e-3
 
     @staticmethod
-    def alpha(n_features, n_steps):
+    def alpha(n_features: int, n_steps: int) -> float:
         """Decoupled weight penalty."""
         return 0.0
 
@@ -87,34 +87,34 @@ class Cleaning(Compression):
     noise_levels = {"gaussian": 0.2, "masking": 0.3, "salt_and_pepper": 0.1, "swap": 0.15}
 
     @staticmethod
-    def n_components(n_features):
+    def n_components(n_features: int) -> int:
         """Latents: noise keeps the network from copying, so narrow rows need no bottleneck."""
         return min(n_features, 512)
 
     @staticmethod
-    def hidden_layer_sizes(n_features):
+    def hidden_layer_sizes(n_features: int) -> tuple[int, ...]:
         """Widths of the encoder's hidden layers."""
         return (512,) if n_features >= MIN_WIDE_COLUMNS else (128,)
 
     @staticmethod
-    def batch_size(n_rows):
+    def batch_size(n_rows: int) -> int:
         """Rows per step."""
         return 64 if n_rows < MIN_ROWS_FOR_SPLIT else 256
 
     @staticmethod
-    def max_epochs(n_rows, batch_size):
+    def max_epochs(n_rows: int, batch_size: int) -> int:
         """Passes over the rows."""
         steps_per_epoch = ceil(max(n_rows, MIN_ROWS_PER_EPOCH) / batch_size)
         n_steps = 600 if n_rows < MIN_ROWS_FOR_SPLIT else 1000
         return max(12, ceil(n_steps / steps_per_epoch))
 
     @staticmethod
-    def learning_rate(n_features, n_rows):
+    def learning_rate(n_features: int, n_rows: int) -> float:
         """Peak of the schedule."""
         return 2e-3
 
     @staticmethod
-    def alpha(n_features, n_steps):
+    def alpha(n_features: int, n_steps: int) -> float:
         """Decoupled weight penalty."""
         return 0.1
 
@@ -123,7 +123,7 @@ class Filling(Cleaning):
     """Networks that are to say what missing cells should have been, beside other cells."""
 
     @staticmethod
-    def learning_rate(n_features, n_rows):
+    def learning_rate(n_features: int, n_rows: int) -> float:
         """Peak of the schedule."""
         return 2e-3 if n_features >= MIN_WIDE_COLUMNS else 1e-2
 
@@ -132,40 +132,40 @@ class Generation:
     """Networks that are to say how rows are distributed."""
 
     @staticmethod
-    def n_components(n_directions):
+    def n_components(n_directions: int) -> int:
         """Latents, for rows that vary in so many directions."""
         return min(n_directions, 16 if n_directions < MIN_WIDE_COLUMNS else 20)
 
     @staticmethod
-    def n_mixture_components(n_rows):
+    def n_mixture_components(n_rows: int) -> int:
         """Normal distributions that the prior is made of."""
         return min(60, max(3, n_rows // 30))
 
     @staticmethod
-    def hidden_layer_sizes(n_features):
+    def hidden_layer_sizes(n_features: int) -> tuple[int, ...]:
         """Widths of the encoder's hidden layers."""
         return (512, 512) if n_features >= MIN_WIDE_COLUMNS else (128, 128)
 
     @staticmethod
-    def batch_size(n_rows):
+    def batch_size(n_rows: int) -> int:
         """Rows per step."""
         return 256
 
     @staticmethod
-    def max_epochs(n_rows, batch_size):
+    def max_epochs(n_rows: int, batch_size: int) -> int:
         """Passes over the rows: longer ones learn few rows by heart."""
         steps_per_epoch = ceil(n_rows / batch_size)
         n_steps = 300 if n_rows < MIN_ROWS_FOR_SPLIT else 700
         return max(20, ceil(n_steps / steps_per_epoch))
 
     @staticmethod
-    def learning_rate(n_features, n_rows):
+    def learning_rate(n_features: int, n_rows: int) -> float:
         """Peak of the schedule."""
         if n_features >= MIN_WIDE_COLUMNS:
             return 3e-3
         return 3e-3 if n_rows < MIN_ROWS_FOR_SPLIT else 1e-2
 
     @staticmethod
-    def alpha(n_features, n_steps):
+    def alpha(n_features: int, n_steps: int) -> float:
         """Decoupled weight penalty."""
         return 0.0

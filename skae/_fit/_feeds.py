@@ -1,17 +1,21 @@
 """What the denoiser trains on: rows with fresh noise, or pairs of noisy and clean rows."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from skae._data._chunks import ColumnStack
-from skae._engine._batches import SourceRows
+from skae._engine._batches import Rows, SourceRows
 from skae._engine._denoising_net import InputTransform, NoisyRows, PairTransform
+from skae._engine._net import AutoencoderNet
 from skae._engine._noise import CellNoise
 from skae._engine._runtime import generator
 from skae._fit._defaults import MIN_ROWS_FOR_SPLIT, MIN_ROWS_PER_EPOCH
-from skae._fit._plan import MAX_FOLDS, Feed
+from skae._fit._plan import MAX_FOLDS, Feed, Indices, Weights
 from skae._stats._gaussian import choose_shrinkage, fit_gaussian
 
 # The normal distribution is learned from so many cells, or from a thousand rows.
@@ -63,47 +67,49 @@ class NoisyFeed(Feed):
     gaussian: Any = None
 
     @property
-    def input_transform(self):
+    def input_transform(self) -> InputTransform:
         """From rows to what the encoder reads."""
         fill = np.nan_to_num if self.gaussian is None else self.gaussian.fill
         return InputTransform(self.scaler, fill, self.reads_mask, self.empty, self.bounds)
 
     @property
-    def transform(self):
+    def transform(self) -> Any:
         """From rows to what a batch holds: rows that are to be made noisy are only scaled."""
         return PairTransform(self.input_transform) if self.is_paired else self.scaler
 
-    def cell_noise(self, draws):
+    def cell_noise(self, draws: Any) -> CellNoise:
         """The noise, drawn from a generator."""
         return CellNoise(
             self.noise, self.level, self.hidden_share, scaler=self.scaler, generator=draws
         )
 
-    def fitted(self, X, indices, sample_weight):
+    def fitted(self, X: Any, indices: Indices, sample_weight: Weights) -> NoisyFeed:
         if self.shrinkage is None:
             return self
         rows, weight = self.clean_sample(X, indices, sample_weight)
         return replace(self, gaussian=fit_gaussian(rows, weight, self.shrinkage))
 
-    def training(self, net, rows):
+    def training(self, net: AutoencoderNet, rows: SourceRows) -> Rows:
         times = -(-MIN_ROWS_PER_EPOCH // len(rows))
         return self.single_pass(net, rows if times == 1 else rows.repeated(times))
 
-    def single_pass(self, net, rows):
+    def single_pass(self, net: AutoencoderNet, rows: SourceRows) -> Rows:
         """Pairs of inputs and targets, with fresh noise unless there are clean rows."""
-        rows = rows.in_memory()
+        in_memory = rows.in_memory()
         if self.is_paired:
-            return rows
-        return NoisyRows(rows, self.cell_noise(net.corruption.generator), self.input_transform)
+            return in_memory
+        return NoisyRows(in_memory, self.cell_noise(net.corruption.generator), self.input_transform)
 
-    def validation(self, net, rows):
+    def validation(self, net: AutoencoderNet, rows: SourceRows) -> Rows:
         if self.is_paired:
             return rows.in_memory()
         draws = net.corruption.generator
         fixed = generator(draws.initial_seed() + 1, draws.device)
         return NoisyRows(rows, self.cell_noise(fixed), self.input_transform).frozen()
 
-    def clean_sample(self, X, indices, sample_weight):
+    def clean_sample(
+        self, X: Any, indices: Indices, sample_weight: Weights
+    ) -> tuple[NDArray[np.float64], Weights]:
         """Some clean scaled rows, NaN where a cell is missing, and their weights."""
         rows = SourceRows(clean_rows(X), self.scaler, indices, sample_weight)
         n_rows = max(MIN_ROWS_FOR_GAUSSIAN, MAX_CELLS_FOR_GAUSSIAN // rows.n_features)
@@ -111,7 +117,9 @@ class NoisyFeed(Feed):
         weight = None if rows.sample_weight is None else rows.sample_weight.numpy()[chosen]
         return rows.read(chosen).numpy().astype(np.float64), weight
 
-    def hidden_sample(self, net, X, held_out, sample_weight):
+    def hidden_sample(
+        self, net: AutoencoderNet, X: Any, held_out: NDArray[np.intp], sample_weight: Weights
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]:
         """Some held-out rows, a version with more cells missing, and weights; all scaled."""
         held_out = held_out[:: -(-len(held_out) // ROWS_FOR_BLEND)]
         weight = np.ones(len(held_out)) if sample_weight is None else sample_weight[held_out]
@@ -126,24 +134,26 @@ class NoisyFeed(Feed):
         noise = self.cell_noise(generator(net.corruption.generator.initial_seed() + 2))
         return x.numpy(), noise(x).numpy(), np.tile(weight, times)
 
-    def deviations(self, scaled, rng):
+    def deviations(self, scaled: NDArray[Any], rng: Any) -> NDArray[Any]:
         """How far draws are from what is expected, zero in observed cells."""
         if self.gaussian is not None:
             return self.gaussian.deviations(scaled, rng)
         return np.where(np.isnan(scaled), rng.standard_normal(scaled.shape), 0.0)
 
 
-def clean_rows(X):
+def clean_rows(X: Any) -> Any:
     """The clean half of pairs, or all of X where there are none."""
     return X.right if isinstance(X, ColumnStack) else X
 
 
-def noisy_rows(X):
+def noisy_rows(X: Any) -> Any:
     """The noisy half of pairs, or all of X where there are none."""
     return X.left if isinstance(X, ColumnStack) else X
 
 
-def cross_validated_shrinkage(rows, weight, hidden_share, rng):
+def cross_validated_shrinkage(
+    rows: NDArray[np.float64], weight: Weights, hidden_share: float, rng: np.random.RandomState
+) -> float:
     """Shrinkage of the normal distribution that fills hidden cells of held-out rows best."""
     share = 2 * hidden_share * rng.uniform(size=(len(rows), 1))
     hidden = np.where(rng.uniform(size=rows.shape) < share, np.nan, rows)
@@ -152,7 +162,9 @@ def cross_validated_shrinkage(rows, weight, hidden_share, rng):
     return choose_shrinkage(rows, hidden, folds, weight)
 
 
-def blend_measure(net, feed, X, held_out, sample_weight):
+def blend_measure(
+    net: Any, feed: NoisyFeed, X: Any, held_out: Indices, sample_weight: Weights
+) -> NDArray[np.float64] | None:
     """Sums of squares and products, by column, that the blend and the spread are made of.
 
     Over cells hidden in held-out rows, with the truth x, the fill f that the encoder reads

@@ -1,13 +1,15 @@
 """What every fit is wrapped in."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from skae._engine._progress import show_progress
 from skae._engine._runtime import one_thread_per_worker
 
 
 @contextmanager
-def fitting(estimator):
+def fitting(estimator: Any) -> Iterator[None]:
     """What every fit is wrapped in: its attributes are put back if the block raises."""
     before = vars(estimator).copy()
     try:

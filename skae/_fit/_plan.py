@@ -1,5 +1,7 @@
 """Plans of fits: how a net is built, what it is fed, what is measured, when training stops."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
@@ -7,9 +9,10 @@ from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils import gen_batches
 
-from skae._engine._batches import SourceRows
+from skae._engine._batches import Rows, SourceRows
 from skae._engine._build import is_ours, mlp
 from skae._engine._net import AutoencoderNet
 from skae._engine._noise import Corruption
@@ -31,6 +34,11 @@ MAX_FOLDS = 5
 PARTIAL_FIT_RATE = 1 / 3
 
 
+# Numbers of rows, or None for all; a weight for each row, or None for one.
+Indices = NDArray[np.intp] | None
+Weights = NDArray[np.float64] | None
+
+
 class Seeds(NamedTuple):
     """Seeds of all that a fit draws, but for its split or folds."""
 
@@ -40,7 +48,7 @@ class Seeds(NamedTuple):
     batches: int
 
     @classmethod
-    def draw(cls, rng):
+    def draw(cls, rng: np.random.RandomState) -> Seeds:
         """Four numbers from a RandomState."""
         return cls(*(int(seed) for seed in rng.randint(np.iinfo(np.int32).max, size=4)))
 
@@ -56,33 +64,37 @@ class Feed:
         Where batches are read to.
     """
 
-    def __init__(self, transform, device):
+    def __init__(self, transform: Any, device: Any):
         self.transform = transform
         self.device = device
 
-    def fitted(self, X, indices, sample_weight):
+    def fitted(self, X: Any, indices: Indices, sample_weight: Weights) -> Feed:
         """The feed of a training on these rows, which may first learn from them alone."""
         return self
 
-    def rows(self, X, indices, sample_weight, rotation=None):
+    def rows(
+        self, X: Any, indices: Indices, sample_weight: Weights, rotation: Rotation | None = None
+    ) -> SourceRows:
         """Rows of X by number (None: all), in the coordinates of a rotation if given."""
         transform = self.transform if rotation is None else rotation
         return SourceRows(X, transform, indices, sample_weight, self.device)
 
-    def training(self, net, rows):
+    def training(self, net: AutoencoderNet, rows: SourceRows) -> Rows:
         """What a net trains on."""
         return rows.in_memory()
 
-    def single_pass(self, net, rows):
+    def single_pass(self, net: AutoencoderNet, rows: SourceRows) -> Rows:
         """What a net trains on in one call of ``partial_fit``."""
         return self.training(net, rows)
 
-    def validation(self, net, rows):
+    def validation(self, net: AutoencoderNet, rows: SourceRows) -> Rows:
         """What validation losses are taken from, the same in each epoch."""
         return rows.in_memory()
 
 
-def measure_nothing(net, feed, X, held_out, sample_weight):
+def measure_nothing(
+    net: AutoencoderNet, feed: Feed, X: Any, held_out: Indices, sample_weight: Weights
+) -> None:
     """The measure of estimators that need none."""
 
 
@@ -143,7 +155,7 @@ class Plan:
     stacks_folds: bool = False
 
     @classmethod
-    def of(cls, params, **fields):
+    def of(cls, params: Any, **fields: Any) -> Plan:
         """A plan that follows parameters in what all estimators share."""
         return cls(
             early_stopping=params.early_stopping,
@@ -153,19 +165,19 @@ class Plan:
             **fields,
         )
 
-    def takes_folds(self, n_rows):
+    def takes_folds(self, n_rows: int) -> bool:
         """Whether cross-validation chooses the epoch: one split of few rows is mostly noise."""
         is_small = n_rows < MIN_ROWS_FOR_SPLIT
         return self.early_stopping and is_small and not self.is_watched and not self.goes_on
 
-    def folds(self, n_rows, n_features):
+    def folds(self, n_rows: int, n_features: int) -> tuple[int, list[slice]]:
         """Number of folds, and slices of those that are trained at once."""
         n_folds = round(1 / self.validation_fraction)
         n_folds = int(np.clip(n_folds, 2, min(self.max_folds, n_rows)))
         # Wide networks gain nothing from training at once, and take memory.
         return n_folds, list(gen_batches(n_folds, n_folds if n_features < MIN_WIDE_COLUMNS else 1))
 
-    def split(self, n_rows, rng):
+    def split(self, n_rows: int, rng: np.random.RandomState) -> tuple[Indices, Indices]:
         """Numbers of the rows to train on and of those held out; None, None for all and none."""
         if not self.early_stopping:
             return None, None
@@ -173,7 +185,7 @@ class Plan:
         order = rng.permutation(n_rows)
         return np.sort(order[n_valid:]), np.sort(order[:n_valid])
 
-    def n_epochs(self, n_rows, n_features):
+    def n_epochs(self, n_rows: int, n_features: int) -> int:
         """Epochs that a fit shows at most; those of folds that train as one count once."""
         if not self.takes_folds(n_rows):
             return self.max_epochs
@@ -181,7 +193,7 @@ class Plan:
         return self.max_epochs * (1 + (len(batches) if self.stacks_folds else n_folds))
 
 
-def n_rows_held_out(params, n_rows):
+def n_rows_held_out(params: Any, n_rows: int) -> int:
     """Rows that `validation_fraction` holds out; raise if none would be left to train on."""
     n_valid = ceil(params.validation_fraction * n_rows)
     if params.early_stopping and n_valid >= n_rows:
@@ -195,7 +207,7 @@ def n_rows_held_out(params, n_rows):
 # What parameters mean. `params` is anything that has them as attributes, an estimator say.
 
 
-def net_settings(params, auto, n_features, n_rows):
+def net_settings(params: Any, auto: Any, n_features: int, n_rows: int) -> dict[str, Any]:
     """How a net is to be trained on so many rows; here "auto" is resolved, and nowhere else.
 
     Parameters
@@ -221,12 +233,14 @@ def net_settings(params, auto, n_features, n_rows):
     }
 
 
-def none_if_auto(parameter):
+def none_if_auto(parameter: Any) -> Any:
     """The parameter, or None where it is "auto"."""
     return None if isinstance(parameter, str) else parameter
 
 
-def resolve_network(params, auto, n_features, dropout=0.0, tied=False):
+def resolve_network(
+    params: Any, auto: Any, n_features: int, dropout: float = 0.0, tied: bool = False
+) -> Any:
     """The network of the parameters, or the multilayer perceptron that stands for None."""
     if params.network is None:
         sizes = _hidden_layer_sizes(params.hidden_layer_sizes, auto, n_features)
@@ -240,30 +254,30 @@ def resolve_network(params, auto, n_features, dropout=0.0, tied=False):
     return params.network
 
 
-def _hidden_layer_sizes(sizes, auto, n_features):
+def _hidden_layer_sizes(sizes: Any, auto: Any, n_features: int) -> tuple[int, ...]:
     if isinstance(sizes, str):
         return auto.hidden_layer_sizes(n_features)
     widths = (sizes,) if isinstance(sizes, Integral) else tuple(sizes)
-    if not all(isinstance(width, Integral) and width >= 1 for width in widths):
+    if not all(isinstance(width, Integral) and int(width) >= 1 for width in widths):
         raise ValueError(f"hidden_layer_sizes={sizes!r} must hold positive integers only.")
     return tuple(int(width) for width in widths)
 
 
-def n_directions(n_components):
+def n_directions(n_components: Any) -> int:
     """Principal directions that are looked for."""
     if isinstance(n_components, Integral):
-        return max(MAX_LATENTS, COORDINATES_PER_LATENT * n_components)
+        return max(MAX_LATENTS, COORDINATES_PER_LATENT * int(n_components))
     return MAX_LATENTS
 
 
-def n_latents(n_components, pca):
+def n_latents(n_components: Any, pca: Any) -> int:
     """An integer itself; for a share of the variance, as many latents as PCA needs."""
     if isinstance(n_components, Integral):
         return int(n_components)
     return min(pca.n_directions_for(wanted_share(n_components)), MAX_LATENTS)
 
 
-def wanted_share(n_components):
+def wanted_share(n_components: Any) -> float:
     """Share of the variance that `n_components` asks for where it is no integer."""
     return AUTO_SHARE if n_components == "auto" else n_components
 
@@ -284,7 +298,15 @@ class NetFactory:
         What `net_class` takes besides.
     """
 
-    def __init__(self, params, network, seeds, settings, net_class=AutoencoderNet, **more):
+    def __init__(
+        self,
+        params: Any,
+        network: Any,
+        seeds: Seeds,
+        settings: dict[str, Any],
+        net_class: type[AutoencoderNet] = AutoencoderNet,
+        **more: Any,
+    ):
         self.device = resolve_device(params.device)
         self.precision = resolve_precision(params.precision, self.device)
         warn_if_bfloat16_unsupported(params.precision, self.device)
@@ -294,7 +316,7 @@ class NetFactory:
         self.net_class = net_class
         self.more = more
 
-    def __call__(self, module, objective, **corruption):
+    def __call__(self, module: Any, objective: Any, **corruption: Any) -> Any:
         """A net around an initialised module; `corruption` is what ``Corruption`` takes."""
         return self.net_class(
             module.to(self.device),
@@ -312,19 +334,19 @@ class NetFactory:
 # Whether training can go on.
 
 
-class MayChange(list):
+class MayChange(list[Any]):
     """Constraints of a parameter that training can go on with when it changes.
 
     A parameter without this mark shapes the network, or what it reads.
     """
 
 
-def may_change(*constraints):
+def may_change(*constraints: Any) -> MayChange:
     """Mark the constraints of a parameter in `_parameter_constraints`."""
     return MayChange(constraints)
 
 
-def network_fingerprint(estimator):
+def network_fingerprint(estimator: Any) -> dict[str, str]:
     """All parameters that a fitted network can not follow when they change, as texts."""
     marks = estimator._parameter_constraints
     params = estimator.get_params(deep=False)
@@ -337,7 +359,7 @@ def network_fingerprint(estimator):
     return {name: names.get(name, repr(value)) for name, value in params.items()}
 
 
-def check_same_network(estimator, before):
+def check_same_network(estimator: Any, before: dict[str, str]) -> None:
     """Raise unless the parameters still fit the network with the fingerprint `before`."""
     now = network_fingerprint(estimator)
     for name, value in now.items():

@@ -1,16 +1,20 @@
 """Carry out plans: train on a split, on folds and then all rows, or for one pass."""
 
+from __future__ import annotations
+
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from skae._engine._batches import Rows, SourceRows
 from skae._engine._joint_training import train_together
 from skae._engine._net import AutoencoderNet
 from skae._engine._progress import losses_reported_in, remaining_epochs
-from skae._engine._rotation import refit_output
-from skae._fit._plan import Feed
+from skae._engine._rotation import Rotation, refit_output
+from skae._fit._plan import Feed, Indices, Plan, Weights
 from skae.exceptions import TrainingInterruptedWarning
 
 
@@ -22,10 +26,11 @@ class Outcome:
     ----------
     net : AutoencoderNet
         The trained net.
-    feed : Feed
+    feed : Feed or None
         What it was fed, with all that the feed learned.
-    measures : list or None
+    measures : list, SeenLosses or None
         What the plan measured, once a split or fold; None after one pass, which has neither.
+        Of trimmed training, the losses of all rows.
     loss_curve : list of float
         Training loss of each epoch.
     validation_loss_curve : list of float or None
@@ -33,38 +38,39 @@ class Outcome:
     """
 
     net: AutoencoderNet
-    feed: Feed
-    measures: list[Any] | None
+    feed: Feed | None
+    measures: Any
     loss_curve: list[float]
     validation_loss_curve: list[float] | None
 
     @classmethod
-    def of(cls, net, feed, measures=None):
+    def of(cls, net: AutoencoderNet, feed: Feed | None, measures: Any = None) -> Outcome:
         """The outcome of a training, with the losses that the net recorded."""
         return cls(net, feed, measures, net.training_losses, net.validation_losses)
 
     @property
-    def n_iter(self):
+    def n_iter(self) -> int:
         """Epochs run."""
         return self.net.n_epochs_done
 
     @property
-    def best_epoch(self):
+    def best_epoch(self) -> int:
         """Epoch whose weights are kept."""
         return self.n_iter if self.net.best_epoch is None else self.net.best_epoch
 
 
-def fit(plan, X, sample_weight, rng):
+def fit(plan: Plan, X: Any, sample_weight: Weights, rng: np.random.RandomState) -> Outcome:
     """Carry out a plan on all rows of X; return its outcome."""
     if plan.takes_folds(X.shape[0]):
         return _fit_folds(plan, X, sample_weight, rng)
     split = prepare_split(plan, X, sample_weight, rng)
     with losses_reported_in(_units_of_columns(plan, split)):
-        split.net.train(split.training(), split.validation(), keep_last=plan.keep_last)
+        valid = None if split.valid_rows is None else split.validation()
+        split.net.train(split.training(), valid, keep_last=plan.keep_last)
     return finish_split(plan, split, X, sample_weight)
 
 
-def fit_pass(plan, X, sample_weight):
+def fit_pass(plan: Plan, X: Any, sample_weight: Weights) -> Outcome:
     """Train for one epoch on all rows of X, without validation."""
     feed = plan.feed if plan.goes_on else plan.feed.fitted(X, None, sample_weight)
     net = plan.build(None)
@@ -81,24 +87,32 @@ class Split:
 
     net: AutoencoderNet
     feed: Feed
-    rows: Any
-    valid_rows: Any
-    held_out: Any
+    rows: SourceRows
+    valid_rows: SourceRows | None
+    held_out: Indices
 
-    def training(self):
+    def training(self) -> Rows:
         return self.feed.training(self.net, self.rows)
 
-    def validation(self):
-        return None if self.valid_rows is None else self.feed.validation(self.net, self.valid_rows)
+    def validation(self) -> Rows:
+        assert self.valid_rows is not None
+        return self.feed.validation(self.net, self.valid_rows)
 
 
-def prepare_split(plan, X, sample_weight, rng):
+def prepare_split(plan: Plan, X: Any, sample_weight: Weights, rng: np.random.RandomState) -> Split:
     """What is to be trained, on what, and which rows are held out."""
     train, held_out = plan.split(X.shape[0], rng)
     return _split_at(plan, X, sample_weight, train, held_out, plan.rotation)
 
 
-def _split_at(plan, X, sample_weight, train, held_out, rotation):
+def _split_at(
+    plan: Plan,
+    X: Any,
+    sample_weight: Weights,
+    train: Indices,
+    held_out: Indices,
+    rotation: Rotation | None,
+) -> Split:
     feed = plan.feed.fitted(X, train, sample_weight)
     rows = feed.rows(X, train, sample_weight, rotation)
     valid_rows = None
@@ -107,18 +121,18 @@ def _split_at(plan, X, sample_weight, train, held_out, rotation):
     return Split(plan.build(rotation), feed, rows, valid_rows, held_out)
 
 
-def finish_split(plan, split, X, sample_weight):
+def finish_split(plan: Plan, split: Split, X: Any, sample_weight: Weights) -> Outcome:
     """What follows the training on a split: back to columns, the last layer, the measure."""
     outcome = Outcome.of(split.net, split.feed)
     if plan.rotation is not None:
-        _leave_rotation(plan, split, outcome)
+        _leave_rotation(plan.rotation, plan.link, split, outcome)
     if plan.refits_output and split.valid_rows is not None:
         refit_output(split.net.module_, split.rows, split.valid_rows)
     outcome.measures = [plan.measure(split.net, split.feed, X, split.held_out, sample_weight)]
     return outcome
 
 
-def _units_of_columns(plan, split):
+def _units_of_columns(plan: Plan, split: Split) -> dict[str, Callable[[float], float]]:
     """What leads from losses in a rotation to those in columns, if they are shown."""
     if plan.rotation is None or not plan.verbose:
         return {}
@@ -130,14 +144,14 @@ def _units_of_columns(plan, split):
     }
 
 
-def _leave_rotation(plan, split, outcome):
+def _leave_rotation(rotation: Rotation, link: Any, split: Split, outcome: Outcome) -> None:
     """Fold the rotation into the network; rows and losses are those of columns from now on."""
-    net, rotation = split.net, plan.rotation
-    net.replace_module(rotation.fold(net.module_, plan.link))
+    net = split.net
+    net.replace_module(rotation.fold(net.module_, link))
     split.rows = split.rows.with_scaler(split.feed.transform)
     outcome.loss_curve = [*map(rotation.in_columns(split.rows), outcome.loss_curve)]
     net.rewrite_history("train_loss", outcome.loss_curve)
-    if split.valid_rows is not None:
+    if split.valid_rows is not None and outcome.validation_loss_curve is not None:
         split.valid_rows = split.valid_rows.with_scaler(split.feed.transform)
         curve = [*map(rotation.in_columns(split.valid_rows), outcome.validation_loss_curve)]
         outcome.validation_loss_curve = curve
@@ -147,7 +161,7 @@ def _leave_rotation(plan, split, outcome):
 # Folds: choose the epoch by cross-validation, then train on all rows up to it.
 
 
-def _fit_folds(plan, X, sample_weight, rng):
+def _fit_folds(plan: Plan, X: Any, sample_weight: Weights, rng: np.random.RandomState) -> Outcome:
     n_rows = X.shape[0]
     n_folds, batches = plan.folds(*X.shape)
     folds = np.array_split(rng.permutation(n_rows), n_folds)
@@ -168,14 +182,16 @@ def _fit_folds(plan, X, sample_weight, rng):
         for split in splits[:n_trained]:
             held_out = split.held_out
             measures.append(plan.measure(split.net, split.feed, X, held_out, sample_weight))
-            losses.append(split.net.validation_losses)
+            losses.append(split.net.validation_losses or [])
         last = splits[n_trained - 1]
         if last.net.stop_ == "interrupted":
             return Outcome.of(last.net, last.feed, measures)
     return _fit_all_rows(plan, X, sample_weight, losses, measures)
 
 
-def _fit_all_rows(plan, X, sample_weight, losses, measures):
+def _fit_all_rows(
+    plan: Plan, X: Any, sample_weight: Weights, losses: list[list[float]], measures: list[Any]
+) -> Outcome:
     """Train on all rows; the mean of the folds' losses decides which epoch to keep."""
     n_epochs = min(map(len, losses)) - 1
     curve = np.mean([fold_losses[: n_epochs + 1] for fold_losses in losses], axis=0).tolist()
@@ -187,7 +203,7 @@ def _fit_all_rows(plan, X, sample_weight, losses, measures):
     return Outcome(net, feed, measures, net.training_losses, curve)
 
 
-def warn_if_interrupted(net):
+def warn_if_interrupted(net: AutoencoderNet) -> None:
     """Warn if Ctrl-C ended the training before its time."""
     if net.stop_ != "interrupted":
         return

@@ -5,12 +5,15 @@ for the minimum covariance determinant estimator", Technometrics 41, 1999): the 
 rows that the model of before fits best, from which the next model is learned.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from math import ceil
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from skae._engine._batches import SourceRows, TensorRows
 from skae._engine._ensemble_net import MemberNet, MemberRows
 from skae._engine._progress import remaining_epochs
 from skae._fit._run import Outcome
@@ -49,9 +52,9 @@ class TrimmedPlan:
     """
 
     net: MemberNet
-    rows: Any
-    weights: Any
-    held_out: Any
+    rows: SourceRows | TensorRows
+    weights: NDArray[np.float64]
+    held_out: NDArray[np.intp]
     fraction: float
     n_refits: int
     validates: bool
@@ -59,7 +62,9 @@ class TrimmedPlan:
     locates: bool
 
 
-def held_out_rows(n_rows, n_members, validation_fraction, seed):
+def held_out_rows(
+    n_rows: int, n_members: int, validation_fraction: float, seed: int
+) -> NDArray[np.intp]:
     """Numbers of the rows that each member does not train on, different ones if possible.
 
     The same for as many rows again: training may go on with rows that were in an earlier
@@ -76,7 +81,7 @@ def held_out_rows(n_rows, n_members, validation_fraction, seed):
     return rng.permutation(n_rows)[places].reshape(n_members, n_held_out)
 
 
-def size_of_subset(fraction, n_rows):
+def size_of_subset(fraction: float, n_rows: int) -> int:
     """Number of rows in the trimmed subset; raise if there are not two."""
     n_subset = int(np.ceil(fraction * n_rows - 1e-9))
     if n_subset < 2:
@@ -87,7 +92,7 @@ def size_of_subset(fraction, n_rows):
     return n_subset
 
 
-def fit_trimmed(plan):
+def fit_trimmed(plan: TrimmedPlan) -> Outcome:
     """Train on the rows with the lowest losses, which are computed anew after each training.
 
     Returns
@@ -116,7 +121,7 @@ def fit_trimmed(plan):
     return Outcome.of(net, None, SeenLosses.of(net.raw_losses(rows), weights, plan.held_out))
 
 
-def fit_trimmed_pass(plan):
+def fit_trimmed_pass(plan: TrimmedPlan) -> Outcome:
     """Train for one epoch; on a fitted net, on all rows by their weights alone."""
     net, rows, weights = plan.net, plan.rows, plan.weights
     before = None if plan.starts else net.raw_losses(rows)
@@ -131,7 +136,13 @@ def fit_trimmed_pass(plan):
     return Outcome.of(net, None, SeenLosses.before_and_after(before, after, weights))
 
 
-def choose_subset(net, rows, member_weights, fraction, starts):
+def choose_subset(
+    net: MemberNet,
+    rows: SourceRows | TensorRows,
+    member_weights: NDArray[np.float64],
+    fraction: float,
+    starts: bool,
+) -> NDArray[np.bool_]:
     """Masks, for each member, of the rows that it reproduces best.
 
     Before training, the rows nearest to the baseline stand for them.
@@ -142,7 +153,9 @@ def choose_subset(net, rows, member_weights, fraction, starts):
     return np.stack([trimmed_subset(loss, weight, fraction) for loss, weight in pairs])
 
 
-def weights_of_members(weights, held_out):
+def weights_of_members(
+    weights: NDArray[np.float64], held_out: NDArray[np.intp]
+) -> NDArray[np.float64]:
     """Weights of the rows for each member, zero for those that it does not train on."""
     member_weights = np.tile(weights, (len(held_out), 1))
     np.put_along_axis(member_weights, held_out, 0.0, axis=1)

@@ -1,18 +1,29 @@
-"""How well new rows stand in for real ones."""
+"""Measures of how well generated rows resemble real ones."""
+
+from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.utils import Bunch
 
 from skae._stats._density_ratio import columns_for_trees
 
-# Rows of each kind that the classifier and the distances look at.
+# Largest number of rows of each kind that the classifier and the distances use.
 MAX_ROWS = 5000
 N_FOLDS = 5
 
 
-def fidelity(new, held_out, train, is_code, rng):
+def fidelity(
+    new: NDArray[Any],
+    held_out: NDArray[Any],
+    train: NDArray[Any] | None,
+    is_code: NDArray[np.bool_],
+    rng: np.random.RandomState,
+) -> Bunch:
     """Compare new rows with held-out ones, and both with training rows.
 
     Parameters
@@ -20,7 +31,7 @@ def fidelity(new, held_out, train, is_code, rng):
     new, held_out : ndarray of shape (n_samples, n_features)
         Numbers and codes; NaN where a cell is missing.
     train : ndarray of shape (n_train, n_features) or None
-        Without it, what needs it is NaN.
+        None makes those measures NaN that need training rows.
     is_code : ndarray of bool of shape (n_features,)
     rng : numpy.random.RandomState
 
@@ -29,7 +40,7 @@ def fidelity(new, held_out, train, is_code, rng):
     report : sklearn.utils.Bunch
         See ``VAEGenerator.evaluate``.
     """
-    new, held_out = _some(new, rng), _some(held_out, rng)
+    new, held_out = _subsample(new, rng), _subsample(held_out, rng)
     numbers = ~is_code
     report = Bunch(
         auroc=two_sample_auroc(new, held_out, is_code, rng),
@@ -41,36 +52,38 @@ def fidelity(new, held_out, train, is_code, rng):
         excess_copies=np.nan,
     )
     if train is not None:
-        train = _some(train, rng)
-        # As many rows as new ones: fewer would look further away.
-        report.ks_real = column_distance(_some(train, rng, len(new)), held_out, is_code)
+        train = _subsample(train, rng)
+        # As many rows as new ones: distances of smaller samples are larger.
+        report.ks_real = column_distance(_subsample(train, rng, len(new)), held_out, is_code)
         report.record_distance_ratio, report.excess_copies = record_distances(
             new, held_out, train, is_code
         )
     return report
 
 
-def two_sample_auroc(a, b, is_code, rng):
-    """AUROC of gradient-boosted trees that tell two tables apart, cross-validated."""
+def two_sample_auroc(
+    a: NDArray[Any], b: NDArray[Any], is_code: NDArray[np.bool_], rng: np.random.RandomState
+) -> float:
+    """Cross-validated AUROC of gradient-boosted trees that separate two tables."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     if min(len(a), len(b)) < N_FOLDS:
         return np.nan
     X = np.vstack([a, b])
-    told = np.r_[np.zeros(len(a)), np.ones(len(b))]
-    kept, are_levels = columns_for_trees(X, is_code)
-    X = X[:, kept]
+    y = np.r_[np.zeros(len(a)), np.ones(len(b))]
+    support, are_levels = columns_for_trees(X, is_code)
+    X = X[:, support]
     trees = HistGradientBoostingClassifier(
         min_samples_leaf=min(20, max(1, len(X) // 10)),  # few rows would stay in one leaf
         categorical_features=are_levels,
         random_state=rng.randint(2**31 - 1),
     )
     folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=rng.randint(2**31 - 1))
-    scores = cross_val_predict(trees, X, told, cv=folds, method="predict_proba")[:, 1]
-    return float(roc_auc_score(told, scores))
+    scores = cross_val_predict(trees, X, y, cv=folds, method="predict_proba")[:, 1]
+    return float(roc_auc_score(y, scores))
 
 
-def column_distance(a, b, is_code):
+def column_distance(a: NDArray[Any], b: NDArray[Any], is_code: NDArray[np.bool_]) -> float:
     """Mean over columns of the Kolmogorov-Smirnov or total variation distance.
 
     Missing cells count as a value below all others.
@@ -92,7 +105,7 @@ def column_distance(a, b, is_code):
     return float(np.mean(distances))
 
 
-def correlation_difference(a, b):
+def correlation_difference(a: NDArray[Any], b: NDArray[Any]) -> float:
     """Mean absolute difference of the columns' rank correlations."""
     if a.shape[1] < 2:
         return np.nan
@@ -100,58 +113,65 @@ def correlation_difference(a, b):
     return float(np.abs(_rank_correlations(a) - _rank_correlations(b))[pairs].mean())
 
 
-def zero_share_difference(a, b):
+def zero_share_difference(a: NDArray[Any], b: NDArray[Any]) -> float:
     """Mean absolute difference of the columns' shares of zeros."""
     if a.shape[1] == 0:
         return np.nan
     return float(np.abs((a == 0).mean(axis=0) - (b == 0).mean(axis=0)).mean())
 
 
-def record_distances(new, held_out, train, is_code):
-    """Median distance to the closest training row, and share of copies, over held-out rows'."""
+def record_distances(
+    new: NDArray[Any], held_out: NDArray[Any], train: NDArray[Any], is_code: NDArray[np.bool_]
+) -> tuple[float, float]:
+    """New rows against held-out ones, both by their closest training rows.
+
+    Returns the ratio of their median distances, and the difference of their shares of copies.
+    """
     from sklearn.neighbors import NearestNeighbors
 
-    spread = _Spread(train, is_code)
-    closest = NearestNeighbors(n_neighbors=1).fit(spread(train))
-    to_new, to_held_out = (closest.kneighbors(spread(rows))[0][:, 0] for rows in (new, held_out))
+    embed = _Embedding(train, is_code)
+    closest = NearestNeighbors(n_neighbors=1).fit(embed(train))
+    to_new, to_held_out = (closest.kneighbors(embed(rows))[0][:, 0] for rows in (new, held_out))
     median = np.median(to_held_out)
     ratio = float(np.median(to_new) / median) if median > 0 else np.nan
-    met = {row.tobytes() for row in train}
-    copies = [np.mean([row.tobytes() in met for row in rows]) for rows in (new, held_out)]
+    train_rows = {row.tobytes() for row in train}
+    copies = [np.mean([row.tobytes() in train_rows for row in rows]) for rows in (new, held_out)]
     return ratio, float(copies[0] - copies[1])
 
 
-class _Spread:
-    """Rows as points: numbers in standard deviations, indicators of levels and of gaps."""
+class _Embedding:
+    """Rows as points: standardised numbers, indicators of levels and of missing cells."""
 
-    def __init__(self, train, is_code):
+    def __init__(self, train: NDArray[Any], is_code: NDArray[np.bool_]) -> None:
         self.is_code = is_code
         with np.errstate(invalid="ignore"):
-            n_seen = np.maximum((~np.isnan(train)).sum(axis=0), 1)
-            self.mean = np.nansum(train, axis=0) / n_seen
-            deviation = np.sqrt(np.nansum((train - self.mean) ** 2, axis=0) / n_seen)
+            n_observed = np.maximum((~np.isnan(train)).sum(axis=0), 1)
+            self.mean = np.nansum(train, axis=0) / n_observed
+            deviation = np.sqrt(np.nansum((train - self.mean) ** 2, axis=0) / n_observed)
         self.scale = np.where(deviation > 0, deviation, 1.0)
         self.levels = [np.unique(train[~np.isnan(train[:, j]), j]) for j in np.flatnonzero(is_code)]
 
-    def __call__(self, rows):
-        gaps = np.isnan(rows)
+    def __call__(self, rows: NDArray[Any]) -> NDArray[Any]:
+        missing = np.isnan(rows)
         numbers = np.nan_to_num((rows - self.mean) / self.scale)[:, ~self.is_code]
         codes = rows[:, self.is_code]
         # Two rows with different levels are at distance one.
         indicators = [
             np.sqrt(0.5) * (codes[:, [i]] == levels) for i, levels in enumerate(self.levels)
         ]
-        return np.hstack([numbers, gaps, *indicators])
+        return np.hstack([numbers, missing, *indicators])
 
 
-def _rank_correlations(X):
+def _rank_correlations(X: NDArray[Any]) -> NDArray[Any]:
     import pandas as pd
 
-    # A column that does not vary goes along with nothing.
+    # The correlations of a constant column count as zero.
     return np.nan_to_num(pd.DataFrame(X).corr(method="spearman").to_numpy())
 
 
-def _some(rows, rng, at_most=MAX_ROWS):
+def _subsample(
+    rows: NDArray[Any], rng: np.random.RandomState, at_most: int = MAX_ROWS
+) -> NDArray[Any]:
     if len(rows) <= at_most:
         return rows
     return rows[np.sort(rng.choice(len(rows), at_most, replace=False))]

@@ -1,28 +1,37 @@
-"""The normal distribution of a table with holes, and what it says of missing cells."""
+"""Normal distributions fitted to rows with missing cells, and their conditional means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from skae._stats._pca import fit_pca
 
-# Rounds of expectation and maximisation.
+# Iterations of expectation-maximisation.
 N_ROUNDS = 8
-# How far each round draws covariances towards zero, and no column is known better than
-# this share of its variance: both keep matrices invertible.
+# Shrinkage of correlations in each iteration, and the ridge on their diagonal: both keep
+# matrices invertible.
 ROUND_SHRINKAGE = 0.005
 FLOOR = 1e-6
+# Variances below this share of the largest squared value are rounding errors of constants.
 ROUNDING = 1e-20
-# How far the result may be drawn towards zero besides: few rows tell little of many pairs.
+# Candidates for the shrinkage of the result: few rows do not estimate many covariances well.
 SHRINKAGES = (0.0, 0.05, 0.2, 0.4, 0.7, 1.0)
-# Cells of the systems of equations that are in memory at once.
+# Cells of the linear systems that are in memory at once.
 MAX_CELLS_AT_ONCE = 2**23
-# Above this many columns, covariances are those of so many factors.
+# Above this many columns, the covariance is that of a model with so many factors.
 MAX_EXACT_COLUMNS = 256
 N_FACTORS = 32
 N_FACTOR_ROUNDS = 4
 
 
-def fit_gaussian(X, sample_weight=None, shrinkage=0.0):
-    """Fit the distribution of dense float rows, NaN where a cell is missing."""
+def fit_gaussian(
+    X: NDArray[Any], sample_weight: NDArray[Any] | None = None, shrinkage: float = 0.0
+) -> Gaussian | FactorGaussian:
+    """Fit dense float rows `X`, NaN where a cell is missing; wide rows by factors."""
     if X.shape[1] > MAX_EXACT_COLUMNS:
         return FactorGaussian(shrinkage).fit(X, sample_weight)
     return Gaussian(shrinkage).fit(X, sample_weight)
@@ -31,14 +40,20 @@ def fit_gaussian(X, sample_weight=None, shrinkage=0.0):
 class Gaussian:
     """Multivariate normal distribution, fitted to rows with missing cells.
 
-    Expectation-maximisation (Dempster, Laird & Rubin, 1977): missing cells are replaced
-    by their conditional means, and their conditional covariances are added to those of
-    the rows so filled. Rows that miss the same cells share one inverse.
+    Expectation-maximisation (Dempster, Laird & Rubin, 1977; for this model Little & Rubin,
+    2002, section 11.2). With weights w of sum one, the rows x filled by their conditional
+    means and C_i the conditional covariance of the cells that row i misses, each iteration
+    sets ::
+
+        mean = sum_i w_i x_i
+        covariance = sum_i w_i ((x_i - mean) (x_i - mean)^T + C_i)
+
+    and shrinks its correlations a little. Rows that miss the same cells share one inverse.
 
     Parameters
     ----------
     shrinkage : float
-        How far covariances are drawn towards zero after the last round.
+        Share by which correlations are reduced after the last iteration.
 
     Attributes
     ----------
@@ -47,16 +62,15 @@ class Gaussian:
         Inverse of each other.
     """
 
-    def __init__(self, shrinkage=0.0):
+    def __init__(self, shrinkage: float = 0.0) -> None:
         self.shrinkage = shrinkage
 
-    def fit(self, X, sample_weight=None):
+    def fit(self, X: NDArray[Any], sample_weight: NDArray[Any] | None = None) -> Gaussian:
         """Fit dense float rows `X`, NaN where a cell is missing."""
         missing = np.isnan(X)
         weight = np.ones(len(X)) if sample_weight is None else sample_weight
         weight = weight / weight.sum()
         self.mean_, variances = _observed_moments(X, missing, weight)
-        # Less is what rounding leaves of a column of equal values.
         self._varies = variances > ROUNDING * np.square(np.nan_to_num(X)).max(axis=0)
         self._set_covariance(np.diag(variances), 0.0)
         for _ in range(N_ROUNDS if missing.any() else 1):
@@ -68,14 +82,14 @@ class Gaussian:
             self._set_covariance(covariance, ROUND_SHRINKAGE)
         return self.shrunk(self.shrinkage)
 
-    def shrunk(self, shrinkage):
-        """The same distribution with covariances drawn further towards zero."""
+    def shrunk(self, shrinkage: float) -> Gaussian:
+        """The same distribution with all correlations reduced by a share."""
         other = Gaussian(shrinkage)
         other.mean_, other._varies = self.mean_, self._varies
         other._set_covariance(self.covariance_, shrinkage)
         return other
 
-    def _set_covariance(self, covariance, shrinkage):
+    def _set_covariance(self, covariance: NDArray[Any], shrinkage: float) -> None:
         variances = covariance.diagonal()
         varies = self._varies
         scales = np.sqrt(np.where(varies, variances, 1.0))
@@ -88,58 +102,86 @@ class Gaussian:
         self.covariance_ = correlation * units
         self.precision_ = (inverse + inverse.T) / (2 * units)
 
-    def fill(self, X):
-        """Put conditional means, given the other cells of the row, in the place of NaN."""
+    def fill(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Replace NaN by conditional means given the observed cells of the row.
+
+        With the precision matrix P = inv(covariance), missing cells m and observed cells o,
+        the conditional distribution is normal (Bishop, 2006, section 2.3.1) with ::
+
+            mean = mean_m - inv(P_mm) P_mo (x_o - mean_o)
+            covariance = inv(P_mm)
+
+        which inverts matrices of the size of the missing cells, not of the observed ones.
+        """
         missing = np.isnan(X)
         filled = np.array(X, dtype=np.float64)
-        pull = np.where(missing, 0.0, filled - self.mean_) @ self.precision_
-        for rows, place, columns in same_count_groups(missing):
-            cells = columns[place]
-            force = pull[rows[:, None], cells][:, :, None]
+        # P_mo (x_o - mean_o) in the missing cells.
+        products = np.where(missing, 0.0, filled - self.mean_) @ self.precision_
+        for rows, pattern, columns in same_count_groups(missing):
+            cells = columns[pattern]
+            right = products[rows[:, None], cells][:, :, None]
             if len(columns) > len(rows) / 2:
-                shift = np.linalg.solve(self._precision_of(cells), force)
+                shift = np.linalg.solve(self._precision_of(cells), right)
             else:
-                shift = np.linalg.inv(self._precision_of(columns))[place] @ force
+                shift = np.linalg.inv(self._precision_of(columns))[pattern] @ right
             filled[rows[:, None], cells] = self.mean_[cells] - shift[:, :, 0]
         return filled
 
-    def deviations(self, X, rng):
-        """Draws about the conditional means, zero where X is observed."""
+    def deviations(
+        self, X: NDArray[Any], rng: np.random.Generator | np.random.RandomState
+    ) -> NDArray[Any]:
+        """Draw deviations from the conditional means; zero where X is observed.
+
+        With the Cholesky factor P_mm = L L^T and standard normal e, ``inv(L^T) e`` has the
+        conditional covariance inv(P_mm).
+        """
         missing = np.isnan(X)
         out = np.zeros(X.shape)
-        for rows, place, columns in same_count_groups(missing):
-            roots = np.linalg.cholesky(self._precision_of(columns))[place]
+        for rows, pattern, columns in same_count_groups(missing):
+            roots = np.linalg.cholesky(self._precision_of(columns))[pattern]
             noise = rng.standard_normal((len(rows), columns.shape[1], 1))
             draws = np.linalg.solve(roots.transpose(0, 2, 1), noise)
-            out[rows[:, None], columns[place]] = draws[:, :, 0]
+            out[rows[:, None], columns[pattern]] = draws[:, :, 0]
         return out
 
-    def _mean_conditional_covariance(self, missing, weight):
+    def _mean_conditional_covariance(
+        self, missing: NDArray[np.bool_], weight: NDArray[Any]
+    ) -> NDArray[Any]:
+        """The sum over rows of w_i C_i, where C_i is inv(P_mm) in the cells that row i misses.
+
+        Other cells of C_i are zero.
+        """
         n_features = len(self.mean_)
         total = np.zeros(n_features**2)
-        for rows, place, columns in same_count_groups(missing):
-            share = np.bincount(place, weight[rows], minlength=len(columns))
+        for rows, pattern, columns in same_count_groups(missing):
+            share = np.bincount(pattern, weight[rows], minlength=len(columns))
             parts = np.linalg.inv(self._precision_of(columns)) * share[:, None, None]
             cells = columns[:, :, None] * n_features + columns[:, None, :]
             total += np.bincount(cells.ravel(), parts.ravel(), minlength=n_features**2)
         return total.reshape(n_features, n_features)
 
-    def _precision_of(self, columns):
-        """The blocks of the precision matrix that belong to sets of columns."""
+    def _precision_of(self, columns: NDArray[Any]) -> NDArray[Any]:
+        """Blocks P_mm of the precision matrix for several sets m of columns."""
         return self.precision_[columns[:, :, None], columns[:, None, :]]
 
 
 class FactorGaussian:
     """Normal distribution of wide rows: a few factors and equal noise in every column.
 
-    The model of probabilistic principal component analysis (Tipping & Bishop, 1999), fitted
-    by turns: principal components of the filled rows, then rows filled by these. A row costs
-    one small system, however many cells it misses.
+    The model of probabilistic principal component analysis (Tipping & Bishop, 1999) with
+    loadings W and noise variance s, ::
+
+        x = mean + W f + e,    f ~ N(0, I),    e ~ N(0, s I).
+
+    Rows with missing cells are fitted by turns, as in regularised iterative PCA (Josse &
+    Husson, 2012): the maximum-likelihood model of the filled rows, then conditional means
+    under this model. A row costs one system of the size of the factors, however many cells it
+    misses.
 
     Parameters
     ----------
     shrinkage : float
-        Share of the loadings' variance that counts as nothing in the end.
+        Share of the loadings' variance that becomes noise after the last iteration.
 
     Attributes
     ----------
@@ -149,10 +191,10 @@ class FactorGaussian:
         The covariance matrix is ``loadings_ @ loadings_.T + noise_variance_ * identity``.
     """
 
-    def __init__(self, shrinkage=0.0):
+    def __init__(self, shrinkage: float = 0.0) -> None:
         self.shrinkage = shrinkage
 
-    def fit(self, X, sample_weight=None):
+    def fit(self, X: NDArray[Any], sample_weight: NDArray[Any] | None = None) -> FactorGaussian:
         """Fit dense float rows `X`, NaN where a cell is missing."""
         missing = np.isnan(X)
         weight = np.ones(len(X)) if sample_weight is None else sample_weight
@@ -160,67 +202,90 @@ class FactorGaussian:
         filled = np.where(missing, mean, X)
         for _ in range(N_FACTOR_ROUNDS if missing.any() else 1):
             pca = fit_pca(filled, N_FACTORS, weight, random_state=0)
-            n_left = max(X.shape[1] - len(pca.variances), 1)
-            left = max(pca.total_variance - pca.variances.sum(), 0.0) / n_left
+            # Maximum likelihood: the noise is the mean of the discarded variances.
+            n_discarded = max(X.shape[1] - len(pca.variances), 1)
+            noise = max(pca.total_variance - pca.variances.sum(), 0.0) / n_discarded
             self.mean_ = pca.mean
-            self.noise_variance_ = left + FLOOR * max(pca.total_variance / X.shape[1], FLOOR)
+            self.noise_variance_ = noise + FLOOR * max(pca.total_variance / X.shape[1], FLOOR)
             self.loadings_ = (
-                pca.directions * np.sqrt(np.maximum(pca.variances - left, 0.0))[:, None]
+                pca.directions * np.sqrt(np.maximum(pca.variances - noise, 0.0))[:, None]
             ).T
             filled = self.fill(X)
         return self.shrunk(self.shrinkage)
 
-    def shrunk(self, shrinkage):
-        """The same distribution with smaller loadings; their variance becomes noise."""
+    def shrunk(self, shrinkage: float) -> FactorGaussian:
+        """The same distribution with smaller loadings; the variance they lose becomes noise."""
         other = FactorGaussian(shrinkage)
         lost = shrinkage * np.square(self.loadings_).sum() / len(self.loadings_)
         other.mean_, other.noise_variance_ = self.mean_, self.noise_variance_ + lost
         other.loadings_ = self.loadings_ * np.sqrt(1.0 - shrinkage)
         return other
 
-    def fill(self, X):
-        """Put conditional means, given the other cells of the row, in the place of NaN."""
+    def fill(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Replace NaN by conditional means, ``mean + W E[f | observed cells]``."""
         filled = np.array(X, dtype=np.float64)
         missing = np.isnan(filled)
         rows = np.flatnonzero(missing.any(axis=1))
-        told, _ = self._factors(filled[rows], missing[rows])
-        means = self.mean_ + told @ self.loadings_.T
+        factors, _ = self._factors(filled[rows], missing[rows])
+        means = self.mean_ + factors @ self.loadings_.T
         filled[rows] = np.where(missing[rows], means, filled[rows])
         return filled
 
-    def deviations(self, X, rng):
-        """Draws about the conditional means, zero where X is observed."""
+    def deviations(
+        self, X: NDArray[Any], rng: np.random.Generator | np.random.RandomState
+    ) -> NDArray[Any]:
+        """Draw deviations from the conditional means; zero where X is observed.
+
+        Factors deviate with covariance ``s inv(M)`` (see `_factors`), cells by W times that
+        and noise of variance s.
+        """
         missing = np.isnan(X)
-        _, system = self._factors(X, missing)
-        noise = rng.standard_normal((*system.shape[:2], 1))
-        roots = np.linalg.cholesky(system).transpose(0, 2, 1)
+        _, matrices = self._factors(X, missing)
+        noise = rng.standard_normal((*matrices.shape[:2], 1))
+        roots = np.linalg.cholesky(matrices).transpose(0, 2, 1)
         factors = np.linalg.solve(roots, noise)[:, :, 0]
         draws = factors @ self.loadings_.T + rng.standard_normal(X.shape)
         return np.where(missing, np.sqrt(self.noise_variance_) * draws, 0.0)
 
-    def _factors(self, X, missing):
-        """Posterior means of the factors, and their systems of equations."""
+    def _factors(
+        self, X: NDArray[Any], missing: NDArray[np.bool_]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Posterior means of the factors f given observed cells o, and the matrices M.
+
+        With W_o the rows of the loadings of these cells and s the noise variance, ::
+
+            f | x_o ~ N(inv(M) W_o^T (x_o - mean_o), s inv(M)),    M = W_o^T W_o + s I
+
+        (Tipping & Bishop, 1999, here for the observed cells of each row). By the Woodbury
+        identity this needs matrices of the size of the factors, not of the cells. The same
+        formula is in interchange/_onnx_linear_systems.py.
+        """
         n_factors = self.loadings_.shape[1]
         products = (self.loadings_[:, :, None] * self.loadings_[:, None, :]).reshape(
             len(self.mean_), -1
         )
-        system = ((~missing) @ products).reshape(-1, n_factors, n_factors)
-        system += self.noise_variance_ * np.eye(n_factors)
-        force = np.where(missing, 0.0, X - self.mean_) @ self.loadings_
-        return np.linalg.solve(system, force[:, :, None])[:, :, 0], system
+        matrices = ((~missing) @ products).reshape(-1, n_factors, n_factors)
+        matrices += self.noise_variance_ * np.eye(n_factors)
+        right = np.where(missing, 0.0, X - self.mean_) @ self.loadings_
+        return np.linalg.solve(matrices, right[:, :, None])[:, :, 0], matrices
 
 
-def choose_shrinkage(X, hidden, folds, sample_weight=None):
-    """The shrinkage that fills hidden cells best.
+def choose_shrinkage(
+    X: NDArray[Any],
+    hidden: NDArray[Any],
+    folds: list[NDArray[Any]],
+    sample_weight: NDArray[Any] | None = None,
+) -> float:
+    """The shrinkage with the least squared error of filled cells.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features)
         Rows, NaN where a cell is missing.
     hidden : ndarray of shape (n_samples, n_features)
-        The same rows, more cells missing.
+        The same rows with more cells missing.
     folds : list of ndarray of int
-        Rows that are filled by a distribution of the others.
+        Rows of each fold; they are filled by a distribution fitted to the other rows.
     sample_weight : ndarray of shape (n_samples,), default=None
     """
     weight = np.ones(len(X)) if sample_weight is None else sample_weight
@@ -234,37 +299,43 @@ def choose_shrinkage(X, hidden, folds, sample_weight=None):
     return SHRINKAGES[int(losses.argmin())]
 
 
-def same_count_groups(missing):
-    """Group rows by how many cells they miss, and within by which ones.
+def same_count_groups(
+    missing: NDArray[np.bool_],
+) -> Iterator[tuple[NDArray[Any], ...]]:
+    """Group rows by their number of missing cells, and within groups by which ones.
+
+    Matrices of one group have one size, so they are solved in one call.
 
     Yields
     ------
     rows : ndarray of shape (n_rows,)
         Numbers of the rows of a group.
-    place : ndarray of shape (n_rows,)
-        Which of the group's patterns each row has.
+    pattern : ndarray of shape (n_rows,)
+        Index of the pattern of each row.
     columns : ndarray of shape (n_patterns, n_missing)
         Columns missing in each pattern.
     """
     packed = np.packbits(missing, axis=1)
     keys = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()
-    _, first, which = np.unique(keys, return_index=True, return_inverse=True)
+    _, first, pattern_of_row = np.unique(keys, return_index=True, return_inverse=True)
     counts = missing[first].sum(axis=1)
-    row_counts = counts[which]
+    row_counts = counts[pattern_of_row]
     for count in np.unique(counts[counts > 0]):
         rows = np.flatnonzero(row_counts == count)
         n_at_once = max(1, MAX_CELLS_AT_ONCE // count**2)
         for start in range(0, len(rows), n_at_once):
-            some = rows[start : start + n_at_once]
-            is_here = np.zeros(len(first), dtype=bool)
-            is_here[which[some]] = True
-            patterns = np.flatnonzero(is_here)
-            place = np.searchsorted(patterns, which[some])
+            part = rows[start : start + n_at_once]
+            is_used = np.zeros(len(first), dtype=bool)
+            is_used[pattern_of_row[part]] = True
+            patterns = np.flatnonzero(is_used)
+            pattern = np.searchsorted(patterns, pattern_of_row[part])
             columns = np.nonzero(missing[first[patterns]])[1].reshape(-1, count)
-            yield some, place, columns
+            yield part, pattern, columns
 
 
-def _observed_moments(X, missing, weight):
+def _observed_moments(
+    X: NDArray[Any], missing: NDArray[np.bool_], weight: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Mean and variance of each column's observed cells, zero where there are none."""
     observed = weight @ ~missing
     observed[observed == 0] = 1.0

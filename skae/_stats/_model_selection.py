@@ -1,8 +1,11 @@
-"""Which candidate of a parameter search to refit."""
+"""Rules for the candidate of a parameter search to refit."""
+
+from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
@@ -11,24 +14,24 @@ ONE_STANDARD_ERROR = "one_standard_error"
 
 @dataclass(frozen=True, repr=False)
 class SmallestWithin:
-    """What `skae.comparison.smallest_within` returns: a class, as closures cannot be pickled."""
+    """The rule of `skae.comparison.smallest_within`; a class, as closures cannot be pickled."""
 
     tolerance: float | str
     parameter: str | None
     scorer: str | None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_tolerance(self.tolerance)
         for name in ("parameter", "scorer"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
                 raise TypeError(f"{name}={value!r} must be a string or None.")
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
         return f"smallest_within({options})"
 
-    def __call__(self, cv_results):
+    def __call__(self, cv_results: dict[str, Any]) -> int:
         """Index of the candidate to refit."""
         candidates = cv_results["params"]
         parameter = _find_parameter(candidates, self.parameter)
@@ -50,7 +53,7 @@ class SmallestWithin:
         return min(within, key=lambda i: (sizes[i], -means[i]))
 
 
-def _check_tolerance(tolerance):
+def _check_tolerance(tolerance: Any) -> None:
     allowed = f"must be a float of at least 0 or {ONE_STANDARD_ERROR!r}."
     is_number = isinstance(tolerance, Real) and not isinstance(tolerance, bool)
     if not is_number and not isinstance(tolerance, str):
@@ -60,7 +63,7 @@ def _check_tolerance(tolerance):
         raise ValueError(f"tolerance={tolerance!r} {allowed}")
 
 
-def _find_parameter(candidates, parameter):
+def _find_parameter(candidates: list[dict[str, Any]], parameter: str | None) -> str:
     searched = sorted({name for params in candidates for name in params})
     if parameter is not None:
         if parameter not in searched:
@@ -75,7 +78,7 @@ def _find_parameter(candidates, parameter):
     return found[0]
 
 
-def _find_scorer(cv_results, scorer):
+def _find_scorer(cv_results: dict[str, Any], scorer: str | None) -> str:
     prefix = "mean_test_"
     scorers = [key.removeprefix(prefix) for key in cv_results if key.startswith(prefix)]
     if scorer is None and len(scorers) != 1:
@@ -85,7 +88,7 @@ def _find_scorer(cv_results, scorer):
     return scorers[0] if scorer is None else scorer
 
 
-def _check_comparable(parameter, sizes):
+def _check_comparable(parameter: str, sizes: list[Any]) -> None:
     are_integers = {isinstance(size, Integral) for size in sizes}
     are_numbers = all(isinstance(size, Real) and not isinstance(size, bool) for size in sizes)
     if len(are_integers) != 1 or not are_numbers:
@@ -95,7 +98,7 @@ def _check_comparable(parameter, sizes):
         )
 
 
-def _standard_error(cv_results, scorer, index):
+def _standard_error(cv_results: dict[str, Any], scorer: str, index: int) -> float:
     """Standard error of a candidate's mean score over the folds."""
     split = re.compile(rf"split\d+_test_{re.escape(scorer)}")
     n_splits = sum(split.fullmatch(key) is not None for key in cv_results)

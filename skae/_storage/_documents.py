@@ -1,19 +1,31 @@
-"""Values as JSON and named arrays, and back; nothing but known kinds goes either way.
+"""Encode values of known kinds as JSON and named arrays, and decode them.
 
-Texts, numbers, truth values, None and lists stand for themselves. All else is an object whose
-key "is" names its kind, and whose other keys are fixed for each kind.
+Strings, numbers, booleans, None and lists are themselves in JSON. Everything else is an object
+whose key "is" names its kind; its other keys are fixed for each kind.
 """
 
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-# Deeper documents are not ours.
+# No document that is written is nested more deeply.
 MAX_DEPTH = 100
 
 
 class Kind(NamedTuple):
-    """One kind of value: whether it holds one, to a dict of nodes, and back from it."""
+    """One kind of value.
+
+    Parameters
+    ----------
+    keys : tuple of str
+        Keys of its objects besides "is".
+    holds : callable
+        Whether a value is of this kind.
+    write : callable
+        From an encoder, a value and its path to the nodes of the keys.
+    read : callable
+        From a decoder and the nodes of the keys to a value.
+    """
 
     keys: tuple[str, ...]
     holds: Callable[[Any], bool]
@@ -22,7 +34,7 @@ class Kind(NamedTuple):
 
 
 class DocumentEncoder:
-    """Turns values into nodes of a document, and collects their arrays.
+    """Encodes values as nodes of a document, and collects their arrays.
 
     Parameters
     ----------
@@ -34,7 +46,7 @@ class DocumentEncoder:
     arrays : dict of array
         By their paths in the document.
     notes : dict
-        What kinds remember from one value to the next.
+        What the functions of kinds remember from one value to the next.
     """
 
     def __init__(self, kinds):
@@ -43,7 +55,7 @@ class DocumentEncoder:
         self.notes = {}
 
     def write(self, value, path):
-        """The node of a value that stands at `path`."""
+        """The node of a value at `path`."""
         if value is None or type(value) in (bool, int, str):
             return value
         if type(value) is float and math.isfinite(value):
@@ -60,22 +72,22 @@ class DocumentEncoder:
         )
 
     def add(self, array, path):
-        """Put an array away; return its name."""
+        """Store an array under its path, which becomes its name."""
         assert path not in self.arrays, path
         self.arrays[path] = array
         return path
 
 
 class DocumentDecoder:
-    """Turns nodes back into values; raises ValueError on whatever it does not know.
+    """Decodes nodes; raises ValueError for everything that it does not know.
 
     Parameters
     ----------
     kinds : dict of Kind
     arrays : dict of array
-        Each must be asked for once.
+        Each can be taken once; those that are left have not been read.
     **notes : dict
-        What kinds must know beforehand.
+        What the functions of kinds need to know.
     """
 
     def __init__(self, kinds, arrays, **notes):
@@ -106,63 +118,90 @@ class DocumentDecoder:
         return kind.read(self, *(node[key] for key in kind.keys))
 
     def take(self, name):
-        """The array of that name."""
+        """The array of a name, which is removed from those that are left."""
         if not isinstance(name, str) or name not in self.arrays:
-            raise ValueError(f"it has no array {name!r} (left)")
+            raise ValueError(f"it has no unread array {name!r}")
         return self.arrays.pop(name)
 
 
 def expect(value, *types):
-    """The value, if it is of one of the types."""
+    """Return the value if its type is one of `types`, else raise ValueError."""
     if type(value) not in types:
         raise ValueError(f"it holds {value!r:.60} where {types[0].__name__} was expected")
     return value
 
 
 def is_exactly(*types):
-    """Whether a value is of a type; heirs are something else."""
+    """A function that says whether the type of a value is one of `types`, not a subclass."""
     return lambda value: type(value) in types
 
 
-def as_text(cls, parse, tell=str):
-    """A kind of values that are told by a text."""
+def as_text(cls, parse, format_value=str):
+    """A kind of values that are written as text."""
     return Kind(
         ("text",),
         is_exactly(cls),
-        lambda encoder, value, path: (tell(value),),
+        lambda encoder, value, path: (format_value(value),),
         lambda decoder, text: parse(expect(text, str)),
     )
 
 
+class FileNames:
+    """Translates attributes that were renamed after their names in files were fixed.
+
+    Parameters
+    ----------
+    renamed : dict of str to str
+        Names in files by names in code, where they differ.
+    """
+
+    def __init__(self, renamed):
+        self.in_files = dict(renamed)
+        self.in_code = {old: new for new, old in renamed.items()}
+
+    def to_file(self, named):
+        """The same dict with the names of files."""
+        return {self.in_files.get(name, name): value for name, value in named.items()}
+
+    def from_file(self, named):
+        """The same dict with the names of code; names that no file has raise ValueError."""
+        unknown = sorted(set(named) & set(self.in_files) - set(self.in_code))
+        if unknown:
+            raise ValueError(f"it holds the unknown names {unknown}")
+        return {self.in_code.get(name, name): value for name, value in named.items()}
+
+
 def record(cls, fields, check=None):
-    """A kind of objects that are their attributes, made without calling anything of theirs.
+    """A kind of objects that are given by their attributes, read without calling their code.
 
     Parameters
     ----------
     cls : type
     fields : str
-        Attributes that such an object may have, with spaces between; ``now:then`` is one
-        that files know by an older name.
+        Names of the attributes that an object may have, separated by spaces. ``new:old`` is
+        an attribute that is called ``old`` in files.
     check : callable, default=None
-        Raises ValueError if an object that was read must not be used.
+        Raises ValueError if an object that was read is not safe to use.
     """
-    names = {now: then or now for now, _, then in (f.partition(":") for f in fields.split())}
-    names_now = {then: now for now, then in names.items()}
+    pairs = [field.partition(":")[::2] for field in fields.split()]
+    known = {new for new, _ in pairs}
+    names = FileNames({new: old for new, old in pairs if old})
 
     def write(encoder, value, path):
-        unknown = sorted(set(vars(value)) - set(names))
+        unknown = sorted(set(vars(value)) - known)
         if unknown:
             raise TypeError(f"{path} has the attributes {unknown}, which can not be saved.")
-        items = {names[name]: item for name, item in vars(value).items()}
+        items = names.to_file(vars(value))
         return ([[name, encoder.write(item, f"{path}.{name}")] for name, item in items.items()],)
 
     def read(decoder, items):
         state = {expect(name, str): decoder.read(node) for name, node in expect(items, list)}
-        unknown = sorted(set(state) - set(names_now))
+        state = names.from_file(state)
+        unknown = sorted(set(state) - known)
         if unknown:
             raise ValueError(f"a {cls.__name__} has the attributes {unknown}")
         value = cls.__new__(cls)
-        vars(value).update({names_now[name]: item for name, item in state.items()})
+        vars(value).update(state)
         if check is not None:
             check(value)
         return value

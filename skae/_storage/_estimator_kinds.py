@@ -1,4 +1,4 @@
-"""What saved estimators are made of: kinds of values, and fitted attributes."""
+"""Kinds of values in saved estimators, and the fitted attributes of each estimator."""
 
 from functools import cache, partial
 from numbers import Integral, Real
@@ -16,7 +16,7 @@ from skae._data._targets import Targets
 from skae._engine._net import AutoencoderNet
 from skae._stats._boosted_trees import BoostedTrees
 from skae._stats._density_ratio import DensityRatio
-from skae._storage._documents import Kind, expect, is_exactly, record
+from skae._storage._documents import FileNames, Kind, expect, is_exactly, record
 from skae._storage._network_kinds import NET_KINDS
 from skae._storage._plain_kinds import PLAIN_KINDS
 from skae.estimators._denoising import DenoisingAutoencoder
@@ -27,9 +27,9 @@ from skae.networks._conv import ConvNetwork
 from skae.networks._mlp import MLPNetwork
 
 METHODS_WITH_METADATA = ("fit", "partial_fit", "score")
-# Where code of a user's may stand.
+# Parameters and attributes that may hold objects of a user's classes, or functions.
 MADE_BY_USERS = ("network", "noise", "noise_")
-# Fitted attributes, those of all and those of each.
+# Types of the fitted attributes, of all estimators and of each one.
 OF_ALL = {
     "feature_names_in_": np.ndarray,
     "n_features_in_": Integral,
@@ -82,12 +82,14 @@ OF_EACH = {
         "_is_binary": bool,
     },
 }
-# Names in files of attributes that had others when format 1 was fixed.
-NAMES_IN_FILES = {
-    "_calibration_scores": "_held_out_scores",
-    "_learns_to_fill": "_hides",
-    "_network_fingerprint": "_description",
-}
+# Fitted attributes that were renamed after format 1 was fixed.
+ATTRIBUTES = FileNames(
+    {
+        "_calibration_scores": "_held_out_scores",
+        "_learns_to_fill": "_hides",
+        "_network_fingerprint": "_description",
+    }
+)
 ESTIMATORS = {cls.__name__: cls for cls in OF_EACH}
 
 
@@ -97,8 +99,8 @@ def _is_registered(value):
 
 def _write_registered(encoder, value, path):
     name = getattr(value, "__name__", type(value).__name__)
-    is_sought = path in MADE_BY_USERS and name.isidentifier()
-    if not is_sought or isinstance(value, partial):
+    is_allowed = path in MADE_BY_USERS and name.isidentifier()
+    if not is_allowed or isinstance(value, partial):
         raise TypeError(
             f"{path}={value!r} can not be saved: code is saved by its name only, and only the "
             "network, an object of a class of yours, and the noise, a function with a name."
@@ -119,18 +121,18 @@ def _read_registered(decoder, name):
 
 
 def _write_requests(encoder, request, path):
-    methods = {m: dict(getattr(request, m).requests) for m in METHODS_WITH_METADATA}
-    told = {m: told for m, told in methods.items() if told}
+    by_method = {m: dict(getattr(request, m).requests) for m in METHODS_WITH_METADATA}
+    by_method = {m: requests for m, requests in by_method.items() if requests}
     owner = request.owner if isinstance(request.owner, str) else type(request.owner).__name__
-    return owner, encoder.write(told, path)
+    return owner, encoder.write(by_method, path)
 
 
 def _read_requests(decoder, owner, requests):
     request = MetadataRequest(owner=expect(owner, str))
-    for method, told in expect(decoder.read(requests), dict).items():
+    for method, aliases in expect(decoder.read(requests), dict).items():
         if method not in METHODS_WITH_METADATA:
-            raise ValueError(f"it asks metadata for {method!r:.60}")
-        for name, alias in expect(told, dict).items():
+            raise ValueError(f"it requests metadata for {method!r:.60}")
+        for name, alias in expect(aliases, dict).items():
             getattr(request, method).add_request(param=expect(name, str), alias=alias)
     return request
 
@@ -162,7 +164,7 @@ KINDS = {
         "n_rows values shares is_atom grid edges scores curve quantiles",
     ),
     "grid": record(ranks.Grid, "first step decimals"),
-    "density ratio": record(DensityRatio, "kept_ trees_ log_mean_"),
+    "density ratio": record(DensityRatio, "support_:kept_ trees_ log_mean_"),
     "trees": record(
         BoostedTrees,
         "order_ levels_ baseline_ nodes_ level_sets_ n_nodes_ n_sets_",
@@ -179,7 +181,7 @@ KINDS = {
 
 @cache
 def kinds():
-    """All kinds of values; scikit-learn's mixtures take half a second to import."""
+    """All kinds of values; not a constant, as importing `sklearn.mixture` takes half a second."""
     from sklearn.mixture import GaussianMixture
 
     return KINDS | {
@@ -193,19 +195,8 @@ def kinds():
     }
 
 
-def named_in_files(fitted):
-    """Fitted attributes by their names in files."""
-    return {NAMES_IN_FILES.get(name, name): value for name, value in fitted.items()}
-
-
-def named_in_code(fitted):
-    """Fitted attributes of a file by the names that they have now."""
-    now = {then: name for name, then in NAMES_IN_FILES.items()}
-    return {now.get(name, name): value for name, value in fitted.items()}
-
-
 def network_of_user(estimator):
-    """The network that the registry must name, or None."""
+    """The network of a user's class, which the registry must name, or None."""
     network = estimator.network
     return None if isinstance(network, NoneType | MLPNetwork | ConvNetwork) else network
 
@@ -220,8 +211,10 @@ def check_fitted(cls, fitted):
                 f"{type(value).__module__}.{type(value).__qualname__}"
             )
     module, n_features = fitted["net_"].module_, fitted["n_features_in_"]
-    width = len(fitted["mean_"]) if "mean_" in fitted else len(fitted["_columns"].names)
-    if not (n_features == width and fitted["n_components_"] == module.n_kept >= 1):
-        raise ValueError(f"a network of {width} columns does not fit n_features_in_={n_features}")
+    n_columns = len(fitted["mean_"]) if "mean_" in fitted else len(fitted["_columns"].names)
+    if not (n_features == n_columns and fitted["n_components_"] == module.n_kept >= 1):
+        raise ValueError(
+            f"a network of {n_columns} columns does not fit n_features_in_={n_features}"
+        )
     if not all(isinstance(loss, Real) for loss in fitted["loss_curve_"]):
         raise ValueError("its losses are no numbers")

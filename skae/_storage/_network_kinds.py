@@ -1,4 +1,4 @@
-"""Networks and nets as documents, and back: known layers only, tensors as arrays."""
+"""Encode networks and nets as documents, and decode them: known layers, tensors as arrays."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from skae._stats._scoring import Location
 from skae._storage._documents import (
     DocumentDecoder,
     DocumentEncoder,
+    FileNames,
     Kind,
     expect,
     is_exactly,
@@ -43,7 +44,7 @@ from skae.networks._variational import (
 CONVOLUTION = (
     "in_channels out_channels kernel_size stride padding dilation groups bias padding_mode"
 )
-# torch's layers are made anew from these of their arguments.
+# Layers of torch, which are constructed from these of their arguments.
 TORCH_LAYERS: dict[type[nn.Module], str] = {
     nn.Conv2d: CONVOLUTION,
     nn.ConvTranspose2d: f"{CONVOLUTION} output_padding",
@@ -59,7 +60,8 @@ TORCH_LAYERS: dict[type[nn.Module], str] = {
     nn.Tanh: "",
     nn.Unflatten: "dim unflattened_size",
 }
-# Layers of ours, and what is left to a constructor's loops, are what these attributes hold.
+# Layers that are restored from these attributes, without their constructors: those of skae, and
+# containers of torch.
 LAYERS: dict[type[nn.Module], str] = {
     Autoencoder: "missing n_latents n_kept",
     BernoulliOutput: "is_binary",
@@ -84,12 +86,11 @@ LAYERS: dict[type[nn.Module], str] = {
     nn.ParameterList: "_size",
     nn.Sequential: "",
 }
-# Names in files of layers and buffers that had others when format 1 was fixed.
-LAYERS_IN_FILES: dict[type[nn.Module], str] = {ConcatOutputs: "Beside"}
-BUFFERS_IN_FILES = {"baseline": "centre"}
-BUFFERS_IN_CODE = {then: now for now, then in BUFFERS_IN_FILES.items()}
-BY_NAME = {LAYERS_IN_FILES.get(cls, cls.__name__): cls for cls in (*TORCH_LAYERS, *LAYERS)}
-# What every module holds, and what is handed to it before each training.
+# Layers, and their parameters, buffers and layers, that were renamed after format 1 was fixed.
+RENAMED_LAYERS: dict[type[nn.Module], str] = {ConcatOutputs: "Beside"}
+PARTS: dict[type[nn.Module], FileNames] = {Autoencoder: FileNames({"baseline": "centre"})}
+BY_NAME = {RENAMED_LAYERS.get(cls, cls.__name__): cls for cls in (*TORCH_LAYERS, *LAYERS)}
+# Attributes of every module, and those that are set before each training.
 NOT_SAVED = {*vars(nn.Module()), "generator", ORIGIN}
 
 NETS: dict[type[AutoencoderNet], str] = {
@@ -103,16 +104,17 @@ NET_PARAMETERS = (
     *("learning_rate", "partial_rate", "alpha", "max_norm", "patience", "global_seed"),
     *("batch_size", "max_epochs", "verbose"),
 )
-# What training leaves behind in a net and in those who watched it.
-LEFT_BEHIND = ("stop_", "locations_", "draws_")
-KEPT_BY_BEST_WEIGHTS = ("keep_epoch_", "keep_last_", "losses_", "best_epoch_")
-# What is kept of an epoch; callbacks may note what they like.
+# Attributes that training sets in a net and in its callbacks.
+SET_BY_TRAINING = ("stop_", "locations_", "draws_")
+SET_BY_BEST_WEIGHTS = ("keep_epoch_", "keep_last_", "losses_", "best_epoch_")
+# Types of saved entries of the history; callbacks may put others into it.
 PLAIN = (bool, int, float, str, np.generic)
-# The Mersenne twister as torch stores it.
+# Size of the state of torch's Mersenne twister.
 CPU_STATE_BYTES, WORDS_OF_STATE = 5056, 624
-# Layers counted as often as they are met on the way: torch walks them all.
+# Layers are counted once for each path to them: torch visits them by every path.
 MAX_LAYERS = 100_000
-# In the place of a class: a module met before, and one that the user's network builds.
+# In the place of a class: a module that was written before, and one that the network of a user
+# builds.
 SAME, BUILT = "same module", "built module"
 
 
@@ -121,7 +123,7 @@ SAME, BUILT = "same module", "built module"
 
 def _write_tensor(encoder: DocumentEncoder, tensor: Tensor, path: str) -> tuple[Any, ...]:
     values = tensor.detach().cpu().contiguous()
-    if values.dtype == torch.bfloat16:  # which NumPy does not know
+    if values.dtype == torch.bfloat16:  # NumPy has no such dtype
         values = values.view(torch.int16)
     role = "tensor"
     if isinstance(tensor, nn.Parameter):
@@ -153,35 +155,35 @@ def _read_generator(
     decoder: DocumentDecoder, device: Any, state: Any, seed: Any
 ) -> torch.Generator:
     state = decoder.read(state)
-    if state.dtype != torch.uint8 or not _leads_nowhere_else(state):
-        raise ValueError("a generator of random numbers is in a state that it can not be in")
+    if state.dtype != torch.uint8 or not _is_within_bounds(state):
+        raise ValueError("the state of a generator of random numbers is invalid")
     draws = restored_draws(expect(device, str), state, int(expect(seed, str)))
     return moved_generator(draws, decoder.notes["device"])
 
 
-def _leads_nowhere_else(state: Tensor) -> bool:
-    """Whether a generator on the CPU would read no further than its state; torch does not look."""
+def _is_within_bounds(state: Tensor) -> bool:
+    """Whether a generator on the CPU would read within its state; torch does not check it."""
     if state.numel() != CPU_STATE_BYTES:
-        return True  # of a GPU, a seed and a number; other lengths torch refuses itself
-    left, following = (int(state[start : start + 4].view(torch.int32)) for start in (8, 16))
-    return left >= 1 and following >= 0 and left + following <= WORDS_OF_STATE + 1
+        return True  # a GPU's, which holds no position; torch refuses other lengths
+    n_left, position = (int(state[start : start + 4].view(torch.int32)) for start in (8, 16))
+    return n_left >= 1 and position >= 0 and n_left + position <= WORDS_OF_STATE + 1
 
 
 # Modules.
 
 
 def _write_module(encoder: DocumentEncoder, module: nn.Module, path: str) -> tuple[Any, ...]:
-    places = encoder.notes.setdefault("modules", {})
-    if id(module) in places:
-        return SAME, places[id(module)], []
+    indices = encoder.notes.setdefault("modules", {})
+    if id(module) in indices:
+        return SAME, indices[id(module)], []
     is_made_by_user = hasattr(module, ORIGIN) and not _is_known(module)
-    told = (_write_built if is_made_by_user else _write_known)(encoder, module, path)
-    places[id(module)] = len(places)
-    return told
+    nodes = (_write_built if is_made_by_user else _write_known)(encoder, module, path)
+    indices[id(module)] = len(indices)
+    return nodes
 
 
 def _is_known(module: nn.Module) -> bool:
-    """Whether a module holds known layers only, and nobody watches them."""
+    """Whether a module holds known layers only, without hooks."""
     return all(type(m) in BY_NAME.values() and not has_hooks(m) for m in module.modules())
 
 
@@ -198,11 +200,10 @@ def _write_known(encoder: DocumentEncoder, module: nn.Module, path: str) -> tupl
     if unknown or type(module) not in BY_NAME.values():
         raise TypeError(f"{path} is the layer {type(module).__name__}, which can not be saved.")
     parts = {**module._parameters, **module._buffers, **module._modules}
-    parts = {  # there may be no bias
-        BUFFERS_IN_FILES.get(name, name): part for name, part in parts.items() if part is not None
-    }
+    parts = {name: part for name, part in parts.items() if part is not None}  # no bias, perhaps
+    parts = PARTS[type(module)].to_file(parts) if type(module) in PARTS else parts
     return (
-        LAYERS_IN_FILES.get(type(module), type(module).__name__),
+        RENAMED_LAYERS.get(type(module), type(module).__name__),
         _write_named(encoder, settings, path),
         _write_named(encoder, parts, path),
     )
@@ -211,12 +212,12 @@ def _write_known(encoder: DocumentEncoder, module: nn.Module, path: str) -> tupl
 def _write_built(encoder: DocumentEncoder, module: nn.Module, path: str) -> tuple[Any, ...]:
     origin: Origin = getattr(module, ORIGIN)
     calls = encoder.notes.setdefault("calls", {})
-    place = calls.setdefault(id(origin.call), len(calls))
+    index = calls.setdefault(id(origin.call), len(calls))
     tensors = module.state_dict()
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{path}.{name} is an extra state of a layer, which can not be saved.")
-    settings = [place, *origin.call.sizes, origin.part]
+    settings = [index, *origin.call.sizes, origin.part]
     return BUILT, settings, _write_named(encoder, tensors, path)
 
 
@@ -229,9 +230,8 @@ def _read_named(decoder: DocumentDecoder, pairs: Any) -> dict[str, Any]:
 
 
 def _read_module(decoder: DocumentDecoder, name: Any, settings: Any, parts: Any) -> nn.Module:
-    modules, sizes = (
-        decoder.notes.setdefault(key, kept) for key, kept in (("modules", []), ("sizes", {}))
-    )
+    modules = decoder.notes.setdefault("modules", [])
+    sizes = decoder.notes.setdefault("sizes", {})
     if name == SAME:
         return modules[expect(settings, int)]
     size = 1
@@ -241,11 +241,12 @@ def _read_module(decoder: DocumentDecoder, name: Any, settings: Any, parts: Any)
         cls = BY_NAME.get(name)
         if cls is None:
             raise ValueError(f"it holds the unknown layer {name!r:.60}")
-        told, within = _read_named(decoder, settings), _read_named(decoder, parts)
-        size += sum(sizes[id(part)] for part in within.values() if isinstance(part, nn.Module))
+        attributes, inner = _read_named(decoder, settings), _read_named(decoder, parts)
+        size += sum(sizes[id(part)] for part in inner.values() if isinstance(part, nn.Module))
         if size > MAX_LAYERS:
             raise ValueError(f"its network has more than {MAX_LAYERS} layers")
-        module = (_torch_layer if cls in TORCH_LAYERS else _own_layer)(cls, told, within)
+        make = _torch_layer if cls in TORCH_LAYERS else _restored_layer
+        module = make(cls, attributes, inner)
     sizes[id(module)] = size
     modules.append(module)
     return module
@@ -254,50 +255,53 @@ def _read_module(decoder: DocumentDecoder, name: Any, settings: Any, parts: Any)
 def _torch_layer(cls: type[nn.Module], settings: dict[str, Any], parts: dict[str, Any]) -> Any:
     if set(settings) != set(TORCH_LAYERS[cls].split()):
         raise ValueError(f"a layer {cls.__name__} has the settings {sorted(settings)}")
-    with torch.device("meta"):  # nothing is drawn, and no size is too large
+    with torch.device("meta"):  # no weights are drawn, and sizes take no memory
         layer = cls(**settings)
     expected = {name: p.shape for name, p in layer.named_parameters()}
     if {name: getattr(p, "shape", None) for name, p in parts.items()} != expected:
-        raise ValueError(f"the weights of a layer {cls.__name__} are not of the shapes it tells")
+        raise ValueError(f"the weights of a layer {cls.__name__} do not have its shapes")
     for name, parameter in parts.items():
         setattr(layer, name, parameter)
     return layer
 
 
-def _own_layer(cls: type[nn.Module], settings: dict[str, Any], parts: dict[str, Any]) -> nn.Module:
+def _restored_layer(
+    cls: type[nn.Module], settings: dict[str, Any], parts: dict[str, Any]
+) -> nn.Module:
     unknown = sorted(set(settings) - set(LAYERS[cls].split()))
     if unknown:
         raise ValueError(f"a layer {cls.__name__} has the settings {unknown}")
     layer = cls.__new__(cls)
     nn.Module.__init__(layer)
     vars(layer).update(settings)
+    parts = PARTS[cls].from_file(parts) if cls in PARTS else parts
     for name, part in parts.items():
         if isinstance(part, nn.Parameter):
             layer.register_parameter(name, part)
         elif isinstance(part, nn.Module):
             layer.add_module(name, part)
         else:
-            layer.register_buffer(BUFFERS_IN_CODE.get(name, name), part)
+            layer.register_buffer(name, part)
     return layer
 
 
 def _rebuilt(
     decoder: DocumentDecoder,
     weights: Any,
-    place: int,
+    index: int,
     n_features: int,
     n_components: int,
     part: int,
 ) -> Any:
-    """What the user's network builds anew; encoder and decoder of one call stay a pair."""
+    """An encoder or decoder that the user's network builds; both of one call stay a pair."""
     calls, network = decoder.notes.setdefault("calls", {}), decoder.notes["network"]
     if network is None:
-        raise ValueError("it holds layers of a network of your own, and names no such network")
+        raise ValueError("it holds layers of a custom network, but names none")
     sizes = [expect(size, int) for size in (n_features, n_components)]
     try:
-        if place not in calls:
-            calls[expect(place, int)] = build_network(network, *sizes)
-        module = calls[place][expect(part, int)]
+        if index not in calls:
+            calls[expect(index, int)] = build_network(network, *sizes)
+        module = calls[index][expect(part, int)]
         module.load_state_dict(weights)
     except Exception as error:
         raise LookupError(
@@ -311,16 +315,16 @@ def _rebuilt(
 
 def _write_net(encoder: DocumentEncoder, net: AutoencoderNet, path: str) -> tuple[Any, ...]:
     parameters = (*NET_PARAMETERS, *NETS[type(net)].split())
-    watchers = dict(net.callbacks_)
-    left = {name: vars(net)[name] for name in LEFT_BEHIND if name in vars(net)}
-    left["start_"] = watchers["divergence_guard"].start_
-    left |= {name: getattr(watchers["best_weights"], name) for name in KEPT_BY_BEST_WEIGHTS}
+    callbacks = dict(net.callbacks_)
+    state = {name: vars(net)[name] for name in SET_BY_TRAINING if name in vars(net)}
+    state["start_"] = callbacks["divergence_guard"].start_
+    state |= {name: getattr(callbacks["best_weights"], name) for name in SET_BY_BEST_WEIGHTS}
     history = [
         {k: v for k, v in epoch.items() if isinstance(v, PLAIN) or v is None}
         for epoch in net.history
     ]
-    states = [net.optimizer_.state.get(first) for first in _first_parameters(net)]
-    moments = [None if state is None else dict(state) for state in states]
+    moments = [net.optimizer_.state.get(first) for first in _first_parameters(net)]
+    moments = [None if of_group is None else dict(of_group) for of_group in moments]
     return (
         type(net).__name__,
         _write_named(encoder, {name: getattr(net, name) for name in parameters}, path),
@@ -329,7 +333,7 @@ def _write_net(encoder: DocumentEncoder, net: AutoencoderNet, path: str) -> tupl
         encoder.write(net.corruption, f"{path}.corruption"),
         encoder.write(net.batch_generator, f"{path}.batch_generator"),
         encoder.write(history, f"{path}.history"),
-        _write_named(encoder, left, f"{path}.left"),
+        _write_named(encoder, state, f"{path}.left"),
         encoder.write(moments, f"{path}.moments"),
     )
 
@@ -338,9 +342,9 @@ def _read_net(decoder: DocumentDecoder, name: Any, parameters: Any, *parts: Any)
     cls = NETS_BY_NAME.get(name)
     if cls is None:
         raise ValueError(f"it holds the unknown net {name!r:.60}")
-    told = _read_named(decoder, parameters)
-    if set(told) != {*NET_PARAMETERS, *NETS[cls].split()}:
-        raise ValueError(f"a {name} has the parameters {sorted(told)}")
+    settings = _read_named(decoder, parameters)
+    if set(settings) != {*NET_PARAMETERS, *NETS[cls].split()}:
+        raise ValueError(f"a {name} has the parameters {sorted(settings)}")
     module, criterion, corruption, draws, history, left, moments = parts
     device = decoder.notes["device"]
     net = cls(
@@ -350,24 +354,24 @@ def _read_net(decoder: DocumentDecoder, name: Any, parameters: Any, *parts: Any)
         batch_generator=expect(decoder.read(draws), Draws),
         device=device,
         precision=decoder.notes["precision"],
-        **told,
+        **settings,
     ).initialize()
     net.restore_history([expect(epoch, dict) for epoch in decoder.read(history)])
-    remains = _read_named(decoder, left)
-    watchers = dict(net.callbacks_)
-    watchers["divergence_guard"].start_ = remains.pop("start_")
-    for key in KEPT_BY_BEST_WEIGHTS:
-        setattr(watchers["best_weights"], key, remains.pop(key))
-    watchers["best_weights"].weights_ = None
-    if not set(remains) <= set(LEFT_BEHIND):
-        raise ValueError(f"a {name} has the attributes {sorted(remains)}")
-    vars(net).update(remains, schedule_=None, valid_rows_=None)
+    state = _read_named(decoder, left)
+    callbacks = dict(net.callbacks_)
+    callbacks["divergence_guard"].start_ = state.pop("start_")
+    for key in SET_BY_BEST_WEIGHTS:
+        setattr(callbacks["best_weights"], key, state.pop(key))
+    callbacks["best_weights"].weights_ = None
+    if not set(state) <= set(SET_BY_TRAINING):
+        raise ValueError(f"a {name} has the attributes {sorted(state)}")
+    vars(net).update(state, schedule_=None, valid_rows_=None)
     _restore_moments(net, decoder.read(expect(moments, list)))
     return net
 
 
 def _first_parameters(net: AutoencoderNet) -> list[Any]:
-    """What the optimiser keeps the moments of each group under."""
+    """The first parameter of each group, under which the optimiser keeps the group's moments."""
     return [next(iter(group["params"]), None) for group in net.optimizer_.param_groups]
 
 

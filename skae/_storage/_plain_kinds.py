@@ -1,4 +1,4 @@
-"""Kinds of values that documents hold: containers, arrays, dtypes, dates."""
+"""Kinds of values of Python, NumPy, pandas and polars in documents."""
 
 import datetime
 import decimal
@@ -7,7 +7,7 @@ import numpy as np
 
 from skae._storage._documents import Kind, as_text, expect, is_exactly
 
-# Letters in arrays of texts, filled up to the longest.
+# Letters in an array of texts, each counted with the length of the longest.
 MAX_LETTERS = 10_000_000
 
 
@@ -19,7 +19,7 @@ def _write_items(encoder, value, path):
 
 
 def _write_dict(encoder, value, path):
-    # Keys may be a user's, and are no part of paths.
+    # Keys may hold any text of a user, so paths number the items.
     pairs = enumerate(value.items())
     return ([_write_items(encoder, pair, f"{path}.{i}")[0] for i, pair in pairs],)
 
@@ -37,9 +37,9 @@ def _is_plain_array(value):
 
 
 def _write_array(encoder, array, path):
-    kept = array.view(np.int64) if array.dtype.kind in "mM" else array
-    kept = np.ascontiguousarray(kept, dtype=kept.dtype.newbyteorder("="))
-    return encoder.add(kept.reshape(array.shape), path), array.dtype.newbyteorder("=").str
+    numbers = array.view(np.int64) if array.dtype.kind in "mM" else array
+    numbers = np.ascontiguousarray(numbers, dtype=numbers.dtype.newbyteorder("="))
+    return encoder.add(numbers.reshape(array.shape), path), array.dtype.newbyteorder("=").str
 
 
 def _read_array(decoder, name, dtype):
@@ -75,7 +75,7 @@ def _read_objects(decoder, kind, shape, items):
         array[i] = decoder.read(item)
     if kind != "O":
         texts = [expect(item, str, bytes) for item in array]
-        # All items take the room of the longest: a file must not tell a little and take it all.
+        # Every item takes the memory of the longest: a small file must not fill the memory.
         if max(map(len, texts), default=0) * len(texts) > MAX_LETTERS + 100 * sum(map(len, texts)):
             raise ValueError("it holds an array of texts of very different lengths")
         array = array.astype(kind)
@@ -96,7 +96,7 @@ def _read_fields(decoder, fields):
 
 
 def _write_scalar(encoder, value, path):
-    # Dates have no number that is exact in all units but the one they count in.
+    # Dates are exact only as a number of their own unit.
     number = int(value.view(np.int64)) if value.dtype.kind in "mM" else value.item()
     return value.dtype.newbyteorder("=").str, encoder.write(number, path)
 
@@ -106,7 +106,7 @@ def _read_scalar(decoder, dtype, value):
     return np.array(value, np.int64).view(dtype)[()] if dtype.kind in "mM" else dtype.type(value)
 
 
-# What pandas and polars hold; both are imported only where they are met.
+# Values of pandas and polars, which are imported only when there is one.
 
 
 def _is_of(library, value):
@@ -142,9 +142,10 @@ def _read_pandas_dtype(decoder, name, categories):
     if name == "category":
         levels, ordered = expect(categories, list)
         return pd.CategoricalDtype(decoder.read(levels), ordered)
-    dtype = pd.api.types.pandas_dtype(expect(name, str))
+    _check_zone(expect(name, str))
+    dtype = pd.api.types.pandas_dtype(name)
     if name == "str" and isinstance(dtype, np.dtype):
-        return np.dtype(object)  # what texts were in pandas 2
+        return np.dtype(object)  # the dtype of texts in pandas 2
     if not isinstance(dtype, pd.api.extensions.ExtensionDtype):
         raise ValueError(f"it names the pandas dtype {name!r:.60}")
     return dtype
@@ -168,6 +169,12 @@ def _read_index(decoder, values, dtype, names):
     return pd.Index(values, dtype=decoder.read(dtype), name=names[0], tupleize_cols=False)
 
 
+def _check_zone(name):
+    """Refuse time zones that pandas hands to dateutil, which opens the file that they name."""
+    if "dateutil" in name:
+        raise ValueError(f"it names the time zone {name!r:.60}, which is read from a file")
+
+
 def _write_timestamp(encoder, stamp, path):
     return int(stamp.as_unit("ns").value), stamp.unit, None if stamp.tz is None else str(stamp.tz)
 
@@ -175,6 +182,8 @@ def _write_timestamp(encoder, stamp, path):
 def _read_timestamp(decoder, value, unit, zone):
     import pandas as pd
 
+    if zone is not None:
+        _check_zone(expect(zone, str))
     stamp = pd.Timestamp(expect(value, int), unit="ns", tz=zone and "UTC")
     return (stamp.tz_convert(zone) if zone else stamp).as_unit(expect(unit, str))
 
@@ -228,12 +237,12 @@ def _write_polars_dtype(encoder, dtype, path):
         pl.Duration: ("time_unit",),
         pl.Decimal: ("precision", "scale"),
     }.get(type(dtype), ())
-    told = [getattr(dtype, name) for name in settings]
+    arguments = [getattr(dtype, name) for name in settings]
     if isinstance(dtype, pl.Enum):
-        told = [dtype.categories.to_list()]
-    if dtype.is_nested() or type(dtype)(*told) != dtype:
+        arguments = [dtype.categories.to_list()]
+    if dtype.is_nested() or type(dtype)(*arguments) != dtype:
         raise TypeError(f"{path} is the polars dtype {dtype!r}, which can not be saved.")
-    return type(dtype).__name__, told
+    return type(dtype).__name__, arguments
 
 
 def _read_polars_dtype(decoder, name, settings):
@@ -256,14 +265,14 @@ def _write_random_state(encoder, state, path):
 def _read_random_state(decoder, name, keys, rest):
     position, has_gauss, gauss = expect(rest, list)
     if not 0 <= expect(position, int) <= 624:
-        raise ValueError(f"a generator stands at {position}")
+        raise ValueError(f"a generator has the invalid position {position}")
     state = np.random.RandomState()
     state.set_state((name, decoder.read(keys), position, expect(has_gauss, int), float(gauss)))
     return state
 
 
 PLAIN_KINDS = {
-    "float": as_text(float, float, repr),  # what JSON has no number for
+    "float": as_text(float, float, repr),  # NaN and infinity, which JSON lacks
     "tuple": Kind(
         ("items",),
         is_exactly(tuple),

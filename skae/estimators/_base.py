@@ -326,6 +326,11 @@ class BaseAutoencoder(BaseEstimator):
         return self.n_components_
 
     @property
+    def _n_features_out(self):
+        """Columns of what ``transform`` gives."""
+        return self.n_components_
+
+    @property
     def _may_miss_cells(self):
         return self._allows_nan
 

@@ -489,10 +489,6 @@ class VAEGenerator(
         """
         return self.decode(X)
 
-    @property
-    def _n_features_out(self):
-        return self.n_components_
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.categorical = self.likelihood == "auto"

@@ -144,7 +144,7 @@ class SamplingMixin:
                 number = self._columns.encode_value(j, value)
             except (TypeError, ValueError) as error:
                 raise ValueError(f"conditions: {error}") from error
-            reason = self._scaler.reason_invalid(j, number, partial(self._columns.told, j))
+            reason = self._scaler.reason_invalid(j, number, partial(self._columns.decode_value, j))
             if reason is not None:
                 raise ValueError(f"conditions: column {name!r} can not be {value!r}; {reason}.")
             cells[j] = number

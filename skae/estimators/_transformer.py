@@ -361,10 +361,6 @@ class AutoencoderTransformer(
         weight = namespace(X).ones_like(errors) if weight is None else constant(weight, errors)
         return share_explained(weight @ errors, weight @ distances_to(self.mean_, X))
 
-    @property
-    def _n_features_out(self):
-        return self.n_components_
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]

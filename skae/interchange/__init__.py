@@ -6,7 +6,7 @@ from skae.interchange._pipelines import converter_of, parser_of, shape_calculato
 
 __all__ = ["to_onnx"]
 
-# To register converters with skl2onnx would import it; it asks the estimators, too.
+# Registering converters with skl2onnx would import it, so estimators answer for themselves.
 ANSWERS.update(
     onnx_converter=converter_of,
     onnx_parser=parser_of,

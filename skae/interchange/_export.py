@@ -1,4 +1,4 @@
-"""From a fitted estimator and the name of a method to an ONNX model."""
+"""Write a method of a fitted estimator as an ONNX model."""
 
 import numpy as np
 
@@ -8,9 +8,9 @@ from skae._version import __version__
 def to_onnx(estimator, method="transform", *, dtype=np.float32):
     """Write a method of a fitted estimator as an ONNX model.
 
-    The model holds all that the method does: scaling, clipping, the filling of missing cells
-    (NaN), the network, scores and the threshold. It is run without skae, scikit-learn or
-    PyTorch, on any number of rows, one at least.
+    The model contains everything that the method computes: scaling, clipping, filling missing
+    cells (NaN), the network, scores and the threshold. It runs without skae, scikit-learn and
+    PyTorch, on one row or more.
 
     Parameters
     ----------
@@ -18,14 +18,14 @@ def to_onnx(estimator, method="transform", *, dtype=np.float32):
 AutoencoderOutlierDetector
         The fitted estimator.
     method : str, default="transform"
-        What the model is to do: ``"encode"``, ``"decode"``, ``"reconstruct"``,
+        The method to write: ``"encode"``, ``"decode"``, ``"reconstruct"``,
         ``"reconstruction_error"`` or, where the estimator has a method of this name,
         ``"transform"``, ``"inverse_transform"``, ``"score_samples"``, ``"decision_function"``
         or ``"predict"``.
     dtype : {np.float32, np.float64}, default=np.float32
-        Type of the rows that the model reads, and of what it says. The network computes in
-        float32, as that of the estimator does; with float64, rows are scaled before they are
-        rounded, which matters where values are large and differ little.
+        Type of the input and the output of the model, except labels. The network computes in
+        float32, as in the estimator; with float64, rows are scaled before they are rounded,
+        which matters where values are large and differ little.
 
     Returns
     -------
@@ -38,21 +38,22 @@ AutoencoderOutlierDetector
     ImportError
         If the package onnx is missing.
     ValueError
-        If the estimator has no such method, or it can not be written (tables with levels or
-        dates, draws at random): the error says why, and what can.
+        If the estimator has no such method, or if it can not be written, as for columns of
+        levels or dates and for random draws; the error gives the reason and the methods that
+        can be written.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 
     Notes
     -----
-    Answers differ from the estimator's by the rounding of float32, so a row that lies on
-    the threshold may be told otherwise. With ``precision="bfloat16"`` the estimator itself rounds
-    more.
+    Results differ from the estimator's by rounding in float32, so the label of a row on the
+    threshold may differ. With ``precision="bfloat16"`` the estimator itself rounds more.
 
-    Layers of a `network` that skae does not know are written by ``torch.onnx.export``.
+    Layers of a custom `network` that are not known to skae are written by
+    ``torch.onnx.export``.
 
-    skl2onnx converts pipelines that hold skae's estimators as they are: transformers as
-    ``transform`` does it, and detectors to labels and ``decision_function``.
+    skl2onnx converts pipelines with skae's estimators: transformers to the output of
+    ``transform``, detectors to labels and ``decision_function``.
 
     Examples
     --------
@@ -69,9 +70,9 @@ AutoencoderOutlierDetector
     True
     """
     onnx = import_onnx()
-    # What writes is imported where it is used, for the sake of those who do not.
+    # The writers are imported only when they are used.
     from skae.interchange._graph import IR_VERSION, OPSET, Graph
-    from skae.interchange._methods import ONE_PER_ROW, READ_LATENTS, draw
+    from skae.interchange._methods import ONE_PER_ROW, READ_LATENTS, write_method
     from skae.interchange._onnx_trees import ML_DOMAIN, ML_OPSET
 
     dtype = np.dtype(dtype)
@@ -79,7 +80,7 @@ AutoencoderOutlierDetector
         raise ValueError(f"dtype={dtype.name!r} must be np.float32 or np.float64.")
     graph = Graph()
     X = graph.value(dtype, "X")
-    told = draw(estimator, method, X).named(method)
+    output = write_method(estimator, method, X).named(method)
     reads_latents = method in READ_LATENTS
     width = estimator._n_latents() if reads_latents else estimator.n_features_in_
     versions = {"": OPSET, ML_DOMAIN: ML_OPSET}
@@ -87,7 +88,7 @@ AutoencoderOutlierDetector
         del versions[ML_DOMAIN]
     shape = ["n_samples"] if method in ONE_PER_ROW else ["n_samples", None]
     model = onnx.helper.make_model(
-        graph.proto([(X, ["n_samples", width])], [(told, shape)], type(estimator).__name__),
+        graph.proto([(X, ["n_samples", width])], [(output, shape)], type(estimator).__name__),
         opset_imports=[onnx.helper.make_opsetid(*pair) for pair in versions.items()],
         ir_version=IR_VERSION,
         producer_name="skae",

@@ -1,11 +1,11 @@
-"""An ONNX graph that is written down as arithmetic on its values."""
+"""An ONNX graph that is built by arithmetic on its values."""
 
 from itertools import count
 
 import numpy as np
 
-# The first version in which all reductions take their axes alike, and what came with it:
-# newer runtimes read it, and nothing here would be shorter in a later one.
+# The first opset in which all reductions take their axes as inputs, and the version of the format
+# of its release. Newer runtimes read both.
 OPSET, IR_VERSION = 18, 8
 
 
@@ -15,9 +15,9 @@ class Graph:
     Parameters
     ----------
     prefix : str
-        What all names begin with.
+        Prefix of all names.
     outer : Graph, default=None
-        The graph that this one, the body of a loop, is a part of: its values can be read.
+        The graph that holds this one, the body of a loop, which can read its values.
     """
 
     def __init__(self, prefix="", outer=None):
@@ -29,15 +29,15 @@ class Graph:
         self.constants = {}
 
     def name(self, kind):
-        """A name that is not taken."""
+        """A name that no other value has."""
         return f"{self.root.prefix}{kind.lower()}_{next(self.numbers)}"
 
     def value(self, dtype, name=None):
-        """A value that comes from elsewhere."""
+        """A value that no node of the graph computes: an input."""
         return Value(self, name or self.name("input"), np.dtype(dtype))
 
     def constant(self, array, dtype):
-        """A value that is part of the model; the same one for the same numbers."""
+        """A constant of the model; equal arrays share one."""
         from onnx import numpy_helper
 
         array = np.array(array, dtype=dtype, order="C")
@@ -48,7 +48,7 @@ class Graph:
         return Value(self.root, constants[key].name, array.dtype)
 
     def op(self, kind, *inputs, dtype, n_outputs=1, **attributes):
-        """Values that a node says of others; arrays among its inputs become constants."""
+        """Add a node, and return its outputs; it belongs to the innermost graph of its inputs."""
         from onnx import helper
 
         values = [v for v in inputs if isinstance(v, Value)]
@@ -66,17 +66,17 @@ class Graph:
             [helper.make_tensor_value_info(v.name, onnx_type(v.dtype), shape) for v, shape in pairs]
             for pairs in (inputs, outputs)
         ]
-        own = self.constants.values() if self.root is self else ()
-        return helper.make_graph(self.nodes, name, *infos, initializer=list(own))
+        constants = self.constants.values() if self.root is self else ()
+        return helper.make_graph(self.nodes, name, *infos, initializer=list(constants))
 
 
 class Value:
-    """What a node of a graph says; NumPy's operators and arrays write further nodes.
+    """An output of a node, or an input of the graph; operators add further nodes.
 
-    Arrays take the dtype of the value that they meet, as NumPy's scalars do.
+    Arrays that it is combined with become constants of its dtype.
     """
 
-    __array_ufunc__ = None  # or arrays on the left would take a value apart
+    __array_ufunc__ = None  # otherwise `array + value` is an array of values
 
     def __init__(self, graph, name, dtype):
         self.graph = graph
@@ -84,7 +84,7 @@ class Value:
         self.dtype = dtype
 
     def op(self, kind, *others, dtype=None, **attributes):
-        """What a node says of this value and others."""
+        """Add a node whose inputs are this value and others, and return its output."""
         others = [self.like(other) for other in others]
         return self.graph.op(kind, self, *others, dtype=dtype or self.dtype, **attributes)
 
@@ -93,7 +93,7 @@ class Value:
         return other if isinstance(other, Value) else self.graph.constant(other, self.dtype)
 
     def whole(self, numbers):
-        """A constant of integers, as shapes and axes are."""
+        """A constant of type int64, as shapes and axes must be."""
         return self.graph.constant(numbers, np.int64)
 
     def __add__(self, other):
@@ -148,21 +148,21 @@ class Value:
         return self.op("GreaterOrEqual", other, dtype=bool)
 
     def equals(self, other):
-        """Where both are the same."""
+        """Elementwise equality."""
         return self.op("Equal", other, dtype=bool)
 
     def is_nan(self):
-        """Where cells are missing."""
+        """Elementwise test for NaN."""
         return self.op("IsNaN", dtype=bool)
 
     def named(self, name):
-        """The same value under a name that it has to have."""
-        told = self.op("Identity")
-        told.graph.nodes[-1].output[0] = told.name = name
-        return told
+        """The same value under a given name."""
+        named = self.op("Identity")
+        named.graph.nodes[-1].output[0] = named.name = name
+        return named
 
     def cast(self, dtype):
-        """The same numbers as another type."""
+        """The same numbers in another dtype."""
         dtype = np.dtype(dtype)
         if dtype == self.dtype:
             return self
@@ -178,10 +178,10 @@ class Value:
         return self.op("Log")
 
     def between(self, low, high):
-        """Cut off at bounds (NumPy's clip); what is missing stays missing."""
-        # Max and Min need not keep NaN, as far as the standard goes.
-        cut = where(self < low, self.like(low), self)
-        return where(cut > high, self.like(high), cut)
+        """Clip to bounds; NaN stays NaN."""
+        # By the standard, Max and Min need not keep NaN.
+        clipped = where(self < low, self.like(low), self)
+        return where(clipped > high, self.like(high), clipped)
 
     def sum(self, axis, keepdims=False):
         return self.op("ReduceSum", self.whole([axis]), keepdims=int(keepdims))
@@ -199,20 +199,20 @@ class Value:
         return self.op("ArgMax", dtype=np.int64, axis=axis, keepdims=0)
 
     def slice(self, start, stop, axis=-1):
-        """Cells of an axis from `start` up to `stop`."""
+        """Cells of an axis from `start` to `stop`, which is excluded."""
         return self.op("Slice", *(self.whole([n]) for n in (start, stop, axis)))
 
-    def take(self, places, axis):
-        """Cells of an axis at the places in an array of integers, or a value of them."""
-        places = places if isinstance(places, Value) else self.whole(places)
-        return self.op("Gather", places, axis=axis)
+    def take(self, indices, axis):
+        """Cells of an axis at indices, which are an array or a value."""
+        indices = indices if isinstance(indices, Value) else self.whole(indices)
+        return self.op("Gather", indices, axis=axis)
 
     def reshape(self, *shape):
-        """Another shape; 0 leaves an axis as it is, -1 is what is left."""
+        """Another shape; 0 stands for the present size of an axis, -1 for the remaining one."""
         return self.op("Reshape", self.whole(shape))
 
     def flat_rows(self):
-        """All axes but the first as one."""
+        """Merge all axes but the first."""
         return self.op("Flatten", axis=1)
 
     def expand_dims(self, axis):
@@ -223,7 +223,7 @@ class Value:
 
 
 def where(condition, x, y):
-    """`x` where a condition is true, and `y` elsewhere; one of them is a value."""
+    """`x` where a condition is true, and `y` elsewhere; at least one of them is a value."""
     like = x if isinstance(x, Value) else y
     if not isinstance(condition, Value):
         condition = like.graph.constant(condition, bool)
@@ -231,7 +231,7 @@ def where(condition, x, y):
 
 
 def concat(values, axis=-1):
-    """Values side by side."""
+    """Values joined along an axis."""
     values = list(values)
     first = values[0]
     if len(values) == 1:

@@ -1,4 +1,4 @@
-"""Which methods of which estimators can be written, and an error for the others."""
+"""The methods of estimators that can be written as ONNX, and errors for the others."""
 
 from sklearn.utils.validation import check_is_fitted
 
@@ -20,26 +20,26 @@ ONE_PER_ROW = {"decision_function", "predict", "reconstruction_error", "score_sa
 VERBS = READ_LATENTS | ONE_PER_ROW | {"encode", "reconstruct", "transform"}
 
 
-def draw(estimator, method, X):
-    """What a method says of a value; an error that tells what can be written if it can not."""
-    # A subclass may be drawn though `save` refuses it: nothing has to make its class anew.
-    kind = next((WRITERS[cls] for cls in type(estimator).__mro__ if cls in WRITERS), None)
-    if kind is None:
+def write_method(estimator, method, X):
+    """Write a method into the graph of the value X, and return the value of its result."""
+    # Subclasses can be written, unlike saved: their class is not needed to run the model.
+    writer_class = next((WRITERS[cls] for cls in type(estimator).__mro__ if cls in WRITERS), None)
+    if writer_class is None:
         raise TypeError(
             f"estimator is a {type(estimator).__name__}; it must be one of skae's estimators. "
             "Others, and pipelines, are for skl2onnx.to_onnx."
         )
     check_is_fitted(estimator)
-    methods = [verb for verb in sorted(VERBS) if hasattr(kind, verb)]
-    told = f"method={method!r} of this {type(estimator).__name__} can not be written as ONNX"
+    methods = [verb for verb in sorted(VERBS) if hasattr(writer_class, verb)]
+    message = f"method={method!r} of this {type(estimator).__name__} can not be written as ONNX"
     if method not in methods:
-        raise ValueError(f"{told}; these can: {methods}.")
+        raise ValueError(f"{message}; these can: {methods}.")
     try:
-        drawing = kind(estimator)
+        writer = writer_class(estimator)
     except ValueError as error:
-        raise ValueError(f"{told}, and no other either: {error}.") from error
+        raise ValueError(f"{message}, nor can any other method: {error}.") from error
     try:
-        return getattr(drawing, method)(X)
+        return getattr(writer, method)(X)
     except ValueError as error:
         methods.remove(method)
-        raise ValueError(f"{told}: {error}. Others are {methods}.") from error
+        raise ValueError(f"{message}: {error}. These can: {methods}.") from error

@@ -1,6 +1,7 @@
-"""What the methods of estimators say of rows, written into a graph.
+"""Write methods of estimators into a graph.
 
-A drawing has a method for each method of its estimator that can be written down.
+A writer has a method for each method of its estimator that can be written; it takes the value of
+the rows and returns the value of the result.
 """
 
 import numpy as np
@@ -11,13 +12,13 @@ from skae.interchange._onnx_linear_systems import conditional_means
 
 
 class OnnxWriter:
-    """What estimators share: rows are scaled, encoded, decoded and scaled back."""
+    """Methods that all estimators share: rows are scaled, encoded, decoded and scaled back."""
 
     def __init__(self, estimator):
         self.estimator = estimator
         self.module = estimator.net_.module_
         self.scaler = estimator._scaler
-        self.write = LayerWriter()
+        self.write_layers = LayerWriter()
 
     def encode(self, X):
         return self._latents(self._inputs(X)).cast(X.dtype)
@@ -29,25 +30,27 @@ class OnnxWriter:
         return self._reconstructed(X, X.dtype)
 
     def reconstruction_error(self, X):
-        told = self._reconstructed(X, np.float64)
-        difference = told - self._marked(X).cast(np.float64)
+        # As the estimators do it: the mean over cells that neither X nor its reconstruction miss.
+        difference = self._reconstructed(X, np.float64) - self._marked(X).cast(np.float64)
         missing = difference.is_nan()
-        n_both = (~missing).cast(np.float64).sum(axis=1).op("Max", 1.0)
-        return (where(missing, 0.0, difference.square()).sum(axis=1) / n_both).cast(X.dtype)
+        n_compared = (~missing).cast(np.float64).sum(axis=1).op("Max", 1.0)
+        return (where(missing, 0.0, difference.square()).sum(axis=1) / n_compared).cast(X.dtype)
 
-    # In parts. Scaled rows and latents are float32, as the network is.
+    # Steps of these methods. Scaled rows and latents are float32, as the network is.
 
     def _marked(self, X):
         """Rows with NaN where cells are missing."""
         return X
 
     def _scaled(self, X):
+        """``Scaler.transform``, which works in place, as nodes."""
         scaler = self.scaler
         if scaler.low_ is not None:
             X = X.between(scaler.low_, scaler.high_)
         return ((X - scaler.center_) / scaler.scale_).cast(np.float32)
 
     def _unscaled(self, scaled, dtype):
+        """``Scaler.inverse_transform`` as nodes."""
         scaler = self.scaler
         rows = scaled.cast(dtype) * scaler.scale_ + scaler.center_
         return rows if scaler.low_ is None else rows.between(scaler.low_, scaler.high_)
@@ -56,14 +59,14 @@ class OnnxWriter:
         return self._unscaled(self._decoded(self._latents(self._inputs(X))), dtype)
 
     def _inputs(self, X):
-        """What the encoder reads."""
+        """Inputs of the encoder."""
         return self._scaled(X)
 
     def _n_inputs(self):
         return self.estimator.n_features_in_
 
     def _code(self, x):
-        return self.write(self.module.encoder, x, self._n_inputs())
+        return self.write_layers(self.module.encoder, x, self._n_inputs())
 
     def _latents(self, x):
         return self._code(x).slice(0, self.module.n_kept)
@@ -73,11 +76,12 @@ class OnnxWriter:
 
     def _decoded_raw(self, z):
         n_more = self.module.n_latents - self.module.n_kept
-        if n_more:  # latents that were not kept are zero
+        if n_more:  # discarded latents are zero
             z = z.op("Pad", z.whole([0, n_more]), 0.0, z.whole([-1]))
-        return self.write(self.module.decoder, z, self.module.n_latents)
+        return self.write_layers(self.module.decoder, z, self.module.n_latents)
 
     def _linked(self, output):
+        """``OutputLink.forward`` as nodes."""
         link = self.module.link
         if link.activation == "identity":
             return output
@@ -97,18 +101,18 @@ class TransformerWriter(OnnxWriter):
 
 
 class DenoiserWriter(OnnxWriter):
-    """Rows are filled before they are read, and beside them is told what was missing."""
+    """Missing cells are filled first; the network may also read which ones were missing."""
 
     def transform(self, X):
         estimator = self.estimator
         if estimator.output == "denoised" and estimator.sample_posterior:
             raise ValueError("sample_posterior=True draws at random; set it to False")
         verbs = {"denoised": self._denoised, "latent": self.encode, "deep": self._hidden}
-        told = verbs[estimator.output](X)
+        output = verbs[estimator.output](X)
         if not estimator.add_indicator:
-            return told
-        marks = self._marked(X).is_nan().take(estimator.missing_columns_, axis=1)
-        return concat([told, marks.cast(told.dtype)])
+            return output
+        indicator = self._marked(X).is_nan().take(estimator.missing_columns_, axis=1)
+        return concat([output, indicator.cast(output.dtype)])
 
     def inverse_transform(self, Z):
         if self.estimator.output != "latent":
@@ -119,31 +123,33 @@ class DenoiserWriter(OnnxWriter):
         estimator = self.estimator
         rows = self._marked(X)
         inputs = self._inputs(X)
-        told = self._decoded(self._latents(inputs))
-        gaps, fill = rows.is_nan(), inputs.slice(0, estimator.n_features_in_)
-        told = where(gaps, fill + (told - fill) * estimator.blend_, told)
-        told = self._unscaled(told, rows.dtype)
+        scaled = self._decoded(self._latents(inputs))
+        missing, fill = rows.is_nan(), inputs.slice(0, estimator.n_features_in_)
+        scaled = where(missing, fill + (scaled - fill) * estimator.blend_, scaled)
+        denoised = self._unscaled(scaled, rows.dtype)
         least = self.scaler.least_
-        told = where(least == self.scaler.most_, least, told)
+        denoised = where(least == self.scaler.most_, least, denoised)
         stays = np.broadcast_to(estimator._keeps_observed() | estimator._empty, least.shape)
-        out = where(~gaps & stays, rows, told)
-        kept = estimator._kept_columns()
-        return out if len(kept) == estimator.n_features_in_ else out.take(kept, axis=1)
+        denoised = where(~missing & stays, rows, denoised)
+        columns = estimator._kept_columns()
+        if len(columns) == estimator.n_features_in_:
+            return denoised
+        return denoised.take(columns, axis=1)
 
     def _hidden(self, X):
         for network in (self.module.encoder, self.module.decoder):
             layer = unknown_layer(network)
             if layer is not None:
                 raise ValueError(
-                    f"output='deep' needs layers that skae knows, and not {type(layer).__name__}. "
+                    f"output='deep' needs layers known to skae; got a {type(layer).__name__}. "
                     "Set output='denoised' or 'latent'"
                 )
-        self.write.seen = seen = []
+        self.write_layers.activations = activations = []
         z = self._latents(self._inputs(X))
-        n_before = len(seen)
+        n_of_encoder = len(activations)
         self._decoded_raw(z)
-        flat = [hidden.flat_rows() for hidden in seen]
-        return concat([*flat[:n_before], z, *flat[n_before:]]).cast(X.dtype)
+        flat = [hidden.flat_rows() for hidden in activations]
+        return concat([*flat[:n_of_encoder], z, *flat[n_of_encoder:]]).cast(X.dtype)
 
     def _marked(self, X):
         estimator = self.estimator
@@ -169,18 +175,19 @@ class DenoiserWriter(OnnxWriter):
         return self.estimator.n_features_in_ * (2 if self.estimator._reads_mask else 1)
 
 
-# Losses of errors, as the engine has them.
+# Losses of errors: the same as LOSSES_OF_ERRORS of _engine/_losses.py, for values of a graph.
 LOSSES = {
     "absolute_error": lambda e: e.op("Abs"),
     "cauchy": lambda e: (e.square() + 1.0).log(),
     "huber": lambda e: e.between(-1.0, 1.0) * (e - 0.5 * e.between(-1.0, 1.0)),
     "squared_error": lambda e: e.square(),
 }
-LEAST_LOSS = 1e-12  # that has a logarithm
+# The same as in _engine/_ensemble_net.py: losses below it have its logarithm.
+LEAST_LOSS = 1e-12
 
 
 class DetectorWriter(OnnxWriter):
-    """Members stand in an axis before the rows."""
+    """The first axis is that of the members, the second that of the rows."""
 
     def predict(self, X):
         is_outlier = -self._scores(X) < self.estimator.offset_
@@ -199,7 +206,7 @@ class DetectorWriter(OnnxWriter):
 
     def decode(self, Z):
         z, k = Z.cast(np.float32), self.estimator.n_components_
-        # Transposed, no rows at all would end the process: runtimes fuse that with the product.
+        # Runtimes would fuse a transposition with the matrix product, and crash without any row.
         members = [z.slice(i * k, (i + 1) * k) for i in range(self.estimator.net_.n_members)]
         z = concat([member.expand_dims(0) for member in members], axis=0)
         return self._unscaled(self._decoded(z), Z.dtype)
@@ -212,10 +219,10 @@ class DetectorWriter(OnnxWriter):
         return super()._decoded(z).mean(axis=0)
 
     def _scores(self, X):
-        """Scores as the estimator's rule has them, from raw losses in float64."""
+        """``ScoreRule.scores`` from raw losses in float64."""
         rule = self.estimator._rule
-        members, centre = self._raw_losses(self._scaled(X))
-        scores = rule.member_scores(members.cast(np.float64), centre.cast(np.float64))
+        members, baseline = self._raw_losses(self._scaled(X))
+        scores = rule.member_scores(members.cast(np.float64), baseline.cast(np.float64))
         if rule.aggregation == "mean":
             return scores.mean(axis=0)
         if rule.aggregation == "max":
@@ -227,7 +234,7 @@ class DetectorWriter(OnnxWriter):
         return ordered.take([(n_members - 1) // 2, n_members // 2], axis=0).mean(axis=0)
 
     def _raw_losses(self, x):
-        """Those of the members, of shape (n_members, n_rows), and the centre's."""
+        """Raw losses of the members, of shape (n_members, n_rows), and of the baseline."""
         net = self.estimator.net_
         missing = x.is_nan()
         n_observed = (~missing).cast(np.float32).sum(axis=1).op("Max", 1.0)
@@ -247,18 +254,18 @@ class DetectorWriter(OnnxWriter):
         return members, baseline
 
     def _distances(self, z, losses):
-        """Squared Mahalanobis distances of latents and logarithms of losses."""
+        """``Location.distances`` of latents and logarithms of losses, for all members."""
         locations = self.estimator.net_.locations_
         logs = losses.op("Max", LEAST_LOSS).log()
         z, logs = z.cast(np.float64), logs.cast(np.float64).expand_dims(-1)
         mean = np.stack([location.mean for location in locations])[:, None]
         precision = np.stack([location.precision for location in locations])
-        # A loss below the mean is no distance.
+        # Losses below the mean count as the mean.
         difference = concat([z - mean[..., :-1], (logs - mean[..., -1:]).op("Max", 0.0)])
         return (difference @ precision * difference).sum(axis=-1)
 
 
 def divergence(code, n_latents):
-    """Kullback-Leibler divergence of posteriors from the standard normal distribution."""
+    """``kl_to_standard_normal`` of _engine/_losses.py, for values of a graph."""
     mean, log_variance = code.slice(0, n_latents), code.slice(n_latents, 2 * n_latents)
     return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(axis=-1)

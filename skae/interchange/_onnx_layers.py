@@ -1,9 +1,8 @@
-"""Networks as nodes of an ONNX graph.
+"""Write networks into a graph.
 
-Layers that are known are written down one by one, as the engine's written gradients walk
-the same tree: this is exact and immediate, the same in all versions of torch, and knows the
-layers of ensembles. torch.onnx.export draws whatever else a network holds: it takes longer and,
-in its newer form, another package.
+Known layers are written one by one: that is exact, fast and the same in all versions of torch, and
+it covers the layers of ensembles. Networks with other layers are exported by torch.onnx.export,
+which takes longer and, in its newer form, another package.
 """
 
 import copy
@@ -29,24 +28,24 @@ class LayerWriter:
 
     Parameters
     ----------
-    seen : list of Value, default=None
-        Where the activations of hidden layers are noted, in the order of computation.
+    activations : list of Value, default=None
+        The activations of hidden layers are appended to it, in the order of computation.
     """
 
-    def __init__(self, seen=None):
-        self.seen = seen
+    def __init__(self, activations=None):
+        self.activations = activations
 
     def __call__(self, module, x, width):
-        """What a network of `width` inputs says of `x`."""
+        """The output of a network of `width` inputs for `x`."""
         self.width = width
         return self.known(module, x) if unknown_layer(module) is None else traced(module, x, width)
 
     def known(self, module, x):
-        """The same for a network without an ``unknown_layer``."""
-        told = WRITERS[_kind(module)](self, module, x)
-        if self.seen is not None and isinstance(module, tuple(ACTIVATIONS.values())):
-            self.seen.append(told)
-        return told
+        """The same for a network without an unknown layer."""
+        output = WRITERS[_kind(module)](self, module, x)
+        if self.activations is not None and isinstance(module, tuple(ACTIVATIONS.values())):
+            self.activations.append(output)
+        return output
 
     def chain(self, layers, x):
         for layer in layers:
@@ -68,7 +67,7 @@ class LayerWriter:
                 x = self.known(layer, x)
         return x
 
-    def beside(self, module, x):
+    def concat_outputs(self, module, x):
         return concat([self.known(module.first, x), self.known(module.second, x)])
 
     def variational(self, module, x):
@@ -80,8 +79,8 @@ class LayerWriter:
 
     def one_by_one(self, module, x):
         members = enumerate(module.members)
-        told = [self(member, x.take(i, axis=0), self.width) for i, member in members]
-        return concat([part.expand_dims(0) for part in told], axis=0)
+        outputs = [self(member, x.take(i, axis=0), self.width) for i, member in members]
+        return concat([output.expand_dims(0) for output in outputs], axis=0)
 
 
 def numbers(tensor):
@@ -90,8 +89,8 @@ def numbers(tensor):
 
 
 def linear(writer, layer, x):
-    told = x @ numbers(layer.weight).T
-    return told if layer.bias is None else told + numbers(layer.bias)
+    product = x @ numbers(layer.weight).T
+    return product if layer.bias is None else product + numbers(layer.bias)
 
 
 def convolution(kind):
@@ -129,10 +128,10 @@ def layer_norm(writer, layer, x):
 
 def gelu(writer, layer, x):
     if layer.approximate == "tanh":
-        bent = ((x + 0.044715 * x * x * x) * math.sqrt(2 / math.pi)).op("Tanh")
+        curve = ((x + 0.044715 * x * x * x) * math.sqrt(2 / math.pi)).op("Tanh")
     else:
-        bent = (x * math.sqrt(0.5)).op("Erf")
-    return 0.5 * x * (bent + 1.0)
+        curve = (x * math.sqrt(0.5)).op("Erf")
+    return 0.5 * x * (curve + 1.0)
 
 
 WRITERS = {
@@ -158,7 +157,7 @@ WRITERS = {
     nn.Softplus: lambda w, m, x: x.op("Softplus"),
     nn.Tanh: lambda w, m, x: x.op("Tanh"),
     nn.Unflatten: lambda w, m, x: x.reshape(0, *m.unflattened_size),
-    ConcatOutputs: LayerWriter.beside,
+    ConcatOutputs: LayerWriter.concat_outputs,
     Dropout: lambda w, m, x: x,
     LinearPath: LayerWriter.linear_path,
     MLP: lambda w, m, x: w.chain(m.layers, x),
@@ -168,9 +167,9 @@ WRITERS = {
     TiedMLP: LayerWriter.tied,
     VariationalEncoder: LayerWriter.variational,
 }
-# Networks that are known if all that they hold is.
+# Networks that are known if all of their layers are.
 COMPOSITES = (nn.Sequential, ConcatOutputs, LinearPath, MLP, VariationalEncoder)
-# What is said above of a layer is true if this is, too.
+# Conditions on the settings of a layer under which its writer is right.
 CONDITIONS = {
     nn.BatchNorm1d: lambda m: m.running_mean is not None,
     nn.BatchNorm2d: lambda m: m.running_mean is not None,
@@ -198,7 +197,7 @@ def _always(module):
 
 
 def _kind(module):
-    """The class whose writer writes a module: its own, or one that it computes as."""
+    """The class whose writer fits a module: its own, or one whose `forward` it inherits."""
     if "forward" in vars(module):
         return None
     for kind in type(module).__mro__:
@@ -208,7 +207,7 @@ def _kind(module):
 
 
 def traced(module, x, width):
-    """What torch's exporter makes of a network, as a part of the graph of `x`."""
+    """Export a network by torch, and add the result to the graph of `x`."""
     from onnx import compose, helper, load_from_string
 
     try:
@@ -227,7 +226,7 @@ def traced(module, x, width):
 
 def _exported(module, width):
     file = io.BytesIO()
-    # The exporter that traces needs no other package; older versions of torch know no other.
+    # The older, tracing exporter needs no other package; older versions of torch have no other.
     legacy = (
         {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     )

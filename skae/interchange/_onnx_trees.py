@@ -1,4 +1,4 @@
-"""Gradient-boosted trees, written into a graph."""
+"""Write gradient-boosted trees into a graph."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ ML_DOMAIN, ML_OPSET = "ai.onnx.ml", 3
 
 
 def log_ratio(ratio, X):
-    """What a ``DensityRatio`` says of float64 rows of numbers, of shape (n,)."""
+    """``DensityRatio.log_ratio`` of float64 rows, of shape (n_rows,)."""
     from onnx import numpy_helper
 
     trees = ratio.trees_
@@ -19,7 +19,7 @@ def log_ratio(ratio, X):
     node_ids = np.concatenate([np.arange(count) for count in counts])
     is_leaf = nodes["is_leaf"].astype(bool)
     thresholds = np.where(is_leaf, 0.0, nodes["num_threshold"])
-    told = X.take(np.flatnonzero(ratio.kept_)[trees.order_], axis=1).op(
+    sums = X.take(np.flatnonzero(ratio.support_)[trees.order_], axis=1).op(
         "TreeEnsembleRegressor",
         dtype=np.float32,
         domain=ML_DOMAIN,
@@ -37,5 +37,5 @@ def log_ratio(ratio, X):
         target_ids=[0] * int(is_leaf.sum()),
         target_weights_as_tensor=numpy_helper.from_array(nodes["value"][is_leaf]),
     )
-    odds = told.cast(np.float64).squeeze(1) + trees.baseline_
-    return odds.between(-MAX_LOG_RATIO, MAX_LOG_RATIO) - ratio.log_mean_
+    log_odds = sums.cast(np.float64).squeeze(1) + trees.baseline_
+    return log_odds.between(-MAX_LOG_RATIO, MAX_LOG_RATIO) - ratio.log_mean_

@@ -1,11 +1,11 @@
-"""What skl2onnx asks the steps of a pipeline for."""
+"""Parser, shape calculator and converter of estimators as steps of skl2onnx pipelines."""
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 
 def parser_of(estimator):
-    """Name the outputs: labels and ``decision_function`` of a detector, else a variable."""
+    """A parser, which names the outputs: labels and scores of a detector, else one variable."""
     check_is_fitted(estimator)
 
     def parser(scope=None, inputs=None):
@@ -19,7 +19,7 @@ def parser_of(estimator):
 
 
 def shape_calculator_of(estimator):
-    """Tell shapes and types of the outputs."""
+    """A function that sets shapes and types of the outputs."""
 
     def shape_calculator(operator):
         from skl2onnx.common.data_types import (
@@ -39,11 +39,11 @@ def shape_calculator_of(estimator):
 
 
 def converter_of(estimator):
-    """Write the estimator into the graph of a pipeline."""
+    """A converter, which writes the estimator into the graph of a pipeline."""
 
     def converter(scope, operator, container):
         from skae.interchange._graph import OPSET, Graph, concat
-        from skae.interchange._methods import draw
+        from skae.interchange._methods import write_method
 
         if container.target_opset < OPSET:
             raise ValueError(
@@ -52,12 +52,12 @@ def converter_of(estimator):
             )
         graph = Graph(scope.get_unique_operator_name("skae") + "_")
         dtype = np.float64 if _reads_doubles(operator) else np.float32
-        # Types of inputs may be any numbers': all are cast, to what they are already mostly.
+        # Inputs of any numeric type are cast; for those of this type the cast does nothing.
         parts = [graph.value(object, part.onnx_name) for part in operator.inputs]
         X = concat([part.cast(dtype) for part in parts])
         verbs = ["predict", "decision_function"] if hasattr(estimator, "predict") else ["transform"]
         for verb, output in zip(verbs, operator.outputs, strict=True):
-            draw(estimator, verb, X).named(output.onnx_name)
+            write_method(estimator, verb, X).named(output.onnx_name)
         container.nodes.extend(graph.nodes)
         container.initializers.extend(graph.constants.values())
         container.node_domain_version_pair_sets.add(("", OPSET))

@@ -229,7 +229,7 @@ def add_probabilistic_path(
     encoder_weight = torch.zeros(2 * n_latents, n_inputs)
     encoder_weight[:n_latents] = torch.from_numpy(linear.projection)
     decoder_weight = torch.zeros(len(biases), n_latents + linear.n_conditions)
-    decoder_weight[:, :n_latents] = torch.from_numpy((linear.writers * slopes).T)
+    decoder_weight[:, :n_latents] = torch.from_numpy((linear.loadings * slopes).T)
     offset = torch.from_numpy(np.r_[-linear.projection @ linear.mean, linear.log_variances])
     encoder_path = linear_of(encoder_weight, offset.float())
     decoder_path = linear_of(decoder_weight, torch.from_numpy(biases).float())

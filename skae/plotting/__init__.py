@@ -1,4 +1,4 @@
-"""Pictures of fitted estimators, in the manner of scikit-learn's Display classes."""
+"""Display classes for fitted estimators, like those of scikit-learn."""
 
 from skae.plotting._contributions import ContributionDisplay
 from skae.plotting._latent_size import LatentSizeDisplay

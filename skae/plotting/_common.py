@@ -1,4 +1,4 @@
-"""What the displays share: doors to estimators, data and axes, colours, small panes."""
+"""Helpers of the displays: checks of estimators and data, axes, images and colours."""
 
 import inspect
 import math
@@ -15,15 +15,15 @@ PALETTE = (
 )
 BLUE, ORANGE, GREY = "#3f90da", "#e76300", "#717581"
 MARKERS = "o^sDvP"
-# From this many whole numbers on, labels are a quantity and not classes.
+# More different whole numbers than these are a quantity and not classes.
 MAX_CLASSES = 20
 
 
-# Doors to estimators.
+# Estimators.
 
 
 def require_matplotlib(display):
-    """Say what to install before anything is computed in vain."""
+    """Raise ImportError before anything is computed; return `matplotlib.pyplot`."""
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
@@ -34,7 +34,7 @@ def require_matplotlib(display):
 
 
 def fitted(estimator, name, kind="method", *, have_it):
-    """Attribute of a fitted estimator; `have_it` are the estimators that have one."""
+    """Attribute of a fitted estimator; errors name `have_it`, the estimators that have it."""
     if inspect.isclass(estimator) or not hasattr(estimator, "fit"):
         raise TypeError(f"estimator={estimator!r} must be a fitted estimator: {have_it}.")
     if kind == "attribute" or hasattr(estimator, name):
@@ -46,7 +46,7 @@ def fitted(estimator, name, kind="method", *, have_it):
     return getattr(estimator, name)
 
 
-# Doors to data.
+# Data.
 
 
 def pick(X, rows):
@@ -57,7 +57,7 @@ def pick(X, rows):
 
 
 def as_numbers(name, values, n_dimensions, *, allow_missing=False):
-    """An array of floats, checked."""
+    """Convert to an array of floats, and check it."""
     values = values.toarray() if hasattr(values, "toarray") else values
     try:
         values = np.asarray(values, dtype=np.float64)
@@ -78,7 +78,7 @@ def as_numbers(name, values, n_dimensions, *, allow_missing=False):
 
 
 def as_labels(y, n_rows):
-    """Labels as an array of one dimension, checked."""
+    """Convert labels to an array of one dimension, and check it."""
     import pandas as pd
 
     y = np.asarray(y)
@@ -139,7 +139,7 @@ def as_images(rows, image_shape):
 
 
 def draw_images(ax, images, places, limits, **kwargs):
-    """Images side by side in one axes, each at its (row, column); return their artists."""
+    """Draw images into one axes, each at its (row, column); return their artists."""
     low, high = limits
     if images.ndim == 4:
         images = np.clip((images - low) / max(high - low, np.finfo(float).tiny), 0, 1)
@@ -153,7 +153,7 @@ def draw_images(ax, images, places, limits, **kwargs):
 
 
 def place_of(place, image_shape):
-    """Where the image at (row, column) begins, from the top and from the left."""
+    """Distance of the image at (row, column) from the top and from the left."""
     gap = 0.08 * max(image_shape[:2])
     return tuple(n * (side + gap) for n, side in zip(place, image_shape[:2], strict=False))
 
@@ -171,7 +171,7 @@ def frame_images(ax, shape, image_shape):
 
 
 def line_style(defaults, kwargs):
-    """Options of a line, the user's above ours; "c" and "lw" are "color" and "linewidth"."""
+    """Options of a line; the user's override the defaults, also as "c" or "lw"."""
     from matplotlib.cbook import normalize_kwargs
     from matplotlib.lines import Line2D
 
@@ -179,7 +179,7 @@ def line_style(defaults, kwargs):
 
 
 def open_axes(display, ax, figsize):
-    """The axes to draw into, noted in the display."""
+    """The axes to draw into; they are stored in the display."""
     plt = require_matplotlib(type(display))
     from matplotlib.axes import Axes
 
@@ -229,7 +229,7 @@ def _locate(parent, place, shape, gaps, head, _axes, _renderer):
 
 
 def legend_in_head(ax, handles):
-    """One line of explanations in what `open_panes` left free."""
+    """A legend of one line in the head that `open_panes` left free."""
     return ax.legend(
         handles=handles,
         loc="upper center",
@@ -242,14 +242,14 @@ def legend_in_head(ax, handles):
 
 
 def makes_room(ax):
-    """Whether the layout moves axes apart for what is written around them."""
+    """Whether the layout leaves space for text around axes."""
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     return isinstance(ax.figure.get_layout_engine(), ConstrainedLayoutEngine)
 
 
 def legend_beside(ax, **kwargs):
-    """A legend at the right where the layout makes room for it, else inside."""
+    """A legend to the right of the axes if the layout leaves space for it, else inside."""
     style = {"fontsize": "small", "handletextpad": 0.4, "borderaxespad": 0.4} | kwargs
     if makes_room(ax):
         return ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, **style)
@@ -257,16 +257,16 @@ def legend_beside(ax, **kwargs):
 
 
 def written(number):
-    """A number as it stands in a picture."""
+    """Format a number."""
     return f"{number:.3g}".replace("-", "\N{MINUS SIGN}")
 
 
 def shortened(text, width, letter=5.0):
-    """As many letters as fit in a width in points."""
+    """The text, cut to fit a width in points."""
     room = max(int(width / letter), 2)
     return text if len(text) <= room else text[: room - 1].rstrip() + "…"
 
 
 def quiet_spines(ax):
-    """Leave only the axis lines that carry ticks."""
+    """Hide the spines without ticks."""
     ax.spines[["top", "right"]].set_visible(False)

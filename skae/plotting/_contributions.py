@@ -1,4 +1,4 @@
-"""Where the score of a row comes from."""
+"""Display of the contributions of columns to the outlier score of a row."""
 
 import numpy as np
 
@@ -49,7 +49,7 @@ class ContributionDisplay:
     image_ : matplotlib AxesImage
         Image; only with `image_shape`.
     colorbar_ : matplotlib Colorbar
-        Colour bar of the image; only there.
+        Colour bar; only with `image_shape`.
 
     See Also
     --------
@@ -89,7 +89,7 @@ class ContributionDisplay:
         row : int, default=0
             Position in X of the row that is explained.
         n_features : int, default=10
-            How many columns get a bar of their own.
+            Number of columns with a bar of their own.
         image_shape : tuple of int, default=None
             Shape of the rows as images; None draws bars.
         ax : matplotlib Axes, default=None
@@ -141,7 +141,7 @@ class ContributionDisplay:
         feature_names : array-like of str of shape (n_features,), default=None
             Names of the columns; None takes them from a pandas or polars container.
         n_features : int, default=10
-            How many columns get a bar of their own.
+            Number of columns with a bar of their own.
         image_shape : tuple of int, default=None
             Shape of the rows as images; None draws bars.
         ax : matplotlib Axes, default=None
@@ -157,7 +157,7 @@ class ContributionDisplay:
         Raises
         ------
         TypeError, ValueError
-            If a parameter is not what it must be.
+            If a parameter is invalid.
         """
         if feature_names is None:
             feature_names = _names_in(contributions)
@@ -175,7 +175,7 @@ class ContributionDisplay:
         ax : matplotlib Axes, default=None
             Axes to draw into; None makes a figure.
         n_features : int, default=10
-            How many columns get a bar of their own.
+            Number of columns with a bar of their own.
         **kwargs : dict
             Passed to ``matplotlib.axes.Axes.barh`` or ``imshow``.
 
@@ -187,7 +187,7 @@ class ContributionDisplay:
         Raises
         ------
         TypeError, ValueError
-            If a parameter is not what it must be.
+            If a parameter is invalid.
         """
         contributions = as_numbers("contributions", self.contributions, 1)
         check_integer("n_features", n_features, 1)
@@ -200,9 +200,9 @@ class ContributionDisplay:
     def _plot_bars(self, contributions, n_features, ax, kwargs):
         names = self._checked_names(len(contributions))
         order = np.argsort(-np.abs(contributions), kind="stable")
-        own, pooled = order[:n_features], order[n_features:]
-        lengths, labels = contributions[own].tolist(), [names[i] for i in own]
-        colours = [ORANGE] * len(own)
+        largest, pooled = order[:n_features], order[n_features:]
+        lengths, labels = contributions[largest].tolist(), [names[i] for i in largest]
+        colours = [ORANGE] * len(largest)
         if len(pooled):
             lengths.append(contributions[pooled].sum())
             labels.append(f"{len(pooled)} other column{'s' * (len(pooled) > 1)}")
@@ -216,7 +216,7 @@ class ContributionDisplay:
             ax.bar_label(self.bars_, fmt=written, padding=3, fontsize="x-small", color=GREY)
             ax.margins(x=0.12)
         else:
-            # Long names would run into the axes to the left, so they stand on their bars.
+            # Long names would overlap the axes to the left, so they are written on the bars.
             labels = [
                 f"{text}  {written(length)}" for text, length in zip(labels, lengths, strict=True)
             ]
@@ -256,7 +256,7 @@ def _axis_label(contributions):
 
 
 def _names_in(contributions):
-    """Names of the columns, if a frame or a series tells them."""
+    """Names of the columns of a frame or series, else None."""
     names = getattr(contributions, "columns", None)
     if names is None:
         names = getattr(contributions, "index", None)

@@ -1,4 +1,4 @@
-"""What each number of latents explains."""
+"""Display of the variance explained by each number of latents."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from skae.plotting._common import (
 
 
 class LatentSizeDisplay:
-    """Share of the variance explained by the number of latents, beside PCA.
+    """Share of the variance explained by the number of latents, compared with PCA.
 
     Use :meth:`from_estimator` or :meth:`from_curve` to make one. All parameters are stored
     as attributes.
@@ -25,11 +25,12 @@ class LatentSizeDisplay:
     n_components : array-like of shape (n_sizes,)
         Numbers of latents.
     explained : array-like of shape (n_sizes,)
-        Share of the variance that as many latents explain; 1 is a perfect reconstruction.
+        Share of the variance that each number of latents explains; 1 is a perfect
+        reconstruction.
     explained_std : array-like of shape (n_sizes,), default=None
         Standard deviation of `explained` over the folds.
     pca : array-like of shape (n_sizes,), default=None
-        Share that as many principal components explain. NaN where there are not so many.
+        Share that the same number of principal components explains; NaN if there are fewer.
 
     Attributes
     ----------
@@ -40,7 +41,7 @@ class LatentSizeDisplay:
     line_ : matplotlib Line2D
         Curve of `explained`.
     band_ : matplotlib PolyCollection or None
-        One standard deviation up and down.
+        Band of one standard deviation on either side.
     pca_line_ : matplotlib Line2D or None
         Curve of `pca`.
 
@@ -61,7 +62,7 @@ class LatentSizeDisplay:
     >>> display.n_components.tolist()
     [1, 2, 3, 4, 5, 6, 7, 8]
 
-    From fits of their own for each number of latents:
+    From a fit for each number of latents:
 
     >>> from skae import latent_size_curve
     >>> transformer = AutoencoderTransformer(max_epochs=2, random_state=0)
@@ -77,14 +78,14 @@ class LatentSizeDisplay:
 
     @classmethod
     def from_estimator(cls, estimator, X, *, ax=None, **kwargs):
-        """Draw the curve of an estimator with ordered latents, beside PCA of X.
+        """Draw the curve of an estimator with ordered latents, and that of PCA of X.
 
         Parameters
         ----------
         estimator : AutoencoderTransformer
-            Fitted with ordered latents. Its curve comes from its own held-out rows.
+            Fitted with ordered latents. Its curve was measured on its held-out rows.
         X : array-like of shape (n_samples, n_features)
-            Rows that PCA is fitted to; what its components explain of these same rows.
+            Rows that PCA is fitted to. Its curve is the share explained of these same rows.
         ax : matplotlib Axes, default=None
             Axes to draw into; None makes a figure.
         **kwargs : dict

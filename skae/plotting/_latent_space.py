@@ -1,4 +1,4 @@
-"""Latents of rows."""
+"""Display of rows in the plane of two latents."""
 
 from numbers import Integral
 
@@ -19,7 +19,7 @@ from skae.plotting._common import (
 )
 
 MAX_LEGEND_ROWS = 15
-# Options of points that may be told for each of them.
+# Options of `scatter` that may hold a value for each point.
 COLOURS = {"color", "edgecolors", "facecolors"}
 PER_POINT = COLOURS | {"alpha", "c", "linewidths", "s"}
 
@@ -36,7 +36,7 @@ class LatentSpaceDisplay:
         Latents, two at least.
     y : array-like of shape (n_samples,), default=None
         Labels that colour the points: classes get a legend; numbers that are not whole, or
-        more than 20 of them, a colour bar. The name of a series is written beside it.
+        more than 20 of them, a colour bar. Either is labelled by the name of a series.
     latents : tuple of (int, int), default=(0, 1)
         Which latents are drawn, along x and along y.
 
@@ -196,38 +196,39 @@ class LatentSpaceDisplay:
         for k, (name, mask) in enumerate(split_by_class(y)):
             colour = PALETTE[k % len(PALETTE)]
             marker = MARKERS[k // len(PALETTE) % len(MARKERS)]
-            own = {"marker": marker, "label": name} | ({} if is_coloured else {"color": colour})
-            self.scatters_.append(ax.scatter(*points[mask].T, **own | _of_rows(style, mask)))
+            options = {"marker": marker, "label": name}
+            options |= {} if is_coloured else {"color": colour}
+            self.scatters_.append(ax.scatter(*points[mask].T, **options | _of_rows(style, mask)))
         n_columns = -(-len(self.scatters_) // MAX_LEGEND_ROWS)
         self.legend_ = legend_beside(ax, ncols=n_columns, title=self._label_name())
         for handle in self.legend_.legend_handles:
             handle.set(sizes=[30], alpha=1)
 
     def _label_name(self):
-        """What a series calls the labels."""
+        """Name of a series of labels, or an empty string."""
         name = getattr(self.y, "name", None)
         return name if isinstance(name, str) else ""
 
     def _checked_latents(self, n_latents):
         latents = self.latents
-        told = f"latents={latents!r} must be two integers from 0 to {n_latents - 1}."
+        message = f"latents={latents!r} must be two integers from 0 to {n_latents - 1}."
         is_pair = isinstance(latents, tuple | list) and len(latents) == 2
         if not is_pair or not all(isinstance(latent, Integral) for latent in latents):
-            raise TypeError(told)
+            raise TypeError(message)
         if min(latents) < 0 or max(latents) >= n_latents:
-            raise ValueError(told)
+            raise ValueError(message)
         return latents
 
 
 def _of_rows(style, mask):
-    """Options of some of the points, where options are told point by point."""
+    """Options for the points of a mask, where options hold a value for each point."""
     from matplotlib.colors import is_color_like
 
-    told = dict(style)
+    options = dict(style)
     for name in style.keys() & PER_POINT:
         values = style[name]
         # Three numbers may be one colour, as a name of three letters is.
         is_one = isinstance(values, str) or (name in COLOURS and is_color_like(values))
         if not is_one and np.iterable(values) and len(values) == len(mask):
-            told[name] = [value for value, is_here in zip(values, mask, strict=True) if is_here]
-    return told
+            options[name] = [v for v, is_chosen in zip(values, mask, strict=True) if is_chosen]
+    return options

@@ -1,4 +1,4 @@
-"""Losses by epoch."""
+"""Display of losses by epoch."""
 
 import numpy as np
 
@@ -20,7 +20,7 @@ LOG_FROM = 20
 
 
 class LossCurveDisplay:
-    """Training and validation loss by epoch, with the epoch that was kept.
+    """Training and validation loss by epoch, with the epoch whose weights were kept.
 
     Use :meth:`from_estimator` to make one. All parameters are stored as attributes.
 
@@ -104,7 +104,7 @@ class LossCurveDisplay:
         have_it = "an estimator of skae, or another with loss_curve_"
         loss_curve = fitted(estimator, "loss_curve_", "attribute", have_it=have_it)
         held_out = getattr(estimator, "validation_loss_curve_", None)
-        # Without held-out rows no epoch was chosen: the last is kept.
+        # Without held-out rows the weights are those of the last epoch.
         best_epoch = None if held_out is None else getattr(estimator, "best_epoch_", None)
         return cls(loss_curve, held_out, best_epoch).plot(ax=ax, name=name, **kwargs)
 
@@ -135,7 +135,7 @@ class LossCurveDisplay:
         prefix = "" if name is None else f"{name}, "
         epochs = np.arange(1, len(training) + 1)
         style = {"color": GREY, "linestyle": "--"} if held_out is not None else {"color": BLUE}
-        # A line through one point is not seen.
+        # A line of one point is invisible.
         style |= {"marker": "." if len(epochs) == 1 else "", "label": f"{prefix}training"}
         (self.training_line_,) = ax.plot(epochs, training, **line_style(style, kwargs))
         self.validation_line_ = self.best_point_ = None

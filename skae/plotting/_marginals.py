@@ -1,13 +1,14 @@
-"""How the values of one column are spread, in generated rows and in real ones."""
+"""Marginal distribution of one column, in generated rows and in real ones."""
 
 import numpy as np
 
 from skae.plotting._common import BLUE, GREY, shortened
 
-# Numbers with no more distinct values than this are levels; of other levels, the rarest are pooled.
+# Numbers with at most so many distinct values are levels; the rarest of more levels are pooled.
 MAX_BARS = 10
 N_BINS = 25
-# In points: a letter of a level's name, the least width for names side by side, upright ones.
+# In points: width of a letter of a level's name, least width of horizontal names, height of
+# upright names.
 LETTER, UPRIGHT_BELOW, UPRIGHT_HEIGHT = 4.4, 24, 27
 
 
@@ -30,7 +31,7 @@ class Marginal:
             self.levels = _ordered_levels(self.columns, by_size=is_coded)
 
     def is_upright(self, width):
-        """Whether axes of this width have no room for the names of levels side by side."""
+        """Whether axes of this width have no room for horizontal names of levels."""
         if not self.has_levels:
             return False
         width /= len(self.levels)
@@ -47,7 +48,7 @@ class Marginal:
         return self._draw_histogram(pane, kwargs)
 
     def _name_levels(self, pane, width):
-        """Names side by side, cut short or upright where there is no room."""
+        """Label levels; names are cut, or upright, if there is no room."""
         is_upright = self.is_upright(width)
         room = UPRIGHT_HEIGHT if is_upright else width / len(self.levels)
         names = [shortened(level, room, LETTER) for level in self.levels]
@@ -94,7 +95,7 @@ class Marginal:
 
 
 def _as_text(column):
-    """Levels as they are written; a missing cell is one of them."""
+    """Levels as text; that of missing cells is "missing"."""
     cells = zip(column.tolist(), column.isna(), strict=True)
     return np.array(["missing" if gap else _written(level) for level, gap in cells], dtype=object)
 
@@ -113,7 +114,7 @@ def _ordered_levels(columns, *, by_size):
 
 
 def _shares(column, levels):
-    """Share of each level; "other" has what is left where it stands last."""
+    """Share of each level; "other" as the last one stands for all that are not listed."""
     shares = [float(np.mean(column == level)) for level in levels]
     if levels[-1] == "other":
         shares[-1] = 1.0 - sum(shares[:-1])

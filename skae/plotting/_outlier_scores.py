@@ -1,4 +1,4 @@
-"""Scores of rows, and where the line is drawn."""
+"""Display of outlier scores and the threshold."""
 
 from numbers import Integral
 
@@ -30,12 +30,12 @@ class OutlierScoreDisplay:
     Parameters
     ----------
     scores : array-like of shape (n_samples,)
-        What a detector's ``score_samples`` says.
+        Scores of a detector's ``score_samples``.
     threshold : float, default=None
         The detector's ``offset_``: rows that score lower are outliers.
     y : array-like of shape (n_samples,), default=None
         1 for inliers and -1 for outliers as in ``predict``, or any other classes. None
-        tells rows apart by the threshold.
+        colours rows by the side of the threshold.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class OutlierScoreDisplay:
 
     @classmethod
     def from_estimator(cls, detector, X, y=None, *, bins=50, ax=None, **kwargs):
-        """Score rows and draw the scores beside the detector's threshold.
+        """Score rows and draw the scores with the detector's threshold.
 
         Parameters
         ----------
@@ -144,7 +144,7 @@ class OutlierScoreDisplay:
         Raises
         ------
         TypeError, ValueError
-            If a parameter is not what it must be.
+            If a parameter is invalid.
         """
         return cls(scores, threshold=threshold, y=y).plot(ax=ax, bins=bins, **kwargs)
 
@@ -168,7 +168,7 @@ class OutlierScoreDisplay:
         Raises
         ------
         TypeError, ValueError
-            If a parameter is not what it must be.
+            If a parameter is invalid.
         """
         scores = as_numbers("scores", self.scores, 1)
         y = None if self.y is None else as_labels(self.y, len(scores))
@@ -195,7 +195,7 @@ class OutlierScoreDisplay:
 
 
 def _groups(scores, threshold, y):
-    """(label, mask, colour) of the rows that get bars of their own."""
+    """(label, mask, colour) of each group of bars."""
     if y is None and threshold is None:
         return [("rows", np.ones(len(scores), dtype=bool), BLUE)]
     if y is None:
@@ -234,7 +234,7 @@ def _edges(scores, bins, threshold):
 
 
 def _even_edges(scores, n_bins):
-    """Edges of so many bins, or of fewer where there are too few floats between the scores."""
+    """Edges of `n_bins` bins, or of fewer if there are too few floats between the scores."""
     low, high = scores.min(), scores.max()
     step = 4 * max(np.spacing(np.abs(scores).max()), np.finfo(np.float64).tiny)
     margin = max(0.5, step) if low == high else 0.0

@@ -1,4 +1,4 @@
-"""Rows and what becomes of them."""
+"""Display of rows and their reconstructions."""
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class ReconstructionDisplay:
     X : array-like of shape (n_samples, n_features)
         Rows; NaN is a missing cell.
     X_reconstructed : array-like of shape (n_samples, n_features)
-        What became of them.
+        Their reconstructions.
     image_shape : tuple of int, default=None
         (height, width), (height, width, channels) or (channels, height, width) of rows that
         are images, with 1 or 3 channels. None draws curves.
@@ -46,7 +46,7 @@ class ReconstructionDisplay:
     ax_ : matplotlib Axes
         Axes with the images, or in whose place the curves are.
     axes_ : ndarray of matplotlib Axes of shape (n_samples,)
-        Axes of the curves; only there.
+        Axes of the curves; only without `image_shape`.
     figure_ : matplotlib Figure
         Figure with the axes.
     input_images_, output_images_ : list of matplotlib AxesImage
@@ -62,8 +62,8 @@ class ReconstructionDisplay:
 
     Notes
     -----
-    All images share one grey scale, from the smallest to the largest value of X; what is
-    beyond it is cut off.
+    All images share one grey scale, from the smallest to the largest value of X; other values
+    are clipped.
 
     Examples
     --------
@@ -95,7 +95,7 @@ class ReconstructionDisplay:
         image_shape : tuple of int, default=None
             Shape of the rows as images; None draws curves.
         n_rows : int, default=8
-            How many rows of X are drawn.
+            Number of rows of X to draw.
         ax : matplotlib Axes, default=None
             Axes to draw into, or in whose place to draw; None makes a figure.
         **kwargs : dict
@@ -132,11 +132,11 @@ class ReconstructionDisplay:
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows; NaN is a missing cell.
         X_reconstructed : {array-like, sparse matrix} of shape (n_samples, n_features)
-            What became of them.
+            Their reconstructions.
         image_shape : tuple of int, default=None
             Shape of the rows as images; None draws curves.
         n_rows : int, default=8
-            How many rows of X are drawn.
+            Number of rows of X to draw.
         ax : matplotlib Axes, default=None
             Axes to draw into, or in whose place to draw; None makes a figure.
         **kwargs : dict
@@ -223,8 +223,8 @@ class ReconstructionDisplay:
             self.error_areas_.append(pane.fill_between(columns, X[i], outputs[i], **style))
             observed = ~np.isnan(X[i])
             error = np.square(X[i] - outputs[i])[observed].sum() / max(observed.sum(), 1)
-            told = f"row {i}, MSE {written(error)}"
-            pane.set_title(told, loc="left", fontsize="x-small", color=GREY, pad=3)
+            title = f"row {i}, MSE {written(error)}"
+            pane.set_title(title, loc="left", fontsize="x-small", color=GREY, pad=3)
             pane.margins(x=0)
             quiet_spines(pane)
             if i >= len(X) - n_columns:

@@ -1,4 +1,4 @@
-"""Generated rows."""
+"""Display of generated rows."""
 
 import math
 
@@ -32,7 +32,7 @@ GAP, LINE_GAP, UPRIGHT_LINE_GAP, HEAD, MIN_WIDTH, MIN_HEIGHT = 18, 34, 48, 34, 6
 
 
 class SampleGridDisplay:
-    """Generated rows: images in a grid, or the columns' marginals beside real ones.
+    """Generated rows: images in a grid, or marginals of the columns with those of real rows.
 
     Columns of levels (text, flags, few distinct numbers) are bars, all others histograms.
     Use :meth:`from_estimator` or :meth:`from_predictions` to make one. All parameters are
@@ -43,7 +43,7 @@ class SampleGridDisplay:
     samples : array-like or frame of shape (n_samples, n_features)
         Generated rows.
     X : array-like or frame of shape (n_rows, n_features), default=None
-        Real rows to stand beside them.
+        Real rows to compare with.
     image_shape : tuple of int, default=None
         (height, width), (height, width, channels) or (channels, height, width) of rows that
         are images, with 1 or 3 channels. None draws marginals.
@@ -53,11 +53,11 @@ class SampleGridDisplay:
     ax_ : matplotlib Axes
         Axes with the images, or in whose place the marginals are.
     axes_ : ndarray of matplotlib Axes of shape (n_drawn,)
-        Axes of the marginals; only there.
+        Axes of the marginals; only without `image_shape`.
     figure_ : matplotlib Figure
         Figure with the axes.
     sample_images_, real_images_ : list of matplotlib AxesImage
-        Images; as many real ones as there are samples, if X has so many.
+        Images; as many real ones as there are samples, or all of X.
     sample_artists_, real_artists_ : list
         Of each column's marginal: a BarContainer of the levels' shares, or the Polygon of a
         histogram.
@@ -101,14 +101,14 @@ class SampleGridDisplay:
         ax=None,
         **kwargs,
     ):
-        """Draw new rows and make a picture of them.
+        """Generate rows and draw them.
 
         Parameters
         ----------
         generator : VAEGenerator
             A fitted generator, or any with a method ``sample``.
         X : array-like or frame of shape (n_rows, n_features), default=None
-            Real rows to stand beside them; of images, as many as are generated, at random.
+            Real rows to compare with; of images, as many as are generated, chosen at random.
         n_samples : int, default=None
             Number of rows to generate; None is 25 images, or 1000 rows for marginals.
         image_shape : tuple of int, default=None
@@ -142,7 +142,7 @@ class SampleGridDisplay:
         check_integer("n_samples", n_samples, 1)
         seeded = {} if random_state is None else {"random_state": random_state}
         samples = sample(n_samples, **seeded)
-        # Mixtures of scikit-learn return their components beside the rows.
+        # Mixtures of scikit-learn return a pair of rows and components.
         samples = samples[0] if isinstance(samples, tuple) else samples
         if X is not None and image_shape is not None:
             X = X if hasattr(X, "shape") else np.asarray(X)
@@ -152,14 +152,14 @@ class SampleGridDisplay:
 
     @classmethod
     def from_predictions(cls, samples, X=None, *, image_shape=None, ax=None, **kwargs):
-        """Make a picture of generated rows.
+        """Draw generated rows.
 
         Parameters
         ----------
         samples : array-like or frame of shape (n_samples, n_features)
             Generated rows.
         X : array-like or frame of shape (n_rows, n_features), default=None
-            Real rows to stand beside them; of images, the first ones.
+            Real rows to compare with; of images, the first ones.
         image_shape : tuple of int, default=None
             Shape of the rows as images; None draws marginals.
         ax : matplotlib Axes, default=None
@@ -248,9 +248,9 @@ class SampleGridDisplay:
         width = self._open_panes(ax, marginals)
         self.sample_artists_, self.real_artists_ = [], []
         for pane, name, marginal in zip(self.axes_, names, marginals, strict=False):
-            generated, beside = marginal.draw(pane, width, kwargs)
+            generated, of_real = marginal.draw(pane, width, kwargs)
             self.sample_artists_.append(generated)
-            self.real_artists_ += [] if beside is None else [beside]
+            self.real_artists_ += [] if of_real is None else [of_real]
             pane.set_title(shortened(name, width), fontsize="small", pad=3)
         self._explain(len(names))
 
@@ -281,18 +281,18 @@ class SampleGridDisplay:
         if self.real_artists_:
             handles.append(Patch(color=GREY, alpha=0.4, label="real"))
         if n_features > len(self.axes_):
-            told = f"(first {len(self.axes_)} of {n_features} columns)"
-            handles.append(Patch(visible=False, label=told))
+            label = f"(first {len(self.axes_)} of {n_features} columns)"
+            handles.append(Patch(visible=False, label=label))
         legend_in_head(self.ax_, handles)
 
 
 def _columns(name, rows):
-    """Names of the columns, and a frame with these."""
+    """Names of the columns, and the rows as a frame with these names."""
     import pandas as pd
 
     if not isinstance(rows, pd.DataFrame):
         if hasattr(rows, "to_pandas"):
-            # By columns: a polars frame as a whole asks for pyarrow.
+            # By columns, as `to_pandas` of polars needs pyarrow.
             rows = pd.DataFrame({column: rows[column].to_numpy() for column in rows.columns})
         else:
             rows = pd.DataFrame(as_numbers(name, rows, 2, allow_missing=True))

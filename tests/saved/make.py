@@ -1,4 +1,4 @@
-"""Models saved by earlier versions, and what they said: later versions must read them.
+"""Models saved by earlier versions, and their results: later versions must read them.
 
 ``python tests/saved/make.py`` writes those of the present format. Keep the files of a format
 that has been released as they are, and write new ones beside them.
@@ -25,7 +25,7 @@ QUICK = {"hidden_layer_sizes": (3,), "max_epochs": 2, "random_state": 0, "device
 
 
 class Shallow:
-    """A network of a user's own."""
+    """A custom network."""
 
     def build(self, n_features, n_components):
         """Return an encoder and a decoder."""
@@ -53,21 +53,21 @@ MODELS = {
 }
 
 
-def tell(model):
-    """What a model says of rows it has met, and of others, as numbers."""
+def results(model):
+    """Results of a model for training rows and for others, as numbers."""
     rows = {3: X, 16: IMAGES}.get(model.n_features_in_, FRAME)
-    told = {"error": model.reconstruction_error(rows)}
+    found = {"error": model.reconstruction_error(rows)}
     if hasattr(model, "transform"):
-        told["transform"] = model.transform(rows)
+        found["transform"] = model.transform(rows)
     if hasattr(model, "score_samples"):
         y = (FRAME["level"],) if getattr(model, "conditional", False) else ()
-        told["scores"] = model.score_samples(rows, *y)
+        found["scores"] = model.score_samples(rows, *y)
     if hasattr(model, "predict"):
-        told["decisions"] = model.decision_function(rows)
+        found["decisions"] = model.decision_function(rows)
     # Draws are of torch's version; what they are made of is not.
     rows = model.decode(np.linspace(-1, 1, 4 * model._n_latents()).reshape(4, -1))
-    told["rows"] = rows.select_dtypes("number") if hasattr(rows, "iloc") else rows
-    return {name: np.asarray(value, dtype=float).tolist() for name, value in told.items()}
+    found["rows"] = rows.select_dtypes("number") if hasattr(rows, "iloc") else rows
+    return {name: np.asarray(value, dtype=float).tolist() for name, value in found.items()}
 
 
 if __name__ == "__main__":
@@ -75,4 +75,4 @@ if __name__ == "__main__":
     for name, make in MODELS.items():
         model = make()
         skae.save(model, FOLDER / f"{name}.skae")
-        (FOLDER / f"{name}.json").write_text(json.dumps(tell(model)))
+        (FOLDER / f"{name}.json").write_text(json.dumps(results(model)))

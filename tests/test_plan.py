@@ -1,0 +1,162 @@
+"""Plans: what parameters mean for a fit, and when training can go on."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.utils import check_random_state
+
+from skae import (
+    AutoencoderOutlierDetector,
+    AutoencoderTransformer,
+    DenoisingAutoencoder,
+    VAEGenerator,
+)
+from skae._fit._defaults import MIN_ROWS_FOR_SPLIT, MIN_WIDE_COLUMNS, Compression
+from skae._fit._plan import (
+    Feed,
+    MayChange,
+    Plan,
+    Seeds,
+    check_same_network,
+    n_rows_held_out,
+    net_settings,
+    network_fingerprint,
+    resolve_network,
+)
+
+ESTIMATORS = [
+    AutoencoderOutlierDetector,
+    AutoencoderTransformer,
+    DenoisingAutoencoder,
+    VAEGenerator,
+]
+
+
+def make_plan(**fields):
+    fields = {"build": None, "feed": Feed(None, "cpu"), "max_epochs": 10} | fields
+    return Plan.of(AutoencoderTransformer(), **fields)
+
+
+def test_a_plan_follows_the_parameters():
+    params = AutoencoderTransformer(
+        early_stopping=False, validation_fraction=0.3, callbacks=[object()], verbose=2
+    )
+    plan = Plan.of(params, build=None, feed=None, max_epochs=1)
+    assert not plan.early_stopping
+    assert plan.validation_fraction == 0.3
+    assert plan.is_watched
+    assert plan.verbose == 2
+
+
+@pytest.mark.parametrize(
+    "fields", [{"is_watched": True}, {"goes_on": True}, {"early_stopping": False}]
+)
+def test_no_folds_where_one_training_is_wanted(fields):
+    plan = make_plan()
+    assert plan.takes_folds(MIN_ROWS_FOR_SPLIT - 1)
+    assert not plan.takes_folds(MIN_ROWS_FOR_SPLIT)
+    other = Plan(**(vars(plan) | fields))
+    assert not other.takes_folds(MIN_ROWS_FOR_SPLIT - 1)
+
+
+@pytest.mark.parametrize("fraction", [0.05, 0.1, 0.4, 0.9])
+@pytest.mark.parametrize("n_rows", [2, 3, 10, 500])
+@pytest.mark.parametrize("n_features", [2, MIN_WIDE_COLUMNS])
+def test_folds_are_all_trained_once(fraction, n_rows, n_features):
+    plan = Plan(**(vars(make_plan(max_folds=3)) | {"validation_fraction": fraction}))
+    n_folds, batches = plan.folds(n_rows, n_features)
+    assert 2 <= n_folds <= min(3, n_rows)
+    assert [i for batch in batches for i in range(n_folds)[batch]] == list(range(n_folds))
+    assert (len(batches) == 1) == (n_features < MIN_WIDE_COLUMNS)
+
+
+def test_a_split_parts_the_rows():
+    train, held_out = make_plan().split(50, check_random_state(0))
+    assert len(held_out) == 5
+    assert sorted([*train, *held_out]) == list(range(50))
+    assert (np.diff(train) > 0).all()  # in order: memory maps are read forward
+    assert Plan(**(vars(make_plan()) | {"early_stopping": False})).split(50, None) == (None, None)
+
+
+def test_epochs_that_the_bar_counts():
+    few, many = MIN_ROWS_FOR_SPLIT - 1, MIN_ROWS_FOR_SPLIT
+    assert make_plan().n_epochs(many, 5) == 10
+    assert make_plan().n_epochs(few, 5) == 10 * (1 + 5)  # each fold, then all rows
+    assert make_plan(stacks_folds=True).n_epochs(few, 5) == 10 * (1 + 1)
+
+
+def test_some_rows_must_be_left_to_train_on():
+    params = SimpleNamespace(early_stopping=True, validation_fraction=0.9)
+    assert n_rows_held_out(params, 20) == 18
+    with pytest.raises(ValueError, match=r"validation_fraction=0\.9 leaves no rows.*X has 5 rows"):
+        n_rows_held_out(params, 5)
+    assert n_rows_held_out(SimpleNamespace(early_stopping=False, validation_fraction=0.9), 5) == 5
+
+
+def test_auto_is_resolved_by_the_rules_and_nothing_else_is():
+    auto = net_settings(AutoencoderTransformer(), Compression, 20, 5000)
+    assert auto["batch_size"] == Compression.batch_size(5000)
+    assert auto["max_epochs"] == Compression.max_epochs(5000, auto["batch_size"])
+    assert auto["learning_rate"] == Compression.learning_rate(20, 5000)
+    wanted = {"batch_size": 7, "max_epochs": 3, "learning_rate": 0.5, "alpha": 0.0}
+    told = net_settings(AutoencoderTransformer(**wanted), Compression, 300, 5000)
+    assert {name: told[name] for name in wanted} == wanted
+
+
+def test_networks_and_their_errors():
+    params = AutoencoderTransformer(hidden_layer_sizes=3, activation="tanh")
+    assert resolve_network(params, Compression, 5).hidden_layer_sizes == (3,)
+    own = object()
+    params.network = own
+    assert resolve_network(params, Compression, 5) is own
+    with pytest.raises(ValueError, match=r"hidden_layer_sizes=\(3, 0\) must hold positive"):
+        resolve_network(AutoencoderTransformer(hidden_layer_sizes=(3, 0)), Compression, 5)
+    with pytest.raises(ValueError, match=r"network=Seeds is a class"):
+        resolve_network(AutoencoderTransformer(network=Seeds), Compression, 5)
+
+
+def test_seeds_differ_and_follow_the_generator():
+    seeds = Seeds.draw(check_random_state(0))
+    assert seeds == Seeds.draw(check_random_state(0))
+    assert len(set(seeds)) == 4
+
+
+# Whether training can go on.
+
+
+@pytest.mark.parametrize("cls", ESTIMATORS)
+def test_only_marked_parameters_may_change(cls):
+    """A marked parameter leaves the fingerprint as it is, any other one changes it."""
+    estimator = cls()
+    before = network_fingerprint(estimator)
+    for name, constraints in cls._parameter_constraints.items():
+        other = clone(estimator)
+        vars(other)[name] = "something else"
+        same = network_fingerprint(other) == before
+        assert same == isinstance(constraints, MayChange), name
+
+
+@pytest.mark.parametrize("cls", ESTIMATORS)
+def test_parameters_of_training_itself_are_marked(cls):
+    marked = {k for k, v in cls._parameter_constraints.items() if isinstance(v, MayChange)}
+    assert {"alpha", "batch_size", "device", "learning_rate", "max_epochs", "verbose"} <= marked
+    assert not {"n_components", "network", "init", "precision", "loss", "likelihood"} & marked
+
+
+def test_the_error_says_what_changed():
+    before = network_fingerprint(AutoencoderTransformer(4))
+    check_same_network(AutoencoderTransformer(4, max_epochs=3), before)
+    with pytest.raises(ValueError, match=r"n_components=5 .* was built with n_components=4"):
+        check_same_network(AutoencoderTransformer(5), before)
+
+
+def noise(rows, generator):
+    return rows
+
+
+def test_functions_are_known_by_name():
+    one, other = (DenoisingAutoencoder(noise=function) for function in (noise, noise.__call__))
+    assert network_fingerprint(one)["noise"] == "noise"
+    assert network_fingerprint(one) != network_fingerprint(other)
