@@ -69,7 +69,7 @@ def test_noise_is_fresh_and_validation_is_not(holed):
 
 
 @pytest.mark.parametrize("batch_size", [7, 16, 64])
-def test_each_row_comes_once_per_epoch(batch_size, holed, monkeypatch):
+def test_each_row_comes_once_an_epoch_whatever_is_read_at_once(batch_size, holed, monkeypatch):
     monkeypatch.setattr(_denoising_net, "ROWS_AT_ONCE", 20)
     rows = noisy_rows(holed)
     rows.rows.sample_weight = rows.rows.X[:, 0].nan_to_num()
@@ -81,7 +81,7 @@ def test_each_row_comes_once_per_epoch(batch_size, holed, monkeypatch):
     assert_array_equal(np.sort(targets[:, 1]), np.sort(rows.rows.X[:, 1].nan_to_num()))
 
 
-def test_validation_rows_are_limited(holed, monkeypatch):
+def test_validation_looks_at_so_many_rows_only(holed, monkeypatch):
     monkeypatch.setattr(_denoising_net, "MAX_VALIDATION_ROWS", 20)
     rows = noisy_rows(holed)
     rows.rows.sample_weight = torch.arange(50.0)

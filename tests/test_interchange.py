@@ -361,8 +361,8 @@ def evaluate(function, *arrays):
 
 def test_losses_are_those_of_the_engine():
     errors = np.r_[np.linspace(-5, 5, 2001), 0.0, 1.0, -1.0, 1e4]
-    assert LOSSES.keys() == _losses.LOSSES_OF_ERRORS.keys()
-    for name, (loss, _) in _losses.LOSSES_OF_ERRORS.items():
+    assert LOSSES.keys() == _losses.ERROR_LOSSES.keys()
+    for name, (loss, _) in _losses.ERROR_LOSSES.items():
         expected = loss(torch.from_numpy(errors)).numpy()
         np.testing.assert_allclose(
             evaluate(LOSSES[name], errors), expected, rtol=1e-12, atol=1e-12, err_msg=name
