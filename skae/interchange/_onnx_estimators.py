@@ -175,7 +175,7 @@ class DenoiserWriter(OnnxWriter):
         return self.estimator.n_features_in_ * (2 if self.estimator._reads_mask else 1)
 
 
-# Losses of errors: the same as LOSSES_OF_ERRORS of _engine/_losses.py, for values of a graph.
+# Losses of errors: the same as ERROR_LOSSES of _engine/_losses.py, for values of a graph.
 LOSSES = {
     "absolute_error": lambda e: e.op("Abs"),
     "cauchy": lambda e: (e.square() + 1.0).log(),
