@@ -2,6 +2,8 @@ import os
 
 os.environ.setdefault("SCIPY_ARRAY_API", "1")  # scipy reads it once, on import
 
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,25 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.datasets import load_wine as _load_wine
 from sklearn.preprocessing import scale
+
+# Sizes at which the library works in pieces, by their names in tests. Whoever imports one by
+# name holds a copy, so each is replaced wherever it is held.
+LIMITS = {
+    "cells_for_quantiles": ("_data._scaling.MAX_CELLS_FOR_QUANTILES",),
+    "chunk_bytes": ("_data._chunks.CHUNK_BYTES", "_engine._batches.CHUNK_BYTES"),
+    "copy_bytes": ("_engine._batches.MAX_COPY_BYTES",),
+    "exact_pca_size": ("_stats._pca.MAX_EXACT_SIZE",),
+    "inference_bytes": (
+        "_engine._inference.INFERENCE_BYTES",
+        "_engine._variational_net.INFERENCE_BYTES",
+    ),
+    "noisy_rows": ("_engine._denoising_net.ROWS_AT_ONCE",),
+    "release_bytes": ("_data._chunks.RELEASE_BYTES",),
+    "rows_for_ranks": ("_data._normal_scores.MAX_ROWS",),
+    "sampled_cells": ("estimators._sampling.CELLS_AT_ONCE",),
+    "shuffle_bytes": ("_engine._batches.MAX_SHUFFLE_BYTES",),
+    "validation_rows": ("_engine._denoising_net.MAX_VALIDATION_ROWS",),
+}
 
 
 def _frozen(X):
@@ -42,6 +63,28 @@ def table():
 def fast():
     """Settings for tests that do not ask how good the network is."""
     return {"hidden_layer_sizes": (8,), "max_epochs": 3, "random_state": 0}
+
+
+@pytest.fixture
+def set_limits(monkeypatch):
+    """Function that sets limits of the library, named as in ``LIMITS``, until the test ends."""
+
+    def set_to(**limits):
+        for name, value in limits.items():
+            places = {f"skae.{place}" for place in LIMITS[name]}
+            assert _holders(next(iter(places))) <= places, f"LIMITS lacks a copy of {name}"
+            for place in places:
+                monkeypatch.setattr(place, value)
+
+    return set_to
+
+
+def _holders(place):
+    """Names of a module's constant, there and wherever it was imported by name."""
+    home, _, constant = place.rpartition(".")
+    value = getattr(import_module(home), constant)
+    modules = [module for name, module in sys.modules.items() if name.startswith("skae.")]
+    return {f"{m.__name__}.{constant}" for m in modules if vars(m).get(constant) is value}
 
 
 @pytest.fixture(scope="session")

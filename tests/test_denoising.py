@@ -16,7 +16,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skae import DenoisingAutoencoder
-from skae._engine import _batches
 from skae._engine._optimizer import FlatAdamW
 from skae.networks import ConvNetwork
 
@@ -603,9 +602,9 @@ def test_pickle(holed):
 
 @pytest.mark.parametrize("n_rows", [300, 1500])
 @pytest.mark.parametrize("streamed", [False, True])
-def test_memory_maps(n_rows, streamed, digits, tmp_path, monkeypatch):
+def test_memory_maps(n_rows, streamed, digits, tmp_path, set_limits):
     if streamed:
-        monkeypatch.setattr(_batches, "MAX_COPY_BYTES", 0)
+        set_limits(copy_bytes=0)
     X = digits[:n_rows].copy()
     X[::7, 20:30] = np.nan
     np.save(tmp_path / "X.npy", X)
@@ -615,11 +614,11 @@ def test_memory_maps(n_rows, streamed, digits, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("paired", [False, True])
-def test_streamed_rows_train_as_well(paired, holed, monkeypatch):
+def test_streamed_rows_train_as_well(paired, holed, set_limits):
     X, holes = holed
     told = []
     for limit in (2**29, 0):
-        monkeypatch.setattr(_batches, "MAX_COPY_BYTES", limit)
+        set_limits(copy_bytes=limit)
         model = make(max_epochs=15).fit(holes, X_clean=X if paired else None)
         told.append(relative_error(model.transform(holes)[1:], X[1:], holes[1:]))
     assert_allclose(*told, atol=0.05)

@@ -170,7 +170,7 @@ def test_same_seed_same_bits(frame):
     np.testing.assert_array_equal(*scores)
 
 
-def test_many_rows_are_drawn_piece_by_piece(fitted, monkeypatch):
+def test_many_rows_are_drawn_piece_by_piece(fitted, monkeypatch, set_limits):
     seen = []
     candidates = type(fitted)._candidates
 
@@ -178,7 +178,7 @@ def test_many_rows_are_drawn_piece_by_piece(fitted, monkeypatch):
         seen.append(len(codes))
         return candidates(self, codes, *rest)
 
-    monkeypatch.setattr("skae.estimators._sampling.CELLS_AT_ONCE", 8000)
+    set_limits(sampled_cells=8000)
     monkeypatch.setattr(type(fitted), "_candidates", watched)
     assert len(fitted.sample(2500, random_state=0)) == 2500
     assert seen == [1000, 1000, 500]

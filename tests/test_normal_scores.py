@@ -150,7 +150,7 @@ def test_a_partial_row_tells_only_what_it_is_told():
     assert missing[n_inputs + n - 1] > -FAR_OUT  # the gap is told
 
 
-def test_large_tables_are_sampled(monkeypatch):
-    monkeypatch.setattr("skae._data._normal_scores.MAX_ROWS", 100)
+def test_large_tables_are_sampled(set_limits):
+    set_limits(rows_for_ranks=100)
     ranks = Ranks([0]).fit(RNG.normal(size=(5000, 1)), seed=1)
     assert ranks.columns_[0].n_rows == 100

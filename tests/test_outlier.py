@@ -380,11 +380,9 @@ def test_sparse_and_memory_mapped_rows(Xy, tmp_path):
     assert_array_equal(clone(detector).fit(mapped).score_samples(mapped), expected)
 
 
-def test_rows_that_do_not_fit_in_memory(Xy, monkeypatch):
-    from skae._engine import _batches
-
+def test_rows_that_do_not_fit_in_memory(Xy, set_limits):
     X, outlying = Xy
-    monkeypatch.setattr(_batches, "MAX_COPY_BYTES", 1)
+    set_limits(copy_bytes=1)
     detector = AutoencoderOutlierDetector(random_state=0).fit(X)
     assert roc_auc_score(outlying, -detector.score_samples(X)) > 0.95
 
