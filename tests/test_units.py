@@ -27,10 +27,12 @@ def test_target_is_the_row_itself():
     model = AutoencoderTransformer(
         2, scaling=None, init="random", max_epochs=60, learning_rate=1e-2, random_state=0
     ).fit(X)
+    # Off by 0.07 to 0.22 over five seeds.
     assert_allclose(model.reconstruct(X).mean(axis=0), 5, atol=0.3)
 
 
 def test_data_outside_the_unit_interval_converge():
     """No sigmoid is hidden in the output."""
     X = 100 + 50 * np.random.default_rng(0).normal(size=(200, 3))
+    # 1.00 over five seeds.
     assert AutoencoderTransformer(3, max_epochs=30, random_state=0).fit(X).score(X) > 0.95

