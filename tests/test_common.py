@@ -14,7 +14,7 @@ from skae import (
 
 REASON = (
     "Training is stochastic: a repeated row falls into other batches than a heavy one. "
-    "test_contract.py shows that both agree in expectation."
+    "test_sample_weight.py shows that both agree in expectation."
 )
 EXPECTED_FAILED_CHECKS = {
     "check_sample_weight_equivalence_on_dense_data": REASON,
