@@ -2,13 +2,127 @@ import os
 
 os.environ.setdefault("SCIPY_ARRAY_API", "1")  # scipy reads it once, on import
 
+import sys
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import load_digits
 from sklearn.datasets import load_wine as _load_wine
 from sklearn.preprocessing import scale
+
+from skae import (
+    AutoencoderOutlierDetector,
+    AutoencoderTransformer,
+    DenoisingAutoencoder,
+    VAEGenerator,
+)
+
+# Sizes at which the library works in pieces, by their names in tests. Whoever imports one by
+# name holds a copy, so each is replaced wherever it is held.
+LIMITS = {
+    "cells_for_quantiles": ("_data._scaling.MAX_CELLS_FOR_QUANTILES",),
+    "chunk_bytes": ("_data._chunks.CHUNK_BYTES", "_engine._batches.CHUNK_BYTES"),
+    "copy_bytes": ("_engine._batches.MAX_COPY_BYTES",),
+    "exact_pca_size": ("_stats._pca.MAX_EXACT_SIZE",),
+    "inference_bytes": (
+        "_engine._inference.INFERENCE_BYTES",
+        "_engine._variational_net.INFERENCE_BYTES",
+    ),
+    "kept_cells": ("estimators._generation.MAX_CELLS_KEPT",),
+    "noisy_rows": ("_engine._denoising_net.ROWS_AT_ONCE",),
+    "release_bytes": ("_data._chunks.RELEASE_BYTES",),
+    "rows_for_ranks": ("_data._normal_scores.MAX_ROWS",),
+    "sampled_cells": ("estimators._sampling.CELLS_AT_ONCE",),
+    "shuffle_bytes": ("_engine._batches.MAX_SHUFFLE_BYTES",),
+    "validation_rows": ("_engine._denoising_net.MAX_VALIDATION_ROWS",),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """An estimator with small settings, and the methods that two fits are compared by.
+
+    Together, `compared` read every weight of the network. `row_methods` are all that take rows.
+    """
+
+    estimator: type
+    params: dict
+    compared: tuple
+    row_methods: tuple
+
+    def make(self, **params):
+        small = {"n_components": 2, "hidden_layer_sizes": (8,), "max_epochs": 3, "random_state": 0}
+        return self.estimator(**{**small, **self.params, **params})
+
+    def outputs(self, model, X):
+        """What each of the compared methods returns, as arrays."""
+        return [np.asarray(getattr(model, method)(X)) for method in self.compared]
+
+    def assert_equal(self, a, b, X):
+        """Compare two fitted estimators to the bit."""
+        for left, right in zip(self.outputs(a, X), self.outputs(b, X), strict=True):
+            assert_array_equal(left, right)
+
+    def assert_close(self, a, X_a, b, X_b, rtol=1e-4, atol=1e-5):
+        """Compare two fitted estimators, each on its own version of the rows."""
+        for left, right in zip(self.outputs(a, X_a), self.outputs(b, X_b), strict=True):
+            assert_allclose(left, right, rtol=rtol, atol=atol)
+
+
+CASES = {
+    "transformer": Case(
+        AutoencoderTransformer,
+        {},
+        compared=("transform", "reconstruct"),
+        row_methods=("transform", "encode", "reconstruct", "reconstruction_error", "score"),
+    ),
+    # Its transform returns complete rows as they are.
+    "denoiser": Case(
+        DenoisingAutoencoder,
+        {},
+        compared=("encode", "reconstruct"),
+        row_methods=("transform", "encode", "reconstruct", "reconstruction_error", "score"),
+    ),
+    "generator": Case(
+        VAEGenerator,
+        {"n_importance_samples": 5, "refine": False},
+        compared=("transform", "score_samples"),
+        row_methods=(
+            "transform",
+            "encode",
+            "reconstruct",
+            "reconstruction_error",
+            "score",
+            "score_samples",
+        ),
+    ),
+    "detector": Case(
+        AutoencoderOutlierDetector,
+        {"n_estimators": 2},
+        compared=("encode", "score_samples"),
+        row_methods=(
+            "predict",
+            "decision_function",
+            "score_samples",
+            "pvalues",
+            "encode",
+            "reconstruct",
+            "reconstruction_error",
+            "explain",
+            "correct",
+        ),
+    ),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    """Each estimator in turn; ``parametrize(..., indirect=True)`` takes some of them."""
+    return CASES[request.param]
 
 
 def _frozen(X):
@@ -42,6 +156,28 @@ def table():
 def fast():
     """Settings for tests that do not ask how good the network is."""
     return {"hidden_layer_sizes": (8,), "max_epochs": 3, "random_state": 0}
+
+
+@pytest.fixture
+def set_limits(monkeypatch):
+    """Function that sets limits of the library, named as in ``LIMITS``, until the test ends."""
+
+    def set_to(**limits):
+        for name, value in limits.items():
+            places = {f"skae.{place}" for place in LIMITS[name]}
+            assert _holders(next(iter(places))) <= places, f"LIMITS lacks a copy of {name}"
+            for place in places:
+                monkeypatch.setattr(place, value)
+
+    return set_to
+
+
+def _holders(place):
+    """Names of a module's constant, there and wherever it was imported by name."""
+    home, _, constant = place.rpartition(".")
+    value = getattr(import_module(home), constant)
+    modules = [module for name, module in sys.modules.items() if name.startswith("skae.")]
+    return {f"{m.__name__}.{constant}" for m in modules if vars(m).get(constant) is value}
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,6 @@ from skae import (
 from skae._data._arrays import namespace
 from skae._data._chunks import TensorTable, row_chunks
 from skae._data._scaling import Scaler
-from skae._engine import _inference
 
 SMALL = {"hidden_layer_sizes": (8,), "max_epochs": 2, "random_state": 0}
 ROWS = ("encode", "reconstruct", "reconstruction_error")
@@ -198,11 +197,11 @@ def test_the_guard_sees_trips(no_numpy):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_batches_are_put_together_in_order(case, fitted, fresh, monkeypatch):
+def test_batches_are_put_together_in_order(case, fitted, fresh, set_limits):
     model, methods = fitted(case)
     X = torch.tensor(fresh)
     at_once = [ask(model, method, X) for method in methods]
-    monkeypatch.setattr(_inference, "INFERENCE_BYTES", 1)
+    set_limits(inference_bytes=1)
     for method, found in zip(methods, at_once, strict=True):
         if isinstance(found, torch.Tensor):
             torch.testing.assert_close(ask(model, method, X), found, rtol=1e-5, atol=1e-5)
@@ -327,7 +326,7 @@ def test_wide_tensors_fit_as_wide_arrays(digits):
     assert model.fit_transform(torch.tensor(X)).dtype == torch.float32
 
 
-def test_fit_reads_tensors_piece_by_piece(monkeypatch):
+def test_fit_reads_tensors_piece_by_piece(monkeypatch, set_limits):
     X = torch.randn(3000, 20, generator=torch.Generator().manual_seed(0))
     sizes = []
     read = TensorTable.__getitem__
@@ -338,7 +337,7 @@ def test_fit_reads_tensors_piece_by_piece(monkeypatch):
         return rows
 
     monkeypatch.setattr(TensorTable, "__getitem__", watched)
-    monkeypatch.setattr("skae._data._chunks.CHUNK_BYTES", 8 * 20 * 100)
+    set_limits(chunk_bytes=8 * 20 * 100)
     for case in ("transformer", "detector"):
         params = {"scaling": "standard", "max_epochs": 1}
         assert len(make(case, **params).fit(X).encode(X)) == len(X)

@@ -4,9 +4,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_array
 
-from skae._data import _chunks
 from skae._data._scaling import Scaler
-from skae._engine import _batches
 from skae._engine._batches import Batches, SourceRows, TensorRows
 from skae._engine._runtime import generator
 
@@ -18,10 +16,10 @@ def numbered_rows():
 
 
 @pytest.fixture(params=["tensor", "source", "sparse", "large tensor"])
-def rows_of(request, monkeypatch):
+def rows_of(request, set_limits):
     """Rows in each of the ways in which they are held."""
     if request.param == "large tensor":
-        monkeypatch.setattr(_batches, "MAX_SHUFFLE_BYTES", 1)
+        set_limits(shuffle_bytes=1)
 
     def make(X, sample_weight=None, indices=None):
         source = csr_array(X) if request.param == "sparse" else X
@@ -93,28 +91,28 @@ def test_rows_are_scaled_as_they_are_read(table):
 
 
 @pytest.mark.parametrize("step", [1, 3, 7])
-def test_in_memory_in_pieces(X, step, monkeypatch):
-    monkeypatch.setattr(_batches, "CHUNK_BYTES", 8 * 2 * step)
+def test_in_memory_in_pieces(X, step, set_limits):
+    set_limits(chunk_bytes=8 * 2 * step)
     rows = SourceRows(X, Scaler(None).fit(X))
     assert_array_equal(rows.in_memory().X, X)
 
 
-def test_too_large_a_copy_is_not_made(X, monkeypatch):
+def test_too_large_a_copy_is_not_made(X, set_limits):
     rows = SourceRows(X, Scaler(None).fit(X))
     assert isinstance(rows.in_memory(), TensorRows)
-    monkeypatch.setattr(_batches, "MAX_COPY_BYTES", 35 * 2 * 4 - 1)
+    set_limits(copy_bytes=35 * 2 * 4 - 1)
     assert rows.in_memory() is rows
 
 
 @pytest.mark.parametrize("mode", ["r", "r+", "c"])
-def test_pages_of_a_memory_map_are_released_without_loss(mode, tmp_path, monkeypatch):
+def test_pages_of_a_memory_map_are_released_without_loss(mode, tmp_path, set_limits):
     X = np.random.default_rng(0).normal(size=(500, 4)).astype(np.float32)
     np.save(tmp_path / "X.npy", X)
     mapped = np.load(tmp_path / "X.npy", mmap_mode=mode)
     if mode != "r":
         mapped[0] = 7.0  # not on the disk yet, or never
     expected = np.array(mapped)
-    monkeypatch.setattr(_chunks, "RELEASE_BYTES", 100)
+    set_limits(release_bytes=100)
     rows = SourceRows(mapped, Scaler(None).fit(mapped))
     for _ in range(2):
         assert_array_equal(torch.cat([x for x, _ in Batches(rows, 64)]), expected)

@@ -6,7 +6,6 @@ from numpy.testing import assert_array_equal
 from scipy.sparse import csr_array
 
 from skae import AutoencoderTransformer
-from skae._data import _chunks
 from skae._data._chunks import check_finite, is_memory_map, row_chunks, value_range
 
 
@@ -18,8 +17,8 @@ def mapped(tmp_path):
 
 
 @pytest.mark.parametrize("convert", [np.asarray, csr_array])
-def test_chunks_are_the_rows(convert, mapped, monkeypatch):
-    monkeypatch.setattr(_chunks, "CHUNK_BYTES", 8 * 4 * 7)
+def test_chunks_are_the_rows(convert, mapped, set_limits):
+    set_limits(chunk_bytes=8 * 4 * 7)
     pieces = list(row_chunks(convert(mapped)))
     assert len(pieces) == 15
     assert_array_equal(np.concatenate([chunk for _, chunk in pieces]), mapped)
@@ -38,8 +37,8 @@ def test_a_view_of_a_map_is_a_map(mapped):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_map_is_searched_for_what_is_not_finite(value, tmp_path, monkeypatch):
-    monkeypatch.setattr(_chunks, "CHUNK_BYTES", 8 * 2 * 10)
+def test_a_map_is_searched_for_what_is_not_finite(value, tmp_path, set_limits):
+    set_limits(chunk_bytes=8 * 2 * 10)
     X = np.ones((100, 2))
     check_finite(X)
     X[-1, 1] = value

@@ -1,6 +1,8 @@
 """scikit-learn's own checks, over every public estimator."""
 
+import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 from sklearn.base import clone
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
@@ -12,13 +14,19 @@ from skae import (
     VAEGenerator,
 )
 
-REASON = (
+STOCHASTIC = (
     "Training is stochastic: a repeated row falls into other batches than a heavy one. "
-    "test_contract.py shows that both agree in expectation."
+    "test_sample_weight.py shows that both agree in expectation."
+)
+ROUNDING = (
+    "Products of matrices in float32 are rounded by a row's place in the batch on some processors "
+    "(seen with MKL 2024.2 on an AMD processor with AVX-512): results that come back as float64 "
+    "differ by 1.2e-7, where the check allows 1e-7. test_order_of_rows bounds the difference."
 )
 EXPECTED_FAILED_CHECKS = {
-    "check_sample_weight_equivalence_on_dense_data": REASON,
-    "check_sample_weight_equivalence_on_sparse_data": REASON,
+    "check_sample_weight_equivalence_on_dense_data": STOCHASTIC,
+    "check_sample_weight_equivalence_on_sparse_data": STOCHASTIC,
+    "check_methods_sample_order_invariance": ROUNDING,
 }
 TRANSFORMERS = [
     AutoencoderTransformer(max_epochs=2),
@@ -100,10 +108,26 @@ def test_sklearn_compatible(estimator, check):
     try:
         check(estimator)
     except AssertionError:
-        # They may pass, too: a fit that keeps epoch 0 is PCA.
+        # They may pass, too: a fit that keeps epoch 0 is PCA, and few processors round so.
         if check.func.__name__ in EXPECTED_FAILED_CHECKS:
-            pytest.xfail(REASON)
+            pytest.xfail(EXPECTED_FAILED_CHECKS[check.func.__name__])
         raise
+
+
+@pytest.mark.parametrize("estimator", [*TRANSFORMERS, *DENOISERS, *GENERATORS, *DETECTORS])
+def test_order_of_rows(estimator):
+    """Rows in another order give the same results, but for the last bits of float32."""
+    rng = np.random.default_rng(0)
+    X = 3 * rng.uniform(size=(20, 3))
+    model = clone(estimator).set_params(n_components=1, random_state=1).fit(X)
+    for method in ("transform", "score_samples", "decision_function"):
+        if hasattr(model, method):
+            result = getattr(model, method)(X)
+            for _ in range(5):
+                order = rng.permutation(20)
+                other = getattr(model, method)(X[order])
+                atol = 8 * np.finfo(np.float32).eps * np.abs(result).max()
+                assert_allclose(other, result[order], rtol=1e-6, atol=atol)
 
 
 # The checks themselves mix frames and arrays; PCA warns in them, too.

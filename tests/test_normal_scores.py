@@ -150,7 +150,7 @@ def test_a_partial_row_constrains_only_given_cells():
     assert missing[n_inputs + n - 1] > -MAX_SCORE  # the cell is given as missing
 
 
-def test_large_tables_are_sampled(monkeypatch):
-    monkeypatch.setattr("skae._data._normal_scores.MAX_ROWS", 100)
+def test_large_tables_are_sampled(set_limits):
+    set_limits(rows_for_ranks=100)
     ranks = Ranks([0]).fit(RNG.normal(size=(5000, 1)), seed=1)
     assert ranks.columns_[0].n_rows == 100

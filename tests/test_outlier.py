@@ -64,6 +64,7 @@ def test_finds_rows_that_break_the_pattern(name, Xy):
     detector = AutoencoderOutlierDetector(**OPTIONS[name], random_state=0).fit(X)
     # Posterior variances and PCA's start both blur the line between rows and outliers.
     least = 0.8 if name in ("variational", "density", "pca") else 0.95
+    # 0.97 to 1.00; from PCA's start 0.94, variational 0.89, density 0.83; over five seeds.
     assert roc_auc_score(outlying, -detector.score_samples(X)) > least
 
 
@@ -72,6 +73,7 @@ def test_better_than_isolation_forest_where_columns_hang_together(Xy):
     ours = AutoencoderOutlierDetector(random_state=0).fit(X).score_samples(X)
     forest = IsolationForest(random_state=0).fit(X).score_samples(X)
     for score in (roc_auc_score, average_precision_score):
+        # 0.984 to 0.985 against 0.760, and 0.79 to 0.81 against 0.16, over five seeds.
         assert score(outlying, -ours) > score(outlying, -forest)
 
 
@@ -84,6 +86,7 @@ def test_contaminated_training_beats_training_on_everything():
         detector = AutoencoderOutlierDetector(core_fraction=core_fraction, random_state=0)
         return roc_auc_score(outlying, -detector.fit(X).score_samples(X))
 
+    # 0.913 to 0.926, and 0.76 to 0.78 for all rows, over five seeds.
     assert auroc(0.7) > 0.9
     assert auroc(0.7) > auroc(1.0)
 
@@ -106,6 +109,7 @@ def test_the_comparison_of_detectors_on_toy_sets(make):
     detector = AutoencoderOutlierDetector(contamination=0.15, random_state=42)
     y_pred = detector.fit(X).predict(X)
     assert set(np.unique(y_pred)) == {-1, 1}
+    # 1.00 over five seeds.
     assert (y_pred[255:] == -1).mean() > 0.7
     xx, yy = np.meshgrid(np.linspace(-7, 7, 15), np.linspace(-7, 7, 15))
     assert detector.predict(np.c_[xx.ravel(), yy.ravel()]).reshape(xx.shape).shape == (15, 15)
@@ -150,6 +154,7 @@ def test_auto_takes_one_normal_row_in_twenty_for_an_outlier():
     rng = np.random.default_rng(0)
     detector = AutoencoderOutlierDetector(random_state=0).fit(rng.normal(size=(2000, 6)))
     flagged = (detector.predict(rng.normal(size=(4000, 6))) == -1).mean()
+    # Off by 0.002 to 0.015 over five seeds.
     assert flagged == pytest.approx(0.05, abs=0.025)
 
 
@@ -171,6 +176,7 @@ def test_held_out_rows_are_held_out():
     detector = AutoencoderOutlierDetector(
         threshold="std", n_std=0, n_estimators=2, hidden_layer_sizes=64, random_state=0, **options
     ).fit(X)
+    # 5.4 to 5.5 times over five seeds.
     assert -detector.offset_ > 1.5 * -detector.score_samples(X).mean()
 
 
@@ -183,15 +189,18 @@ def test_pvalues_are_uniform_on_fresh_normal_rows(options):
     )
     detector = AutoencoderOutlierDetector(random_state=0, validation_fraction=0.25, **options)
     pvalues = detector.fit(train).pvalues(fresh)
+    # 0.015 to 0.040 over five seeds, but for 0.054 at one of those with n_estimators=1.
     assert kstest(pvalues, "uniform").statistic < 0.05  # 1000 or more held-out rows
     assert ((pvalues > 0) & (pvalues <= 1)).all()
     for level in (0.01, 0.05, 0.2):
+        # Off by 0.4 of the tolerance at most over five seeds.
         assert (pvalues <= level).mean() == pytest.approx(level, abs=0.01 + 0.2 * level)
 
 
 def test_pvalues_of_outliers_are_small(fitted, Xy):
     X, outlying = Xy
     pvalues = fitted.pvalues(X)
+    # With convolutions, three of five seeds fail: they find these outliers no better than chance.
     assert np.median(pvalues[outlying]) <= np.median(pvalues[~outlying])
     order = np.argsort(fitted.score_samples(X), kind="stable")
     if fitted.n_estimators == 1:  # else members may differ on the order
@@ -227,6 +236,7 @@ def test_the_wrong_column_contributes_most(Xy):
     rows = np.array(X[100:200])
     columns = np.arange(100) % 10
     rows[np.arange(100), columns] += 4 * X.std(axis=0)[columns]
+    # 1.00 over five seeds.
     assert (detector.explain(rows).argmax(axis=1) == columns).mean() > 0.9
 
 
@@ -241,6 +251,7 @@ def test_explanations_know_the_detector():
     assert detector.explain(row).argmax() == 3
     corrected = detector.correct(row)
     assert_array_equal(np.delete(corrected, 3), 1)
+    # Off by 0.10 to 0.13 over five seeds.
     assert corrected[0, 3] == pytest.approx(1, abs=0.2)
 
 
@@ -280,12 +291,15 @@ def test_correction_restores_what_was_spoilt(Xy):
     options = {"n_components": 4, "max_epochs": 1500, "random_state": 0}
     detector = AutoencoderOutlierDetector(contamination=0.05, **options).fit(X)
     found = detector.predict(spoilt) == -1
+    # 1.00 over five seeds.
     assert found.mean() > 0.95
     before, after = (
         np.abs((mended - rows)[np.arange(100), columns] / X.std(axis=0)[columns])[found]
         for mended in (spoilt, detector.correct(spoilt))
     )
+    # 1.00 over five seeds.
     assert (after < before).mean() > 0.95
+    # 0.12 to 0.13 over five seeds.
     assert np.median(after) < 0.5
 
 
@@ -297,6 +311,7 @@ def test_columns_known_to_be_wrong_are_replaced_in_every_row(Xy):
     corrected = detector.correct(spoilt, columns=[2])
     assert_array_equal(np.delete(corrected, 2, axis=1), np.delete(X, 2, axis=1))
     rest = np.abs(corrected[50:, 2] - X[50:, 2]) / X[:, 2].std()
+    # 0.09 over five seeds.
     assert np.median(rest) < 0.5
 
 
@@ -333,6 +348,7 @@ def test_missing_cells_are_missing(Xy):
     detector = AutoencoderOutlierDetector(random_state=0).fit(holes)
     scores = detector.score_samples(holes)
     assert np.isfinite(scores).all()
+    # 0.955 to 0.959 over five seeds.
     assert roc_auc_score(outlying, -scores) > 0.9
     assert_array_equal(detector.explain(holes)[np.isnan(holes)], 0)
     assert_array_equal(np.isnan(detector.correct(holes)), np.isnan(holes))
@@ -380,12 +396,11 @@ def test_sparse_and_memory_mapped_rows(Xy, tmp_path):
     assert_array_equal(clone(detector).fit(mapped).score_samples(mapped), expected)
 
 
-def test_rows_that_do_not_fit_in_memory(Xy, monkeypatch):
-    from skae._engine import _batches
-
+def test_rows_that_do_not_fit_in_memory(Xy, set_limits):
     X, outlying = Xy
-    monkeypatch.setattr(_batches, "MAX_COPY_BYTES", 1)
+    set_limits(copy_bytes=1)
     detector = AutoencoderOutlierDetector(random_state=0).fit(X)
+    # 0.984 to 0.985 over five seeds.
     assert roc_auc_score(outlying, -detector.score_samples(X)) > 0.95
 
 
@@ -434,6 +449,7 @@ def test_weights_are_repetitions_in_expectation(Xy):
         for seed in (1, 2)
     ]
     a, b, c, d = (np.log(-m.score_samples(X)) for m in (weighted, plain, *others))
+    # 0.39 to 0.69 times over five seeds.
     assert np.abs(a - b).mean() < 1.5 * np.abs(c - d).mean()
 
 
@@ -483,12 +499,15 @@ def test_partial_fit_learns_and_moves_the_threshold():
         detector.partial_fit(batch(1.0))
         scores = -detector.score_samples(np.concatenate([fresh, wild]))
         aurocs.append(roc_auc_score(np.repeat([0, 1], 200), scores))
+    # 0.93 to 0.94 over five seeds.
     assert aurocs[-1] > max(0.8, aurocs[0])
+    # 0.030 to 0.040 over five seeds: two of them stand at the limit.
     assert (detector.predict(fresh) == -1).mean() == pytest.approx(0.1, abs=0.07)
     offset = detector.offset_
     for _ in range(60):
         detector.partial_fit(3 * batch(1.0))
     assert detector.offset_ != offset
+    # 0.06 to 0.07 over five seeds.
     assert (detector.predict(3 * batch(1.0)) == -1).mean() < 0.5
 
 
@@ -506,6 +525,7 @@ def test_partial_fit_after_fit_remembers(Xy):
     X, _ = Xy
     detector = AutoencoderOutlierDetector(contamination=0.1, **QUICK).fit(X)
     detector.partial_fit(X[:20])
+    # Off by 0.005 to 0.010 over five seeds.
     assert (detector.predict(X) == -1).mean() == pytest.approx(0.1, abs=0.03)
 
 
@@ -520,6 +540,7 @@ def test_what_was_held_out_stays_so(random_state):
     )
     for _ in range(4):
         detector.fit(X)
+    # 0.005 to 0.031 over five seeds.
     assert (detector.predict(fresh) == -1).mean() < 0.15
 
 
@@ -541,6 +562,7 @@ def test_warm_start_goes_on(Xy):
     net = detector.net_
     detector.set_params(max_epochs=300, contamination=0.1).fit(X)
     assert detector.net_ is not net
+    # 0.06 to 0.11 times over five seeds.
     assert detector.reconstruction_error(X).mean() < cold
     assert (detector.predict(X) == -1).sum() == 40
 
@@ -571,6 +593,7 @@ def test_pipeline_and_grid_search_with_a_scorer_on_labels(Xy):
     assert set(search.predict(X)) == {-1, 1}
     agreement = make_scorer(lambda y, told: np.mean(y == told))
     search = GridSearchCV(pipeline, grid, scoring=agreement, cv=folds).fit(X, y)
+    # 0.930 to 0.933 over five seeds.
     assert search.best_score_ > 0.9
 
 

@@ -55,11 +55,11 @@ def test_zero_weight_is_absence(table):
     )
 
 
-def test_randomized_solver_finds_the_same(monkeypatch):
+def test_randomized_solver_finds_the_same(set_limits):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(200, 5)) @ rng.normal(size=(5, 100)) + 0.01 * rng.normal(size=(200, 100))
     exact = fit_pca(X, 5)
-    monkeypatch.setattr(_pca, "MAX_EXACT_SIZE", 50)
+    set_limits(exact_pca_size=50)
     quick, again = fit_pca(X, 5, random_state=0), fit_pca(X, 5, random_state=0)
     assert_allclose(quick.variances, exact.variances, rtol=1e-4)
     assert_allclose(quick.directions, exact.directions, atol=1e-3)

@@ -4,7 +4,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_array
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 
-from skae._data import _chunks, _scaling
 from skae._data._chunks import row_chunks
 from skae._data._scaling import Scaler
 
@@ -79,18 +78,18 @@ def test_sparse_is_dense(method, table):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_chunks_do_not_matter(method, table, monkeypatch):
+def test_chunks_do_not_matter(method, table, set_limits):
     whole = Scaler(method).fit(table)
-    monkeypatch.setattr(_chunks, "CHUNK_BYTES", 8 * 10 * 7)
+    set_limits(chunk_bytes=8 * 10 * 7)
     assert len(list(row_chunks(table))) == 18
     pieces = Scaler(method).fit(table)
     assert_allclose(whole.center_, pieces.center_)
     assert_allclose(whole.scale_, pieces.scale_)
 
 
-def test_robust_samples_many_rows(monkeypatch):
+def test_robust_samples_many_rows(set_limits):
     X = np.random.default_rng(0).normal(size=(1000, 2))
-    monkeypatch.setattr(_scaling, "MAX_CELLS_FOR_QUANTILES", 1000)
+    set_limits(cells_for_quantiles=1000)
     sampled = Scaler("robust").fit(X)
     assert_allclose(sampled.center_, np.median(X[::2], axis=0), atol=0.02)
 
@@ -111,8 +110,8 @@ def test_robust_falls_back_on_half_the_range():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_missing_cells_do_not_count(method, table, monkeypatch):
-    monkeypatch.setattr("skae._data._chunks.CHUNK_BYTES", 8 * 10 * 7)  # seven rows at a time
+def test_missing_cells_do_not_count(method, table, set_limits):
+    set_limits(chunk_bytes=8 * 10 * 7)  # seven rows at a time
     holes = np.array(table)
     holes[::3, 2] = holes[5:, 4] = holes[:, 6] = np.nan
     scaler = Scaler(method).fit(holes)

@@ -70,6 +70,7 @@ def test_latents_start_as_pca_scores_over_one_scale(table):
 
 def test_random_init_does_not_start_as_pca(digits):
     model = AutoencoderTransformer(6, init="random", **STILL).fit(digits[:300])
+    # -0.004 to -0.002 over five seeds.
     assert model.score(digits[:300]) < 0.2
 
 
@@ -80,8 +81,10 @@ def test_better_than_pca_on_digits(digits):
     y = np.arange(len(digits))
     train, test, _, _ = train_test_split(digits, y, test_size=300, random_state=0)
     model = AutoencoderTransformer(8, max_epochs=25, random_state=0).fit(train)
+    # 0.46 to 0.47 times PCA's over five seeds.
     assert model.reconstruction_error(test).mean() < 0.75 * pca_error(train, 8, test)
     assert model.best_epoch_ > 0
+    # 0.44 to 0.49 times the start's over five seeds.
     assert model.validation_loss_curve_[model.best_epoch_] < 0.8 * model.validation_loss_curve_[0]
 
 
@@ -94,6 +97,7 @@ def test_latents_serve_neighbours_better_than_pca(digits):
     ours = knn.fit(model.transform(X), y).score(model.transform(X_test), y_test)
     pca = PCA(4).fit(X)
     theirs = knn.fit(pca.transform(X), y).score(pca.transform(X_test), y_test)
+    # 0.96 to 0.98, against PCA's 0.85, over five seeds.
     assert ours > theirs + 0.02
 
 
@@ -103,6 +107,7 @@ def test_no_worse_than_pca_on_few_rows(wine):
         train, test = train_test_split(wine, random_state=seed)
         model = AutoencoderTransformer(3, max_epochs=50, random_state=seed).fit(train)
         ratios.append(model.reconstruction_error(test).mean() / pca_error(train, 3, test))
+    # 0.955 to 1.000 over five seeds, and the larger ratio 0.962 to 1.000.
     assert np.mean(ratios) < 1.01
     assert max(ratios) < 1.05
 
@@ -110,6 +115,8 @@ def test_no_worse_than_pca_on_few_rows(wine):
 def test_bends_where_the_data_bend(table):
     model = AutoencoderTransformer(3, max_epochs=120, random_state=0).fit(table[:90])
     ours = model.reconstruction_error(table[90:]).mean()
+    # 0.69, 0.53, 0.83, 0.62 and 1.00 times PCA's over five seeds, of which this is the first:
+    # the third and the last would fail.
     assert ours < 0.8 * pca_error(table[:90], 3, table[90:])
 
 
@@ -117,6 +124,7 @@ def test_noise_alone_is_not_learned():
     X = np.random.default_rng(0).normal(size=(150, 12))
     model = AutoencoderTransformer(3, max_epochs=40, random_state=0).fit(X[:100])
     ours = model.reconstruction_error(X[100:]).mean()
+    # 1.00 times PCA's over five seeds: no epoch beats the start.
     assert ours < 1.03 * pca_error(X[:100], 3, X[100:])
 
 
@@ -250,13 +258,16 @@ def test_latent_size_curve(digits):
     assert curve.shape == (6,)
     assert (np.diff(curve) > 0).all()
     assert_allclose(np.cumsum(model.explained_variance_ratio_), curve)
+    # Differences of 0.013 to 0.036 over five seeds.
     assert_allclose(model.score(X), curve[-1], atol=0.06)
     Z = model.transform(X)
     for k in (1, 3):  # a prefix is an autoencoder, too
         prefix = Z * (np.arange(6) < k)
         left = np.sum((X - model.inverse_transform(prefix)) ** 2)
         share = 1 - left / np.sum((X - X.mean(axis=0)) ** 2)
+        # Differences of 0.009 to 0.071 over five seeds; 0.021 at this one.
         assert_allclose(share, curve[k - 1], atol=0.06)
+    # 0.35 to 0.38, against 0.277, over five seeds.
     assert curve[1] > PCA(2).fit(X).explained_variance_ratio_.sum()
 
 
@@ -286,6 +297,7 @@ def test_more_latents_than_columns(table):
     Z = model.transform(X)
     assert Z.shape == (120, 9)
     assert (Z.std(axis=0) > 0).all()
+    # 1.00 over five seeds.
     assert model.score(X) > 0.9
 
 
@@ -313,6 +325,7 @@ def test_losses_and_output_activations(loss, output_activation, digits):
         return
     model.fit(X)
     back = model.reconstruct(X)
+    # 0.61 to 0.70 over five seeds.
     assert model.score(X) > 0.35
     bounded = (
         output_activation
@@ -375,6 +388,7 @@ def test_robust_losses_forgive_outliers(table):
         .mean()
         for loss in ("squared_error", "absolute_error", "huber")
     }
+    # 0.70 to 0.82 times, and 0.65 to 0.83 times, over five seeds.
     assert errors["absolute_error"] < errors["squared_error"]
     assert errors["huber"] < errors["squared_error"]
 
@@ -397,6 +411,7 @@ def test_tied_weights_learn(digits):
     """PCA is a saddle point of a tied network; training has to leave it."""
     model = AutoencoderTransformer(8, tied_weights=True, max_epochs=60, random_state=0).fit(digits)
     assert model.best_epoch_ > 0
+    # 0.37 to 0.44 times PCA's over five seeds.
     assert model.reconstruction_error(digits).mean() < 0.9 * pca_error(digits, 8)
 
 
@@ -426,6 +441,7 @@ def test_weight_penalties_shrink(penalty, table):
     params = {"max_epochs": 40, "early_stopping": False, "random_state": 0}
     free = AutoencoderTransformer(3, alpha=0.0, **params).fit(table)
     held = AutoencoderTransformer(3, **({"alpha": 0.0} | penalty), **params).fit(table)
+    # 0.01 times with l1, and 0.66 to 0.69 times with alpha, over five seeds.
     assert weights_of(held) < 0.8 * weights_of(free)
 
 
@@ -437,6 +453,7 @@ def latents_under(table, **params):
 
 def test_sparsity_l1_makes_latents_small(table):
     means = [np.abs(latents_under(table, sparsity=s)).mean() for s in (0.0, 0.3, 3.0)]
+    # 0.21 to 0.25 times, then 0.32 to 0.39 times, over five seeds.
     assert means[1] < 0.8 * means[0]
     assert means[2] < 0.8 * means[1]
 
@@ -444,6 +461,7 @@ def test_sparsity_l1_makes_latents_small(table):
 @pytest.mark.parametrize(("target", "tolerance"), [(0.05, 0.04), (0.3, 0.1)])
 def test_sparsity_kl_leads_to_its_target(target, tolerance, table):
     Z = latents_under(table, sparsity=1.0, sparsity_penalty="kl", sparsity_target=target)
+    # Differences of 0.003 to 0.005, and of 0.001 to 0.002, over five seeds.
     assert_allclose(np.abs(np.tanh(Z)).mean(axis=0), target, atol=tolerance)
 
 
@@ -464,6 +482,7 @@ def test_noise_is_for_training_only(params, table, fast):
 def test_scaling(scaling, table, fast):
     X = table * np.r_[1:11]
     model = AutoencoderTransformer(3, scaling=scaling, **fast).fit(X)
+    # 0.94 to 0.96 over five seeds: no epoch beats the start.
     assert model.score(X) > 0.7
     assert model.reconstruct(X).shape == X.shape
 
@@ -485,8 +504,11 @@ def test_scaling_decides_what_counts(table):
 )
 @pytest.mark.parametrize("tied_weights", [False, True])
 def test_activations(activation, tied_weights, table, fast):
-    model = AutoencoderTransformer(3, activation=activation, tied_weights=tied_weights, **fast)
-    assert model.fit(table).score(table) > 0.5
+    # With early stopping, the start would be kept, in which no activation shows.
+    params = {"activation": activation, "tied_weights": tied_weights, "early_stopping": False}
+    model = AutoencoderTransformer(3, **params, **fast).fit(table)
+    # 0.87 to 0.88 over five seeds.
+    assert model.score(table) > 0.5
 
 
 @pytest.mark.parametrize("sizes", [4, (4,), [6, 3], np.array([5, 2]), ()])
@@ -515,6 +537,7 @@ def test_bfloat16_is_close(digits, monkeypatch):
         p.dtype.is_floating_point and p.dtype.itemsize == 4 for p in half.net_.module_.parameters()
     )
     assert not np.array_equal(half.transform(X), full.transform(X))
+    # Differences below 0.00001 over five seeds.
     assert_allclose(half.score(X), full.score(X), atol=0.02)
 
 
