@@ -8,7 +8,6 @@ import os
 import platform
 import re
 import uuid
-import warnings
 from importlib.metadata import version
 
 from sklearn.utils.validation import check_is_fitted
@@ -23,7 +22,7 @@ from skae._storage._estimator_kinds import (
     network_of_user,
 )
 from skae._version import __version__
-from skae.exceptions import ModelFileError
+from skae.exceptions import ModelFileError, warn_user
 
 # To be raised when files of earlier versions can no longer be read as they are.
 FORMAT = 1
@@ -48,7 +47,7 @@ def save(estimator, path):
     It does not hold training rows, but statistics of them: means, scales, extremes and
     covariances of columns; for a detector the losses and weight of each training row; for
     ``VAEGenerator`` the sorted distinct values of each column (of at most 100 000 rows,
-    sampled), from which rows can not be put together.
+    sampled), from which rows cannot be put together.
 
     Parameters
     ----------
@@ -63,12 +62,12 @@ AutoencoderOutlierDetector
     NotFittedError
         If the estimator is not fitted.
     TypeError
-        If it is of another class, subclasses included, or holds a value that can not be
+        If it is of another class, subclasses included, or holds a value that cannot be
         saved, such as a level that is not a text, number or date.
     ValueError
         If a parameter was set to an invalid value after `fit`.
     OSError
-        If the file can not be written; an existing file is unchanged.
+        If the file cannot be written; an existing file is unchanged.
 
     See Also
     --------
@@ -96,11 +95,9 @@ AutoencoderOutlierDetector
         )
     check_is_fitted(estimator)
     if estimator.callbacks:
-        warnings.warn(
+        warn_user(
             f"callbacks={estimator.callbacks!r} are code, which is not saved: the loaded "
             "estimator will have callbacks=None.",
-            UserWarning,
-            stacklevel=2,
         )
     estimator._validate_params()
     parameters = estimator.get_params(deep=False) | {"callbacks": None}
@@ -157,7 +154,7 @@ def load(path, *, registry=None, device="auto"):
     LookupError
         If a network or function is not in `registry`, or does not fit the file.
     OSError
-        If the file can not be read.
+        If the file cannot be read.
 
     See Also
     --------
@@ -199,7 +196,7 @@ def load(path, *, registry=None, device="auto"):
     except (MemoryError, Warning):
         raise
     except Exception as error:
-        message = f"{os.fspath(path)} can not be loaded: {str(error).rstrip('.')}."
+        message = f"{os.fspath(path)} cannot be loaded: {str(error).rstrip('.')}."
         if type(error) is LookupError:  # raised where the registry lacks something
             raise LookupError(message) from error
         raise ModelFileError(message) from error

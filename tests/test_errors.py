@@ -1,4 +1,4 @@
-"""Rows and latents that can not be used are named in an error."""
+"""Rows and latents that cannot be used are named in an error."""
 
 import numpy as np
 import pytest

@@ -6,7 +6,7 @@ meant to alter results renews them, and says in its message why:
 
     make golden
 
-What they can not catch: a result that was wrong when it was recorded; GPUs and their graphs,
+What they cannot catch: a result that was wrong when it was recorded; GPUs and their graphs,
 bfloat16, callbacks that watch batches, Ctrl-C, memory maps, searches (other tests do); and
 anything on platforms without a record. They do not say which of two results is the better one.
 """

@@ -475,7 +475,7 @@ def test_layers_of_ours_are_known(digits, estimator):
 def test_what_can_not_be_written(fitted, mixed):
     with pytest.raises(ValueError, match=r"method='explain'.*these can: .*'predict'"):
         to_onnx(fitted[AutoencoderOutlierDetector], "explain")
-    with pytest.raises(ValueError, match=r"'transform' of this Autoencoder\w+ can not"):
+    with pytest.raises(ValueError, match=r"'transform' of this Autoencoder\w+ cannot"):
         to_onnx(fitted[AutoencoderOutlierDetector])
     model = DenoisingAutoencoder(sample_posterior=True, **FAST).fit(mixed)
     with pytest.raises(ValueError, match=r"'transform'.*sample_posterior=True.*'encode'"):
@@ -509,7 +509,7 @@ def test_layers_that_torch_can_not_write(digits):
 
     network = Network(lambda d, k: (Odd(d, k), nn.Linear(k, d)))
     model = AutoencoderTransformer(4, network=network, init="random", **FAST).fit(digits[:200])
-    with pytest.raises(ValueError, match=r"'transform'.*can not write Odd.*'decode'"):
+    with pytest.raises(ValueError, match=r"'transform'.*cannot write Odd.*'decode'"):
         to_onnx(model)
     assert_agrees(model, "decode", digits[:20])
 

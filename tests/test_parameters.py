@@ -149,7 +149,7 @@ def test_fit_rewrites_no_parameter(case, table):
 
 
 class LinearNetwork:
-    """A user's own network, which scikit-learn can not take apart."""
+    """A user's own network, which scikit-learn cannot take apart."""
 
     def __repr__(self):
         return "LinearNetwork()"

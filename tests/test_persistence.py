@@ -328,7 +328,7 @@ def test_it_is_a_safetensors_file(tmp_path):
     assert document["versions"]["skae"] == skae.__version__
 
 
-# What can not be saved or loaded.
+# What cannot be saved or loaded.
 
 
 def test_only_fitted_estimators_of_ours_are_saved(tmp_path):
@@ -705,7 +705,7 @@ class audited:  # noqa: N801
     is_hooked = False
 
     def __enter__(self):
-        if not audited.is_hooked:  # for good: hooks can not be taken away
+        if not audited.is_hooked:  # for good: hooks cannot be taken away
             sys.addaudithook(_hook)
             audited.is_hooked = True
         _audits.append([])

@@ -329,7 +329,7 @@ def test_a_device_that_is_not_there_changes_nothing(table):
     params = {"hidden_layer_sizes": 4, "max_epochs": 2, "random_state": 0}
     model = AutoencoderTransformer(2, **params).fit(table)
     latents = model.transform(table)
-    with pytest.raises(ValueError, match=r"device='cuda:77' can not be used"):
+    with pytest.raises(ValueError, match=r"device='cuda:77' cannot be used"):
         model.set_params(device="cuda:77", max_epochs=5)
     assert model.device == "auto"
     assert model.max_epochs == 2

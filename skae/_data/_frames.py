@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 
 from skae._data._arrays import is_tensor, namespace, widest_float
+from skae.exceptions import warn_user
 
 # Results of `pandas.api.types.infer_dtype` for objects that are all numbers.
 NUMBERS = {"integer", "floating", "mixed-integer-float", "decimal", "empty"}
@@ -70,11 +70,9 @@ class Column:
             return describe(is_whole=kind == "integer")
         levels = _unique(series)
         if len(series) >= MIN_ROWS_TO_WARN and len(levels) > MAX_LEVEL_SHARE * len(series):
-            warnings.warn(
+            warn_user(
                 f"Column {series.name!r} of X holds {len(levels)} levels in {len(series)} rows, "
                 "and drawn rows will repeat them. If it names rows, leave it out.",
-                UserWarning,
-                stacklevel=2,
             )
         return describe(levels=_sorted(levels))
 
@@ -154,7 +152,7 @@ class Column:
                 cell = cell.astype(self.dtype)
             except (TypeError, ValueError) as error:
                 raise ValueError(
-                    f"Column {self.name!r} can not be {value!r}; allowed are dates: {error}"
+                    f"Column {self.name!r} cannot be {value!r}; allowed are dates: {error}"
                 ) from error
         return float(self.to_numbers(cell)[0])
 
@@ -189,7 +187,7 @@ class PlainColumns:
         try:
             return float(value)
         except (TypeError, ValueError):
-            raise ValueError(f"Column {j!r} can not be {value!r}; it holds numbers.") from None
+            raise ValueError(f"Column {j!r} cannot be {value!r}; it holds numbers.") from None
 
     def decode_value(self, j: int, number: float) -> str:
         """A number of column `j` as text."""

@@ -35,7 +35,7 @@ def resolve_device(device: str) -> torch.device:
         torch.empty(0, device=resolved)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(
-            f"device={device!r} can not be used here; 'auto' and 'cpu' always can. "
+            f"device={device!r} cannot be used here; 'auto' and 'cpu' always can. "
             f"torch says: {error}"
         ) from error
     # torch cannot copy modules on "cpu:0".

@@ -51,7 +51,7 @@ class Detection:
 
     @staticmethod
     def n_components(n_features: int) -> int:
-        """Latents: so few that an outlier can not be copied."""
+        """Latents: so few that an outlier cannot be copied."""
         return min(48, max(1, round(n_features**0.4)))
 
     @staticmethod

@@ -347,7 +347,7 @@ def may_change(*constraints: Any) -> MayChange:
 
 
 def network_fingerprint(estimator: Any) -> dict[str, str]:
-    """All parameters that a fitted network can not follow when they change, as texts."""
+    """All parameters that a fitted network cannot follow when they change, as texts."""
     marks = estimator._parameter_constraints
     params = estimator.get_params(deep=False)
     params = {k: v for k, v in params.items() if not isinstance(marks[k], MayChange)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from skae._engine._net import AutoencoderNet
 from skae._engine._progress import losses_reported_in, remaining_epochs
 from skae._engine._rotation import Rotation, refit_output
 from skae._fit._plan import Feed, Indices, Plan, Weights
-from skae.exceptions import TrainingInterruptedWarning
+from skae.exceptions import TrainingInterruptedWarning, warn_user
 
 
 @dataclass
@@ -209,9 +208,8 @@ def warn_if_interrupted(net: AutoencoderNet) -> None:
         return
     best = net.best_epoch
     kept = "the last weights are" if best is None else f"the best network (epoch {best}) is"
-    warnings.warn(
+    warn_user(
         f"Training was interrupted after {net.n_epochs_done} of {net.max_epochs} epochs; "
         f"{kept} kept.",
         TrainingInterruptedWarning,
-        stacklevel=4,
     )

@@ -67,7 +67,7 @@ class DocumentEncoder:
                 parts = kind.write(self, value, path)
                 return {"is": name, **dict(zip(kind.keys, parts, strict=True))}
         raise TypeError(
-            f"{path} is of type {type(value).__module__}.{type(value).__qualname__}, which can not "
+            f"{path} is of type {type(value).__module__}.{type(value).__qualname__}, which cannot "
             "be saved."
         )
 
@@ -190,7 +190,7 @@ def record(cls, fields, check=None):
     def write(encoder, value, path):
         unknown = sorted(set(vars(value)) - known)
         if unknown:
-            raise TypeError(f"{path} has the attributes {unknown}, which can not be saved.")
+            raise TypeError(f"{path} has the attributes {unknown}, which cannot be saved.")
         items = names.to_file(vars(value))
         return ([[name, encoder.write(item, f"{path}.{name}")] for name, item in items.items()],)
 

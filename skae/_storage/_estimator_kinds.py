@@ -102,7 +102,7 @@ def _write_registered(encoder, value, path):
     is_allowed = path in MADE_BY_USERS and name.isidentifier()
     if not is_allowed or isinstance(value, partial):
         raise TypeError(
-            f"{path}={value!r} can not be saved: code is saved by its name only, and only the "
+            f"{path}={value!r} cannot be saved: code is saved by its name only, and only the "
             "network, an object of a class of yours, and the noise, a function with a name."
         )
     if encoder.notes.setdefault(("registered", name), value) is not value:

@@ -198,7 +198,7 @@ def _write_known(encoder: DocumentEncoder, module: nn.Module, path: str) -> tupl
         settings = {name: value for name, value in vars(module).items() if name not in NOT_SAVED}
     unknown = sorted(set(settings) - set(LAYERS.get(type(module), " ".join(settings)).split()))
     if unknown or type(module) not in BY_NAME.values():
-        raise TypeError(f"{path} is the layer {type(module).__name__}, which can not be saved.")
+        raise TypeError(f"{path} is the layer {type(module).__name__}, which cannot be saved.")
     parts = {**module._parameters, **module._buffers, **module._modules}
     parts = {name: part for name, part in parts.items() if part is not None}  # no bias, perhaps
     parts = PARTS[type(module)].to_file(parts) if type(module) in PARTS else parts
@@ -216,7 +216,7 @@ def _write_built(encoder: DocumentEncoder, module: nn.Module, path: str) -> tupl
     tensors = module.state_dict()
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
-            raise TypeError(f"{path}.{name} is an extra state of a layer, which can not be saved.")
+            raise TypeError(f"{path}.{name} is an extra state of a layer, which cannot be saved.")
     settings = [index, *origin.call.sizes, origin.part]
     return BUILT, settings, _write_named(encoder, tensors, path)
 

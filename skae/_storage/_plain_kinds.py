@@ -132,7 +132,7 @@ def _write_pandas_dtype(encoder, dtype, path):
     if isinstance(dtype, pd.CategoricalDtype):
         return "category", [encoder.write(dtype.categories, path), dtype.ordered]
     if pd.api.types.pandas_dtype(str(dtype)) != dtype:
-        raise TypeError(f"{path} is the pandas dtype {dtype!r}, which can not be saved.")
+        raise TypeError(f"{path} is the pandas dtype {dtype!r}, which cannot be saved.")
     return str(dtype), None
 
 
@@ -241,7 +241,7 @@ def _write_polars_dtype(encoder, dtype, path):
     if isinstance(dtype, pl.Enum):
         arguments = [dtype.categories.to_list()]
     if dtype.is_nested() or type(dtype)(*arguments) != dtype:
-        raise TypeError(f"{path} is the polars dtype {dtype!r}, which can not be saved.")
+        raise TypeError(f"{path} is the polars dtype {dtype!r}, which cannot be saved.")
     return type(dtype).__name__, arguments
 
 

@@ -145,7 +145,7 @@ def has_plain_output(params):
 
 
 def are_weights_tied(params):
-    """Whether the decoder uses the encoder's weights; raise if it can not."""
+    """Whether the decoder uses the encoder's weights; raise if it cannot."""
     if params.tied_weights and params.network is not None:
         raise ValueError(
             f"tied_weights=True needs the default network; with network={params.network!r} "
@@ -168,7 +168,7 @@ def output_activation(params):
 
 
 def check_target_range(params, scaler, X):
-    """Raise if X can not be reproduced by the output activation."""
+    """Raise if X cannot be reproduced by the output activation."""
     activation = output_activation(params)
     if activation == "identity":
         return

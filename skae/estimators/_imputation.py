@@ -1,7 +1,5 @@
 """How the denoiser is fitted, and how its fitted parts clean rows."""
 
-import warnings
-
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import check_array
@@ -42,6 +40,7 @@ from skae._fit._plan import (
     resolve_network,
 )
 from skae._sklearn import is_scalar_nan
+from skae.exceptions import warn_user
 
 # What the encoder reads is cut off at so many standard deviations, where cells are filled.
 REACH = 8.0
@@ -58,11 +57,9 @@ def warn_of_targets(X, y):
     """Clean rows given as the second argument would be ignored, as y is everywhere."""
     shape = getattr(y, "shape", ())
     if len(shape) == 2 and shape[1] > 1 and shape == getattr(X, "shape", ()):
-        warnings.warn(
+        warn_user(
             "y is ignored, but it has the shape of X. To learn from pairs of noisy and clean "
             "rows, write fit(X, X_clean=...).",
-            UserWarning,
-            stacklevel=5,
         )
 
 

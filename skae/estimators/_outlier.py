@@ -18,7 +18,7 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
     """Autoencoder ensemble that replaces IsolationForest and explains its outliers.
 
     A few small autoencoders learn to reproduce the rows that most rows are like; what
-    they can not reproduce is an outlier. ``fit`` expects rows that may hold outliers and
+    they cannot reproduce is an outlier. ``fit`` expects rows that may hold outliers and
     finds them by itself: it trains on the core of the table and chooses this core anew
     as it learns. Columns need no scaling and cells may be missing. For rows that are known
     to be clean (novelty detection), set ``core_fraction=1.0``.

@@ -1,6 +1,5 @@
 """How the generator draws rows: latents, conditions, targets, candidates."""
 
-import warnings
 from dataclasses import dataclass, field
 from functools import partial
 from numbers import Integral
@@ -8,6 +7,8 @@ from numbers import Integral
 import numpy as np
 from scipy.special import logsumexp
 from sklearn.utils import column_or_1d, gen_batches
+
+from skae.exceptions import warn_user
 
 # Rows and cells drawn at once.
 ROWS_AT_ONCE, CELLS_AT_ONCE = 2**16, 2**22
@@ -146,7 +147,7 @@ class SamplingMixin:
                 raise ValueError(f"conditions: {error}") from error
             reason = self._scaler.reason_invalid(j, number, partial(self._columns.decode_value, j))
             if reason is not None:
-                raise ValueError(f"conditions: column {name!r} can not be {value!r}; {reason}.")
+                raise ValueError(f"conditions: column {name!r} cannot be {value!r}; {reason}.")
             cells[j] = number
         return cells
 
@@ -177,11 +178,9 @@ def warn_if_rare(request, n_samples):
     """Warn if few latents stand behind the rows of a call of ``sample``."""
     effective = sum(request.effective)
     if request.cells and effective < max(MIN_EFFECTIVE_SIZE, MIN_EFFECTIVE_SHARE * n_samples):
-        warnings.warn(
+        warn_user(
             f"Rows with these conditions are rare: {n_samples} rows come from an effective sample "
             f"of {effective:.0f} latents, so many are alike.",
-            UserWarning,
-            stacklevel=3,
         )
 
 

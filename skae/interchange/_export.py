@@ -38,7 +38,7 @@ AutoencoderOutlierDetector
     ImportError
         If the package onnx is missing.
     ValueError
-        If the estimator has no such method, or if it can not be written, as for columns of
+        If the estimator has no such method, or if it cannot be written, as for columns of
         levels or dates and for random draws; the error gives the reason and the methods that
         can be written.
     sklearn.exceptions.NotFittedError

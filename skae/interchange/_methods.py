@@ -31,7 +31,7 @@ def write_method(estimator, method, X):
         )
     check_is_fitted(estimator)
     methods = [verb for verb in sorted(VERBS) if hasattr(writer_class, verb)]
-    message = f"method={method!r} of this {type(estimator).__name__} can not be written as ONNX"
+    message = f"method={method!r} of this {type(estimator).__name__} cannot be written as ONNX"
     if method not in methods:
         raise ValueError(f"{message}; these can: {methods}.")
     try:

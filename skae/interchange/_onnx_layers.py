@@ -214,7 +214,7 @@ def traced(module, x, width):
         part = load_from_string(_exported(copy.deepcopy(module).cpu().eval(), width))
     except Exception as error:
         raise ValueError(
-            f"torch.onnx.export can not write {type(unknown_layer(module)).__name__}: {error}"
+            f"torch.onnx.export cannot write {type(unknown_layer(module)).__name__}: {error}"
         ) from error
     part = compose.add_prefix(part, x.graph.name("traced") + "_").graph
     graph = x.graph
