@@ -33,8 +33,14 @@ __all__ = [
     "preceded_by",
     "tree_node_dtype",
     "tree_values",
+    "validate_params",
     "weighted_percentile",
 ]
+
+
+def validate_params(estimator):
+    """Raise if a parameter of an estimator is not what its constraints allow."""
+    estimator._validate_params()
 
 
 def tree_node_dtype() -> np.dtype[Any]:

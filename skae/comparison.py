@@ -13,6 +13,7 @@ from sklearn.model_selection import KFold, StratifiedKFold, check_cv, cross_vali
 from sklearn.utils import check_array, check_random_state
 
 from skae._data._chunks import as_dense
+from skae._sklearn import validate_params
 from skae._stats._model_selection import SmallestWithin
 from skae._stats._pca import fit_pca
 from skae._stats._scoring import share_explained
@@ -153,7 +154,7 @@ def latent_size_curve(transformer, X, n_components, *, cv=5):
 
     if not isinstance(transformer, AutoencoderTransformer):
         raise TypeError(f"transformer={transformer!r} must be an AutoencoderTransformer.")
-    transformer._validate_params()
+    validate_params(transformer)
     if not isinstance(n_components, Iterable) or isinstance(n_components, str):
         raise TypeError(f"n_components={n_components!r} must be a list of numbers of latents.")
     sizes = list(n_components)

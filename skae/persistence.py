@@ -13,6 +13,7 @@ from importlib.metadata import version
 from sklearn.utils.validation import check_is_fitted
 
 from skae._engine._runtime import borrowed_global_generator, resolve_device, resolve_precision
+from skae._sklearn import validate_params
 from skae._storage._documents import DocumentDecoder, DocumentEncoder, expect
 from skae._storage._estimator_kinds import (
     ATTRIBUTES,
@@ -99,7 +100,7 @@ AutoencoderOutlierDetector
             f"callbacks={estimator.callbacks!r} are code, which is not saved: the loaded "
             "estimator will have callbacks=None.",
         )
-    estimator._validate_params()
+    validate_params(estimator)
     parameters = estimator.get_params(deep=False) | {"callbacks": None}
     not_fitted = {*parameters, "_sklearn_version"}
     fitted = {k: v for k, v in estimator.__getstate__().items() if k not in not_fitted}
@@ -213,7 +214,7 @@ def _restored(document, arrays, registry, device, resolved_device):
     if set(parameters) != set(cls._get_param_names()):
         raise ModelFileError(f"it has the parameters {sorted(parameters)}")
     estimator = cls(**parameters | {"device": device})
-    estimator._validate_params()
+    validate_params(estimator)
     decoder.notes["network"] = network_of_user(estimator)
     decoder.notes["precision"] = resolve_precision(estimator.precision, resolved_device)
     fitted = ATTRIBUTES.from_file(_read_pairs(decoder, document["fitted"]))

@@ -278,6 +278,10 @@ class MemberNet(AutoencoderNet):
         return torch.cat([latents, log_losses[:, :, None]], dim=2)
 
     @property
+    def n_latents(self) -> int:
+        return self.n_members * self.module_.n_kept
+
+    @property
     def _floats_per_row(self) -> int:
         return self.n_members * super()._floats_per_row
 

@@ -36,6 +36,11 @@ class InferenceMixin:
         """Use the first `n_kept` latents only; the decoder reads zeros for the others."""
         self.module_.n_kept = n_kept
 
+    @property
+    def n_latents(self) -> int:
+        """Number of latents that the encoder gives and the decoder takes."""
+        return self.module_.n_kept
+
     def encode_rows(self, rows: SourceRows) -> Pieces:
         """Yield slices and latents, of shape (n_rows, n_kept)."""
         return self._map_batches(self.module_.encode, rows)

@@ -255,10 +255,10 @@ class BaseAutoencoder(BaseEstimator):
         Z, to_input_type = to_compute_array(Z, self._keeps_tensors, name="Z")
         floats = {"dtype": [np.float64, np.float32], "allow_nan": False}
         Z = check_input(check_array, Z, input_name="Z", accept_sparse=False, **floats)
-        if Z.shape[1] != self._n_latents():
+        if Z.shape[1] != self.net_.n_latents:
             raise ValueError(
                 f"Z has {Z.shape[1]} columns, but {type(self).__name__} was fitted with "
-                f"{self._n_latents()} latents."
+                f"{self.net_.n_latents} latents."
             )
         return self._wrap_output(self._decode(Z), to_input_type)
 
@@ -302,7 +302,7 @@ class BaseAutoencoder(BaseEstimator):
 
     def _encode(self, X):
         latents = self.net_.encode_rows(self._rows(X))
-        return filled(empty((X.shape[0], self._n_latents()), X), latents)
+        return filled(empty((X.shape[0], self.net_.n_latents), X), latents)
 
     def _decode(self, Z):
         return self._unscaled(self.net_.decode_rows(Z), Z)
@@ -320,10 +320,6 @@ class BaseAutoencoder(BaseEstimator):
     def _row_errors(self, X):
         rows, may_miss = self._rows(X), self._may_miss_cells
         return row_errors(self.net_, rows, self._scaler, X, may_miss=may_miss)
-
-    def _n_latents(self):
-        """Columns of what ``encode`` gives."""
-        return self.n_components_
 
     @property
     def _n_features_out(self):

@@ -21,7 +21,7 @@ from skae._sklearn import (
 )
 from skae._stats._scoring import share_explained
 from skae.estimators._base import BaseAutoencoder
-from skae.estimators._imputation import ImputationMixin, warn_of_targets
+from skae.estimators._imputation import ImputationMixin, kept_columns, warn_of_targets
 
 N_SCORE_ROUNDS = 5  # each hides a fifth of the cells
 
@@ -375,7 +375,7 @@ class DenoisingAutoencoder(
         X, to_input_type = self._validate_input(X)
         if self.output == "denoised":
             draws = check_random_state(self.random_state) if self.sample_posterior else None
-            out = self._denoise(X, draws)[:, self._kept_columns()]
+            out = self._denoise(X, draws)[:, kept_columns(self)]
         else:
             out = self._encode(X) if self.output == "latent" else self._activations(X)
         if self.add_indicator:
@@ -460,7 +460,7 @@ class DenoisingAutoencoder(
         names = check_feature_names_in(self, input_features)
         marks = [f"missingindicator_{names[i]}" for i in self.missing_columns_]
         if self.output == "denoised":
-            out = names[self._kept_columns()]
+            out = names[kept_columns(self)]
         else:
             out = super().get_feature_names_out(input_features)
         return np.concatenate([out, np.asarray(marks, dtype=object)]) if self.add_indicator else out
@@ -473,9 +473,6 @@ class DenoisingAutoencoder(
         for hidden in (rounds == i for i in range(N_SCORE_ROUNDS)):
             out[hidden] = self._denoise(np.where(hidden, np.nan, rows))[hidden]
         return out
-
-    def _kept_columns(self):
-        return np.flatnonzero(~self._empty | self.keep_empty_features)
 
     @property
     def _n_features_out(self):

@@ -153,9 +153,6 @@ class DetectionMixin:
             limit = held_out_threshold(self._calibration_scores, rule, self.n_std)
         self.offset_ = -float(limit)
 
-    def _n_latents(self):
-        return self.net_.n_members * self.n_components_
-
 
 # What the detector's parameters mean.
 

@@ -322,16 +322,6 @@ class GenerationMixin(SamplingMixin):
         n_distinct = len(np.unique(mean, axis=0))
         return fit_mixture(mean, np.square(deviation), min(n_components, n_distinct), rng)
 
-    def _latent_prior(self, groups=ALL):
-        """The prior of the latents for each of some groups of targets."""
-        if self.prior_ is None:
-            k = self.n_components_
-            means, whitening = np.zeros((1, k)), np.eye(k)[None]
-        else:
-            means, whitening = self.prior_.means_, self.prior_.precisions_cholesky_
-        weights = self._group_weights[groups]
-        return MixturePrior(weights, means, whitening, device=self.net_.device)
-
     # What computes, behind the public methods.
 
     def _log_density(self, rows, targets_are_given):
@@ -364,7 +354,7 @@ class GenerationMixin(SamplingMixin):
     def _evidence(self, rows, n_draws, groups=ALL):
         """Log-densities of rows under the network, for each of some groups of targets."""
         shape = rows.shape[0], len(self._group_weights[groups])
-        prior = self._latent_prior(groups)
+        prior = latent_prior(self, groups)
         pieces = self.net_.evidence_rows(self._rows(rows), prior, n_draws)
         return filled(empty(shape, rows, widest_float(rows)), pieces)
 
@@ -378,7 +368,7 @@ class GenerationMixin(SamplingMixin):
 
     def _targets_at(self, Z):
         """What the decoder reads of the most probable targets at latents."""
-        joint = self.net_.prior_rows(Z, self._latent_prior()) + np.log(self._targets.shares_)
+        joint = self.net_.prior_rows(Z, latent_prior(self)) + np.log(self._targets.shares_)
         return self._targets.columns(self._targets.representatives_[joint.argmax(axis=1)])
 
     def _code(self, X):
@@ -412,3 +402,14 @@ def _some_rows(n_rows, at_most, sample_weight, rng):
     if n_rows <= at_most:
         return np.arange(n_rows)
     return np.sort(rng.choice(n_rows, at_most, replace=False))
+
+
+def latent_prior(model, groups=ALL):
+    """The prior of the latents for each of some groups of targets."""
+    if model.prior_ is None:
+        k = model.n_components_
+        means, whitening = np.zeros((1, k)), np.eye(k)[None]
+    else:
+        means, whitening = model.prior_.means_, model.prior_.precisions_cholesky_
+    weights = model._group_weights[groups]
+    return MixturePrior(weights, means, whitening, device=model.net_.device)

@@ -357,16 +357,13 @@ class ImputationMixin:
 
     # What computes, of the fitted parts together.
 
-    def _keeps_observed(self):
-        return self._only_fills if self.keep_observed == "auto" else self.keep_observed
-
     def _denoise(self, X, draws=None):
         """Rows without gaps, all columns; missing cells are drawn if `draws` is a generator."""
         xp, scaler = namespace(X), self._scaler.on_device_of(X)
         out = empty(X.shape, X)
         out[:] = as_dense(X)
         missing = xp.isnan(out)
-        keep = self._keeps_observed()
+        keep = keeps_observed(self)
         # Rows without gaps are skipped where they come back as they are.
         wanted = xp.any(missing, axis=1) if keep else xp.ones_like(missing[:, 0])
         chosen = xp.nonzero(wanted)[0]
@@ -407,6 +404,17 @@ def keeps_last_epoch(params):
     """Whether the last epoch is kept: the blend does what the choice of one does elsewhere."""
     only_fills = params.noise_ == "masking"
     return only_fills and params.n_iter_no_change is None and params.init == "pca"
+
+
+def keeps_observed(params):
+    """Whether observed cells come back as they are."""
+    only_fills = params.noise_ == "masking"
+    return only_fills if params.keep_observed == "auto" else params.keep_observed
+
+
+def kept_columns(model):
+    """Numbers of the columns that ``transform`` returns."""
+    return np.flatnonzero(~model._empty | model.keep_empty_features)
 
 
 def fit_scaler(scaling, X, sample_weight):

@@ -82,7 +82,7 @@ AutoencoderOutlierDetector
     X = graph.value(dtype, "X")
     output = write_method(estimator, method, X).named(method)
     reads_latents = method in READ_LATENTS
-    width = estimator._n_latents() if reads_latents else estimator.n_features_in_
+    width = estimator.net_.n_latents if reads_latents else estimator.n_features_in_
     versions = {"": OPSET, ML_DOMAIN: ML_OPSET}
     if not any(node.domain == ML_DOMAIN for node in graph.nodes):
         del versions[ML_DOMAIN]

@@ -6,6 +6,7 @@ the rows and returns the value of the result.
 
 import numpy as np
 
+from skae.estimators._imputation import keeps_observed, kept_columns
 from skae.interchange._graph import concat, where
 from skae.interchange._onnx_layers import LayerWriter, numbers, unknown_layer
 from skae.interchange._onnx_linear_systems import conditional_means
@@ -129,9 +130,9 @@ class DenoiserWriter(OnnxWriter):
         denoised = self._unscaled(scaled, rows.dtype)
         least = self.scaler.least_
         denoised = where(least == self.scaler.most_, least, denoised)
-        stays = np.broadcast_to(estimator._keeps_observed() | estimator._empty, least.shape)
+        stays = np.broadcast_to(keeps_observed(estimator) | estimator._empty, least.shape)
         denoised = where(~missing & stays, rows, denoised)
-        columns = estimator._kept_columns()
+        columns = kept_columns(estimator)
         if len(columns) == estimator.n_features_in_:
             return denoised
         return denoised.take(columns, axis=1)

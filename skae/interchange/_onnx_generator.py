@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from skae._engine._losses import LOG_ROOT_TWO_PI, NARROW
-from skae.estimators._generation import DRAWS_FOR_TARGETS
+from skae.estimators._generation import DRAWS_FOR_TARGETS, latent_prior
 from skae.interchange._graph import Graph, concat, where
 from skae.interchange._onnx_estimators import OnnxWriter
 from skae.interchange._onnx_layers import numbers
@@ -80,7 +80,7 @@ class GeneratorWriter(OnnxWriter):
         estimator = self.estimator
         if not estimator.conditional:
             return self._decoder(z)
-        prior = estimator._latent_prior()
+        prior = latent_prior(estimator)
         by_group = [log_prior(prior, z, group) for group in range(len(prior.log_weights))]
         log_priors = concat([log_density.expand_dims(1) for log_density in by_group])
         log_joint = log_priors + np.log(estimator._targets.shares_)
@@ -116,7 +116,7 @@ class GeneratorWriter(OnnxWriter):
             raise ValueError("refiner_ reads the targets, too. Fit with refine=False")
         graph = rows.graph
         noise = estimator.net_._noise(n_draws)[:, 0].cpu().numpy().astype(np.float32)
-        prior = estimator._latent_prior()
+        prior = latent_prior(estimator)
         code = self._code(rows.slice(0, self._n_inputs()))
         body = Graph(outer=graph)
         code_row, row = body.value(np.float32), body.value(np.float32)

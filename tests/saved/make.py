@@ -65,7 +65,7 @@ def results(model):
     if hasattr(model, "predict"):
         found["decisions"] = model.decision_function(rows)
     # Draws are of torch's version; what they are made of is not.
-    rows = model.decode(np.linspace(-1, 1, 4 * model._n_latents()).reshape(4, -1))
+    rows = model.decode(np.linspace(-1, 1, 4 * model.net_.n_latents).reshape(4, -1))
     found["rows"] = rows.select_dtypes("number") if hasattr(rows, "iloc") else rows
     return {name: np.asarray(value, dtype=float).tolist() for name, value in found.items()}
 
