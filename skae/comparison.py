@@ -17,7 +17,7 @@ from skae._sklearn import validate_params
 from skae._stats._model_selection import SmallestWithin
 from skae._stats._pca import fit_pca
 from skae._stats._scoring import share_explained
-from skae.estimators._base import fit_together
+from skae.estimators._compression import fit_together
 from skae.estimators._transformer import AutoencoderTransformer
 
 PASSTHROUGH = "passthrough"

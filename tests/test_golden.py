@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import sys
 import warnings
 from contextlib import redirect_stdout
@@ -255,8 +256,11 @@ def test_same_bits_as_recorded(name, record, tmp_path):
 
 
 def test_every_record_is_whole():
-    for record in json.loads(RECORDS.read_text(encoding="utf-8")).values():
+    records = json.loads(RECORDS.read_text(encoding="utf-8"))
+    assert records
+    for record in records.values():
         assert set(record) == set(FITS)
+        assert all(re.fullmatch("[0-9a-f]{16}", part) for pair in record.values() for part in pair)
 
 
 def main():

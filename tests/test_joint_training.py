@@ -10,7 +10,7 @@ from torch import nn
 from skae import AutoencoderTransformer, DenoisingAutoencoder
 from skae._engine import _joint_training
 from skae._engine._batches import Batches, TensorRows
-from skae._engine._build import build_autoencoder, make_link
+from skae._engine._build import build_autoencoder
 from skae._engine._callbacks import should_stop
 from skae._engine._joint_training import StackedRows, train_together
 from skae._engine._losses import Objective
@@ -19,6 +19,7 @@ from skae._engine._noise import Corruption
 from skae._engine._runtime import generator
 from skae._stats._pca import fit_pca
 from skae.networks import ConvNetwork, MLPNetwork
+from skae.networks._autoencoder import OutputLink
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def make_net(table):
             network,
             10,
             n_latents,
-            link=make_link("identity", np.zeros(10), np.ones(10)),
+            link=OutputLink("identity", np.zeros(10), np.ones(10)),
             pca=fit_pca(scaled, n_latents) if start else None,
             tied=False,
             seed=n_latents,

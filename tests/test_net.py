@@ -18,7 +18,7 @@ from skae import (
 )
 from skae._data._scaling import Scaler
 from skae._engine._batches import SourceRows
-from skae._engine._build import build_autoencoder, make_link
+from skae._engine._build import build_autoencoder
 from skae._engine._losses import Objective
 from skae._engine._net import WHILE_TRAINING, AutoencoderNet
 from skae._engine._noise import Corruption
@@ -26,6 +26,7 @@ from skae._engine._optimizer import trapezoid
 from skae._engine._runtime import generator
 from skae._stats._pca import fit_pca
 from skae.networks import MLPNetwork
+from skae.networks._autoencoder import OutputLink
 
 
 class SeesBatches(Callback):
@@ -47,7 +48,7 @@ def data(table):
 def make_net(table):
     def make(**params):
         scaled = Scaler("global").fit(table).transform(table)
-        link = make_link("identity", np.zeros(10), np.ones(10))
+        link = OutputLink("identity", np.zeros(10), np.ones(10))
         module = build_autoencoder(
             MLPNetwork((8,), dropout=0.1),
             10,

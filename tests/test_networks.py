@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from torch import nn
 
 from skae import AutoencoderTransformer
-from skae._engine._build import build_autoencoder, make_link
+from skae._engine._build import build_autoencoder
 from skae._engine._runtime import generator
 from skae._stats._pca import fit_pca
 from skae.networks import ConvNetwork, MLPNetwork
@@ -45,7 +45,7 @@ def test_networks_that_build_on_ours_have_random_weights(base):
 
 
 def plain_link(n_features):
-    return make_link("identity", np.zeros(n_features), np.ones(n_features))
+    return OutputLink("identity", np.zeros(n_features), np.ones(n_features))
 
 
 # The MLP.

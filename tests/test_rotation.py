@@ -8,13 +8,14 @@ from sklearn.linear_model import Ridge
 
 from skae._data._scaling import Scaler
 from skae._engine._batches import SourceRows
-from skae._engine._build import build_autoencoder, make_link
+from skae._engine._build import build_autoencoder
 from skae._engine._rotation import RIDGES, Rotation, _features_and_errors, refit_output
 from skae._stats._pca import fit_pca
 from skae.networks import MLPNetwork
+from skae.networks._autoencoder import OutputLink
 
 N_FEATURES = 8
-LINK = make_link("identity", np.zeros(N_FEATURES), np.ones(N_FEATURES))
+LINK = OutputLink("identity", np.zeros(N_FEATURES), np.ones(N_FEATURES))
 
 
 @pytest.fixture

@@ -2,8 +2,9 @@
 
 For each estimator one small fit runs under a profile hook. Counted are the methods of skae that
 are called with the estimator, or a copy of it, as ``self``: how many distinct ones there are,
-in how many files, and how often two that follow each other stand in different files. What the
-methods call besides (functions, nets, scalers) can be read on its own and is not counted.
+in how many files, and how often two that follow each other are in different files. What methods
+call with other arguments (functions, nets, scalers) can be read on its own; the last two columns
+count the functions of ``_fit`` and ``estimators`` as well, which carry out what methods state.
 
     python tools/fit_path.py            # the counts
     python tools/fit_path.py --names    # and the methods, in the order of their first call
@@ -28,14 +29,18 @@ def main():
     )
     parser.add_argument("--names", action="store_true", help="list the methods")
     arguments = parser.parse_args()
-    print(f"{'fit':32} {'methods':>7} {'files':>5} {'changes of file':>15}")
+    print(f"{'':32} {'methods of the estimator':^33} {'and functions':^26}")
+    print(
+        f"{'fit':32} {'number':>7} {'files':>9} {'changes of file':>15} {'number':>9} {'changes of file':>16}"
+    )
     for name, estimator, X in fits():
-        path = visited(estimator, X)
-        files = [file for file, _ in path]
-        n_changes = sum(a != b for a, b in pairwise(files))
-        print(f"{name:32} {len(set(path)):7} {len(set(files)):5} {n_changes:15}")
+        methods, functions = visited(estimator, X)
+        print(
+            f"{name:32} {len(set(methods)):7} {len({file for file, _ in methods}):9} "
+            f"{changes_of_file(methods):15} {len(set(functions)):9} {changes_of_file(functions):16}"
+        )
         if arguments.names:
-            for file, method in dict.fromkeys(path):
+            for file, method in dict.fromkeys(methods):
                 print(f"    {file}: {method}")
 
 
@@ -54,24 +59,36 @@ def fits():
 
 
 def visited(estimator, X):
-    """(file, method) of each call of a method of the estimator in ``fit``."""
-    path = []
+    """(file, name) of the calls in ``fit``: methods of the estimator, and functions besides."""
+    methods, functions = [], []
 
     def note(frame, event, argument):
         if event != "call":
             return
         code = frame.f_code
         file = Path(code.co_filename)
-        is_method = code.co_varnames[:1] == ("self",) and file.is_relative_to(PACKAGE)
+        if not file.is_relative_to(PACKAGE):
+            return
+        file = file.relative_to(PACKAGE)
+        call = file.as_posix(), code.co_qualname
+        is_method = code.co_varnames[:1] == ("self",)
         if is_method and isinstance(frame.f_locals["self"], type(estimator)):
-            path.append((file.relative_to(PACKAGE).as_posix(), code.co_qualname))
+            methods.append(call)
+            functions.append(call)
+        elif file.parts[0] in ("_fit", "estimators") and code.co_name.isidentifier():
+            functions.append(call)
 
     sys.setprofile(note)
     try:
         estimator.fit(X)
     finally:
         sys.setprofile(None)
-    return path
+    return methods, functions
+
+
+def changes_of_file(calls):
+    """How often a call and the next one are in different files."""
+    return sum(a != b for a, b in pairwise(file for file, _ in calls))
 
 
 if __name__ == "__main__":

@@ -273,11 +273,6 @@ def _sample_of_rows(
     return SourceRows(X, scaler, indices).read_all(), sample_weight
 
 
-def make_link(activation: str, center: NDArray[Any], scale: NDArray[Any]) -> OutputLink:
-    """The output link of a network whose rows were scaled by `center` and `scale`."""
-    return OutputLink(activation, center, scale)
-
-
 def mlp(hidden: tuple[int, ...], activation: str, dropout: float, tied: bool) -> MLPNetwork:
     """The network of ``network=None``."""
     return MLPNetwork(hidden, activation, dropout, tied)

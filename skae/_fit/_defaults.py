@@ -5,7 +5,7 @@
 
 from math import ceil
 
-# From this many columns on, networks are wider and walk in smaller, decaying steps.
+# From this many columns on, networks are wider and take smaller steps, with weight decay.
 MIN_WIDE_COLUMNS = 256
 # Below this many rows, cross-validation stands in for one split.
 MIN_ROWS_FOR_SPLIT = 1000
@@ -80,7 +80,7 @@ class Detection:
         return 0.0
 
 
-class Cleaning(Compression):
+class Cleaning:
     """Networks that are to say what noisy and missing cells should have been."""
 
     # Standard deviation in scaled units, else the mean share of the cells.
@@ -153,7 +153,7 @@ class Generation:
 
     @staticmethod
     def max_epochs(n_rows: int, batch_size: int) -> int:
-        """Passes over the rows: longer ones learn few rows by heart."""
+        """Passes over the rows: longer ones memorise small tables."""
         steps_per_epoch = ceil(n_rows / batch_size)
         n_steps = 300 if n_rows < MIN_ROWS_FOR_SPLIT else 700
         return max(20, ceil(n_steps / steps_per_epoch))

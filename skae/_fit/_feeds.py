@@ -15,13 +15,14 @@ from skae._engine._net import AutoencoderNet
 from skae._engine._noise import CellNoise
 from skae._engine._runtime import generator
 from skae._fit._defaults import MIN_ROWS_FOR_SPLIT, MIN_ROWS_PER_EPOCH
-from skae._fit._plan import MAX_FOLDS, Feed, Indices, Weights
+from skae._fit._plan import Feed, Indices, Weights
 from skae._stats._gaussian import choose_shrinkage, fit_gaussian
 
 # The normal distribution is learned from so many cells, or from a thousand rows.
 MAX_CELLS_FOR_GAUSSIAN, MIN_ROWS_FOR_GAUSSIAN = 2**20, 1000
 # Held-out rows that the network's weight is learned from; fewer are made noisy several times.
 ROWS_FOR_BLEND = 2000
+MAX_SHRINKAGE_FOLDS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +158,7 @@ def cross_validated_shrinkage(
     """Shrinkage of the normal distribution that fills hidden cells of held-out rows best."""
     share = 2 * hidden_share * rng.uniform(size=(len(rows), 1))
     hidden = np.where(rng.uniform(size=rows.shape) < share, np.nan, rows)
-    folds = np.array_split(rng.permutation(len(rows)), min(MAX_FOLDS, len(rows)))
+    folds = np.array_split(rng.permutation(len(rows)), min(MAX_SHRINKAGE_FOLDS, len(rows)))
     folds = folds if len(rows) < MIN_ROWS_FOR_SPLIT else folds[:1]
     return choose_shrinkage(rows, hidden, folds, weight)
 

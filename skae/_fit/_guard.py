@@ -9,7 +9,7 @@ from skae._engine._runtime import one_thread_per_worker
 
 
 @contextmanager
-def fitting(estimator: Any) -> Iterator[None]:
+def rollback_on_error(estimator: Any) -> Iterator[None]:
     """What every fit is wrapped in: its attributes are put back if the block raises."""
     before = vars(estimator).copy()
     try:

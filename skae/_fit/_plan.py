@@ -122,8 +122,9 @@ class Plan:
         Whether callbacks watch the training. They see one training, so there are no folds.
     verbose : int
         Whether losses are shown, and so must be in the units of columns.
-    goes_on : bool
-        Whether `build` returns a fitted net: then there are no folds either.
+    resumes : bool
+        Whether `build` returns a fitted net: then there are no folds either, and one pass
+        keeps the feed as it is.
     max_folds : int
         Folds are no more than these.
     keep_last : bool
@@ -146,7 +147,7 @@ class Plan:
     validation_fraction: float
     is_watched: bool
     verbose: int
-    goes_on: bool = False
+    resumes: bool = False
     max_folds: int = MAX_FOLDS
     keep_last: bool = False
     rotation: Rotation | None = None
@@ -168,7 +169,7 @@ class Plan:
     def takes_folds(self, n_rows: int) -> bool:
         """Whether cross-validation chooses the epoch: one split of few rows is mostly noise."""
         is_small = n_rows < MIN_ROWS_FOR_SPLIT
-        return self.early_stopping and is_small and not self.is_watched and not self.goes_on
+        return self.early_stopping and is_small and not self.is_watched and not self.resumes
 
     def folds(self, n_rows: int, n_features: int) -> tuple[int, list[slice]]:
         """Number of folds, and slices of those that are trained at once."""
@@ -208,7 +209,7 @@ def n_rows_held_out(params: Any, n_rows: int) -> int:
 
 
 def net_settings(params: Any, auto: Any, n_features: int, n_rows: int) -> dict[str, Any]:
-    """How a net is to be trained on so many rows; here "auto" is resolved, and nowhere else.
+    """How a net is trained on `n_rows` rows: the "auto" of these parameters is resolved here.
 
     Parameters
     ----------

@@ -71,7 +71,7 @@ def fit(plan: Plan, X: Any, sample_weight: Weights, rng: np.random.RandomState) 
 
 def fit_pass(plan: Plan, X: Any, sample_weight: Weights) -> Outcome:
     """Train for one epoch on all rows of X, without validation."""
-    feed = plan.feed if plan.goes_on else plan.feed.fitted(X, None, sample_weight)
+    feed = plan.feed if plan.resumes else plan.feed.fitted(X, None, sample_weight)
     net = plan.build(None)
     net.train_on(feed.single_pass(net, feed.rows(X, None, sample_weight)))
     return Outcome.of(net, feed)

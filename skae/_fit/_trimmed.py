@@ -43,11 +43,11 @@ class TrimmedPlan:
         Share of its rows that a member learns from.
     n_refits : int
         How often the subset is chosen anew.
-    validates : bool
+    keeps_best_epoch : bool
         Whether the epoch with the lowest loss on held-out rows is kept.
-    starts : bool
+    is_first_fit : bool
         Whether the net has learned nothing yet: then the baseline chooses the first subset.
-    locates : bool
+    fits_location : bool
         Whether the place of latents and losses is learned, for Mahalanobis distances.
     """
 
@@ -57,9 +57,9 @@ class TrimmedPlan:
     held_out: NDArray[np.intp]
     fraction: float
     n_refits: int
-    validates: bool
-    starts: bool
-    locates: bool
+    keeps_best_epoch: bool
+    is_first_fit: bool
+    fits_location: bool
 
 
 def held_out_rows(
@@ -68,7 +68,7 @@ def held_out_rows(
     """Numbers of the rows that each member does not train on, different ones if possible.
 
     The same for as many rows again: training may go on with rows that were in an earlier
-    fit, and what was held out is to stay so.
+    fit, and must stay held out.
 
     Returns
     -------
@@ -103,20 +103,20 @@ def fit_trimmed(plan: TrimmedPlan) -> Outcome:
     net, rows, weights = plan.net, plan.rows, plan.weights
     member_weights = weights_of_members(weights, plan.held_out)
     valid = None
-    if plan.validates and plan.held_out.size:
+    if plan.keeps_best_epoch and plan.held_out.size:
         valid = MemberRows(rows, np.tile(weights, (len(member_weights), 1)) - member_weights)
     n_epochs = net.max_epochs
     n_short = ceil(n_epochs * SHARE_OF_REFIT)
     n_refits = 0 if plan.fraction == 1 else plan.n_refits
     for n_left in range(n_refits, -1, -1):
         net.set_params(max_epochs=n_epochs if n_left == 0 else n_short)
-        starts = plan.starts and n_left == n_refits
-        subset = choose_subset(net, rows, member_weights, plan.fraction, starts)
+        from_baseline = plan.is_first_fit and n_left == n_refits
+        subset = choose_subset(net, rows, member_weights, plan.fraction, from_baseline)
         with remaining_epochs(n_epochs + (n_left - 1) * n_short if n_left else 0):
             net.train(MemberRows(rows, member_weights * subset), valid)
         if net.stop_ == "interrupted":
             break
-    if plan.locates:
+    if plan.fits_location:
         net.locate(rows, subset * weights)
     return Outcome.of(net, None, SeenLosses.of(net.raw_losses(rows), weights, plan.held_out))
 
@@ -124,14 +124,14 @@ def fit_trimmed(plan: TrimmedPlan) -> Outcome:
 def fit_trimmed_pass(plan: TrimmedPlan) -> Outcome:
     """Train for one epoch; on a fitted net, on all rows by their weights alone."""
     net, rows, weights = plan.net, plan.rows, plan.weights
-    before = None if plan.starts else net.raw_losses(rows)
+    before = None if plan.is_first_fit else net.raw_losses(rows)
     member_weights = weights_of_members(weights, plan.held_out)
-    subset = choose_subset(net, rows, member_weights, plan.fraction, plan.starts)
+    subset = choose_subset(net, rows, member_weights, plan.fraction, plan.is_first_fit)
     net.train_on(MemberRows(rows, member_weights * subset))
-    if plan.starts and plan.locates:
+    if plan.is_first_fit and plan.fits_location:
         net.locate(rows, subset * weights)
     after = net.raw_losses(rows)
-    if plan.starts:
+    if plan.is_first_fit:
         return Outcome.of(net, None, SeenLosses.of(after, weights, plan.held_out))
     return Outcome.of(net, None, SeenLosses.before_and_after(before, after, weights))
 
@@ -141,14 +141,14 @@ def choose_subset(
     rows: SourceRows | TensorRows,
     member_weights: NDArray[np.float64],
     fraction: float,
-    starts: bool,
+    from_baseline: bool,
 ) -> NDArray[np.bool_]:
     """Masks, for each member, of the rows that it reproduces best.
 
     Before training, the rows nearest to the baseline stand for them.
     """
     *members, baseline = net.row_losses(rows)
-    losses = [baseline] * len(members) if starts else members
+    losses = [baseline] * len(members) if from_baseline else members
     pairs = zip(losses, member_weights, strict=True)
     return np.stack([trimmed_subset(loss, weight, fraction) for loss, weight in pairs])
 

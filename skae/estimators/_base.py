@@ -11,11 +11,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skae._data._arrays import empty, filled, namespace, output_dtype
 from skae._data._validation import as_numpy_table, check_input, drop_weightless, to_compute_array
 from skae._engine._batches import SourceRows
-from skae._engine._progress import show_progress
 from skae._engine._row_errors import row_errors
-from skae._engine._runtime import one_thread_per_worker, resolve_device, resolve_precision
-from skae._fit._guard import fitting
-from skae._fit._many import Job, fit_many, raise_if_interrupted
+from skae._engine._runtime import resolve_device, resolve_precision
+from skae._fit._guard import rollback_on_error
 from skae._fit._plan import (
     check_same_network,
     may_change,
@@ -40,14 +38,16 @@ from skae.networks._layers import ACTIVATIONS
 class BaseAutoencoder(BaseEstimator):
     """Shared machinery; each estimator brings its own ``__init__`` and public verbs.
 
-    An estimator says how it is fitted in three methods, called by ``_fit`` and
-    ``_partial_fit`` alone:
+    Estimators implement three methods, which ``_fit`` and ``_partial_fit`` call:
 
-    - ``_plan_start(X, sample_weight, rng)`` learns the scaling, the linear start and the
+    - ``_make_plan(X, sample_weight, rng)`` learns the scaling, the linear start and the
       number of latents from training rows, and returns the ``Plan`` of the rest;
-    - ``_plan(X, build, ...)`` is the plan around a way to build the net, which may be a
-      fitted one that training goes on with;
+    - ``_plan(X, build, ...)`` is the plan around a function that builds the net, or returns
+      a fitted one that training resumes with;
     - ``_finish(outcome, X, sample_weight)`` keeps what the fit left behind.
+
+    The detector trains on the trimmed subset of its rows, by plans of another kind: it has a
+    ``_fit`` and a ``_partial_fit`` of its own.
 
     Flags about missing cells
     -------------------------
@@ -151,57 +151,53 @@ class BaseAutoencoder(BaseEstimator):
         """
         return self._partial_fit_guarded(X, y, sample_weight)
 
-    def _fit_guarded(self, X, beside, sample_weight):
-        """Fit, or leave everything as it was; `beside` is what the rows are learned with."""
-        with fitting(self):
-            self._fit(*self._check_training_rows(X, beside, sample_weight, not self._goes_on))
+    def _fit_guarded(self, X, y_or_clean, sample_weight):
+        """Fit, or leave everything as it was; `y_or_clean` are targets, or clean rows."""
+        with rollback_on_error(self):
+            reset = not self._resumes
+            self._fit(*self._check_training_rows(X, y_or_clean, sample_weight, reset=reset))
         return self
 
-    def _partial_fit_guarded(self, X, beside, sample_weight):
+    def _partial_fit_guarded(self, X, y_or_clean, sample_weight):
         first = not hasattr(self, "net_")
-        with fitting(self):
-            self._partial_fit(*self._check_training_rows(X, beside, sample_weight, first), first)
+        with rollback_on_error(self):
+            rows = self._check_training_rows(X, y_or_clean, sample_weight, reset=first)
+            self._partial_fit(*rows, first=first)
         return self
 
     @property
-    def _goes_on(self):
-        """Whether ``fit`` goes on from the fitted network."""
+    def _resumes(self):
+        """Whether ``fit`` resumes the training of the fitted network."""
         return self.warm_start and hasattr(self, "net_")
 
-    def _check_training_rows(self, X, beside, sample_weight, reset):
-        """Validated rows, with what they are learned with (targets, clean rows), and weights."""
+    def _check_training_rows(self, X, y_or_clean, sample_weight, *, reset):
+        """Validated rows, with their targets or clean versions if they have some, and weights."""
         X = as_numpy_table(self._check_rows(X, reset=reset))
         return drop_weightless(X, sample_weight, min_rows=2 if reset else 1)
 
     def _fit(self, X, sample_weight):
         rng = check_random_state(self.random_state)
-        if self._goes_on:
-            plan = self._plan_on(X, net_settings(self, self._auto, self.n_features_in_, X.shape[0]))
+        if self._resumes:
+            plan = self._resume_plan(
+                X, net_settings(self, self._auto, self.n_features_in_, X.shape[0])
+            )
         else:
             n_rows_held_out(self, X.shape[0])  # raises before anything is learned
-            plan = self._plan_start(X, sample_weight, rng)
+            plan = self._make_plan(X, sample_weight, rng)
         self._finish(fit(plan, X, sample_weight, rng), X, sample_weight)
 
-    def _job(self, X):
-        """A fresh fit that is to be carried out with others."""
-        self._validate_params()
-        X, _ = self._check_training_rows(X, None, None, reset=True)
+    def _partial_fit(self, X, sample_weight, *, first):
         rng = check_random_state(self.random_state)
-        n_rows_held_out(self, X.shape[0])
-        return Job(self._plan_start(X, None, rng), X, rng)
-
-    def _partial_fit(self, X, sample_weight, first):
-        rng = check_random_state(self.random_state)
-        plan = self._plan_start(X, sample_weight, rng) if first else self._plan_on(X)
+        plan = self._make_plan(X, sample_weight, rng) if first else self._resume_plan(X)
         self._finish(fit_pass(plan, X, sample_weight), X, sample_weight)
 
-    def _plan_on(self, X, settings=None):
-        """The plan to go on from a copy of the fitted net, with other settings if given."""
+    def _resume_plan(self, X, settings=None):
+        """The plan to train a copy of the fitted net further, with other settings if given."""
         check_same_network(self, self._network_fingerprint)
         net = self.net_.copy()
         if settings is not None:
             net.set_params(**settings)
-        return self._plan(X, lambda rotation: net, net.max_epochs, net.device, goes_on=True)
+        return self._plan(X, lambda rotation: net, net.max_epochs, net.device, resumes=True)
 
     def _finish(self, outcome, X, sample_weight):
         """Keep what a fit left behind; estimators add what follows training."""
@@ -403,7 +399,7 @@ class BaseAutoencoder(BaseEstimator):
         shown = super()._get_params_html(*args, **kwargs)
         if not hasattr(self, "net_"):
             return shown
-        # Few programs need it, and `import skae` is to be quick.
+        # Imported here to keep `import skae` fast.
         from skae._display._html import LossFacts, fitted_html
         from skae._display._network_facts import describe
 
@@ -419,24 +415,3 @@ class BaseAutoencoder(BaseEstimator):
         tags.input_tags.sparse = True
         tags.input_tags.allow_nan = self._allows_nan
         return tags
-
-
-def fit_together(estimators, tables, name):
-    """Fit each estimator on its own rows as ``fit`` would, at once where that is faster.
-
-    With `verbose`, all of them show one progress bar under a `name`.
-    """
-    with (
-        one_thread_per_worker(),
-        show_progress(name, int(estimators[0].verbose), is_search=True),
-    ):
-        jobs = {}
-        for number, (estimator, X) in enumerate(zip(estimators, tables, strict=True)):
-            if type(estimator).fit is BaseAutoencoder.fit:
-                jobs[number] = estimator._job(X)
-            else:
-                raise_if_interrupted(estimator.fit(X).net_)
-        with show_progress(name, 0):  # a part of the search: fits by callbacks are none
-            outcomes = fit_many(list(jobs.values()))
-        for number, outcome in zip(jobs, outcomes, strict=True):
-            estimators[number]._finish(outcome, jobs[number].X, None)

@@ -4,15 +4,19 @@ from functools import partial
 from numbers import Integral
 
 import numpy as np
+from sklearn.utils import check_random_state
 
 from skae._data._chunks import value_range
 from skae._data._scaling import Scaler
 from skae._engine._batches import SourceRows
-from skae._engine._build import build_autoencoder, make_link, pca_of_rows
+from skae._engine._build import build_autoencoder, pca_of_rows
 from skae._engine._losses import Objective
+from skae._engine._progress import show_progress
 from skae._engine._rotation import Rotation
 from skae._engine._row_errors import distances_to, row_errors
+from skae._engine._runtime import one_thread_per_worker
 from skae._fit._defaults import MIN_WIDE_COLUMNS, Compression
+from skae._fit._many import Job, fit_many, raise_if_interrupted
 from skae._fit._plan import (
     Feed,
     NetFactory,
@@ -21,11 +25,15 @@ from skae._fit._plan import (
     measure_nothing,
     n_directions,
     n_latents,
+    n_rows_held_out,
     net_settings,
     resolve_network,
     wanted_share,
 )
+from skae._sklearn import validate_params
 from skae._stats._scoring import share_explained
+from skae.estimators._base import BaseAutoencoder
+from skae.networks._autoencoder import OutputLink
 
 # Held-out rows that the latent-size curve is read from.
 MAX_ROWS_FOR_CURVE = 2000
@@ -36,7 +44,7 @@ class CompressionMixin:
 
     _auto = Compression
 
-    def _plan_start(self, X, sample_weight, rng):
+    def _make_plan(self, X, sample_weight, rng):
         """Learn the scaling, the start and the number of latents; plan the rest."""
         self._scaler = scaler = Scaler(self.scaling).fit(X, sample_weight)
         self.mean_ = scaler.mean_
@@ -48,9 +56,9 @@ class CompressionMixin:
                 X, scaler, n_directions(self.n_components), sample_weight, seeds.start
             )
         self.n_components_ = k = n_latents(self.n_components, pca)
-        rotation = None
+        chosen = None
         if has_plain_output(self) and n_features >= MIN_WIDE_COLUMNS:
-            rotation = Rotation.choose(scaler, pca, k)
+            chosen = Rotation.choose(scaler, pca, k)
         tied = are_weights_tied(self)
         network = resolve_network(self, Compression, n_features, self.dropout, tied)
         settings = net_settings(self, Compression, n_features, X.shape[0])
@@ -77,14 +85,14 @@ class CompressionMixin:
             )
             return make_net(module, Objective(*losses), input_noise=input_noise, **corruption)
 
-        return self._plan(X, build, settings["max_epochs"], make_net.device, rotation=rotation)
+        return self._plan(X, build, settings["max_epochs"], make_net.device, rotation=chosen)
 
     def _plan(self, X, build, max_epochs, device, **fields):
         check_target_range(self, self._scaler, X)
         is_refitted = has_plain_output(self) and not is_ordered(self)
         measure = measure_nothing
         if is_ordered(self):
-            measure = partial(squares_left, n_latents=self.n_components_, mean=self.mean_)
+            measure = partial(residual_squares, n_latents=self.n_components_, mean=self.mean_)
         return Plan.of(
             self,
             build=build,
@@ -105,22 +113,32 @@ class CompressionMixin:
             vars(self).pop("latent_size_curve_", None)
             vars(self).pop("explained_variance_ratio_", None)
             return
-        *left, total = np.sum(outcome.measures, axis=0)
-        self.latent_size_curve_ = np.array([share_explained(part, total) for part in left])
+        *residuals, total = np.sum(outcome.measures, axis=0)
+        self.latent_size_curve_ = np.array(
+            [share_explained(residual, total) for residual in residuals]
+        )
         if not isinstance(self.n_components, Integral):
             enough = np.flatnonzero(self.latent_size_curve_ >= wanted_share(self.n_components))
-            self.n_components_ = int(enough[0]) + 1 if len(enough) else len(left)
+            self.n_components_ = int(enough[0]) + 1 if len(enough) else len(residuals)
             self.net_.keep_latents(self.n_components_)
         shares = np.diff(self.latent_size_curve_, prepend=0.0)
         self.explained_variance_ratio_ = shares[: self.n_components_]
+
+    def _job(self, X):
+        """A fresh fit that is to be carried out with others."""
+        validate_params(self)
+        X, _ = self._check_training_rows(X, None, None, reset=True)
+        rng = check_random_state(self.random_state)
+        n_rows_held_out(self, X.shape[0])  # raises before anything is learned
+        return Job(self._make_plan(X, None, rng), X, rng)
 
     def _link(self):
         """What bounds reconstructions, in the units of scaled rows."""
         activation = output_activation(self)
         if self.scaling == "minmax":  # scaled columns fill [0, 1]: bounds speak of them
             ones = np.ones_like(self.mean_)
-            return make_link(activation, 0 * ones, ones)
-        return make_link(activation, self._scaler.center_, self._scaler.scale_)
+            return OutputLink(activation, 0 * ones, ones)
+        return OutputLink(activation, self._scaler.center_, self._scaler.scale_)
 
 
 # What the transformer's parameters mean.
@@ -191,7 +209,7 @@ def check_target_range(params, scaler, X):
         )
 
 
-def squares_left(net, feed, X, held_out, sample_weight, *, n_latents, mean):
+def residual_squares(net, feed, X, held_out, sample_weight, *, n_latents, mean):
     """Squared errors left by the first 1, 2, ... latents, and the squares about the mean.
 
     Returns
@@ -203,5 +221,28 @@ def squares_left(net, feed, X, held_out, sample_weight, *, n_latents, mean):
     weight = np.ones(len(rows)) if sample_weight is None else sample_weight[rows]
     part = X[rows]
     scaled = SourceRows(part, feed.transform, device=net.device)
-    left = [weight @ row_errors(net, scaled, feed.transform, part, k + 1) for k in range(n_latents)]
-    return np.array([*left, weight @ distances_to(mean, part)])
+    residuals = [
+        weight @ row_errors(net, scaled, feed.transform, part, k + 1) for k in range(n_latents)
+    ]
+    return np.array([*residuals, weight @ distances_to(mean, part)])
+
+
+def fit_together(estimators, tables, name):
+    """Fit each transformer on its own rows as ``fit`` would, at once where that is faster.
+
+    With `verbose`, all of them show one progress bar under a `name`.
+    """
+    with (
+        one_thread_per_worker(),
+        show_progress(name, int(estimators[0].verbose), is_search=True),
+    ):
+        jobs = {}
+        for number, (estimator, X) in enumerate(zip(estimators, tables, strict=True)):
+            if type(estimator).fit is BaseAutoencoder.fit:
+                jobs[number] = estimator._job(X)
+            else:
+                raise_if_interrupted(estimator.fit(X).net_)
+        with show_progress(name, 0):  # a part of the search: fits by callbacks are none
+            outcomes = fit_many(list(jobs.values()))
+        for number, outcome in zip(jobs, outcomes, strict=True):
+            estimators[number]._finish(outcome, jobs[number].X, None)

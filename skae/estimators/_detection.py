@@ -5,7 +5,7 @@ from sklearn.utils import check_random_state
 
 from skae._data._scaling import Scaler, column_moments
 from skae._engine._batches import SourceRows
-from skae._engine._build import build_members, make_link, pca_of_rows
+from skae._engine._build import build_members, pca_of_rows
 from skae._engine._ensemble_net import MemberNet
 from skae._engine._losses import Objective
 from skae._fit._defaults import Detection
@@ -27,6 +27,7 @@ from skae._fit._trimmed import (
 )
 from skae._stats._scoring import CalibrationScores, ScoreRule, held_out_threshold, limit_above
 from skae._stats._trimming import scale_by_trimmed_subset
+from skae.networks._autoencoder import OutputLink
 
 # Columns with a scale of their own are cut off here, in units of this scale.
 CLIP = 8.0
@@ -49,38 +50,38 @@ class DetectionMixin:
 
     def _fit(self, X, sample_weight):
         rng = check_random_state(self.random_state)
-        starts = not self._goes_on
+        starts = not self._resumes
         if starts:
             self._split_seed = rng.randint(LARGEST_SEED)
         held_out = self._held_out(X.shape[0])
         n_subset = size_of_subset(self.core_fraction, X.shape[0] - held_out.shape[1])
         if starts:
-            net = self._start(X, sample_weight, rng, n_subset)
+            net = self._build_net(X, sample_weight, rng, n_subset)
         else:
             net = self._fitted_net()
             net.set_params(**net_settings(self, Detection, self.n_features_in_, n_subset))
-        outcome = fit_trimmed(self._plan(X, sample_weight, net, held_out, starts))
+        outcome = fit_trimmed(self._trimmed_plan(X, sample_weight, net, held_out, starts))
         self._finish(outcome, X, sample_weight)
         self._learn_threshold(outcome.measures)
         self._seen = outcome.measures.shuffled(rng).last(WINDOW)
 
-    def _partial_fit(self, X, sample_weight, first):
+    def _partial_fit(self, X, sample_weight, *, first):
         rng = check_random_state(self.random_state)
         if first:
-            net = self._start(X, sample_weight, rng, X.shape[0])
+            net = self._build_net(X, sample_weight, rng, X.shape[0])
             self._split_seed = rng.randint(LARGEST_SEED)
             held_out = self._held_out(X.shape[0])
             size_of_subset(self.core_fraction, X.shape[0] - held_out.shape[1])  # or raises
         else:
             net = self._fitted_net()
             held_out = np.empty((self.n_estimators, 0), dtype=int)
-        outcome = fit_trimmed_pass(self._plan(X, sample_weight, net, held_out, first))
+        outcome = fit_trimmed_pass(self._trimmed_plan(X, sample_weight, net, held_out, first))
         self._finish(outcome, X, sample_weight)
         seen = outcome.measures if first else self._seen.then(outcome.measures)
         self._seen = seen.last(WINDOW)
         self._learn_threshold(self._seen)
 
-    def _start(self, X, sample_weight, rng, n_rows):
+    def _build_net(self, X, sample_weight, rng, n_rows):
         """Learn scaling, sizes and baseline; return a fresh net to be trained on `n_rows`."""
         self._scaler = scaler = fit_scaler(self, X, sample_weight)
         self.mean_ = scaler.mean_
@@ -98,7 +99,7 @@ class DetectionMixin:
             network,
             n_features,
             k,
-            link=make_link("identity", scaler.center_, scaler.scale_),
+            link=OutputLink("identity", scaler.center_, scaler.scale_),
             pca=pca if self.init == "pca" else None,
             variational=self.variational,
             seeds=seeds_of_members(seeds.weights, self.n_estimators),
@@ -112,7 +113,7 @@ class DetectionMixin:
             n_members=self.n_estimators,
             score_method=self.score_method,
         )
-        # It is asked for losses before it is trained.
+        # Losses are needed before training.
         net = make_net(module, objective(self), variational=self.variational).initialize()
         net.set_baseline(baseline_row(self, X, sample_weight, scaler))
         return net
@@ -126,7 +127,7 @@ class DetectionMixin:
         fraction, seed = self.validation_fraction, self._split_seed
         return held_out_rows(n_rows, self.n_estimators, fraction, seed)
 
-    def _plan(self, X, sample_weight, net, held_out, starts):
+    def _trimmed_plan(self, X, sample_weight, net, held_out, starts):
         return TrimmedPlan(
             net=net,
             rows=SourceRows(X, self._scaler, device=net.device).in_memory(),
@@ -134,9 +135,9 @@ class DetectionMixin:
             held_out=held_out,
             fraction=self.core_fraction,
             n_refits=self.n_refits,
-            validates=self.early_stopping,
-            starts=starts,
-            locates=self.score_method == "mahalanobis",
+            keeps_best_epoch=self.early_stopping,
+            is_first_fit=starts,
+            fits_location=self.score_method == "mahalanobis",
         )
 
     def _learn_threshold(self, seen):

@@ -24,6 +24,7 @@ from skae._data._validation import as_numpy_table, check_input, drop_weightless
 from skae._engine._build import build_variational, make_output, pca_of_rows
 from skae._engine._losses import EvidenceBound
 from skae._engine._progress import current_progress
+from skae._engine._row_errors import mean_squares
 from skae._engine._variational_net import MixturePrior, VariationalNet
 from skae._fit._defaults import MIN_WIDE_COLUMNS, Generation
 from skae._fit._plan import (
@@ -64,7 +65,7 @@ class GenerationMixin(SamplingMixin):
 
     @property
     def _keeps_tensors(self):
-        # Ranks, targets and the columns of frames are NumPy's business.
+        # Ranks, targets and the columns of frames need NumPy.
         of_frame = "_columns" in vars(self) and self._columns.is_frame
         return self.likelihood != "auto" and not self.conditional and not of_frame
 
@@ -99,7 +100,7 @@ class GenerationMixin(SamplingMixin):
             )
         return columns
 
-    def _check_training_rows(self, X, y, sample_weight, reset):
+    def _check_training_rows(self, X, y, sample_weight, *, reset):
         X = as_numpy_table(self._check_rows(X, reset=reset))
         if not reset:
             check_same_network(self, self._network_fingerprint)
@@ -139,7 +140,7 @@ class GenerationMixin(SamplingMixin):
         """Rows as a dense array of numbers and codes."""
         return as_array(as_dense(self._check_rows(X, reset=False))).astype(np.float64)
 
-    def _code_of_one(self, row, name):
+    def _encode_one(self, row, name):
         """What is decoded of one row, which may come without its second axis."""
         table = row
         if hasattr(row, "to_frame") and self._columns.is_frame:
@@ -149,7 +150,7 @@ class GenerationMixin(SamplingMixin):
             table = table[None] if table.ndim == 1 else table
         if table.shape[0] != 1:
             raise ValueError(f"{name} must be one row; got {table.shape[0]} rows.")
-        return self._code(self._validate_input(table)[0])
+        return self._encode_with_target(self._validate_input(table)[0])
 
     def _wrap_output(self, numbers, to_input_type=lambda out: out, like=None):
         """Rows in the container they came in; a frame keeps the index of the one given."""
@@ -158,7 +159,7 @@ class GenerationMixin(SamplingMixin):
         return to_input_type(self._columns.restore(numbers))
 
     def _reconstruct(self, X):
-        return self._decode(*self._code(X))
+        return self._decode(*self._encode_with_target(X))
 
     def __getstate__(self):
         # Training rows stay where they are.
@@ -171,7 +172,7 @@ class GenerationMixin(SamplingMixin):
             self._targets = copy(self._targets).weigh(as_dense(X.right)[:, 0], sample_weight)
         super()._fit(X, sample_weight)
 
-    def _plan_start(self, X, sample_weight, rng):
+    def _make_plan(self, X, sample_weight, rng):
         """Learn scaling and start, and settle on the output; plan the rest."""
         cells = self._cells(X)
         self._learn_scaling(cells, sample_weight)
@@ -225,7 +226,7 @@ class GenerationMixin(SamplingMixin):
 
     def _finish(self, outcome, X, sample_weight):
         super()._finish(outcome, X, sample_weight)
-        self._learn_around(X, sample_weight)
+        self._fit_prior_and_refiner(X, sample_weight)
 
     def _learn_scaling(self, cells, sample_weight):
         if self.likelihood == "auto":
@@ -248,10 +249,10 @@ class GenerationMixin(SamplingMixin):
 
     # What is learned around the network: the prior, and where the model errs.
 
-    def _learn_around(self, X, sample_weight):
+    def _fit_prior_and_refiner(self, X, sample_weight):
         rng = np.random.RandomState(self._draw_seed)
         current_progress().set_note("fitting the prior")
-        self._learn_prior(X, sample_weight, rng)
+        self._fit_prior(X, sample_weight, rng)
         n_kept = min(MAX_ROWS_KEPT, max(100, MAX_CELLS_KEPT // X.shape[1]))
         kept = _some_rows(X.shape[0], n_kept, None, rng)
         cells = self._cells(X)
@@ -266,9 +267,9 @@ class GenerationMixin(SamplingMixin):
             )
         if wanted:
             current_progress().set_note("refining")
-            self.refiner_ = self._learn_ratio(X, sample_weight, rng)
+            self.refiner_ = self._fit_refiner(X, sample_weight, rng)
 
-    def _learn_ratio(self, X, sample_weight, rng):
+    def _fit_refiner(self, X, sample_weight, rng):
         """A classifier of real rows (beside their targets) against drawn ones."""
         n_real = min(MAX_ROWS_TO_REFINE, max(1000, MAX_CELLS_TO_REFINE // X.shape[1]))
         chosen = _some_rows(X.shape[0], n_real, None, rng)
@@ -297,7 +298,7 @@ class GenerationMixin(SamplingMixin):
         """Which columns hold codes of levels."""
         return np.asarray(self._columns.n_levels) > 0
 
-    def _learn_prior(self, X, sample_weight, rng):
+    def _fit_prior(self, X, sample_weight, rng):
         """Fit a mixture to the posteriors, for each target one."""
         chosen = _some_rows(X.shape[0], MAX_ROWS_FOR_PRIOR, sample_weight, rng)
         groups, shares = np.zeros(len(chosen), dtype=int), np.ones(1)
@@ -371,26 +372,24 @@ class GenerationMixin(SamplingMixin):
         joint = self.net_.prior_rows(Z, latent_prior(self)) + np.log(self._targets.shares_)
         return self._targets.columns(self._targets.representatives_[joint.argmax(axis=1)])
 
-    def _code(self, X):
+    def _encode_with_target(self, X):
         """Latents of rows, and what the decoder reads of the targets they are likely for."""
         if not self.conditional:
             return self._encode(X), None
         likely = self._joint_log_density(X, DRAWS_FOR_TARGETS).argmax(axis=1)
         return self._encode(X), self._targets.columns(self._targets.representatives_[likely])
 
-    def _row_errors(self, X, n_latents=None):
+    def _row_errors(self, X):
         """Mean squared difference; a level that differs counts as one."""
-        cells = self._cells(X)
         xp, is_code = namespace(X), self._is_code
         errors = empty(X.shape[0], X, widest_float(X))
-        for rows, chunk in row_chunks(cells):
+        for rows, chunk in row_chunks(self._cells(X)):
             difference = self._reconstruct(self._with_targets(chunk)) - chunk
-            missing = xp.isnan(difference)
             if is_code.any():
+                missing = xp.isnan(difference)
                 difference[:, is_code] = difference[:, is_code] != 0
-            difference[missing] = 0.0
-            n_both = (~missing).sum(axis=1).clip(1)
-            errors[rows] = xp.einsum("ij,ij->i", difference, difference) / n_both
+                difference[missing] = xp.nan
+            errors[rows] = mean_squares(difference, may_miss=True)
         return errors
 
 

@@ -324,7 +324,7 @@ class VAEGenerator(
         check_is_fitted(self)
         if not isinstance(n, Integral) or n < 2:
             raise ValueError(f"n={n!r} must be an integer of at least 2.")
-        (z_a, given_a), (z_b, given_b) = self._code_of_one(a, "a"), self._code_of_one(b, "b")
+        (z_a, given_a), (z_b, given_b) = self._encode_one(a, "a"), self._encode_one(b, "b")
         share = np.linspace(0.0, 1.0, n)[:, None]
         given = (1 - share) * given_a + share * given_b if self.conditional else None
         return self._wrap_output(self._decode((1 - share) * z_a + share * z_b, given))

@@ -16,7 +16,7 @@ from skae._data._arrays import (
 from skae._data._chunks import ColumnStack, as_dense, row_chunks
 from skae._data._scaling import Scaler
 from skae._data._validation import as_numpy_table, check_input, drop_weightless, to_compute_array
-from skae._engine._build import build_autoencoder, linear_denoiser, make_link, pca_of_rows
+from skae._engine._build import build_autoencoder, linear_denoiser, pca_of_rows
 from skae._engine._denoising_net import DenoisingNet, NoisyRows, PairTransform
 from skae._engine._losses import Objective
 from skae._engine._noise import call_noise
@@ -41,6 +41,7 @@ from skae._fit._plan import (
 )
 from skae._sklearn import is_scalar_nan
 from skae.exceptions import warn_user
+from skae.networks._autoencoder import OutputLink
 
 # What the encoder reads is cut off at so many standard deviations, where cells are filled.
 REACH = 8.0
@@ -50,7 +51,7 @@ LARGEST = 1e150
 ROWS_FOR_PROBE = 100
 # Above this many columns training begins at PCA: a regression would cost more than it.
 MAX_REGRESSED = 1024
-MAX_FOLDS = 3
+MAX_FOLDS_OF_FIT = 3
 
 
 def warn_of_targets(X, y):
@@ -80,7 +81,7 @@ class ImputationMixin:
 
     # Input validation: noisy rows, and clean ones beside them.
 
-    def _check_training_rows(self, X, X_clean, sample_weight, reset):
+    def _check_training_rows(self, X, X_clean, sample_weight, *, reset):
         """Validated rows, beside their clean versions if given, and their weights."""
         if not reset and self._is_paired != (X_clean is not None):
             raise ValueError(
@@ -149,7 +150,7 @@ class ImputationMixin:
 
     # The fit.
 
-    def _plan_start(self, X, sample_weight, rng):
+    def _make_plan(self, X, sample_weight, rng):
         """Learn kinds of noise and gaps, scaling, start and statistics; plan the rest."""
         self._learn_noise_and_gaps(X)
         self.gaussian_, self._bounds, self._shrinkage = None, None, 0.0
@@ -175,7 +176,7 @@ class ImputationMixin:
                 network,
                 n_features,
                 k,
-                link=make_link("identity", scaler.center_, scaler.scale_),
+                link=OutputLink("identity", scaler.center_, scaler.scale_),
                 pca=start,
                 tied=False,
                 seed=seeds.weights,
@@ -193,14 +194,14 @@ class ImputationMixin:
             feed=self._feed(device),
             measure=blend_measure if self._learns_to_fill else measure_nothing,
             max_epochs=max_epochs,
-            max_folds=MAX_FOLDS,
+            max_folds=MAX_FOLDS_OF_FIT,
             keep_last=keeps_last_epoch(self),
             **fields,
         )
 
     def _feed(self, device):
         """What training and the encoder read, of the fitted parts."""
-        hides_more = self.noise_ != "masking" and len(self.missing_columns_) > 0
+        hides_more = not self._only_fills and len(self.missing_columns_) > 0
         return NoisyFeed(
             scaler=self._scaler,
             device=device,
@@ -226,26 +227,30 @@ class ImputationMixin:
     def _learn_blend(self, measures):
         """Weigh the network against the fill, and find how far truth is from the blend.
 
-        With the sums S of ``blend_measure`` over all hidden cells, the weight b that
-        minimises ``sum((x - f - b (n - f))**2)`` is ``S[gap * step] / S[step**2]``, least
-        squares through the origin, kept in [0, 1]. In each column the spread of draws is the
-        root of ``(S[gap**2] - 2 b S[gap * step] + b**2 S[step**2]) / S[draw**2]``, so that
-        draws are as far from the blend as the truth was on rows held out.
+        With the truth x, the fill f and the network's output n of hidden cells, and sums S
+        over these cells, the weight b that minimises ``S[((x - f) - b (n - f))**2]`` is
+        ``S[(x - f) (n - f)] / S[(n - f)**2]``: least squares through the origin, kept in
+        [0, 1], as in the stacking of two predictors (Breiman, "Stacked regressions", Machine
+        Learning 24, 1996). Without a normal distribution the fill is a mean and b is 1. In
+        each column, draws with deviations e are multiplied by the root of
+        ``S[((x - f) - b (n - f))**2] / S[e**2]``, so that they are as far from the blend as the
+        truth was on rows held out.
         """
         is_plain = self.gaussian_ is None
         self.blend_ = 1.0
         self._spread = self._unknown_spread if is_plain else np.ones(self.n_features_in_)
         if not measures:
             return
-        gap, mixed, step, drawn = np.sum(measures, axis=0)
+        gap_sq, cross, step_sq, draw_sq = np.sum(measures, axis=0)
         if not is_plain:
             # What was never seen to help is not trusted.
-            best = mixed.sum() / step.sum() if step.sum() > 0 else 0.0
+            best = cross.sum() / step_sq.sum() if step_sq.sum() > 0 else 0.0
             self.blend_ = float(np.clip(best, 0.0, 1.0))
         self._spread = self._spread.copy()
-        unexplained = np.maximum(gap - 2 * self.blend_ * mixed + self.blend_**2 * step, 0.0)
-        known = drawn > 0
-        self._spread[known] = np.sqrt(unexplained[known] / drawn[known])
+        unexplained = gap_sq - 2 * self.blend_ * cross + self.blend_**2 * step_sq
+        unexplained = np.maximum(unexplained, 0.0)
+        known = draw_sq > 0
+        self._spread[known] = np.sqrt(unexplained[known] / draw_sq[known])
 
     # What is learned before the plan.
 
@@ -271,13 +276,13 @@ class ImputationMixin:
         if len(self.missing_columns_) or self._is_paired:
             return len(self.missing_columns_) > 0
         if not callable(self.noise_):
-            return self.noise_ == "masking"
+            return self._only_fills
         rows = np.array(as_dense(X[:ROWS_FOR_PROBE]), dtype=np.float64)
         return bool(np.isnan(call_noise(self.noise_, rows, np.random.default_rng(0))).any())
 
     @property
     def _only_fills(self):
-        return self.noise_ == "masking"
+        return only_fills(self)
 
     @property
     def _reads_mask(self):
@@ -319,7 +324,7 @@ class ImputationMixin:
         self._bounds = bounds if self._only_fills else None
 
     def _fit_start(self, X, sample_weight, seed):
-        """The linear start, if any; also settles the number of latents, as noise has no say."""
+        """The linear start, if any; also settles the number of latents."""
         n_features = self.n_features_in_
         self._n_latents_to_learn = self.n_components
         if self.n_components == "auto":
@@ -385,31 +390,34 @@ class ImputationMixin:
         return out
 
     def _activations(self, X):
-        room = empty((X.shape[0], self._n_hidden(X[:1])), X)
-        return filled(room, self.net_.hidden_rows(self._rows(X)))
+        out = empty((X.shape[0], self._n_hidden(X[:1])), X)
+        return filled(out, self.net_.hidden_rows(self._rows(X)))
 
     def _indicators(self, X):
-        room, columns = empty((X.shape[0], len(self.missing_columns_)), X), self.missing_columns_
+        out, columns = empty((X.shape[0], len(self.missing_columns_)), X), self.missing_columns_
         missing = ((span, namespace(X).isnan(chunk[:, columns])) for span, chunk in row_chunks(X))
-        return filled(room, missing)
+        return filled(out, missing)
 
     def _n_hidden(self, row):
         return sum(hidden.shape[1] for _, hidden in self.net_.hidden_rows(self._rows(row)))
 
 
-# What the denoiser's parameters mean.
+# What parameters and noise of a denoiser mean.
 
 
-def keeps_last_epoch(params):
+def only_fills(model):
+    """Whether noise is missing cells and nothing else; observed cells are right then."""
+    return model.noise_ == "masking"
+
+
+def keeps_last_epoch(model):
     """Whether the last epoch is kept: the blend does what the choice of one does elsewhere."""
-    only_fills = params.noise_ == "masking"
-    return only_fills and params.n_iter_no_change is None and params.init == "pca"
+    return only_fills(model) and model.n_iter_no_change is None and model.init == "pca"
 
 
-def keeps_observed(params):
+def keeps_observed(model):
     """Whether observed cells come back as they are."""
-    only_fills = params.noise_ == "masking"
-    return only_fills if params.keep_observed == "auto" else params.keep_observed
+    return only_fills(model) if model.keep_observed == "auto" else model.keep_observed
 
 
 def kept_columns(model):

@@ -425,7 +425,7 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
         rows, to_input_type = self._validate_input(X)
         if columns is None:
             limit = -self.offset_ / self.n_features_in_
-            anomalous = self.net_.find_anomalous_cells(self._rows(rows), self._judge_rows, limit)
+            anomalous = self.net_.find_anomalous_cells(self._rows(rows), self._score_cells, limit)
         else:
             names = list(getattr(self, "feature_names_in_", ()))
             mask = constant(column_mask(columns, names, rows.shape[1]), rows)
@@ -437,7 +437,7 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
             corrected[span][anomalous[span]] = values[anomalous[span]]
         return self._named(corrected, X, to_input_type)
 
-    def _judge_rows(self, raw, cells):
+    def _score_cells(self, raw, cells):
         """Which rows are outliers, and what each cell contributes to the score."""
         return -self._rule.scores(raw) < self.offset_, self._contributions(raw, cells)
 
@@ -447,8 +447,8 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
     def _of_raw_losses(self, rule, X):
         """One number per row, by a rule that reads the members' raw losses."""
         raw = self.net_.raw_losses_in_pieces(self._rows(X))
-        room = empty(X.shape[0], X, widest_float(X))
-        return filled(room, ((span, rule(losses)) for span, losses in raw))
+        out = empty(X.shape[0], X, widest_float(X))
+        return filled(out, ((span, rule(losses)) for span, losses in raw))
 
     def _pvalues(self, raw):
         return self._calibration_scores.pvalues(self._rule.member_scores(raw[:-1], raw[-1]))

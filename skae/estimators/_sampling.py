@@ -121,12 +121,14 @@ class SamplingMixin:
         else:  # which targets go with the cells is found with the latents
             z, codes = self._latents_given(request, codes, rng)
         X = np.empty((len(z), self.n_features_in_))
-        for span, drawn in self.net_.draw_rows(self._given(z, codes), rng.randint(2**31 - 1)):
+        for span, drawn in self.net_.draw_rows(
+            self._with_target_columns(z, codes), rng.randint(2**31 - 1)
+        ):
             X[span] = self._scaler.inverse_transform(drawn)
         X[:, list(request.cells)] = list(request.cells.values())
         return np.column_stack([X, codes]) if self.conditional else X
 
-    def _given(self, z, codes):
+    def _with_target_columns(self, z, codes):
         """Latents beside what the decoder reads of the targets."""
         return np.hstack([z, self._targets.columns(codes)]) if self.conditional else z
 
@@ -167,7 +169,9 @@ class SamplingMixin:
         codes = codes[rng.randint(n_samples, size=n_candidates)]
         z = self._draw_latents(codes, rng)
         row = self._scaler.partial_row(request.cells)
-        log_weights = self.net_.likelihood_rows(self._given(z, codes), row).astype(np.float64)
+        log_weights = self.net_.likelihood_rows(self._with_target_columns(z, codes), row).astype(
+            np.float64
+        )
         log_weights -= logsumexp(log_weights)
         request.effective.append(float(np.exp(-logsumexp(2 * log_weights))))
         picked = rng.choice(n_candidates, n_samples, p=np.exp(log_weights))
