@@ -1,12 +1,12 @@
-"""Count what a reader visits to follow a fit: methods of the estimator, and changes of file.
+"""Count the methods that someone who reads a fit has to follow, and the changes of file.
 
-For each estimator one small fit runs under a profile hook. Counted are the methods of skae that
-are called with the estimator, or a copy of it, as ``self``: how many distinct ones there are,
-in how many files, and how often two that follow each other stand in different files. What the
-methods call besides (functions, nets, scalers) can be read on its own and is not counted.
+For each estimator, one small fit runs under a profile hook. It counts methods of skae that are
+called with the estimator, or a copy of it, as ``self``: the distinct methods, their files, and how
+often two consecutive calls are in different files. Anything else that these methods call
+(functions, nets, scalers) can be read separately and is not counted.
 
     python tools/fit_path.py            # the counts
-    python tools/fit_path.py --names    # and the methods, in the order of their first call
+    python tools/fit_path.py --names    # also the methods, in the order of their first call
 """
 
 import argparse
@@ -30,7 +30,7 @@ def main():
     arguments = parser.parse_args()
     print(f"{'fit':32} {'methods':>7} {'files':>5} {'changes of file':>15}")
     for name, estimator, X in fits():
-        path = visited(estimator, X)
+        path = calls_in_fit(estimator, X)
         files = [file for file, _ in path]
         n_changes = sum(a != b for a, b in pairwise(files))
         print(f"{name:32} {len(set(path)):7} {len(set(files)):5} {n_changes:15}")
@@ -40,24 +40,24 @@ def main():
 
 
 def fits():
-    """Small fits of the four estimators."""
+    """Yield name, estimator and rows of small fits of the four estimators."""
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(1100, 3)) @ rng.normal(size=(3, 6)) + 0.1 * rng.normal(size=(1100, 6))
-    gaps = np.where(rng.random((200, 6)) < 0.1, np.nan, rows[:200])
+    incomplete = np.where(rng.random((200, 6)) < 0.1, np.nan, rows[:200])
     frame = pd.DataFrame(rows[:200], columns=list("abcdef"))
     settings = {"max_epochs": 2, "random_state": 0, "device": "cpu"}
     yield "AutoencoderTransformer", skae.AutoencoderTransformer(2, **settings), rows
     yield "AutoencoderTransformer, folds", skae.AutoencoderTransformer(2, **settings), rows[:200]
     yield "AutoencoderOutlierDetector", skae.AutoencoderOutlierDetector(**settings), rows
-    yield "DenoisingAutoencoder, folds", skae.DenoisingAutoencoder(**settings), gaps
+    yield "DenoisingAutoencoder, folds", skae.DenoisingAutoencoder(**settings), incomplete
     yield "VAEGenerator", skae.VAEGenerator(2, **settings), frame
 
 
-def visited(estimator, X):
-    """(file, method) of each call of a method of the estimator in ``fit``."""
+def calls_in_fit(estimator, X):
+    """(file, method) of each call of a method of the estimator during ``fit``."""
     path = []
 
-    def note(frame, event, argument):
+    def record(frame, event, argument):
         if event != "call":
             return
         code = frame.f_code
@@ -66,7 +66,7 @@ def visited(estimator, X):
         if is_method and isinstance(frame.f_locals["self"], type(estimator)):
             path.append((file.relative_to(PACKAGE).as_posix(), code.co_qualname))
 
-    sys.setprofile(note)
+    sys.setprofile(record)
     try:
         estimator.fit(X)
     finally:
