@@ -1,8 +1,8 @@
-"""What all benchmarks share: options, machine, data, measures and the files written.
+"""Code shared by all benchmarks: options, machine, data, measurements and results.
 
-After ``--quick``, images and tables are loaded in part, estimators train for few epochs, what
-needs data that are not there is skipped, and all is written to ``results/quick``:
-`parse_arguments` decides it for all.
+With ``--quick``, only part of the images and tables is loaded, estimators train for a few epochs,
+sections whose data are missing are skipped, and results are written to ``results/quick``.
+`parse_arguments` sets this for all functions here.
 """
 
 import ctypes
@@ -33,17 +33,17 @@ QUICK_ROWS = 1000  # of each table and each part of an image set
 QUICK_TABLES = slice(None, None, 11)  # of those in adbench/
 QUICK_EPOCHS = 5
 QUICK_NOTE = (
-    f"A quick run, to see that all works: few rows, few rounds and {QUICK_EPOCHS} epochs at most, "
-    "whatever is said below. Its numbers are no results."
+    f"A quick run, which only shows that the script works: few rows, few rounds and at most "
+    f"{QUICK_EPOCHS} epochs, whatever the text below states. Its numbers are not results."
 )
 SAMPLING_SECONDS = 0.005
 
 
-# The options.
+# Options.
 
 
 def parse_arguments(parser):
-    """Add ``--quick`` and parse; from here on loads are small and writes go aside."""
+    """Add ``--quick`` and parse; afterwards all functions here know whether the run is quick."""
     parser.add_argument(
         "--quick", action="store_true", help="small, within two minutes, into results/quick"
     )
@@ -56,22 +56,22 @@ _options = {"quick": False}
 
 
 def short_training():
-    """Parameters that keep an estimator's training short in a quick run, else none."""
+    """Parameters that shorten the training of an estimator in a quick run; empty in a full one."""
     return {"max_epochs": QUICK_EPOCHS} if _options["quick"] else {}
 
 
 def at_most(limit):
-    """How many rows or cells a contestant is given at most: fewer in a quick run."""
+    """The limit of rows or cells, or a smaller one in a quick run."""
     return min(limit, QUICK_ROWS) if _options["quick"] else limit
 
 
 class MissingDataError(SystemExit):
-    """Data that are not there: the end of a full run, or of a section of a quick one."""
+    """Missing data end a full run, but only the section in a quick run."""
 
 
 @contextmanager
 def skippable(section):
-    """In a quick run, say in one line that data are missing, and go on after the block."""
+    """In a quick run, if data are missing, print one line and continue after the block."""
     try:
         yield
     except MissingDataError as missing:
@@ -80,11 +80,11 @@ def skippable(section):
         print(f"Skipped {section}: {missing}", flush=True)
 
 
-# The machine.
+# Machine.
 
 
 def machine_line():
-    """One line that says where and on what the numbers were measured."""
+    """Machine, versions and date of the measurement, in one line."""
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     return (
         f"{cpu_model()}, {len(os.sched_getaffinity(0))} cores, {torch.get_num_threads()} torch "
@@ -102,7 +102,7 @@ def cpu_model():
 
 @contextmanager
 def threads(n_threads):
-    """In the block, torch and the libraries behind numpy use so many threads."""
+    """Within the block, torch and the libraries behind NumPy use this number of threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(n_threads)
     try:
@@ -112,7 +112,7 @@ def threads(n_threads):
         torch.set_num_threads(before)
 
 
-# The data.
+# Data.
 
 
 def add_data_argument(parser):
@@ -138,7 +138,7 @@ def load_images(name, data):
 
 
 def few_rows(arrays):
-    """Some shuffled rows of each array; X and y of a part are shuffled alike."""
+    """A few shuffled rows of each array; X and y of a part keep the same order."""
     orders = [np.random.default_rng(0).permutation(len(array)) for array in arrays]
     return [array[order[:QUICK_ROWS]] for array, order in zip(arrays, orders, strict=True)]
 
@@ -154,7 +154,7 @@ def fetch_images(name):
         X, y = fetch_openml(OPENML_NAMES[name], version=1, as_frame=False, return_X_y=True)
     except OSError as error:
         raise MissingDataError(
-            f"{name}.npz is missing: give --data or $SKAE_DATA. OpenML says: {error}"
+            f"{name}.npz is missing: give --data or $SKAE_DATA. OpenML: {error}"
         ) from error
     return X[:60000], y[:60000], X[60000:], y[60000:]
 
@@ -165,33 +165,33 @@ def outlier_tables(data):
     return paths[QUICK_TABLES] if _options["quick"] else paths
 
 
-def outlier_tables_beside_others(data):
-    """The same, or none where a quick run has no data and goes on with scikit-learn's tables."""
+def outlier_tables_if_any(data):
+    """The same, or none in a quick run without data, which only uses scikit-learn's tables."""
     with skippable("tables of ADBench"):
         return outlier_tables(data)
     return []
 
 
 def labelled_tables(data):
-    """Yield names, rows and classes of tables with labels that can be learned."""
-    for path in outlier_tables_beside_others(data):
+    """Yield name, rows and classes of each table for classification."""
+    for path in outlier_tables_if_any(data):
         if path.stem in LABELLED:
             with np.load(path, allow_pickle=False) as file:
                 yield path.stem, file["X"].astype(np.float64), file["y"]
     bundled = (load_breast_cancer, load_digits, load_wine)
-    for load in bundled[::2] if _options["quick"] else bundled:  # digits are the wide ones
+    for load in bundled[::2] if _options["quick"] else bundled:  # not digits, which is wide
         yield load.__name__.removeprefix("load_"), *load(return_X_y=True)
 
 
 def data_folder(data):
-    """The folder of the evaluation data, where it was given."""
+    """The folder of the evaluation data, which must have been given."""
     if data is None:
         raise MissingDataError("the folder of the data is missing: give --data or $SKAE_DATA.")
     return Path(data)
 
 
 def existing(path):
-    """The path, or the end of the program with its name."""
+    """The path, which must exist."""
     if not path.exists():
         raise MissingDataError(f"{path} is missing: give another --data or $SKAE_DATA.")
     return path
@@ -211,10 +211,10 @@ def curved_table(n_rows, n_features, n_factors):
 
 
 class PeakAbove:
-    """Seconds, and peak memory of the block above what was there at its start, in bytes."""
+    """Seconds of a block, and its peak memory above that at its start, in bytes."""
 
     def __enter__(self):
-        hand_back_freed_memory()
+        release_freed_memory()
         Path("/proc/self/clear_refs").write_text("5")  # set VmHWM back to VmRSS
         self.resident_before, self.anonymous_before = memory("VmRSS"), memory("RssAnon")
         self.highest = self.anonymous_before
@@ -247,14 +247,14 @@ def memory(field):
     raise KeyError(field)
 
 
-def hand_back_freed_memory():
-    """Or memory that an earlier call freed would hide what the next one takes."""
+def release_freed_memory():
+    """Return freed memory to the system; reused memory would not show in the peak."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
 
 
 def from_child(script, *options):
-    """What a script prints as json in a process of its own, started with these options."""
+    """Run a script with these options in a child process; return the JSON that it prints."""
     command = [sys.executable, script, *map(str, options)]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
@@ -269,33 +269,33 @@ def seconds_of(function, *args):
     return perf_counter() - start
 
 
-def in_turn(contestants, n_rounds):
-    """What each contestant's calls return, one call a round, all in turn in each round."""
-    told = {name: [] for name in contestants}
+def in_turn(calls, n_rounds):
+    """Results of each call by name, one a round; within a round the calls take turns."""
+    results = {name: [] for name in calls}
     for _ in range(n_rounds):
-        for name, call in contestants.items():
-            told[name].append(call())
-    return told
+        for name, call in calls.items():
+            results[name].append(call())
+    return results
 
 
 def median_ratios(seconds, baseline):
-    """Median over runs of each contestant's seconds over the baseline's of the same round."""
+    """Median over rounds of the ratio of seconds to the baseline's in the same round."""
     base = np.asarray(seconds[baseline])
     return {name: float(np.median(np.asarray(runs) / base)) for name, runs in seconds.items()}
 
 
-# What is written.
+# Results.
 
 
 def results_folder():
-    """Where this run writes: what a quick run measures is kept apart."""
+    """The folder that this run writes to; quick runs have one of their own."""
     path = RESULTS / "quick" if _options["quick"] else RESULTS
     path.mkdir(parents=True, exist_ok=True)
     return path
 
 
 def save_part(name, part):
-    """Keep one section's numbers, so that others can be measured anew without it."""
+    """Save the numbers of one section, so that others can be repeated without it."""
     text = json.dumps(part, indent=1)
     one_line_a_row = re.sub(r"\{[^{}]*\}", lambda row: " ".join(row[0].split()), text)
     (results_folder() / f"{name}.json").write_text(one_line_a_row + "\n")
@@ -306,7 +306,7 @@ _saved = set()  # names of the parts that this run has measured
 
 
 def load_part(name):
-    """A section's numbers, or None where it was not measured: ever, or in this quick run."""
+    """Numbers of a section, or None; a quick run reads only those that it measured itself."""
     if _options["quick"] and name not in _saved:
         return None
     path = results_folder() / f"{name}.json"
@@ -314,35 +314,37 @@ def load_part(name):
 
 
 def markdown_table(rows):
-    """Rows, given as dicts with the same keys, as a markdown table."""
+    """A Markdown table of rows, which are dicts with the same keys."""
     lines = ["| " + " | ".join(rows[0]) + " |", "|" + " --- |" * len(rows[0])]
     lines += ["| " + " | ".join(cell(value) for value in row.values()) + " |" for row in rows]
     return "\n".join(lines)
 
 
-def yes_no(kept):
-    """Whether an aim is kept, as text."""
-    return "yes" if kept else "no"
+def yes_no(is_met):
+    """Whether an aim is met, as text."""
+    return "yes" if is_met else "no"
 
 
 def report(row):
-    """Print a row while the next one is measured."""
+    """Print a row as soon as it is measured."""
     print(", ".join(f"{name}: {cell(value)}" for name, value in row.items()), flush=True)
 
 
 def cell(value):
-    """A value as text: four digits of a float, nothing for None."""
+    """A value as text: a float with four digits, None as an empty string."""
     if value is None:
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def write_sections(name, title, tellers):
-    """Write what was measured, now or before; `tellers` make blocks of a section's numbers."""
-    parts = {section: load_part(f"{name}_{section}") for section in tellers}
-    told = [block for section, part in parts.items() if part for block in tellers[section](part)]
-    if told:
-        write_markdown(name, title, *told)
+def write_sections(name, title, formatters):
+    """Write all sections measured so far; a formatter turns numbers into blocks of Markdown."""
+    blocks = []
+    for section, format_part in formatters.items():
+        if part := load_part(f"{name}_{section}"):
+            blocks += format_part(part)
+    if blocks:
+        write_markdown(name, title, *blocks)
 
 
 def write_markdown(name, title, *blocks):

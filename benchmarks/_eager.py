@@ -1,4 +1,4 @@
-"""Training loops as good tutorials write them: what skae's seconds are held against."""
+"""Training loops as in good tutorials, the baseline of skae's times."""
 
 import math
 from typing import NamedTuple
@@ -13,7 +13,7 @@ INPUT_NOISE = 0.2
 
 
 class Setting(NamedTuple):
-    """Size of a table and the network trained on it."""
+    """Sizes of a table and of the network trained on it."""
 
     n_rows: int
     n_features: int
@@ -46,7 +46,7 @@ class PlainAutoencoder(nn.Module):
 
 
 class LinearPathAutoencoder(PlainAutoencoder):
-    """With a linear map beside encoder and decoder, and noise on the latents."""
+    """With linear maps in parallel with encoder and decoder, and noise on the latents."""
 
     def __init__(self, setting):
         super().__init__(setting)
@@ -68,7 +68,7 @@ class VariationalAutoencoder(nn.Module):
         self.log_deviation = nn.Parameter(torch.zeros(d))
 
 
-# Objectives: the loss of a batch.
+# Losses of a batch.
 
 
 def squared_error(model, x):
@@ -83,17 +83,17 @@ def cauchy_error(model, x):
     return torch.log1p((model(x) - x) ** 2).mean()
 
 
-def negative_bound(model, x):
-    """Of a Gaussian likelihood with a deviation for each column, in nats per row."""
+def negative_elbo(model, x):
+    """For a Gaussian likelihood with one deviation per column, in nats per row."""
     mean, log_variance = model.encoder(x).chunk(2, dim=1)
     z = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
-    misfit = (x - model.decoder(z)) / torch.exp(model.log_deviation)
-    cells = 0.5 * misfit**2 + model.log_deviation + 0.5 * math.log(2 * math.pi)
+    residual = (x - model.decoder(z)) / torch.exp(model.log_deviation)
+    cells = 0.5 * residual**2 + model.log_deviation + 0.5 * math.log(2 * math.pi)
     divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance)
     return (cells.sum(dim=1) + divergence.sum(dim=1)).mean()
 
 
-# Loops: each trains on X.
+# Training loops.
 
 
 def draw_with_replacement(n_rows):
@@ -101,7 +101,7 @@ def draw_with_replacement(n_rows):
 
 
 def train(setting, X, network, objective, draw=torch.randperm, device="cpu"):
-    """The loop of a good tutorial; returns the trained network."""
+    """The training loop of a good tutorial; returns the trained network."""
     x_all = torch.from_numpy(X).to(device)
     model = network(setting).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
@@ -130,9 +130,9 @@ def fit_denoiser(setting, X):
 
 
 def fit_vae(setting, X):
-    return train(setting, X, VariationalAutoencoder, negative_bound)
+    return train(setting, X, VariationalAutoencoder, negative_elbo)
 
 
 def fit_member(setting, X):
-    """One of an ensemble: rows are drawn with replacement, far ones count less."""
+    """A member of an ensemble: rows are drawn with replacement, large errors count less."""
     return train(setting, X, PlainAutoencoder, cauchy_error, draw_with_replacement)

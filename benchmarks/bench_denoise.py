@@ -1,8 +1,9 @@
-"""What filling and cleaning are worth: imputers on tables, filters on images, use downstream.
+"""DenoisingAutoencoder compared with imputers on tables and filters on images, and for classifiers.
 
-Tables: all of ADBench with at least 1000 rows and 6 to 64 columns (5000 rows at most), and
-breast_cancer; 70 % of the rows to fit, cells hidden in all of them, errors on hidden cells
-of the other 30 %, in standard deviations of the column. Nothing else is known to anyone.
+Tables are all of ADBench with at least 1000 rows and 6 to 64 columns (at most 5000 rows of each),
+and breast_cancer. Cells are hidden in all rows; imputers are fitted on 70 % of the rows, without
+any other information, and errors are those of the hidden cells in the other 30 %, in standard
+deviations of the column.
 
     python benchmarks/bench_denoise.py [--only SECTION ...] --data DIR
 """
@@ -20,7 +21,7 @@ from _common import (
     load_images,
     machine_line,
     markdown_table,
-    outlier_tables_beside_others,
+    outlier_tables_if_any,
     parse_arguments,
     report,
     save_part,
@@ -45,24 +46,24 @@ from skae.networks import ConvNetwork
 SECTIONS = ("tables", "speed", "images", "downstream")
 MAX_ROWS = 5000
 MIN_ROWS, MIN_COLUMNS, MAX_COLUMNS = 1000, 6, 64
-# Trees are asked only where they answer within a minute.
+# On larger tables the trees take more than a minute.
 MAX_CELLS_FOR_TREES = 40_000
 PATTERNS = {
     "10 % at random": 0.1,
     "30 % at random": 0.3,
     "20 %, larger values more often": "larger",
 }
-US = "DenoisingAutoencoder"
+SKAE = "DenoisingAutoencoder"
 CLIPPED = "IterativeImputer, clipped"
 TREES = "IterativeImputer, trees"
 
 
-# Tables with holes.
+# Tables with missing cells.
 
 
 def tables(data):
-    """Yield names and rows."""
-    for path in outlier_tables_beside_others(data):
+    """Yield name and rows of each table."""
+    for path in outlier_tables_if_any(data):
         with np.load(path, allow_pickle=False) as file:
             X = file["X"].astype(np.float64)
         if len(X) >= MIN_ROWS and MIN_COLUMNS <= (X.std(axis=0) > 0).sum() <= MAX_COLUMNS:
@@ -70,14 +71,14 @@ def tables(data):
     yield "breast_cancer", load_breast_cancer().data
 
 
-def holes(X, pattern, rng):
-    """Which cells are hidden."""
+def draw_missing(X, pattern, rng):
+    """Mask of the cells to hide."""
     share = 0.4 * rankdata(X, axis=0) / len(X) if pattern == "larger" else pattern
     return rng.random(X.shape) < share
 
 
 def split(X, seed):
-    """Training and test rows, in the training rows' standard deviations."""
+    """Training and test rows, standardised by the training rows."""
     order = np.random.default_rng(seed).permutation(len(X))
     train, test = np.split(X[order], [int(0.7 * len(X))])
     varying = train.std(axis=0) > 0
@@ -87,12 +88,12 @@ def split(X, seed):
 
 
 def imputers(train, seed):
-    """Contestants by name."""
+    """Imputers by name."""
     low, high = np.nanmin(train, axis=0), np.nanmax(train, axis=0)
     high = np.maximum(high, low + 1e-9)  # IterativeImputer refuses constant columns
     clipped = {"min_value": low, "max_value": high, "random_state": seed}
-    contestants = {
-        US: DenoisingAutoencoder(random_state=seed, **short_training()),
+    found = {
+        SKAE: DenoisingAutoencoder(random_state=seed, **short_training()),
         "mean": SimpleImputer(),
         "median": SimpleImputer(strategy="median"),
         "KNNImputer": KNNImputer(),
@@ -101,12 +102,12 @@ def imputers(train, seed):
     }
     if seed == 0 and train.size <= at_most(MAX_CELLS_FOR_TREES):
         trees = ExtraTreesRegressor(20, min_samples_leaf=3, random_state=seed)
-        contestants[TREES] = IterativeImputer(trees, max_iter=5, **clipped)
-    return contestants
+        found[TREES] = IterativeImputer(trees, max_iter=5, **clipped)
+    return found
 
 
 def measure_tables(data, n_seeds):
-    """One row for each table, pattern, seed and imputer."""
+    """One row of results for each table, pattern, seed and imputer."""
     rows = []
     for name, X in tables(data):
         for pattern in PATTERNS:
@@ -117,11 +118,11 @@ def measure_tables(data, n_seeds):
 
 
 def measure_table(name, X, pattern, seed):
-    """All imputers on one table with one draw of holes."""
+    """All imputers on one table with the same missing cells."""
     train, test = split(X, seed)
     rng = np.random.default_rng(seed)
-    train = np.where(holes(train, PATTERNS[pattern], rng), np.nan, train)
-    hidden = holes(test, PATTERNS[pattern], rng)
+    train = np.where(draw_missing(train, PATTERNS[pattern], rng), np.nan, train)
+    hidden = draw_missing(test, PATTERNS[pattern], rng)
     rows = []
     for imputer, model in imputers(train, seed).items():
         seconds = [time.perf_counter()]
@@ -148,25 +149,27 @@ def mean_over_seeds(rows, key):
     return {place: {k: float(np.mean(v)) for k, v in c.items()} for place, c in found.items()}
 
 
-def tell_tables(part):
-    """Ratios to each peer, then all errors at 30 %, then seconds."""
+def format_tables(part):
+    """Ratios to the other imputers, then all errors at 30 %, then seconds."""
     rows = part["rows"]
     errors = {key: mean_over_seeds(rows, key) for key in ("rmse", "mae")}
-    peers = [name for name in dict.fromkeys(row["imputer"] for row in rows) if name != US]
+    others = [name for name in dict.fromkeys(row["imputer"] for row in rows) if name != SKAE]
     ratios, seconds = [], []
-    for peer in peers:
-        row = {f"{US} over": peer}
+    for other in others:
+        row = {f"{SKAE} over": other}
         for pattern in PATTERNS:
             for key, cells in errors.items():
                 pairs = [
-                    (c[US], c[peer]) for (_, p), c in cells.items() if p == pattern and peer in c
+                    (c[SKAE], c[other])
+                    for (_, p), c in cells.items()
+                    if p == pattern and other in c
                 ]
-                ratio = np.exp(np.mean([np.log(ours / theirs) for ours, theirs in pairs]))
-                wins = sum(ours < theirs for ours, theirs in pairs)
-                row[f"{key.upper()}, {pattern}"] = f"{ratio:.3f} ({wins} of {len(pairs)})"
+                ratio = np.exp(np.mean([np.log(skae / error) for skae, error in pairs]))
+                n_better = sum(skae < error for skae, error in pairs)
+                row[f"{key.upper()}, {pattern}"] = f"{ratio:.3f} ({n_better} of {len(pairs)})"
         ratios.append(row)
     all_errors = [
-        {"table": name, **{k: f"{cell[k]:.3f}" if k in cell else "" for k in (US, *peers)}}
+        {"table": name, **{k: f"{cell[k]:.3f}" if k in cell else "" for k in (SKAE, *others)}}
         for (name, pattern), cell in errors["rmse"].items()
         if pattern == "30 % at random"
     ]
@@ -174,7 +177,7 @@ def tell_tables(part):
     fit, transform = (mean_over_seeds(rows, key) for key in ("fit", "transform"))
     for name, shape in shapes.items():
         row = {"table": name, "training rows": shape}
-        for imputer in (US, "KNNImputer", CLIPPED, TREES):
+        for imputer in (SKAE, "KNNImputer", CLIPPED, TREES):
             place = (name, "30 % at random")
             if imputer in fit[place]:
                 row[imputer] = f"{fit[place][imputer]:.2f} + {transform[place][imputer]:.3f}"
@@ -184,8 +187,8 @@ def tell_tables(part):
     return [
         "## Tables with holes",
         part["machine"],
-        "Geometric mean over tables of ratios of errors; in brackets on how many tables "
-        f"{US} is better.",
+        "Geometric mean over tables of the ratio of errors; in brackets the number of tables on "
+        f"which {SKAE} is better.",
         markdown_table(ratios),
         "RMSE at 30 % missing, in standard deviations:",
         markdown_table(all_errors),
@@ -198,7 +201,7 @@ def tell_tables(part):
 
 
 def measure_speed(n_rounds, widths):
-    """Seconds on normal rows with five factors, 30 % missing, contestants in turn."""
+    """Seconds of imputers, which take turns, on normal rows with five factors, 30 % missing."""
     rows = []
     for n_columns in widths:
         rng = np.random.default_rng(0)
@@ -207,26 +210,26 @@ def measure_speed(n_rounds, widths):
         X = np.where(rng.random(X.shape) < 0.3, np.nan, X)
         seconds = {}
         for seed in range(n_rounds):
-            for name in (US, "KNNImputer", CLIPPED):
+            for name in (SKAE, "KNNImputer", CLIPPED):
                 model = imputers(X[:3500], seed)[name]
                 times = [time.perf_counter()]
                 for step, part in ((model.fit, X[:3500]), (model.transform, X[3500:])):
                     step(part)
                     times.append(time.perf_counter())
                 seconds.setdefault(name, []).append(np.diff(times))
-        ours = np.array(seconds[US])
+        skae = np.array(seconds[SKAE])
         for name, runs in seconds.items():
             fit, transform = np.median(runs, axis=0)
             row = {"columns": n_columns, "imputer": name, "fit seconds": fit}
             row |= {"transform seconds": transform}
-            ratios = np.median(ours / np.array(runs), axis=0)
-            row |= {f"{US}'s fit over": ratios[0], f"{US}'s transform over": ratios[1]}
+            ratios = np.median(skae / np.array(runs), axis=0)
+            row |= {f"{SKAE}'s fit over": ratios[0], f"{SKAE}'s transform over": ratios[1]}
             rows.append({k: v if isinstance(v, str | int) else float(v) for k, v in row.items()})
             report(rows[-1])
     save_part("denoise_speed", {"machine": machine_line(), "rows": rows})
 
 
-def tell_speed(part):
+def format_speed(part):
     return [
         "## Speed",
         part["machine"],
@@ -239,17 +242,17 @@ def tell_speed(part):
 
 
 def clipped_noise(X, rng):
-    """Pixels with a fifth of their range as noise, kept in the range."""
+    """Pixels plus noise of a fifth of their range, clipped to the range."""
     return np.clip(X + 0.2 * rng.normal(size=X.shape), 0, 1)
 
 
 def strong_noise(X, rng):
-    """Pixels plus a standard normal."""
+    """Pixels plus standard normal noise."""
     return X + rng.normal(size=X.shape)
 
 
 def measure_images(data):
-    """Mean squared errors after several ways of cleaning."""
+    """Mean squared errors of pixels, noisy and cleaned in several ways."""
     rows = []
     network = ConvNetwork((1, 28, 28), (16, 8))
     params = {"scaling": "global", "random_state": 0, **short_training()}
@@ -276,7 +279,7 @@ def measure_images(data):
             model.fit(X)
             seconds = time.perf_counter() - start
             cleaned = np.clip(model.transform(noisy), 0, 1)
-            rows.append(image_row(name, f"{US}, {label}", cleaned, X_test, seconds))
+            rows.append(image_row(name, f"{SKAE}, {label}", cleaned, X_test, seconds))
         save_part("denoise_images", {"machine": machine_line(), "rows": rows})
     return rows
 
@@ -294,10 +297,8 @@ def classical_filters(name, X, noise, noisy, X_test):
         )
         for k in range(5, 201, 5)
     )[1]
-    told = scores[:, :best] @ pca.components_[:best] + pca.mean_
-    rows = [
-        image_row(name, f"PCA, best of {best} components", np.clip(told, 0, 1), X_test, seconds)
-    ]
+    cleaned = np.clip(scores[:, :best] @ pca.components_[:best] + pca.mean_, 0, 1)
+    rows = [image_row(name, f"PCA, best of {best} components", cleaned, X_test, seconds)]
     images = noisy.reshape(-1, 28, 28)
     blurred = {
         sigma: np.clip(gaussian_filter(images, (0, sigma, sigma)), 0, 1).reshape(X_test.shape)
@@ -321,13 +322,13 @@ def image_row(name, cleaned_by, cleaned, X_test, seconds):
     return row
 
 
-def tell_images(part):
+def format_images(part):
     return [
         "## Images",
         part["machine"],
-        "60000 training images. fashion_mnist: noise of 0.2, clipped to [0, 1] (a convolutional "
-        "autoencoder was published with 0.0066 after 10 epochs of about 50 s). mnist: each pixel "
-        "plus a standard normal. Cleaned pixels are clipped to [0, 1].",
+        "60000 training images. fashion_mnist: noise of 0.2, clipped to [0, 1] (published for a "
+        "convolutional autoencoder: 0.0066 after 10 epochs of about 50 s each). mnist: standard "
+        "normal noise on each pixel. Cleaned pixels are clipped to [0, 1].",
         markdown_table(part["rows"]),
     ]
 
@@ -336,16 +337,17 @@ def tell_images(part):
 
 
 def measure_downstream(data, n_seeds):
-    """Accuracy of classifiers on filled rows, 30 % of the cells missing."""
+    """Accuracy of classifiers after each imputer, 30 % of the cells missing."""
     rows = []
     for name, X, y in labelled_tables(data):
         for seed in range(n_seeds):
             order = np.random.default_rng(seed).permutation(len(X))
             train, test = np.split(order, [int(0.7 * len(X))])
-            holed = np.where(holes(X, 0.3, np.random.default_rng(seed)), np.nan, X)
-            scale = StandardScaler().fit(holed[train])
-            A, B = scale.transform(holed[train]), scale.transform(holed[test])
-            for imputer in (US, "mean", "KNNImputer", CLIPPED):
+            missing = draw_missing(X, 0.3, np.random.default_rng(seed))
+            incomplete = np.where(missing, np.nan, X)
+            scaler = StandardScaler().fit(incomplete[train])
+            A, B = scaler.transform(incomplete[train]), scaler.transform(incomplete[test])
+            for imputer in (SKAE, "mean", "KNNImputer", CLIPPED):
                 model = imputers(A, seed)[imputer]
                 filled = model.fit_transform(A), model.transform(B)
                 row = {"table": name, "seed": seed, "imputer": imputer}
@@ -364,24 +366,25 @@ def classifiers(seed):
     }
 
 
-def tell_downstream(part):
+def format_downstream(part):
     rows = part["rows"]
-    told = []
+    lines = []
     for name in dict.fromkeys(row["table"] for row in rows):
         for label in classifiers(0):
             row = {"table": name, "classifier": label}
             for imputer in dict.fromkeys(r["imputer"] for r in rows):
                 found = [r[label] for r in rows if r["table"] == name and r["imputer"] == imputer]
                 row[imputer] = f"{np.mean(found):.3f}"
-            told.append(row)
+            lines.append(row)
     means = {"table": "mean", "classifier": ""}
-    for imputer in told[0].keys() - {"table", "classifier"}:
-        means[imputer] = f"{np.mean([float(row[imputer]) for row in told]):.4f}"
+    for imputer in lines[0].keys() - {"table", "classifier"}:
+        means[imputer] = f"{np.mean([float(row[imputer]) for row in lines]):.4f}"
     return [
         "## Use downstream",
         part["machine"],
-        "Accuracy on the 30 % of rows held out, 30 % of all cells missing, mean over seeds.",
-        markdown_table([*told, {k: means[k] for k in told[0]}]),
+        "Accuracy on the held-out 30 % of the rows, with 30 % of all cells missing; mean over "
+        "seeds.",
+        markdown_table([*lines, {k: means[k] for k in lines[0]}]),
     ]
 
 
@@ -393,7 +396,7 @@ def main():
     args = parse_arguments(parser)
     n_seeds, n_rounds = (1, 1) if args.quick else (args.seeds, 3)
     torch.set_num_threads(1)
-    warnings.simplefilter("ignore")  # IterativeImputer says of most tables that it did not converge
+    warnings.simplefilter("ignore")  # IterativeImputer does not converge on most tables
     if "tables" in args.only:
         measure_tables(args.data, n_seeds)
     if "speed" in args.only:
@@ -403,13 +406,13 @@ def main():
             measure_images(args.data)
     if "downstream" in args.only:
         measure_downstream(args.data, n_seeds)
-    tellers = {
-        "tables": tell_tables,
-        "speed": tell_speed,
-        "images": tell_images,
-        "downstream": tell_downstream,
+    formatters = {
+        "tables": format_tables,
+        "speed": format_speed,
+        "images": format_images,
+        "downstream": format_downstream,
     }
-    write_sections("denoise", "# Cleaning and filling", tellers)
+    write_sections("denoise", "# Cleaning and filling", formatters)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What training costs, against loops written by hand, skorch, scikit-learn, Keras and PyOD.
+"""Training time compared with eager PyTorch loops, skorch, scikit-learn, Keras and PyOD.
 
-All contestants train the same network on the same array, batch size and number of
-epochs, in one process, one after the other in each round. A contestant's number is the
-median over rounds of its seconds over the eager loop's seconds in the same round.
+All methods train the same network on the same array with the same batch size and number of
+epochs. They take turns in one process; the result of a method is the median over rounds of its
+seconds divided by those of the eager loop in the same round.
 
     python benchmarks/bench_engine.py --threads 1 2
 """
@@ -45,7 +45,7 @@ from skae import (
 )
 from skae.networks import MLPNetwork
 
-# Settings and what the plain network's steps may cost, eager's being 1.
+# Settings, and the limit of the plain network's time per step over the eager loop's.
 SETTINGS = {
     Setting(1000, 20, 32, 4, 64, 50): 0.8,
     Setting(10000, 20, 64, 8, 256, 20): 0.8,
@@ -63,55 +63,53 @@ import skae
 print(perf_counter() - start)"""
 
 NOTES = """\
-All ratios are of seconds per training step to an eager loop's, medians over rounds that
-alternate the contestants in one process; below 1 is faster. The eager loops
-(`benchmarks/_eager.py`) use torch's Adam and neither clipping nor a schedule, both of which skae
-has."""
+Ratios are seconds per training step over those of an eager loop, medians over rounds in which
+the methods take turns in one process; below 1 is faster. The eager loops (`benchmarks/_eager.py`)
+use torch's Adam, without the clipping and the learning rate schedule that skae has."""
 PLAIN_NOTES = """\
-The whole `fit` divided by its steps, nothing subtracted: skae's with validation of X, scaling and
-the starting point, eager's with tensors and network. All train on X -> X with ReLU, Adam and
-squared error. An empty column is a package that is not installed.
+Seconds of the whole `fit` divided by its number of steps. Nothing is subtracted: skae's seconds
+include validation of X, scaling and the starting point, the eager loop's include making tensors
+and the network. All are trained to reproduce X, with ReLU, Adam and squared error. A column is
+empty where the package is not installed.
 
 - *skae, plain*: `init="random"`, no noise, no early stopping: the eager loop's network,
   batches and epochs.
-- *skae, default start*: PCA start, noise and early stopping as by default, in this line's
-  layer sizes and batches. It trains on 90 % of the rows (in principal coordinates where these are
-  few) and its whole fit, validation and PCA included, is divided by its own steps.
-- *eager, linear path*: the eager loop with a linear map beside encoder and decoder and
-  noise on the latents, as the default start trains.
-- *skorch*: `skorch.NeuralNet` as it comes, without validation split and printing.
-- *MLPRegressor*: scikit-learn's; it has an activation on the code too.
+- *skae, default start*: PCA start, noise and early stopping as by default, with the layer sizes
+  and batches of the line. It trains on 90 % of the rows (in principal coordinates if these are
+  few); its whole fit, including validation and PCA, is divided by its own number of steps.
+- *eager, linear path*: the eager loop with linear maps in parallel with encoder and decoder and
+  noise on the latents, which is what the default start trains.
+- *skorch*: `skorch.NeuralNet` without validation split and printing, otherwise its defaults.
+- *MLPRegressor*: scikit-learn's; it also has an activation on the code.
 - *Keras*: `Sequential.fit` on its torch backend.
 - *PyOD*: its `AutoEncoder` without scaling, batch norm and dropout; it has an activation on the
-  code and weight decay, and scores the training rows when it is fitted."""
+  code and weight decay, and scores the training rows at the end of `fit`."""
 STEP_NOTES = f"""\
-What an estimator does beside its steps (PCA, thresholds, a prior) is told apart from them: the
-cost of a step is the slope (seconds of a fit with 2E epochs - seconds with E) / steps in E,
-with E half of the epochs above, for skae and for the eager loop of the same objective,
-network, batches and epochs. In brackets eager's median milliseconds per step. Aim: at most
-{STEP_AIM}.
+Time per step without what an estimator does besides its steps (PCA, thresholds, a prior): the
+slope (seconds of a fit with 2E epochs - seconds with E) / steps in E, where E is half of the
+epochs above, of skae over that of the eager loop with the same objective, network, batches and
+epochs. In brackets the eager loop's median milliseconds per step. Aim: at most {STEP_AIM}.
 
-- *PCA start*: linear paths beside encoder and decoder and noise on the latents; the
-  network is given by `network=`, so that it is trained in columns, not in principal coordinates.
+- *PCA start*: linear maps in parallel with encoder and decoder and noise on the latents; the
+  network is passed as `network=`, so that it is trained on columns, not on principal coordinates.
 - *denoiser*: `DenoisingAutoencoder(noise="gaussian", init="random")`.
 - *VAE*: `VAEGenerator(likelihood="gaussian", prior="standard", refine=False, init="random")`;
-  a deviation is learned for each column.
+  one deviation per column is learned.
 - *detector*: `AutoencoderOutlierDetector(n_estimators=1, core_fraction=1.0)`: Cauchy loss, rows
-  drawn with replacement; it also copes with missing cells, which eager does not."""
+  drawn with replacement; it also supports missing cells, which the eager loop does not."""
 VALIDATION_NOTES = f"""\
-Share of a fit that early stopping takes: `init="random"`, validated on {VALIDATION_FRACTION:.0%} \
-of the rows before the
-first and after each epoch, against a fit on as many training rows without validation. Aim: at
-most {VALIDATION_AIM:.0%}."""
+Share of the time of a fit that early stopping takes: `init="random"` with validation on
+{VALIDATION_FRACTION:.0%} of the rows before the first and after each epoch, compared with a fit on
+as many training rows without validation. Aim: at most {VALIDATION_AIM:.0%}."""
 
 
-# Contestants: each trains on X and returns the number of steps it took, or None for all.
+# Methods: each trains on X and returns its number of steps, or None if that is the setting's.
 
 PLAIN = {"init": "random", "latent_noise": 0, "input_noise": 0, "early_stopping": False}
 
 
 def sizes(setting):
-    """The parameters that all our estimators share."""
+    """Parameters shared by all estimators of skae."""
     return {
         "n_components": setting.code,
         "hidden_layer_sizes": (setting.hidden,),
@@ -164,7 +162,7 @@ def fit_detector(setting, X):
         **sizes(setting),
         n_estimators=1,
         core_fraction=1.0,
-        validation_fraction=1e-3,  # it always leaves rows out; so few cost no step
+        validation_fraction=1e-3,  # always held out; so few rows do not change the number of steps
     ).fit(X)
 
 
@@ -227,7 +225,7 @@ def fit_pyod(setting, X):
     ).fit(X)
 
 
-CONTESTANTS = {
+METHODS = {
     "eager": eager.fit_plain,
     "skae, plain": partial(fit_transformer, **PLAIN),
     "skae, default start": fit_transformer,
@@ -237,7 +235,7 @@ CONTESTANTS = {
     "Keras": fit_keras,
     "PyOD": fit_pyod,
 }
-# Ours, and the eager loop of the same objective.
+# Fits of skae, each with the eager loop of the same objective.
 PAIRS = {
     "PCA start": (fit_pca_start, eager.fit_linear_path),
     "denoiser": (fit_denoiser, eager.fit_denoiser),
@@ -246,16 +244,16 @@ PAIRS = {
 }
 
 
-# Measuring.
+# Measurements.
 
 
 def make_table(setting):
-    """Rows as the setting wants them."""
+    """Rows of the setting's size."""
     return curved_table(setting.n_rows, setting.n_features, setting.code)
 
 
 def seconds_and_steps(fit, setting, X):
-    """Seconds of a fit, and the steps it took."""
+    """Seconds of a fit, and its number of steps."""
     start = perf_counter()
     n_steps = fit(setting, X)
     seconds = perf_counter() - start
@@ -263,23 +261,23 @@ def seconds_and_steps(fit, setting, X):
 
 
 def seconds_per_step(fit, setting, X):
-    """The whole fit, divided by its steps."""
+    """Seconds of the whole fit divided by its number of steps."""
     seconds, n_steps = seconds_and_steps(fit, setting, X)
     return seconds / n_steps
 
 
 def slope(fit, setting, X):
-    """Seconds of a step alone: what twice the epochs cost more, divided by their steps."""
+    """Seconds per step without fixed costs: how much longer twice the epochs take, per step."""
     half = setting._replace(epochs=max(1, setting.epochs // 2))
     short, n_steps = seconds_and_steps(fit, half, X)
     long, _ = seconds_and_steps(fit, half._replace(epochs=2 * half.epochs), X)
     return (long - short) / n_steps
 
 
-def alternate(contestants, cost, setting, X, n_rounds):
-    """Costs of all contestants in all rounds; a first, short round warms up."""
+def alternate(fits, cost, setting, X, n_rounds):
+    """Costs of all fits in all rounds, after a short warm-up; missing packages are left out."""
     ready = {}
-    for name, fit in contestants.items():
+    for name, fit in fits.items():
         try:
             fit(setting._replace(epochs=1), X)
         except ImportError:
@@ -289,34 +287,35 @@ def alternate(contestants, cost, setting, X, n_rounds):
 
 
 def measure_plain(setting, aim, X, n_rounds):
-    """Whole fits of the plain network, per step."""
-    seconds = alternate(CONTESTANTS, seconds_per_step, setting, X, n_rounds)
+    """Seconds per step of whole fits of the plain network."""
+    seconds = alternate(METHODS, seconds_per_step, setting, X, n_rounds)
     ratios = median_ratios(seconds, "eager")
     row = {"eager, ms per step": f"{1e3 * np.median(seconds['eager']):.3f}"}
-    row |= {name: two_digits(ratios.get(name)) for name in CONTESTANTS if name != "eager"}
+    row |= {name: two_digits(ratios.get(name)) for name in METHODS if name != "eager"}
     return row | {"plain at most": f"{aim}: {yes_no(ratios['skae, plain'] <= aim)}"}
 
 
 def measure_steps(setting, X, n_rounds):
-    """Steps of each objective, without what else its estimator does."""
-    row, kept = {}, True
-    for name, (ours, loop) in PAIRS.items():
-        costs = alternate({"skae": ours, "eager": loop}, slope, setting, X, n_rounds)
+    """Seconds per step of each objective, without the fixed costs of its estimator."""
+    row, all_met = {}, True
+    for name, (fit_skae, fit_eager) in PAIRS.items():
+        fits = {"skae": fit_skae, "eager": fit_eager}
+        costs = alternate(fits, slope, setting, X, n_rounds)
         ratio = median_ratios(costs, "eager")["skae"]
         row[name] = f"{ratio:.2f} ({1e3 * np.median(costs['eager']):.3f} ms)"
-        kept &= ratio <= STEP_AIM
-    return row | {f"all at most {STEP_AIM}": yes_no(kept)}
+        all_met &= ratio <= STEP_AIM
+    return row | {f"all at most {STEP_AIM}": yes_no(all_met)}
 
 
 def measure_validation(setting, X, n_rounds):
     """Share of a fit that early stopping takes."""
     n_train = len(X) - int(np.ceil(VALIDATION_FRACTION * len(X)))
     params = PLAIN | {"validation_fraction": VALIDATION_FRACTION}
-    contestants = {
+    fits = {
         "with": partial(fit_transformer, **params | {"early_stopping": True}),
         "without": lambda setting, X: fit_transformer(setting, X[:n_train], **params),
     }
-    costs = alternate(contestants, seconds_per_step, setting, X, n_rounds)
+    costs = alternate(fits, seconds_per_step, setting, X, n_rounds)
     share = 1 - median_ratios(costs, "with")["without"]
     return {
         "share of early stopping": f"{share:.1%}",
@@ -325,30 +324,30 @@ def measure_validation(setting, X, n_rounds):
 
 
 def measure_import(n_runs):
-    """A line on what `import skae` takes where its dependencies are there already."""
+    """A line on the time of `import skae` when its dependencies are already imported."""
     command = [sys.executable, "-c", IMPORT]
     seconds = [
         float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
         for _ in range(n_runs)
     ]
     return (
-        f"`import skae` after torch, skorch and sklearn: {np.median(seconds):.2f} s, the median of "
+        f"`import skae` after torch, skorch and sklearn: {np.median(seconds):.2f} s, median of "
         f"{n_runs} processes (aim: at most {IMPORT_AIM} s)."
     )
 
 
 def measure_bfloat16(n_threads, n_rounds):
-    """A line on bfloat16, which only some processors multiply faster than float32."""
-    told = f"bfloat16, {WIDE}"
+    """A line on bfloat16, in which only some processors multiply faster than in float32."""
+    title = f"bfloat16, {WIDE}"
     flags = Path("/proc/cpuinfo").read_text()
     if "amx_bf16" not in flags and "avx512_bf16" not in flags:
-        return f"{told}: not run, as this processor has neither AMX nor AVX512-BF16."
+        return f"{title}: not run, as this processor has neither AMX nor AVX512-BF16."
     params = {p: PLAIN | {"precision": p} for p in ("float32", "bfloat16")}
-    contestants = {p: partial(fit_transformer, **params[p]) for p in params}
+    fits = {p: partial(fit_transformer, **params[p]) for p in params}
     with threads(n_threads):
-        costs = alternate(contestants, seconds_per_step, WIDE, make_table(WIDE), n_rounds)
+        costs = alternate(fits, seconds_per_step, WIDE, make_table(WIDE), n_rounds)
     ratio = median_ratios(costs, "float32")["bfloat16"]
-    return f"{told}, {n_threads} threads: {ratio:.2f} of float32's time per step."
+    return f"{title}, {n_threads} threads: {ratio:.2f} of float32's time per step."
 
 
 def tiny(setting):
@@ -366,10 +365,10 @@ def measure(settings, thread_counts, n_rounds):
         for setting, aim in settings.items():
             X = make_table(setting)
             head = {"table and network": str(setting), "threads": n_threads}
-            for what, rows in tables.items():
-                aims = (aim,) if what is measure_plain else ()
+            for measure_row, rows in tables.items():
+                aims = (aim,) if measure_row is measure_plain else ()
                 with threads(n_threads):
-                    rows.append(head | what(setting, *aims, X, n_rounds))
+                    rows.append(head | measure_row(setting, *aims, X, n_rounds))
                 report(rows[-1])
     return tables.values()
 

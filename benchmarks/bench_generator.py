@@ -1,7 +1,8 @@
-"""What drawn rows are worth: beside densities and copulas, downstream, and on images.
+"""VAEGenerator compared with density models and copulas, for classifiers, and on images.
 
-Tables: all of ADBench with 6 to 64 columns (5000 rows at most) and breast_cancer, and two with
-columns of levels; 70 % of the rows to fit, the other 30 % to compare as many drawn rows with.
+Tables are all of ADBench with 6 to 64 columns (at most 5000 rows of each), breast_cancer, and two
+with columns of levels. Models are fitted on 70 % of the rows and draw as many rows as the other
+30 %, with which these are compared.
 
     python benchmarks/bench_generator.py [--only SECTION ...] --data DIR
 """
@@ -21,7 +22,7 @@ from _common import (
     load_images,
     machine_line,
     markdown_table,
-    outlier_tables_beside_others,
+    outlier_tables_if_any,
     parse_arguments,
     report,
     results_folder,
@@ -47,7 +48,7 @@ from skae._stats._fidelity import fidelity
 SECTIONS = ("tables", "downstream", "images", "speed")
 MAX_ROWS, MIN_LARGE = 5000, 1000
 MIN_COLUMNS, MAX_COLUMNS = 6, 64
-US, PLAIN = "VAEGenerator", "VAEGenerator, refine=False"
+SKAE, PLAIN = "VAEGenerator", "VAEGenerator, refine=False"
 MEASURES = {
     "auroc": "AUROC, boosting",
     "auroc_forest": "AUROC, extra trees",
@@ -58,12 +59,12 @@ MEASURES = {
     "excess_copies": "excess copies",
     "fit_seconds": "fit s",
 }
-TABLES_TOLD = (
-    "A classifier tells drawn from held-out rows, in shuffled folds: 0.5 is ideal. KS is the mean "
-    "over columns of the Kolmogorov-Smirnov distance (total variation for levels) from held-out "
-    "rows, less that of as many training rows. Record distance is the median distance to the "
-    "closest training row over that of held-out rows. Densities and copulas read codes as "
-    "numbers."
+TABLES_NOTES = (
+    "AUROC is that of a classifier that separates drawn from held-out rows, in shuffled folds: 0.5 "
+    "is ideal. KS is the mean over columns of the Kolmogorov-Smirnov distance (total variation for "
+    "levels) from held-out rows, less that of as many training rows. Record distance is the median "
+    "distance to the closest training row over that of held-out rows. Density models and copulas "
+    "treat the codes of levels as numbers."
 )
 
 
@@ -71,8 +72,8 @@ TABLES_TOLD = (
 
 
 def tables(data):
-    """Yield names and frames."""
-    for path in outlier_tables_beside_others(data):
+    """Yield name and frame of each table."""
+    for path in outlier_tables_if_any(data):
         with np.load(path, allow_pickle=False) as file:
             X = file["X"].astype(np.float64)
         X = X[:, X.std(axis=0) > 0]
@@ -91,7 +92,7 @@ def tables(data):
 
 
 def with_levels(frame):
-    """Groups of neighbouring flags of which one is set become one column of levels."""
+    """Merge each run of adjacent flags, of which exactly one is set, into a column of levels."""
     flags = [c for c in frame if frame[c].isin((0, 1)).all()]
     merged, start = {}, 0
     while start < len(flags):
@@ -101,15 +102,16 @@ def with_levels(frame):
                 start = end - 1
                 break
         start += 1
-    told = {
+    levels = {
         name: frame[group].idxmax(axis=1).map(lambda c: f"level {c}")
         for name, group in merged.items()
     }
-    return frame.drop(columns=[flag for group in merged.values() for flag in group]).assign(**told)
+    others = frame.drop(columns=[flag for group in merged.values() for flag in group])
+    return others.assign(**levels)
 
 
-class Peer:
-    """A sampler of numbers, on standardised codes; drawn levels are the nearest ones."""
+class StandardizedDensity:
+    """A density model of numbers, fitted on standardised columns."""
 
     def __init__(self, density):
         self.density = density
@@ -128,7 +130,7 @@ class Peer:
 
 
 class Copula:
-    """Normal scores of ranks under a normal distribution or a mixture; quantiles lead back."""
+    """A normal distribution or a mixture of normal scores; quantiles map draws back to columns."""
 
     def __init__(self, n_components):
         self.n_components = n_components
@@ -146,20 +148,22 @@ class Copula:
         return np.take_along_axis(self.sorted, chosen, axis=0)
 
 
-def peers(n_rows):
-    """Contestants that draw numbers."""
+def other_generators(n_rows):
+    """Generators that draw numbers only."""
     n_components = 10 if n_rows >= 100 else 3
     return {
-        "GaussianMixture": Peer(GaussianMixture(n_components, reg_covar=1e-4, random_state=0)),
-        "KernelDensity": Peer(KernelDensity(bandwidth="scott")),
+        "GaussianMixture": StandardizedDensity(
+            GaussianMixture(n_components, reg_covar=1e-4, random_state=0)
+        ),
+        "KernelDensity": StandardizedDensity(KernelDensity(bandwidth="scott")),
         "Gaussian copula": Copula(1),
         "copula + mixture": Copula(n_components),
-        **optional_peers(),
+        **optional_generators(),
     }
 
 
-def optional_peers():
-    """TVAE, where ctgan is installed."""
+def optional_generators():
+    """TVAE, if ctgan is installed."""
     try:
         from ctgan import TVAE
     except ImportError:
@@ -179,7 +183,7 @@ def optional_peers():
 
 
 def measure_tables(data, n_seeds):
-    """One row for each table, seed and contestant."""
+    """One row of results for each table, seed and generator."""
     rows = []
     for name, frame in tables(data):
         for seed in range(n_seeds):
@@ -189,32 +193,34 @@ def measure_tables(data, n_seeds):
 
 
 def measure_table(name, frame, seed):
+    """Results of all generators on one split of a table."""
     order = np.random.default_rng(seed).permutation(len(frame))
     train, test = (frame.iloc[part] for part in np.split(order, [int(0.7 * len(frame))]))
     columns = Columns(frame)
     is_code = np.asarray(columns.n_levels) > 0
     A, B = columns.to_numbers(train), columns.to_numbers(test)
     params = {"random_state": seed, **short_training()}
-    drawers = {US: VAEGenerator(**params), PLAIN: VAEGenerator(refine=False, **params)}
+    skae_models = {SKAE: VAEGenerator(**params), PLAIN: VAEGenerator(refine=False, **params)}
     rows = []
-    for label, model in {**drawers, **peers(len(A))}.items():
+    for label, model in {**skae_models, **other_generators(len(A))}.items():
         started = time.perf_counter()
-        if label in drawers:
+        if label in skae_models:
             model.fit(train)
         else:
             model.fit(A)
         seconds = time.perf_counter() - started
-        if label in drawers:
+        if label in skae_models:
             drawn = columns.to_numbers(model.sample(len(B), random_state=seed))
         else:
             drawn = model.sample(len(B), seed)
             n_levels = np.asarray(columns.n_levels)[is_code]
+            # Drawn numbers become the nearest codes.
             drawn[:, is_code] = np.clip(np.rint(drawn[:, is_code]), 0, n_levels - 1)
-        told = fidelity(drawn, B, A, is_code, np.random.RandomState(seed))
+        measures = fidelity(drawn, B, A, is_code, np.random.RandomState(seed))
         row = {"table": name, "rows": len(A), "columns": A.shape[1], "seed": seed, "by": label}
-        row |= {key: float(value) for key, value in told.items()}
+        row |= {key: float(value) for key, value in measures.items()}
         row["excess_ks"] = row["ks"] - row["ks_real"]
-        if label in (US, PLAIN, "copula + mixture"):
+        if label in (SKAE, PLAIN, "copula + mixture"):
             row["auroc_forest"] = forest_auroc(drawn, B, seed)
         row["fit_seconds"] = seconds
         rows.append(row)
@@ -223,31 +229,30 @@ def measure_table(name, frame, seed):
 
 
 def forest_auroc(drawn, held_out, seed):
-    """The same question put to another kind of classifier."""
+    """AUROC of another kind of classifier that separates drawn from held-out rows."""
     X = np.vstack([drawn, held_out])
-    told = np.repeat([0, 1], [len(drawn), len(held_out)])
+    is_real = np.repeat([0, 1], [len(drawn), len(held_out)])
     trees = ExtraTreesClassifier(100, min_samples_leaf=2, random_state=seed)
     folds = StratifiedKFold(5, shuffle=True, random_state=seed)
-    return roc_auc_score(
-        told, cross_val_predict(trees, X, told, cv=folds, method="predict_proba")[:, 1]
-    )
+    probabilities = cross_val_predict(trees, X, is_real, cv=folds, method="predict_proba")
+    return roc_auc_score(is_real, probabilities[:, 1])
 
 
-def tell_tables(part):
+def format_tables(part):
     rows = pd.DataFrame(part["rows"])
     order = list(dict.fromkeys(rows["by"]))
-    blocks = ["## Tables", part["machine"], TABLES_TOLD]
-    for title, here in (
+    blocks = ["## Tables", part["machine"], TABLES_NOTES]
+    for title, mask in (
         (f"{MIN_LARGE} rows and more", rows["rows"] >= 0.7 * MIN_LARGE),
         ("fewer rows", rows["rows"] < 0.7 * MIN_LARGE),
     ):
-        part_rows = rows[here]
+        part_rows = rows[mask]
         if part_rows.empty:
             continue
         means = part_rows.groupby("by")[list(MEASURES)].mean().loc[order].rename(columns=MEASURES)
         n_tables = part_rows["table"].nunique()
-        told = [{"": by, **row} for by, row in means.to_dict("index").items()]
-        blocks += [f"### {n_tables} tables with {title}: means", markdown_table(told)]
+        lines = [{"": by, **row} for by, row in means.to_dict("index").items()]
+        blocks += [f"### {n_tables} tables with {title}: means", markdown_table(lines)]
     by_table = rows.pivot_table(index=["table", "rows", "columns"], columns="by", values="auroc")
     by_table = by_table[order].reset_index()
     blocks += [
@@ -261,7 +266,7 @@ def tell_tables(part):
 
 
 def measure_downstream(data, n_seeds):
-    """Accuracy on real rows of trees that saw drawn rows, over that of trees that saw real ones."""
+    """Accuracy on real rows of trees fitted on real rows and of trees fitted on drawn ones."""
     rows = []
     for name, X, y in labelled_tables(data):
         for seed in range(n_seeds):
@@ -280,8 +285,8 @@ def measure_downstream(data, n_seeds):
                 .assign(y=[f"class {label}" for label in y[train]])
             )
             both = VAEGenerator(**params).fit(frame).sample(len(train), random_state=seed)
-            told = both["y"].str.removeprefix("class ").astype(int)
-            trees.fit(both.drop(columns="y").to_numpy(), told)
+            labels = both["y"].str.removeprefix("class ").astype(int)
+            trees.fit(both.drop(columns="y").to_numpy(), labels)
             row["drawn with y"] = trees.score(X[test], y[test])
             rows.append(row)
             report(row)
@@ -289,7 +294,7 @@ def measure_downstream(data, n_seeds):
     return rows
 
 
-def tell_downstream(part):
+def format_downstream(part):
     rows = pd.DataFrame(part["rows"]).drop(columns="seed")
     means = rows.groupby("table").mean().reset_index()
     means = pd.concat([means, means.drop(columns="table").mean().to_frame().T.assign(table="mean")])
@@ -298,9 +303,9 @@ def tell_downstream(part):
     return [
         "## Trained on drawn rows, tested on real ones",
         part["machine"],
-        "Accuracy of gradient boosting on the 30 % of rows held out, mean over seeds; as many rows "
-        'drawn as there are real ones. "Given y": `conditional=True`; "with y": the class is a '
-        "column like any other.",
+        "Accuracy of gradient boosting on the held-out 30 % of the rows, mean over seeds; it is "
+        'fitted on as many drawn rows as there are real ones. "Given y": `conditional=True`; "with '
+        'y": the class is a column of the table.',
         markdown_table(means.to_dict("records")),
     ]
 
@@ -309,7 +314,7 @@ def tell_downstream(part):
 
 
 def measure_images(data, epochs):
-    """Bounds on MNIST's test digits, binarised once by chance; pictures."""
+    """Bounds of the likelihood of MNIST's test digits, binarised once at random, and a picture."""
     X, _, T, _ = load_images("mnist", data)
     T = (np.random.default_rng(0).random(T.shape) < T).astype(np.float32)
     T = T[np.random.default_rng(1).permutation(len(T))]
@@ -318,14 +323,14 @@ def measure_images(data, epochs):
     model.fit(X)
     seconds = time.perf_counter() - started
     draw_digits(model, T)
-    few = model.set_params(n_importance_samples=1).elbo(T)
-    weighted = model.set_params(n_importance_samples=100).score(T[:2000])
+    parts = model.set_params(n_importance_samples=1).elbo(T)
+    bound = model.set_params(n_importance_samples=100).score(T[:2000])
     row = {
         "fit seconds": seconds,
         "epochs": epochs,
-        "negative ELBO": -float(few.elbo.mean()),
-        "of which KL": float(few.kl.mean()),
-        "100 importance samples, mixture prior": -weighted,
+        "negative ELBO": -float(parts.elbo.mean()),
+        "of which KL": float(parts.kl.mean()),
+        "100 importance samples, mixture prior": -bound,
     }
     model.prior_, model._group_weights = None, np.ones((1, 1))
     row["100 importance samples, standard prior"] = -model.score(T[:2000])
@@ -334,17 +339,17 @@ def measure_images(data, epochs):
 
 
 def draw_digits(model, T):
-    """Drawn digits, and walks between two test digits, as a picture."""
+    """Draw a picture of drawn digits and of interpolations between two test digits."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     drawn = model.sample(60, random_state=0)
-    walks = np.vstack([model.interpolate(T[2 * i], T[2 * i + 1], 10) for i in range(4)])
-    images = np.vstack([drawn, walks]).reshape(10, 10, 28, 28)
+    paths = np.vstack([model.interpolate(T[2 * i], T[2 * i + 1], 10) for i in range(4)])
+    images = np.vstack([drawn, paths]).reshape(10, 10, 28, 28)
     figure, axes = plt.subplots(2, 1, figsize=(6, 6.5), height_ratios=[6, 4], layout="constrained")
-    parts = {"Drawn digits": images[:6], "Walks from one test digit to another": images[6:]}
+    parts = {"Drawn digits": images[:6], "Interpolations between two test digits": images[6:]}
     for ax, (title, part) in zip(axes, parts.items(), strict=True):
         ax.imshow(part.transpose(0, 2, 1, 3).reshape(-1, 280), cmap="gray_r", vmin=0, vmax=1)
         ax.set(xticks=[], yticks=[], title=title)
@@ -352,15 +357,15 @@ def draw_digits(model, T):
     plt.close(figure)
 
 
-def tell_images(part):
+def format_images(part):
     return [
         "## MNIST",
         part["machine"],
-        "Nats per digit. Training pixels in [0, 1] are drawn as 0 or 1 afresh each epoch; test "
-        "digits are drawn once (seed 0). The ELBO is of all 10000 with one draw each, the "
-        "importance-weighted bounds of 2000 shuffled ones.",
+        "Nats per digit. Training pixels in [0, 1] are binarised at random in each epoch, test "
+        "digits once (seed 0). The ELBO is the mean over all 10000 test digits with one draw each, "
+        "the importance-weighted bounds are means over 2000 of them.",
         markdown_table(part["rows"]),
-        "![Drawn digits, and walks between test digits](generator_digits.png)",
+        "![Drawn digits, and interpolations between test digits](generator_digits.png)",
     ]
 
 
@@ -368,10 +373,10 @@ def tell_images(part):
 
 
 def measure_speed(n_drawn, n_rounds):
-    """Seconds of a fit, of draws and of scores; memory that draws take."""
+    """Seconds of a fit, of draws and of scores, and the memory of draws."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(3500, 20)) @ rng.normal(size=(20, 20))
-    VAEGenerator(max_epochs=1).fit(X)  # imports and first calls are not what is measured
+    VAEGenerator(max_epochs=1).fit(X)  # warm-up: imports and first calls are not measured
     rows = []
     for refine in (True, False):
         seconds = []
@@ -394,7 +399,7 @@ def measure_speed(n_drawn, n_rounds):
     save_part("generator_speed", {"machine": machine_line(), "rows": rows})
 
 
-def tell_speed(part):
+def format_speed(part):
     return ["## Speed", part["machine"], markdown_table(part["rows"])]
 
 
@@ -418,18 +423,13 @@ def main():
             measure_images(args.data, args.epochs)
     if "speed" in args.only:
         measure_speed(*(10_000, 1) if args.quick else (1_000_000, 3))
-    tell()
-
-
-def tell():
-    """Write what was measured, now or before."""
-    tellers = {
-        "tables": tell_tables,
-        "downstream": tell_downstream,
-        "images": tell_images,
-        "speed": tell_speed,
+    formatters = {
+        "tables": format_tables,
+        "downstream": format_downstream,
+        "images": format_images,
+        "speed": format_speed,
     }
-    write_sections("generator", "# Drawing rows", tellers)
+    write_sections("generator", "# Drawing rows", formatters)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What training costs on a GPU, against a loop written by hand there.
+"""Training time on a GPU compared with an eager PyTorch loop there.
 
 python benchmarks/bench_gpu.py
 """
@@ -27,11 +27,10 @@ from skae import AutoencoderTransformer
 
 SECONDS, SPEED_UP = 1.0, 5.0
 NOTES = f"""\
-Seconds of a whole fit with all rows on the GPU, medians over rounds that alternate the
-contestants in one process after a first round that warms up, the GPU's queue emptied before the
-clock is read. Both train the same plain network with ReLU, Adam and squared error; skae's steps
-are recorded once as a CUDA graph. Aims: {SECONDS} s, and {SPEED_UP:.0f} times as fast as the eager
-loop."""
+Seconds of a whole fit with all rows on the GPU, medians over rounds in which both methods take
+turns in one process, after a warm-up round; the GPU is synchronised before the clock is read. Both
+train the same plain network with ReLU, Adam and squared error; skae's steps are captured once as a
+CUDA graph. Aims: {SECONDS} s, and {SPEED_UP:.0f} times as fast as the eager loop."""
 
 
 def fit_skae(setting, X):
@@ -51,6 +50,8 @@ def fit_skae(setting, X):
 
 
 def timed(fit, setting, X):
+    """Seconds of a fit, until the GPU has finished."""
+
     def run():
         fit(setting, X)
         torch.cuda.synchronize()
@@ -61,18 +62,18 @@ def timed(fit, setting, X):
 def measure(setting, n_rounds):
     """One line of the table."""
     X = curved_table(setting.n_rows, setting.n_features, setting.code)
-    contestants = {"eager": partial(eager.fit_plain, device="cuda"), "skae": fit_skae}
-    calls = {name: partial(timed, fit, setting, X) for name, fit in contestants.items()}
+    fits = {"eager": partial(eager.fit_plain, device="cuda"), "skae": fit_skae}
+    calls = {name: partial(timed, fit, setting, X) for name, fit in fits.items()}
     in_turn(calls, 1)
     seconds = in_turn(calls, n_rounds)
-    told = np.median(seconds["skae"])
+    skae_seconds = np.median(seconds["skae"])
     speed_up = 1 / median_ratios(seconds, "eager")["skae"]
     row = {
         "table and network": str(setting),
         "eager, s": float(np.median(seconds["eager"])),
-        "skae, s": float(told),
+        "skae, s": float(skae_seconds),
         "times as fast": speed_up,
-        "kept": yes_no(told <= SECONDS and speed_up >= SPEED_UP),
+        "kept": yes_no(skae_seconds <= SECONDS and speed_up >= SPEED_UP),
     }
     report(row)
     return row

@@ -1,8 +1,8 @@
 """How close transform, reconstruct and score_samples come to the speed of matrix products.
 
-Their dense layers' floating-point operations per second are held against the best rate
-of `torch.mm` in float32 with the same threads, measured in turn with them in one process. What
-they take of memory beyond input and output is measured in a process for each.
+The floating-point operations per second of their dense layers are compared with the best rate of
+`torch.mm` in float32 on as many threads, measured in turn with them in one process. Memory beyond
+input and output is measured in a process of its own for each.
 
     python benchmarks/bench_inference.py --threads 1 2
 """
@@ -39,20 +39,20 @@ MIB = 2**20
 NOTES = f"""\
 Rows of {N_FEATURES} float32 columns; `AutoencoderTransformer({CODE}, hidden_layer_sizes={HIDDEN})`
 and `AutoencoderOutlierDetector` with the same sizes and its default of four members, fitted for
-an epoch on {FIT_ROWS} rows: weights do not change what inference costs. Operations are two for
-each weight matrix's cell and row, linear paths included; activations, scaling, validation of X and
-scores are not counted, only timed.
+one epoch on {FIT_ROWS} rows, as the time of inference does not depend on the values of weights.
+Counted are two operations per row and entry of a weight matrix, linear paths included. Activations,
+scaling, validation of X and scores are part of the time, but not of the count.
 
-- *share of torch.mm*: operations per second over the best rate of `torch.mm` over shapes
-  {", ".join("x".join(map(str, shape)) for shape in MM_SHAPES)}, of the same round; medians over
+- *share of torch.mm*: operations per second over the best rate of `torch.mm` in the same round,
+  among the shapes {", ".join("x".join(map(str, shape)) for shape in MM_SHAPES)}; medians over
   rounds. Aim: at least {RATE_AIM}.
-- *extra memory*: peak above the process just before the call, without the arrays
-  that the call returns; measured as in `memory.md`, the larger of resident and anonymous, after a
-  call on {FIT_ROWS} rows. Aim: at most {MEMORY_AIM} MiB."""
+- *extra memory*: peak memory of the process above that just before the call, less the arrays that
+  the call returns; measured as in `memory.md`, the larger of resident and anonymous memory, after
+  a first call on {FIT_ROWS} rows. Aim: at most {MEMORY_AIM} MiB."""
 
 
 def make_rows(n_rows):
-    """Rows in memory, drawn piece by piece."""
+    """Rows in memory, drawn in chunks."""
     rng = np.random.default_rng(0)
     X = np.empty((n_rows, N_FEATURES), np.float32)
     for start in range(0, n_rows, CHUNK_ROWS):
@@ -61,12 +61,13 @@ def make_rows(n_rows):
 
 
 def fitted(estimator):
+    """A fitted estimator of the class, with the sizes of this benchmark."""
     params = {"hidden_layer_sizes": HIDDEN, "n_components": CODE, "max_epochs": 1}
     return estimator(**params, random_state=0).fit(make_rows(FIT_ROWS))
 
 
 def prepare(verb, X):
-    """What is called, without arguments, and the weights that each row meets in it."""
+    """A call without arguments, and the number of weights that each row is multiplied by."""
     if verb == "score_samples":
         detector = fitted(AutoencoderOutlierDetector)
         return partial(detector.score_samples, X), n_weights(detector.net_.module_)
@@ -84,8 +85,8 @@ VERBS = ("transform", "inverse_transform", "reconstruct", "score_samples")
 
 
 def n_weights(module):
-    """Cells of all weight matrices, those of all members."""
-    # Members' biases have three axes too, the second of length one.
+    """Number of entries of all weight matrices, of all members."""
+    # The biases of members have three axes, too, the second of length one.
     return sum(p.numel() for p in module.parameters() if p.ndim > 1 and p.shape[-2] > 1)
 
 
@@ -104,13 +105,13 @@ def mm_rate():
 
 
 def measure_speed(n_rows, n_threads, n_rounds):
-    """Lines of the table of speeds."""
+    """Yield the rows of the table of speeds."""
     X = make_rows(n_rows)
     with threads(n_threads):
         calls = {verb: prepare(verb, X) for verb in VERBS}
         for call, _ in calls.values():
             call()
-        rates = [play_round(calls, n_rows) for _ in range(n_rounds)]
+        rates = [measure_round(calls, n_rows) for _ in range(n_rounds)]
     for verb in VERBS:
         share = float(np.median([rate[verb] / rate["mm"] for rate in rates]))
         row = {
@@ -126,8 +127,8 @@ def measure_speed(n_rows, n_threads, n_rounds):
         yield row
 
 
-def play_round(calls, n_rows):
-    """Operations per second of all calls and of matrix products."""
+def measure_round(calls, n_rows):
+    """Operations per second of each call and of matrix products."""
     rates = {verb: 2 * n_rows * n / seconds_of(call) for verb, (call, n) in calls.items()}
     return rates | {"mm": mm_rate()}
 
@@ -136,7 +137,7 @@ def play_round(calls, n_rows):
 
 
 def run_child(verb, n_rows):
-    """Call once; print MiB beyond input and output."""
+    """Print the MiB that one call takes beyond input and output."""
     prepare(verb, make_rows(FIT_ROWS))[0]()
     call, _ = prepare(verb, make_rows(n_rows))
     with PeakAbove() as above:
@@ -146,7 +147,7 @@ def run_child(verb, n_rows):
 
 
 def measure_memory(verb, n_rows, n_threads):
-    """A line of the table of memory."""
+    """One row of the table of memory."""
     mib = from_child(__file__, "--child", verb, "--rows", n_rows, "--threads", n_threads)
     row = {
         "call": verb,

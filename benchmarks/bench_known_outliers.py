@@ -55,7 +55,7 @@ N_SHOES, N_PATCHED, PATCH = 100, 2000, 6
 
 
 def load_heartbeats(data):
-    """The published split: scaled by the training range, trained on normal beats only."""
+    """The published split, scaled by the training range; only normal beats to train on."""
     with np.load(existing(data_folder(data) / "ecg5000.npz"), allow_pickle=False) as file:
         X, normal = file["X"], file["y"] == 1
     X_train, X_test, normal_train, normal_test = train_test_split(
@@ -80,23 +80,24 @@ def measure_heartbeats(data, seeds):
         measured = []
         for seed in seeds:
             settings = CLEAN | params | {"random_state": seed}
-            told = AutoencoderOutlierDetector(**settings).fit(X_train).predict(X_test) == 1
-            hits = (told & normal).sum()
-            measured.append([(told == normal).mean(), hits / told.sum(), hits / normal.sum()])
+            predicted = AutoencoderOutlierDetector(**settings).fit(X_train).predict(X_test) == 1
+            hits = (predicted & normal).sum()
+            accuracy = (predicted == normal).mean()
+            measured.append([accuracy, hits / predicted.sum(), hits / normal.sum()])
         names = ("accuracy", "precision", "recall")
         means = map(float, np.mean(measured, axis=0).round(3))
-        rows.append({"detector": say({"core_fraction": 1.0} | params)})
+        rows.append({"detector": format_params({"core_fraction": 1.0} | params)})
         rows[-1] |= dict(zip(names, means, strict=True))
         report(rows[-1])
     return rows
 
 
-def tell_heartbeats(part):
+def format_heartbeats(part):
     return [
         "## ECG5000",
         part["machine"],
-        "Split 80/20 with `random_state=21`, scaled by the training range, trained on normal "
-        "beats only; precision and recall are those of the normal class; means of five "
+        "Split 80/20 with `random_state=21`, scaled by the range of the training rows, trained on "
+        "normal beats only. Precision and recall are those of the normal class; means over five "
         "seeds. The published figures are those of TensorFlow's tutorial on autoencoders.",
         markdown_table(part["rows"]),
     ]
@@ -120,35 +121,36 @@ def measure_images(data):
         seconds = perf_counter() - start
         highest = -detector.score_samples(test).min()
         outlying = detector.predict(noisy) == -1
-        alone = nearer(detector.correct(noisy), noisy, original, patched)
+        restored = is_nearer(detector.correct(noisy), noisy, original, patched)
         row = {
-            "detector": say({"core_fraction": 1.0} | params),
+            "detector": format_params({"core_fraction": 1.0} | params),
             "fit s": round(seconds, 1),
             "shoes above all 10000 digits": share(-detector.score_samples(shoes) > highest),
-            "patch told: nearer": share(told_nearer(detector, original)),
+            "patch told: nearer": share(restores_known_patch(detector, original)),
             "patched digits that are outliers": share(outlying),
-            "of these, patch nearer": share(alone[outlying]),
+            "of these, patch nearer": share(restored[outlying]),
         }
         rows.append(row)
         report(row)
     return rows
 
 
-def tell_images(part):
+def format_images(part):
     return [
         "## Digits",
         part["machine"],
-        f"Trained on the 60000 training digits of MNIST. {N_SHOES} shoes of Fashion-MNIST's test "
-        f"images each against all 10000 test digits. {N_PATCHED} test digits with a "
-        f"{PATCH}x{PATCH} patch of uniform noise: in the middle, its columns told to `correct`; or "
-        "at a random place, untold. *Nearer*: the patch has a smaller squared distance from "
-        "the original than with the noise.",
+        f"Trained on the 60000 training digits of MNIST. Each of {N_SHOES} shoes among "
+        "Fashion-MNIST's test images is compared with all 10000 test digits. "
+        f"{N_PATCHED} test digits have a {PATCH}x{PATCH} patch of uniform noise. *Patch told*: it "
+        "is in the middle, and its columns are passed to `correct`; otherwise it is at a random "
+        "place, which the detector does not know. *Nearer*: the squared distance of the patch "
+        "from the original is smaller after the correction than before.",
         markdown_table(part["rows"]),
     ]
 
 
 def with_patches(rows):
-    """Copies with a square of uniform noise at a random place, and masks of these."""
+    """Copies of rows with a square of uniform noise at a random place, and masks of the squares."""
     rng = np.random.default_rng(0)
     patched = np.zeros((len(rows), 28, 28), dtype=bool)
     for mask in patched:
@@ -160,19 +162,19 @@ def with_patches(rows):
     return noisy, patched
 
 
-def told_nearer(detector, rows):
-    """With the patch at one place in all rows, and its columns told."""
+def restores_known_patch(detector, rows):
+    """Whether each row is nearer to the original if `correct` is given the columns of the patch."""
     rng = np.random.default_rng(0)
     patch = np.zeros((28, 28), dtype=bool)
     patch[11 : 11 + PATCH, 11 : 11 + PATCH] = True
     noisy = rows.copy()
     noisy[:, patch.ravel()] = rng.uniform(size=(len(rows), PATCH**2))
     corrected = detector.correct(noisy, columns=np.flatnonzero(patch))
-    return nearer(corrected, noisy, rows, patch.ravel())
+    return is_nearer(corrected, noisy, rows, patch.ravel())
 
 
-def nearer(corrected, noisy, original, patched):
-    """Whether the patch of each row is nearer to the original than it was."""
+def is_nearer(corrected, noisy, original, patched):
+    """Whether the patch of each row is nearer to the original after the correction than before."""
     after, before = (((rows - original) ** 2 * patched).sum(axis=1) for rows in (corrected, noisy))
     return after < before
 
@@ -181,7 +183,7 @@ def share(mask):
     return round(float(np.mean(mask)), 3)
 
 
-def say(params):
+def format_params(params):
     return ", ".join(f"{name}={value!r}" for name, value in params.items())
 
 
@@ -199,8 +201,8 @@ def main():
         with skippable(section):
             part = {"machine": machine_line(), "rows": measure(args.data)}
             save_part(f"known_outliers_{section}", part)
-    tellers = {"heartbeats": tell_heartbeats, "images": tell_images}
-    write_sections("known_outliers", "# Known cases of outlier detection", tellers)
+    formatters = {"heartbeats": format_heartbeats, "images": format_images}
+    write_sections("known_outliers", "# Known cases of outlier detection", formatters)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What latents are worth: reconstruction and nearest neighbours, beside PCA's.
+"""Latents compared with PCA's: reconstruction error and accuracy of nearest neighbours.
 
-Each section keeps its numbers in a part of its own, `results/latents_<section>.json`; the
-page `results/latents.md` is put together from all parts there are.
+The numbers of each section are saved in `results/latents_<section>.json`; `results/latents.md` is
+written from all sections that have been measured.
 
     python benchmarks/bench_latents.py --data DIR
     python benchmarks/bench_latents.py --data DIR --only classic speed
@@ -41,7 +41,7 @@ SMALL_ROWS, SMALL_LATENTS, SMALL_SEEDS = 500, 32, (0, 1, 2)
 MAX_TABLE_ROWS, MIN_TABLE_COLUMNS, TABLE_SEEDS = 5000, 5, (0, 1)
 SPEED_ROWS, SPEED_LATENTS, SPEED_RUNS = 20000, 16, 3
 
-# What we aim at: kNN accuracy and test MSE over PCA's, by data set and latents.
+# Aims: kNN accuracy and test MSE over PCA's, by data set and number of latents.
 AIMS = {
     ("mnist", 8): (0.96, 0.50),
     ("mnist", 16): (0.973, 0.50),
@@ -54,17 +54,17 @@ PUBLISHED_FASHION_MSE = 0.0088
 
 
 def autoencoder(k, **params):
-    """The estimator with its defaults and a seed."""
+    """The estimator with its defaults, a seed, and short training in a quick run."""
     return AutoencoderTransformer(k, random_state=0, **short_training() | params)
 
 
 def chosen(settings, args):
-    """All of the settings, or the first of them in a quick run."""
+    """All settings, or only the first in a quick run."""
     return settings[:1] if args.quick else settings
 
 
 def fit_and_measure(model, X_train, X_test):
-    """Fit a transformer: seconds, test errors, and the latents of both parts."""
+    """Fit a transformer; return seconds, test errors, and the latents of training and test rows."""
     start = perf_counter()
     model.fit(X_train)
     seconds = perf_counter() - start
@@ -90,11 +90,11 @@ def measure_images(args):
         rows.append({"data": name, "method": "raw pixels", "latents": X_train.shape[1], **raw})
         for k in chosen(SIZES, args):
             for method, model in (("PCA", PCA(k, random_state=0)), ("autoencoder", autoencoder(k))):
-                got = fit_and_measure(model, X_train, X_test)
+                measured = fit_and_measure(model, X_train, X_test)
                 rows.append(
                     {"data": name, "method": method, "latents": k}
-                    | knn(got["Z_train"], y_train, got["Z_test"], y_test)
-                    | {"mse": got["mse"], "fit": got["seconds"]}
+                    | knn(measured["Z_train"], y_train, measured["Z_test"], y_test)
+                    | {"mse": measured["mse"], "fit": measured["seconds"]}
                 )
                 report(rows[-1])
     return rows
@@ -107,13 +107,13 @@ def knn(Z_train, y_train, Z_test, y_test):
     return {"accuracy": float(accuracy), "knn": perf_counter() - start}
 
 
-def write_images(rows):
+def format_images(rows):
     lines = []
     pca_mse = {(r["data"], r["latents"]): r["mse"] for r in rows if r["method"] == "PCA"}
     for row in rows:
         key = row["data"], row["latents"]
-        is_ours = row["method"] == "autoencoder"
-        accuracy, ratio = AIMS.get(key, (None, None)) if is_ours else (None, None)
+        is_skae = row["method"] == "autoencoder"
+        accuracy, ratio = AIMS.get(key, (None, None)) if is_skae else (None, None)
         lines.append(
             {
                 "data": row["data"],
@@ -136,7 +136,7 @@ def write_images(rows):
 
 @dataclass
 class ClassicNetwork:
-    """The textbook's autoencoder: a linear layer and ReLU, and a linear layer back."""
+    """The textbook autoencoder: a linear layer and ReLU, then a linear layer."""
 
     def build(self, n_features, n_components):
         encoder = nn.Sequential(nn.Linear(n_features, n_components), nn.ReLU())
@@ -166,9 +166,9 @@ def measure_classic_mnist(X_train, X_test, sizes):
         for code, params in CLASSIC_CODES.items():
             for loss in ("squared_error", "binary_cross_entropy"):
                 model = autoencoder(k, loss=loss, **params, **CLASSIC_PARAMS)
-                got = fit_and_measure(model, X_train, X_test)
-                row = {"latents": k, "code": code, "loss": loss, "test MSE": got["mse"]}
-                row |= {"PCA's": pca_mse, "fit seconds": got["seconds"]}
+                measured = fit_and_measure(model, X_train, X_test)
+                row = {"latents": k, "code": code, "loss": loss, "test MSE": measured["mse"]}
+                row |= {"PCA's": pca_mse, "fit seconds": measured["seconds"]}
                 rows.append(row)
                 report(row)
     return rows
@@ -184,20 +184,20 @@ def measure_fashion_64(X_train, X_test):
     }
     rows = []
     for name, model in models.items():
-        got = fit_and_measure(model, X_train, X_test)
-        row = {"method": name, "test MSE": got["mse"], "published": PUBLISHED_FASHION_MSE}
-        rows.append(row | {"fit seconds": got["seconds"]})
+        measured = fit_and_measure(model, X_train, X_test)
+        row = {"method": name, "test MSE": measured["mse"], "published": PUBLISHED_FASHION_MSE}
+        rows.append(row | {"fit seconds": measured["seconds"]})
         report(rows[-1])
     return rows
 
 
-def write_classic(part):
+def format_classic(part):
     return (
         "## The classic 784-k-784 network on MNIST",
-        "One layer on each side, logistic output, weights from random numbers, no latent noise; "
-        "training (batch, epochs, schedule, restored best epoch) is the default's. With a ReLU "
-        "code it is the textbook's network, which `network=` expresses; `hidden_layer_sizes=()` "
-        "gives the same with a linear code.",
+        "Encoder and decoder of one layer each, logistic output, random initial weights, no latent "
+        "noise; training (batch, epochs, schedule, restored best epoch) is that of the defaults. "
+        "The textbook network has a ReLU code and is passed as `network=`; "
+        "`hidden_layer_sizes=()` is the same with a linear code.",
         markdown_table(part["mnist"]),
         "## Fashion-MNIST, 64 latents",
         f"Published for a single-layer network after 10 epochs: {PUBLISHED_FASHION_MSE}.",
@@ -212,20 +212,21 @@ def measure_small(args):
     X_train, _, X_test, _ = load_images("mnist", args.data)
     rows = []
     for seed in chosen(SMALL_SEEDS, args):
-        drawn = np.random.default_rng(seed).choice(len(X_train), SMALL_ROWS, replace=False)
-        pca = fit_and_measure(PCA(SMALL_LATENTS, random_state=0), X_train[drawn], X_test)
+        chosen_rows = np.random.default_rng(seed).choice(len(X_train), SMALL_ROWS, replace=False)
+        X_small = X_train[chosen_rows]
+        pca = fit_and_measure(PCA(SMALL_LATENTS, random_state=0), X_small, X_test)
         for loss in ("squared_error", "absolute_error"):
-            got = fit_and_measure(autoencoder(SMALL_LATENTS, loss=loss), X_train[drawn], X_test)
-            row = {"rows drawn with seed": seed, "loss": loss, "test MAE": got["mae"]}
-            row |= {"PCA's MAE": pca["mae"], "test MSE": got["mse"], "PCA's MSE": pca["mse"]}
-            rows.append(row | {"fit seconds": got["seconds"]})
+            skae = fit_and_measure(autoencoder(SMALL_LATENTS, loss=loss), X_small, X_test)
+            row = {"rows drawn with seed": seed, "loss": loss, "test MAE": skae["mae"]}
+            row |= {"PCA's MAE": pca["mae"], "test MSE": skae["mse"], "PCA's MSE": pca["mse"]}
+            rows.append(row | {"fit seconds": skae["seconds"]})
             report(rows[-1])
     return rows
 
 
-def write_small(rows):
+def format_small(rows):
     title = f"## MNIST from {SMALL_ROWS} training rows, {SMALL_LATENTS} latents"
-    return title, "Errors on all 10000 test rows; aim: below PCA's.", markdown_table(rows)
+    return title, "Errors on all 10000 test rows. Aim: below those of PCA.", markdown_table(rows)
 
 
 # tables: every outlier-detection table with enough columns, standardised.
@@ -251,14 +252,14 @@ def measure_table(name, X, seed):
     X_train, X_test = scaler.transform(X_train), scaler.transform(X_test)
     k = max(1, X.shape[1] // 4)
     pca = fit_and_measure(PCA(k, random_state=0), X_train, X_test)
-    ours = fit_and_measure(autoencoder(k), X_train, X_test)
+    skae = fit_and_measure(autoencoder(k), X_train, X_test)
     row = {"table": name, "rows": len(X), "columns": X.shape[1], "latents": k, "seed": seed}
-    row |= {"pca": pca["mse"], "ours": ours["mse"], "ratio": ours["mse"] / pca["mse"]}
+    row |= {"pca": pca["mse"], "ours": skae["mse"], "ratio": skae["mse"] / pca["mse"]}
     report(row)
-    return row | {"fit": ours["seconds"]}
+    return row | {"fit": skae["seconds"]}
 
 
-def write_tables(rows):
+def format_tables(rows):
     ratios = [row["ratio"] for row in rows]
     by_table = {}
     for row in rows:
@@ -293,7 +294,7 @@ def measure_speed(args):
     return {"rows": len(rows), "seconds": seconds}
 
 
-def write_speed(part):
+def format_speed(part):
     seconds = ", ".join(f"{s:.1f}" for s in part["seconds"])
     return (
         f"## Default fit of {part['rows']} MNIST rows, {SPEED_LATENTS} latents",
@@ -304,11 +305,11 @@ def write_speed(part):
 # All sections.
 
 SECTIONS = {
-    "images": (measure_images, write_images),
-    "classic": (measure_classic, write_classic),
-    "small": (measure_small, write_small),
-    "tables": (measure_tables, write_tables),
-    "speed": (measure_speed, write_speed),
+    "images": (measure_images, format_images),
+    "classic": (measure_classic, format_classic),
+    "small": (measure_small, format_small),
+    "tables": (measure_tables, format_tables),
+    "speed": (measure_speed, format_speed),
 }
 
 
@@ -323,13 +324,16 @@ def main():
         with skippable(section):
             measured = SECTIONS[section][0](args)
             save_part(f"latents_{section}", {"machine": machine_line(), "measured": measured})
-    tellers = {section: partial(tell, write) for section, (_, write) in SECTIONS.items()}
-    write_sections("latents", "# Latents", tellers)
+    formatters = {
+        section: partial(format_section, format_blocks)
+        for section, (_, format_blocks) in SECTIONS.items()
+    }
+    write_sections("latents", "# Latents", formatters)
 
 
-def tell(write, part):
-    """A section's heading, where it was measured, and the rest."""
-    heading, *blocks = write(part["measured"])
+def format_section(format_blocks, part):
+    """The heading of a section, the machine, and the other blocks."""
+    heading, *blocks = format_blocks(part["measured"])
     return [heading, part["machine"], *blocks]
 
 

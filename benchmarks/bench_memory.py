@@ -1,12 +1,12 @@
-"""Peak memory of fit and transform above what was there before.
+"""Peak memory of fit and transform above the memory before the call.
 
-Each measurement runs in a process of its own. Two numbers are read there, both from
-`/proc/self/status` and both as the difference to their value just before the call:
+Each measurement runs in a process of its own, which reads two numbers from `/proc/self/status`,
+as differences from their values just before the call:
 
-- *resident*: VmHWM, the kernel's own high-water mark (what ru_maxrss reports, but it is
-  set back before the call), pages of mapped files included;
-- *anonymous*: RssAnon, sampled every 5 ms, without pages of mapped files, which the system
-  can take back at any time.
+- *resident*: VmHWM, the peak resident memory (what ru_maxrss reports, but reset before the call),
+  including pages of mapped files;
+- *anonymous*: RssAnon, sampled every 5 ms, without pages of mapped files, which the system can
+  reclaim at any time.
 
     python benchmarks/bench_memory.py
 """
@@ -30,17 +30,17 @@ from _common import (
 GIB = 2**30
 N_FEATURES = 1024
 CHUNK_ROWS = 4096
-# Kind of input: its size and the limit of fit, both in GiB.
+# Size of each kind of input, and the limit for fit, in GiB.
 INPUTS = {"float32 array": (1.0, 1.3), "numpy.memmap, float32": (4.0, 1.0)}
 NOTES = """\
-Every line is `AutoencoderTransformer(n_components=8, max_epochs=1)` and its defaults, in a
-process of its own. Numbers are GiB above the process just before the call (the array is
-there already, the memory map is open). *Resident* is the kernel's high-water mark (VmHWM,
-reset before the call; pages of mapped files count), *anonymous* is RssAnon sampled every 5 ms.
-The limit is held against the larger one."""
+Every line is `AutoencoderTransformer(n_components=8, max_epochs=1)` with other parameters at their
+defaults, in a process of its own. Numbers are GiB above the memory just before the call, when the
+array exists or the memory map is open. *Resident* is the peak of resident memory (VmHWM, reset
+before the call), including pages of mapped files; *anonymous* is RssAnon, sampled every 5 ms. The
+limit applies to the larger of both."""
 
 
-# In the child.
+# In the child process.
 
 
 def run_child(path, gib):
@@ -63,7 +63,7 @@ def shape(gib):
 
 
 def chunks(gib):
-    """Slices and rows with a few strong directions, never all rows at once."""
+    """Yield rows with a few directions of high variance in chunks, with their slices."""
     rng = np.random.default_rng(0)
     directions = rng.standard_normal((16, N_FEATURES), dtype=np.float32)
     for start in range(0, shape(gib)[0], CHUNK_ROWS):
@@ -80,7 +80,7 @@ def make_array(gib):
     return X
 
 
-# In the parent.
+# In the parent process.
 
 
 def measure(kind, gib, folder):

@@ -1,14 +1,14 @@
-"""Outlier detectors on ADBench's tables, what they cost, and what members cost.
+"""Outlier detectors on ADBench's tables: quality, time and memory.
 
     python benchmarks/bench_outliers.py --data DIR
     python benchmarks/bench_outliers.py --only speed
     python benchmarks/bench_outliers.py --data DIR --only tables --detectors skae
 
-Protocol: at most 5000 rows of each table (stratified, seed 0), 70/30 stratified splits
-with seeds 0 and 1, fitted on the contaminated training part without labels, measured on
-the rest. All but IsolationForest and skae's detector, which scale for themselves, are given
-columns scaled to [0, 1] on the training part. PyOD's detectors are left out where PyOD is
-not installed (``pip install pyod``).
+Protocol: at most 5000 rows of each table (stratified, seed 0) are split 70/30 (stratified, seeds 0
+and 1); detectors are fitted on the contaminated training rows without labels, and measured on the
+others. Columns are scaled to [0, 1] by the training rows, but not for IsolationForest, which needs
+no scaling, and skae's detector, which scales columns itself. PyOD's detectors are left out if PyOD
+is not installed (``pip install pyod``).
 """
 
 import argparse
@@ -67,7 +67,7 @@ FULL_SPEED, QUICK_SPEED = (5, 50_000, 10**6), (1, 10_000, 10**5)
 
 
 class NoNetwork:
-    """skae's scaling, core and loss, with one and the same reconstruction for all rows."""
+    """skae's scaling, trimmed subset and loss, with the same reconstruction for all rows."""
 
     def fit(self, X):
         self.scaler = Scaler("robust", clip=8.0).fit(X)
@@ -79,7 +79,7 @@ class NoNetwork:
 
 
 class FromPyOD:
-    """A detector of PyOD as it comes, higher scores for normal rows."""
+    """A detector of PyOD with its defaults; normal rows have higher scores, as in scikit-learn."""
 
     def __init__(self, name):
         module = __import__(f"pyod.models.{PYOD[name]}", fromlist=[name])
@@ -110,7 +110,7 @@ def quiet():
 
 
 def detectors(seed):
-    """Lists of detectors by name; what is reported is the mean over a list."""
+    """Lists of detectors by name; results are means over a list."""
     found = {
         SKAE: [AutoencoderOutlierDetector(random_state=seed)],
         FOREST: [IsolationForest(random_state=s) for s in FOREST_SEEDS],
@@ -155,10 +155,10 @@ def measure_split(X, y, seed, chosen):
         X, y, test_size=0.3, stratify=y, random_state=seed
     )
     measured = {}
-    for name, contestants in detectors(seed).items():
+    for name, repeats in detectors(seed).items():
         if chosen and name not in chosen:
             continue
-        runs = [measure(contestant, X_train, X_test, y_test) for contestant in contestants]
+        runs = [measure(detector, X_train, X_test, y_test) for detector in repeats]
         measured[name] = np.mean(runs, axis=0)
     return measured
 
@@ -173,13 +173,13 @@ def measure(detector, X_train, X_test, y_test):
 
 
 def by_detector(rows, key):
-    """{detector: values over the tables}, tables in one order."""
+    """{detector: values of all tables}, with the tables in the same order."""
     names = dict.fromkeys(row["detector"] for row in rows)
     return {n: np.array([row[key] for row in rows if row["detector"] == n]) for n in names}
 
 
 def summary(rows):
-    """One line per detector, the best mean AUROC first."""
+    """One line per detector, ordered by mean AUROC."""
     auroc, ap, fit, score = (by_detector(rows, key) for key in ("auroc", "ap", "fit_s", "score_s"))
     ranks = (-np.array(list(auroc.values()))).argsort(axis=0).argsort(axis=0) + 1
     lines = []
@@ -191,11 +191,10 @@ def summary(rows):
             "mean rank": round(float(rank.mean()), 1),
         }
         for key, values in (("AUROC", auroc), ("AP", ap)):
-            against = values[SKAE] - values[name]
-            line[f"skae better by, {key}"] = "" if name == SKAE else interval(against)
-            line[f"skae wins, {key}"] = (
-                "" if name == SKAE else f"{(against > 0).sum()} to " + str((against < 0).sum())
-            )
+            differences = values[SKAE] - values[name]
+            n_better, n_worse = (differences > 0).sum(), (differences < 0).sum()
+            line[f"skae better by, {key}"] = "" if name == SKAE else interval(differences)
+            line[f"skae wins, {key}"] = "" if name == SKAE else f"{n_better} to {n_worse}"
         line["fit s"] = round(fit[name].mean(), 2)
         line["score s"] = round(score[name].mean(), 3)
         lines.append(line)
@@ -225,7 +224,7 @@ def per_table(rows):
 
 
 def factors_table(n_rows, seed=0):
-    """Float32 rows of 20 columns that five factors make, with noise."""
+    """Float32 rows of 20 columns: five factors and noise."""
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n_rows, 5)) @ rng.normal(size=(5, 20))
     return (X + 0.3 * rng.normal(size=X.shape)).astype(np.float32)
@@ -244,14 +243,14 @@ def measure_speed(n_rounds, n_fitted, n_scored):
     larger = factors_table(n_scored)
     ratios = []
     for _ in range(min(n_rounds, 3)):
-        ours = seconds_of(members[4].score_samples, larger)
-        ratios.append(ours / seconds_of(forest.score_samples, larger))
+        skae = seconds_of(members[4].score_samples, larger)
+        ratios.append(skae / seconds_of(forest.score_samples, larger))
     memory = from_child(__file__, "--memory", n_scored)
     return [
         line("fit 5000x20, default (4 members), one core, s", median[4], "3"),
         line("fit 5000x20, 8 members over 1, ratio", ratio, "3"),
         line(f"fit {n_fitted}x20, one core, s", fit_large, "15"),
-        line(f"score {n_scored}x20, one core, s", ours, ""),
+        line(f"score {n_scored}x20, one core, s", skae, ""),
         line(f"score {n_scored}x20 over IsolationForest's, ratio", float(np.median(ratios)), "1"),
         line(f"score {n_scored}x20, MiB above the data", memory["resident"] / 2**20, "500"),
     ]
@@ -264,7 +263,7 @@ def line(what, measured, limit):
 
 
 def print_memory(n_scored):
-    """What scoring takes; in a process of its own."""
+    """Print the peak memory of scoring, in a process of its own."""
     detector = AutoencoderOutlierDetector(random_state=0, max_epochs=1).fit(factors_table(5000))
     X = factors_table(n_scored)
     detector.score_samples(X[: n_scored // 10])
@@ -273,7 +272,7 @@ def print_memory(n_scored):
     print(json.dumps(scoring.peak))
 
 
-# All of it.
+# All sections.
 
 
 def main():
@@ -283,7 +282,7 @@ def main():
     add_data_argument(parser)
     parser.add_argument("--only", choices=["tables", "speed"])
     parser.add_argument(
-        "--detectors", nargs="+", help="measure these anew and keep the others' numbers"
+        "--detectors", nargs="+", help="measure only these and keep the others' numbers"
     )
     parser.add_argument("--memory", type=int, help=argparse.SUPPRESS)
     arguments = parse_arguments(parser)
@@ -303,23 +302,24 @@ def main():
                     old = load_part("outliers_tables")["rows"]
                     rows += [row for row in old if row["detector"] not in arguments.detectors]
                 save_part("outliers_tables", {"machine": machine_line(), "rows": rows})
-    write_sections("outliers", "# Outlier detectors", {"tables": tell_tables, "speed": tell_speed})
+    formatters = {"tables": format_tables, "speed": format_speed}
+    write_sections("outliers", "# Outlier detectors", formatters)
 
 
-def tell_tables(part):
+def format_tables(part):
     n_tables = len({row["table"] for row in part["rows"]})
     return [
         f"## {n_tables} tables of ADBench",
         __doc__.split("Protocol: ")[1].strip() + " *skae better by* is the mean difference "
         "with the 95 % interval of a bootstrap over tables; *no network* is skae's scaling, "
-        "core and loss without a network. Seconds are means per split.",
+        "trimmed subset and loss without a network. Seconds are means per split.",
         markdown_table(summary(part["rows"])),
         markdown_table(per_table(part["rows"])),
         part["machine"],
     ]
 
 
-def tell_speed(part):
+def format_speed(part):
     return ["## Cost", markdown_table(part["rows"]), part["machine"]]
 
 

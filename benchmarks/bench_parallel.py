@@ -1,7 +1,7 @@
-"""What more members of a detector cost, and what two workers gain in a grid search.
+"""Time of a detector by number of members, and of a grid search by number of workers.
 
-Contestants take turns in one process; numbers are medians over rounds of ratios of
-seconds within a round.
+The calls compared take turns in one process; results are medians over rounds of ratios of seconds
+in the same round.
 
     python benchmarks/bench_parallel.py --threads 1 2
 """
@@ -38,16 +38,16 @@ N_COMPONENTS, N_FOLDS = (2, 3, 4, 6, 8, 12), 4
 N_WORKERS, WORKERS_AIM = 2, 0.6
 MAX_EPOCHS = 20
 NOTES = f"""\
-*Threads* are torch's and the BLAS library's in the process that measures.
+*Threads* is the number used by torch and BLAS in the measuring process.
 
 - *{N_MEMBERS} members over one*: `AutoencoderOutlierDetector(n_estimators={N_MEMBERS})` over
   `n_estimators=1`, whole fits on {MEMBERS_ROWS}x{N_FEATURES}. Aim: at most {MEMBERS_AIM}.
 - *processes*, *threads over serial*: `GridSearchCV` of {len(N_COMPONENTS)} sizes of the code by
-  {N_FOLDS} folds, without the last fit, of `AutoencoderTransformer(max_epochs={MAX_EPOCHS})` on
+  {N_FOLDS} folds, without refitting, of `AutoencoderTransformer(max_epochs={MAX_EPOCHS})` on
   {SEARCH_ROWS}x{N_FEATURES}, with `n_jobs={N_WORKERS}` over `n_jobs=1`. Processes are joblib's
-  (loky; each worker gets its share of the cores as threads); they were started in a first search,
-  whose seconds are told apart. Aim on two cores: at most {WORKERS_AIM}.
-- *torch threads*: `torch.get_num_threads()` before and after, which should be the same."""
+  (loky; each worker uses its share of the cores as threads). They are started by a first search,
+  whose seconds are given separately. Aim on two cores: at most {WORKERS_AIM}.
+- *torch threads*: `torch.get_num_threads()` before and after, which should be equal."""
 
 
 def fit_detector(X, n_members):
@@ -56,7 +56,7 @@ def fit_detector(X, n_members):
 
 
 def search(X, grid, n_jobs, backend):
-    """A grid search without the last fit."""
+    """A grid search without refitting."""
     params = {"max_epochs": MAX_EPOCHS} | short_training()
     model = AutoencoderTransformer(random_state=0, **params)
     with joblib.parallel_config(backend=backend):
@@ -64,11 +64,11 @@ def search(X, grid, n_jobs, backend):
 
 
 def measure_members(n_rounds):
-    """What more members cost."""
+    """Time of a fit with more members."""
     X = curved_table(at_most(MEMBERS_ROWS), N_FEATURES, N_FACTORS)
-    contestants = {n: partial(seconds_of, fit_detector, X, n) for n in (1, N_MEMBERS)}
+    fits = {n: partial(seconds_of, fit_detector, X, n) for n in (1, N_MEMBERS)}
     fit_detector(X[:500], 1)
-    seconds = in_turn(contestants, n_rounds)
+    seconds = in_turn(fits, n_rounds)
     ratio = median_ratios(seconds, 1)[N_MEMBERS]
     return {
         "one member, s": float(np.median(seconds[1])),
@@ -78,7 +78,7 @@ def measure_members(n_rounds):
 
 
 def measure_search(n_rounds, n_sizes):
-    """What workers gain."""
+    """Time of a grid search with two workers."""
     X = curved_table(at_most(SEARCH_ROWS), N_FEATURES, N_FACTORS)
     grid = {"n_components": N_COMPONENTS[:n_sizes]}
     searches = {
@@ -100,10 +100,10 @@ def measure_search(n_rounds, n_sizes):
     return row
 
 
-def measure(n_threads, what, *args):
+def measure(n_threads, measure_row, *args):
     """One line of a table, with torch's threads before and after."""
     with threads(n_threads):
-        row = {"threads": n_threads} | what(*args)
+        row = {"threads": n_threads} | measure_row(*args)
         row["torch threads"] = f"{n_threads} -> {torch.get_num_threads()}"
     report(row)
     return row

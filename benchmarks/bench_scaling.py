@@ -1,6 +1,6 @@
-"""Seconds and memory of a fit by the size of the table, beside PCA's.
+"""Seconds and memory of a fit by size of the table, compared with PCA.
 
-Each size is measured in a process of its own, where the contestants take turns.
+Each size is measured in a process of its own, in which the estimators take turns.
 
     python benchmarks/bench_scaling.py [--threads 1]
 """
@@ -31,21 +31,21 @@ from skae import AutoencoderTransformer
 
 N_LATENTS = 8
 MIB = 2**20
-FEW_ROWS = 2000  # at which columns are varied
-WIDTHS = (20, 200)  # at which rows are varied
+FEW_ROWS = 2000  # of the tables with different numbers of columns
+WIDTHS = (20, 200)  # of the tables with different numbers of rows
 ROWS = (10**3, 10**4, 10**5, 10**6)
 COLUMNS = (10, 10**2, 10**3, 10**4)
 QUICK_ROWS, QUICK_COLUMNS = ROWS[:2], COLUMNS[:2]
-# Larger tables are fitted once: their seconds vary little and cost much.
+# Larger tables are fitted once: fits take long and vary little.
 MAX_CELLS_FOR_ROUNDS = 2_000_000
-# Beyond, the defaults' epochs would take longer than all else here.
+# On larger tables, default fits would take longer than everything else here.
 MAX_CELLS_FOR_DEFAULTS = 100_000_000
 N_ROUNDS = 3
 
 DEFAULT, EPOCH, RANDOM_START = "defaults", "one epoch", "one epoch, random start"
-# Without input noise a random start needs no PCA at all; by default its level is PCA's error.
+# PCA's error sets the level of input noise; without noise, a random start needs no PCA.
 ONE_EPOCH = {"max_epochs": 1, "batch_size": 128, "random_state": 0}
-CONTESTANTS = {
+ESTIMATORS = {
     "PCA": PCA(N_LATENTS, random_state=0),
     DEFAULT: AutoencoderTransformer(N_LATENTS, random_state=0),
     EPOCH: AutoencoderTransformer(N_LATENTS, **ONE_EPOCH),
@@ -54,31 +54,32 @@ CONTESTANTS = {
 NOTES = f"""\
 Float32 rows near a curved surface of {N_LATENTS} dimensions, {N_LATENTS} latents. Seconds are
 medians of {N_ROUNDS} fits up to {MAX_CELLS_FOR_ROUNDS} cells, and of one fit beyond. Memory is the
-peak of resident memory during the fit above what was resident before it (X included), the
-largest of these fits.
+peak of resident memory during the fit above that before it, which includes X; the largest of these
+fits.
 
-- *PCA*: scikit-learn's, which chooses its solver.
-- *defaults*: `AutoencoderTransformer({N_LATENTS})`. It takes 1500 steps or 12 epochs, whichever is
-  more, so seconds hardly grow with rows up to about 16000 of them, and in proportion beyond. Left
-  out beyond {MAX_CELLS_FOR_DEFAULTS} cells, where it takes about 12 times as long as *one epoch*.
+- *PCA*: scikit-learn's, with its default solver.
+- *defaults*: `AutoencoderTransformer({N_LATENTS})`. It trains for 1500 steps or 12 epochs,
+  whichever is more, so seconds hardly grow up to about 16000 rows, and in proportion to rows
+  beyond. Left out above {MAX_CELLS_FOR_DEFAULTS} cells, where it takes about 12 times as long as
+  *one epoch*.
 - *one epoch*: `max_epochs=1`, batches of 128: the same steps per row at every size. Time is linear
   in the number of rows where *µs per row* stays the same.
-- *one epoch, random start*: the same with `init="random"` and without input noise, so without
+- *one epoch, random start*: the same with `init="random"` and without input noise, hence without
   PCA.
-- *PCA start*: the difference of the last two: PCA of the rows, the linear path in each step, and
-  the final regression of the decoder's last layer."""
+- *PCA start*: the difference between the last two: PCA of the rows, the linear path in each step,
+  and the final regression of the decoder's last layer."""
 
 
-# In the child.
+# In the child process.
 
 
 def measure_here(n_rows, n_columns, n_rounds):
-    """Print seconds and peak memory of every contestant in every round."""
-    default = clone(CONTESTANTS[DEFAULT]).set_params(**short_training())
-    models = CONTESTANTS | {DEFAULT: default}
+    """Print seconds and peak memory of every estimator in every round."""
+    default = clone(ESTIMATORS[DEFAULT]).set_params(**short_training())
+    models = ESTIMATORS | {DEFAULT: default}
     warm_up = curved_table(1000, WIDTHS[0], N_LATENTS)
     for name, model in models.items():
-        if name != DEFAULT:  # which does the same as one epoch, at length
+        if name != DEFAULT:  # one epoch runs the same code and is shorter
             clone(model).fit(warm_up)
     if n_rows * n_columns > MAX_CELLS_FOR_DEFAULTS:
         del models[DEFAULT]
@@ -92,11 +93,11 @@ def measure_here(n_rows, n_columns, n_rounds):
     print(json.dumps(peaks))
 
 
-# In the parent.
+# In the parent process.
 
 
 def sizes(quick):
-    """Rows and columns of the tables."""
+    """Numbers of rows and columns of the tables."""
     row_counts, column_counts = (QUICK_ROWS, QUICK_COLUMNS) if quick else (ROWS, COLUMNS)
     return [(n, d) for d in WIDTHS for n in row_counts] + [(FEW_ROWS, d) for d in column_counts]
 
@@ -115,7 +116,7 @@ def measure(n_rows, n_columns, args):
     return row
 
 
-def tell(part):
+def format_sizes(part):
     rows = part["rows"]
     return [
         part["machine"],
@@ -130,7 +131,7 @@ def tell(part):
 
 def seconds_line(row):
     line = {"rows": row["rows"], "columns": row["columns"]}
-    line |= {f"{name}, s": row.get(f"{name}, s") for name in CONTESTANTS}
+    line |= {f"{name}, s": row.get(f"{name}, s") for name in ESTIMATORS}
     line["one epoch, µs per row"] = 1e6 * row[f"{EPOCH}, s"] / row["rows"]
     line["PCA start, s"] = row[f"{EPOCH}, s"] - row[f"{RANDOM_START}, s"]
     default = row.get(f"{DEFAULT}, s")
@@ -140,14 +141,14 @@ def seconds_line(row):
 def memory_line(row):
     line = {"rows": row["rows"], "columns": row["columns"]}
     line["X, MiB"] = 4 * row["rows"] * row["columns"] / MIB
-    return line | {f"{name}, MiB above": row.get(f"{name}, MiB") for name in CONTESTANTS}
+    return line | {f"{name}, MiB above": row.get(f"{name}, MiB") for name in ESTIMATORS}
 
 
-# The picture.
+# Picture.
 
 
 def draw(rows):
-    """Seconds by rows and by columns, on logarithmic axes, as a picture."""
+    """Draw seconds by rows and by columns, on logarithmic axes."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -172,9 +173,9 @@ def draw(rows):
 
 
 def draw_lines(ax, rows, size, style):
-    """One line for each contestant; returns them."""
+    """Draw one line for each estimator, and return the lines."""
     lines = []
-    for i, name in enumerate(CONTESTANTS):
+    for i, name in enumerate(ESTIMATORS):
         fitted = [row for row in rows if f"{name}, s" in row]
         sizes_fitted = [row[size] for row in fitted]
         seconds = [row[f"{name}, s"] for row in fitted]
@@ -200,7 +201,7 @@ def main():
         rows.append(measure(*size, args))
         save_part("scaling_sizes", {"machine": machine_line(), "rows": rows})
     draw(rows)
-    write_sections("scaling", "# Seconds and memory by size", {"sizes": tell})
+    write_sections("scaling", "# Seconds and memory by size", {"sizes": format_sizes})
 
 
 if __name__ == "__main__":

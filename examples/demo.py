@@ -3,11 +3,10 @@
 Digits in 2, 8 and 16 numbers
 ==============================
 
-Wherever ``PCA(k)`` stands, :class:`~skae.AutoencoderTransformer` can stand. This
-example puts it there on scikit-learn's bundled digits, 1797 images of 8x8 pixels:
-it compares nearest neighbours on raw pixels, on PCA's components and on the
-autoencoder's latents, searches for the best number of latents in a pipeline, and
-draws what the few numbers keep.
+:class:`~skae.AutoencoderTransformer` can be used wherever ``PCA(k)`` is. This example
+uses it on scikit-learn's bundled digits, 1797 images of 8x8 pixels: it compares nearest
+neighbours on raw pixels, on PCA's components and on the autoencoder's latents, searches
+for the best number of latents in a pipeline, and shows how much a few numbers preserve.
 
 Run it with ``python examples/demo.py --output demo``.
 """  # noqa: D400
@@ -35,10 +34,10 @@ from skae.comparison import compare_knn
 PCA_COLOR, AE_COLOR = "tab:gray", "tab:blue"
 
 # %%
-# One table
-# ---------
+# Comparison with PCA
+# -------------------
 # :func:`~skae.comparison.compare_knn` fits every transformer on two thirds of the
-# rows and measures on the third that is left, three times.
+# rows and evaluates it on the other third, in three folds.
 
 
 def print_table(X, y):
@@ -49,7 +48,7 @@ def print_table(X, y):
             (f"AutoencoderTransformer({k})", AutoencoderTransformer(k, random_state=0))
         )
     table = compare_knn(transformers, X, y, cv=3)
-    print("kNN(7) on held-out digits, mean of 3 folds; times are for one fold.\n")
+    print("kNN(7) on held-out digits, mean of 3 folds; times are those of one fold.\n")
     print(table.round(3).rename_axis(None).to_string())
 
 
@@ -64,7 +63,7 @@ def print_grid_search(X, y):
     )
     sizes = {"autoencodertransformer__n_components": [4, 8, 16]}
     search = GridSearchCV(pipeline, sizes, cv=2, n_jobs=2).fit(X, y)
-    print("\nGrid search over the latent size in StandardScaler | autoencoder | kNN:")
+    print("\nGrid search over the number of latents in StandardScaler | autoencoder | kNN:")
     for size, score in zip(*sizes.values(), search.cv_results_["mean_test_score"], strict=True):
         print(f"  {size:3d} latents: accuracy {score:.3f}")
     best = search.best_params_["autoencodertransformer__n_components"]
@@ -74,16 +73,16 @@ def print_grid_search(X, y):
 # %%
 # Originals above their reconstructions
 # --------------------------------------
-# Eight numbers for 64 pixels, on images that neither model was fitted on.
+# Eight numbers instead of 64 pixels, for images that neither model was fitted on.
 
 
 def draw_reconstructions(X_train, X_test, y_test, path):
     shown = [np.flatnonzero(y_test == digit)[0] for digit in range(10)]
     rows = {"original": X_test[shown]}
     for name, model in [("PCA(8)", PCA(8)), ("autoencoder(8)", autoencoder(8))]:
-        back = model.fit(X_train).inverse_transform(model.transform(X_test))
-        error = np.mean((back - X_test) ** 2)
-        rows[f"{name}\nerror {error:.2f}"] = back[shown]
+        reconstructed = model.fit(X_train).inverse_transform(model.transform(X_test))
+        error = np.mean((reconstructed - X_test) ** 2)
+        rows[f"{name}\nerror {error:.2f}"] = reconstructed[shown]
 
     figure, axes = plt.subplots(3, 10, figsize=(10, 3.4), layout="constrained")
     for line, (label, images) in zip(axes, rows.items(), strict=True):
@@ -92,16 +91,16 @@ def draw_reconstructions(X_train, X_test, y_test, path):
             ax.imshow(image.reshape(8, 8), cmap="gray_r", vmin=0, vmax=16)
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_color("lightgray")
-    figure.suptitle("Held-out digits from 8 numbers (mean squared error per pixel)")
+    figure.suptitle("Held-out digits reconstructed from 8 numbers (mean squared error per pixel)")
     save(figure, path)
 
 
 # %%
 # The latent-size curve
 # ---------------------
-# One fit with ``ordered=True`` sorts the latents by importance, so that any prefix of
-# them can be used alone. The fit reads ``latent_size_curve_`` from the validation rows
-# that it holds out; the lines are measured on test rows that no fit has seen, for both.
+# One fit with ``ordered=True`` sorts the latents by importance, so that the first few of
+# them can be used alone. ``latent_size_curve_`` is measured in ``fit`` on the validation
+# rows; the lines of both models are measured on test rows.
 
 
 def draw_latent_size_curve(X_train, X_test, path, largest=16):
@@ -120,7 +119,7 @@ def draw_latent_size_curve(X_train, X_test, path, largest=16):
     ax.set(
         xlabel="latents kept",
         ylabel="share of the variance explained",
-        title="What every prefix of the latents explains of held-out digits",
+        title="Variance of held-out digits explained by the first latents",
         xticks=sizes,
         ylim=(0, 1),
     )
@@ -141,9 +140,9 @@ def prefix_curve(model, X):
 
 
 # %%
-# Two latents, seen from above
-# ----------------------------
-# No model was told which digit an image shows.
+# Two latents in a plane
+# ----------------------
+# Neither model uses the labels, which only colour the points.
 
 
 def draw_plane(X_train, X_test, y_test, path):
@@ -174,8 +173,8 @@ def draw_plane(X_train, X_test, y_test, path):
 
 
 # %%
-# All of it
-# ---------
+# Running everything
+# ------------------
 
 
 def autoencoder(k):

@@ -1,11 +1,11 @@
 """
-=================================
-Cleaned digits and a filled table
-=================================
+============================================
+Removing noise and filling in missing values
+============================================
 
-:class:`~skae.DenoisingAutoencoder` does two jobs. Told which noise to expect, it removes
-it: here from scikit-learn's bundled digits, spoilt in three ways. And where
-``IterativeImputer()`` or ``KNNImputer()`` stands, it fills the holes of a table.
+:class:`~skae.DenoisingAutoencoder` does two jobs. It removes a given kind of noise: here,
+three kinds from scikit-learn's bundled digits. And it imputes missing values, where
+``IterativeImputer()`` or ``KNNImputer()`` would be used.
 
 Run it with ``python examples/demo_denoising.py --output demo``.
 """  # noqa: D400
@@ -32,26 +32,26 @@ from skae import DenoisingAutoencoder
 N_SHOWN = 10
 
 # %%
-# Three ways to spoil a digit
-# ---------------------------
-# The first is known by name. The other two are functions: ``noise`` takes any function of
-# the rows and a random generator. A hidden block is no single pixel's affair: what was
-# there must be told from the rest of the digit.
+# Three kinds of noise
+# --------------------
+# The first two have a name. The third is a function: ``noise`` accepts any function of the
+# rows and a random generator. Pixels hidden by a block must be inferred from the rest of
+# the digit.
 
 
-def blurry(X, rng):
-    """Gaussian noise of a quarter of the range."""
+def add_gaussian(X, rng):
+    """Gaussian noise with a standard deviation of a quarter of the range."""
     return X + 0.25 * rng.normal(size=X.shape)
 
 
-def salted(X, rng):
+def add_salt_and_pepper(X, rng):
     """A fifth of the pixels black or white."""
-    chance = rng.random(X.shape)
-    return np.where(chance < 0.2, np.where(chance < 0.1, 0.0, 1.0), X)
+    uniform = rng.random(X.shape)
+    return np.where(uniform < 0.2, np.where(uniform < 0.1, 0.0, 1.0), X)
 
 
-def covered(X, rng):
-    """A gray block of 4x4 pixels somewhere."""
+def hide_block(X, rng):
+    """A gray block of 4x4 pixels at a random place."""
     images = X.reshape(-1, 8, 8).copy()
     top, left = rng.integers(0, 5, size=(2, len(X)))
     for image, i, j in zip(images, top, left, strict=True):
@@ -60,32 +60,32 @@ def covered(X, rng):
 
 
 NOISES = {
-    "Gaussian noise": (blurry, {"noise": "gaussian", "noise_level": 0.25}),
-    "salt and pepper": (salted, {"noise": "salt_and_pepper", "noise_level": 0.2}),
-    "a block": (covered, {"noise": covered}),
+    "Gaussian noise": (add_gaussian, {"noise": "gaussian", "noise_level": 0.25}),
+    "salt and pepper": (add_salt_and_pepper, {"noise": "salt_and_pepper", "noise_level": 0.2}),
+    "a block": (hide_block, {"noise": hide_block}),
 }
 
 
 def clean_digits():
-    """Labels and images: spoilt and cleaned test digits for each noise."""
+    """Labels and images: noisy and cleaned test digits for each kind of noise."""
     X = load_digits().data / 16
     X_train, X_test = train_test_split(X, random_state=0)
-    lines, told = [("test digits", X_test)], []
-    for name, (spoil, params) in NOISES.items():
-        spoilt = spoil(X_test, np.random.default_rng(0))
+    lines, rows = [("test digits", X_test)], []
+    for name, (add_noise, params) in NOISES.items():
+        noisy = add_noise(X_test, np.random.default_rng(0))
         model = DenoisingAutoencoder(scaling=None, random_state=0, **params).fit(X_train)
-        cleaned = np.clip(model.transform(spoilt), 0, 1)
-        errors = [np.square(rows - X_test).mean() for rows in (spoilt, cleaned)]
-        lines.append((f"{name}\nsquared error {errors[0]:.3f}", spoilt))
-        lines.append((f"cleaned\nsquared error {errors[1]:.3f}", cleaned))
-        told.append({"noise": name, "squared error before": errors[0], "after": errors[1]})
+        cleaned = np.clip(model.transform(noisy), 0, 1)
+        before, after = (np.square(images - X_test).mean() for images in (noisy, cleaned))
+        lines.append((f"{name}\nsquared error {before:.3f}", noisy))
+        lines.append((f"cleaned\nsquared error {after:.3f}", cleaned))
+        rows.append({"noise": name, "squared error before": before, "after": after})
     print("Digits with noise, mean squared error of test pixels in [0, 1].\n")
-    print(pd.DataFrame(told).set_index("noise").round(4).rename_axis(None).to_string())
+    print(pd.DataFrame(rows).set_index("noise").round(4).rename_axis(None).to_string())
     return lines
 
 
 def draw(lines, path):
-    """Draw spoilt digits above their cleaned versions."""
+    """Draw noisy digits above their cleaned versions."""
     figure, axes = plt.subplots(
         len(lines), N_SHOWN, figsize=(10, 7.4), dpi=150, layout="constrained"
     )
@@ -95,41 +95,41 @@ def draw(lines, path):
             ax.imshow(image.reshape(8, 8), cmap="gray_r", vmin=0, vmax=1)
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_color("lightgray")
-    figure.suptitle("Test digits, spoilt in three ways and cleaned")
+    figure.suptitle("Test digits with three kinds of noise, and cleaned")
     figure.savefig(path)
     print(f"\nwrote {path}\n")
 
 
 # %%
-# A table with holes
-# ------------------
-# A fifth of the cells are missing, in rows to learn from and in rows to fill. Errors are on
-# cells whose values are known to us only, in standard deviations of the column.
+# A table with missing values
+# ---------------------------
+# A fifth of the cells are missing, in training and in test rows. Errors are those of the
+# missing test cells, whose true values are known here, in standard deviations of the column.
 
 
 def print_imputers():
     """Error and seconds of each imputer."""
     X = StandardScaler().fit_transform(load_breast_cancer().data)
     missing = np.random.default_rng(0).random(X.shape) < 0.2
-    _, X_test, holed_train, holed_test = train_test_split(
+    _, X_test, incomplete_train, incomplete_test = train_test_split(
         X, np.where(missing, np.nan, X), random_state=0
     )
-    hidden = np.isnan(holed_test)
+    hidden = np.isnan(incomplete_test)
     imputers = {
         "mean": SimpleImputer(),
         "KNNImputer()": KNNImputer(),
         "IterativeImputer()": IterativeImputer(max_iter=30, random_state=0),
         "DenoisingAutoencoder()": DenoisingAutoencoder(random_state=0),
     }
-    told = []
+    rows = []
     for name, imputer in imputers.items():
         start = perf_counter()
-        filled = imputer.fit(holed_train).transform(holed_test)
+        filled = imputer.fit(incomplete_train).transform(incomplete_test)
         seconds = perf_counter() - start
         error = np.sqrt(np.square((filled - X_test)[hidden]).mean())
-        told.append({"imputer": name, "root mean squared error": error, "seconds": seconds})
-    print("A fifth of breast_cancer's cells missing, filled in rows not seen in fit.\n")
-    print(pd.DataFrame(told).set_index("imputer").round(3).rename_axis(None).to_string())
+        rows.append({"imputer": name, "root mean squared error": error, "seconds": seconds})
+    print("breast_cancer with a fifth of its cells missing; errors are those of held-out rows.\n")
+    print(pd.DataFrame(rows).set_index("imputer").round(3).rename_axis(None).to_string())
 
 
 def main():

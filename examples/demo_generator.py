@@ -1,11 +1,11 @@
 """
-================================================
-New digits, and new rows of a table of all sorts
-================================================
+===============================================
+Drawing digits, and rows of a table with levels
+===============================================
 
-:class:`~skae.VAEGenerator` learns how rows are distributed. Here it draws digits, class by
-class, and walks from one digit to another; and it draws patients: numbers, levels and
-missing cells in one table, without any encoding, and a report that says how far drawn rows are
+:class:`~skae.VAEGenerator` learns the distribution of rows. Here it draws digits of each
+class and interpolates between digits. Then it draws patients, from a table with numbers,
+levels and missing cells that needs no encoding, and reports how much drawn rows differ
 from real ones.
 
 Run it with ``python examples/demo_generator.py --output demo``.
@@ -33,19 +33,19 @@ N_SHOWN = 10
 # %%
 # Digits
 # ------
-# Pixels are shares of ink, so the likelihood is Bernoulli's. With ``conditional=True`` the
-# generator learns the digits given their class, and draws any class that it is asked for.
+# Pixels are in [0, 1], so the likelihood can be Bernoulli's. With ``conditional=True`` the
+# generator learns the distribution of digits given their class, and draws a given class.
 
 
 def draw_digits(path):
-    """A line of drawn digits for each class, and walks between real ones."""
+    """Draw a line of new digits for each class, and interpolations between real ones."""
     X, y = load_digits(return_X_y=True)
     X = X / 16
     generator = VAEGenerator(likelihood="bernoulli", conditional=True, random_state=0).fit(X, y)
     drawn = generator.sample(y=np.repeat(np.arange(10), N_SHOWN), random_state=0)
     pairs = [(0, 1), (4, 11), (13, 28)]
-    walks = [generator.interpolate(X[a], X[b], N_SHOWN) for a, b in pairs]
-    lines = [*np.split(drawn, 10), *walks]
+    paths = [generator.interpolate(X[a], X[b], N_SHOWN) for a, b in pairs]
+    lines = [*np.split(drawn, 10), *paths]
     labels = [*(f"a new {digit}" for digit in range(10))]
     labels += [f"from {y[a]} to {y[b]}" for a, b in pairs]
     figure, axes = plt.subplots(
@@ -57,56 +57,58 @@ def draw_digits(path):
             ax.imshow(image.reshape(8, 8), cmap="gray_r", vmin=0, vmax=1)
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_color("lightgray")
-    figure.suptitle("Digits drawn class by class, and walks between two real digits")
+    figure.suptitle("Digits drawn from each class, and interpolations between real digits")
     figure.savefig(path)
     plt.close(figure)
     print(f"wrote {path}\n")
 
 
 # %%
-# A table of all sorts
-# --------------------
-# Numbers, a column of strings, ordered levels and missing cells. A mixture of normal
-# distributions, which has to be told numbers, draws beside it.
+# A table of columns of several kinds
+# -----------------------------------
+# The table has numbers, a column of strings, ordered levels and missing cells. A mixture of
+# normal distributions, for comparison, can only be fitted to its numbers.
 
 
 def patients():
-    """Some columns of breast_cancer, as a hospital might keep them."""
+    """Some columns of breast_cancer, as in a table of a hospital."""
     cancer = load_breast_cancer(as_frame=True).frame
     table = cancer[["mean radius", "mean texture", "mean concavity", "worst area"]].round(3)
     table["texture grade"] = pd.qcut(cancer["worst texture"], 3, labels=["low", "mid", "high"])
     table["diagnosis"] = cancer["target"].map({0: "malignant", 1: "benign"})
     table["visits"] = np.random.default_rng(0).poisson(1 + 3 * (cancer["target"] == 0))
-    holes = np.random.default_rng(1).random(len(table)) < 0.2
-    table["worst area"] = table["worst area"].mask(holes)
+    missing = np.random.default_rng(1).random(len(table)) < 0.2
+    table["worst area"] = table["worst area"].mask(missing)
     return table
 
 
 def print_table():
-    """Drawn rows, a question to the generator, and the report beside that of a mixture."""
+    """Print drawn rows, a mean under a condition, and a comparison of drawn and real rows."""
     train, test = train_test_split(patients(), test_size=0.4, random_state=0)
     generator = VAEGenerator(random_state=0).fit(train)
-    print("Six rows of patients that never were:\n")
+    print("Six drawn patients:\n")
     print(generator.sample(6, random_state=0).to_string())
-    few = generator.sample(500, conditions={"diagnosis": "malignant"}, random_state=0)
+    malignant = generator.sample(500, conditions={"diagnosis": "malignant"}, random_state=0)
     real = train[train["diagnosis"] == "malignant"]
     print("\nMean radius of malignant cases: ", end="")
-    print(f"real {real['mean radius'].mean():.1f}, drawn {few['mean radius'].mean():.1f}")
+    print(f"real {real['mean radius'].mean():.1f}, drawn {malignant['mean radius'].mean():.1f}")
     print(f"Log-density of held-out rows: {generator.score(test):.1f} nats\n")
     numbers = train.select_dtypes("number").dropna()
     mixture = GaussianMixture(3, random_state=0).fit(numbers)
-    told = {"VAEGenerator": generator.evaluate(test)}
-    told["the same, on numbers"] = (
+    reports = {"VAEGenerator": generator.evaluate(test)}
+    reports["the same, on numbers"] = (
         VAEGenerator(random_state=0).fit(numbers).evaluate(test[numbers.columns].dropna())
     )
-    print("Drawn rows against held-out ones (AUROC of trees that tell them apart: 0.5 is ideal)\n")
-    print(pd.DataFrame(told).round(3).to_string())
     print(
-        "\nks: distance of the columns' distributions (ks_real: of real rows from real rows)."
+        "Drawn rows compared with held-out ones (AUROC of trees that separate them: 0.5 is ideal)\n"
+    )
+    print(pd.DataFrame(reports).round(3).to_string())
+    print(
+        "\nks: distance between distributions of columns (ks_real: between real rows)."
         "\nrecord_distance_ratio: near 1 if drawn rows are as far from training rows as real ones."
     )
     below = (mixture.sample(1000)[0][:, 2] < 0).mean()
-    print(f"\nA GaussianMixture draws a negative concavity in {below:.0%} of its rows.")
+    print(f"\nA GaussianMixture draws a negative concavity in {below:.0%} of the rows.")
 
 
 def main():

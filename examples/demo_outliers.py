@@ -1,13 +1,12 @@
 """
-==========================================
+=========================================
 Letters, noise and spots among the digits
-==========================================
+=========================================
 
-Wherever ``IsolationForest(contamination=0.05)`` stands,
-:class:`~skae.AutoencoderOutlierDetector` can stand. This example mixes three kinds of
-outliers into scikit-learn's bundled digits, compares both detectors on each kind,
-and shows what only one of them can tell: which pixels made an image an outlier, and what
-the image should have been.
+:class:`~skae.AutoencoderOutlierDetector` can be used wherever
+``IsolationForest(contamination=0.05)`` is. This example mixes three kinds of outliers into
+scikit-learn's bundled digits, compares both detectors on each kind, and shows what only
+one of them provides: the pixels that make an image an outlier, and a corrected image.
 
 Run it with ``python examples/demo_outliers.py --output demo``.
 """  # noqa: D400
@@ -38,12 +37,12 @@ INLIER_COLOR, OUTLIER_COLOR = "tab:gray", "tab:red"
 # %%
 # A table with outliers in it
 # ---------------------------
-# Letters are real outliers: strokes as digits have them. Noise has the pixels of digits,
-# but each from another image. Spots are digits with 3x3 pixels of noise.
+# Letters consist of strokes, like digits. Noise is images whose pixels each come from
+# another digit. Spots are digits with 3x3 pixels of noise.
 
 
 def build_table(seed=0):
-    """Rows of 64 pixels in [0, 16], and what each of them is."""
+    """Rows of 64 pixels in [0, 16], and the kind of each."""
     rng = np.random.default_rng(seed)
     digits = load_digits().data
     letters = np.stack([letter_image(letter) for letter in ascii_uppercase])
@@ -66,7 +65,7 @@ def letter_image(letter):
 
 
 # %%
-# Both detectors, kind by kind
+# Comparison of both detectors
 # ----------------------------
 
 
@@ -77,30 +76,30 @@ def print_tables(X, kinds):
         ("AutoencoderOutlierDetector", AutoencoderOutlierDetector(random_state=0)),
     ]
     table = compare_outlier_detectors(detectors, X, outlying)
-    print(f"{outlying.sum()} outliers among {(~outlying).sum()} digits; fitted without labels,")
-    print("measured on held-out rows, mean of 3 splits.\n")
+    print(f"{outlying.sum()} outliers and {(~outlying).sum()} digits; fitted without labels,")
+    print("evaluated on held-out rows, mean of 3 splits.\n")
     print(table.round(3).rename_axis(None).to_string())
 
     scores = {name: -detector.fit(X).score_samples(X) for name, detector in detectors}
     by_kind = {
-        kind: {name: roc_auc_score(*against_digits(kinds, kind, s)) for name, s in scores.items()}
+        kind: {name: roc_auc_score(*with_digits(kinds, kind, s)) for name, s in scores.items()}
         for kind in ("letter", "noise", "spot")
     }
-    print("\nAUROC of each kind of outlier against the digits, fitted on all rows:\n")
+    print("\nAUROC for digits and each kind of outlier alone, fitted on all rows:\n")
     print(pd.DataFrame(by_kind).round(3).to_string())
 
 
-def against_digits(kinds, kind, scores):
+def with_digits(kinds, kind, scores):
     """Labels and scores of the digits and one kind of outlier."""
     rows = (kinds == "digit") | (kinds == kind)
     return kinds[rows] == kind, scores[rows]
 
 
 # %%
-# Why, and what instead
-# ---------------------
-# ``explain`` shares a row's score out among its pixels, and ``correct`` replaces the
-# guilty ones.
+# Explanation and correction
+# --------------------------
+# ``explain`` divides a row's score among its pixels, and ``correct`` replaces the
+# anomalous ones.
 
 
 def draw(X, kinds, path):

@@ -126,7 +126,7 @@ def case(request):
 
 
 def _frozen(X):
-    X.flags.writeable = False  # nobody may write into a user's array
+    X.flags.writeable = False  # a user's array must not be written to
     return X
 
 

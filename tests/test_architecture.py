@@ -1,4 +1,4 @@
-"""The rooms of the package and the arrows between them, and the manner of their files."""
+"""Folders of the package, imports between them, and the style of their files."""
 
 import ast
 from collections import Counter
@@ -10,9 +10,9 @@ import skae
 from skae.estimators._base import BaseAutoencoder
 
 ROOT = Path(skae.__file__).parent
-# What each room may import, from the ground to the roof; `_sklearn`, `exceptions` and `_version`
-# are open to all. A room of one file is a module at the root.
-ARROWS = {
+# What each folder may import, lower layers first; all may import `_sklearn`, `exceptions` and
+# `_version`. A module at the root counts as a folder.
+ALLOWED_IMPORTS = {
     "_sklearn": "",
     "exceptions": "",
     "_version": "",
@@ -31,7 +31,7 @@ ARROWS = {
     "persistence": "_engine _storage",
     "__init__": "estimators interchange comparison persistence",
 }
-OPEN_TO_ALL = {"_sklearn", "exceptions", "_version"}
+IMPORTED_BY_ALL = {"_sklearn", "exceptions", "_version"}
 # Where packages may be imported.
 TORCH = {"_engine", "networks", "_display", "_storage", "interchange"}
 SKORCH = {"_engine"}
@@ -54,7 +54,7 @@ class File:
         parts = path.relative_to(ROOT).with_suffix("").parts
         self.path = path
         self.name = ".".join(parts)
-        self.room = parts[0]
+        self.folder = parts[0]
         self.text = path.read_text(encoding="utf-8")
         self.tree = ast.parse(self.text)
         self.nodes = list(ast.walk(self.tree))
@@ -83,22 +83,22 @@ def offenders(is_wrong):
     return [file.name for file in FILES if is_wrong(file)]
 
 
-def test_every_room_is_known():
-    assert {file.room for file in FILES} == set(ARROWS)
+def test_every_folder_is_listed():
+    assert {file.folder for file in FILES} == set(ALLOWED_IMPORTS)
 
 
-@pytest.mark.parametrize("room", ARROWS)
-def test_arrows(room):
-    allowed = {room, *ARROWS[room].split(), *OPEN_TO_ALL}
+@pytest.mark.parametrize("folder", ALLOWED_IMPORTS)
+def test_imports_between_folders(folder):
+    allowed = {folder, *ALLOWED_IMPORTS[folder].split(), *IMPORTED_BY_ALL}
     for file in FILES:
-        ours = [m.split(".") for m, _ in file.imports if m.split(".")[0] == "skae"]
-        assert file.room != room or {m[1] for m in ours if len(m) > 1} <= allowed, file.name
+        of_skae = [m.split(".") for m, _ in file.imports if m.split(".")[0] == "skae"]
+        assert file.folder != folder or {m[1] for m in of_skae if len(m) > 1} <= allowed, file.name
 
 
-def test_arrows_point_one_way():
-    rooms = list(ARROWS)
-    for i, room in enumerate(rooms):
-        assert set(ARROWS[room].split()) <= set(rooms[:i]), room
+def test_imports_go_one_way():
+    folders = list(ALLOWED_IMPORTS)
+    for i, folder in enumerate(folders):
+        assert set(ALLOWED_IMPORTS[folder].split()) <= set(folders[:i]), folder
 
 
 def test_no_import_cycles():
@@ -116,26 +116,22 @@ def test_package_is_never_imported_from_its_root():
     assert not offenders(lambda file: "skae" in [module for module, _ in file.imports])
 
 
-def test_no_file_name_stands_twice():
+def test_file_names_are_unique():
     names = Counter(file.path.stem for file in FILES if file.path.stem != "__init__")
     assert not [name for name, n in names.items() if n > 1]
 
 
 @pytest.mark.parametrize(
-    ("package", "rooms"), [("torch", TORCH), ("skorch", SKORCH), ("matplotlib", MATPLOTLIB)]
+    ("package", "folders"), [("torch", TORCH), ("skorch", SKORCH), ("matplotlib", MATPLOTLIB)]
 )
-def test_packages_stay_in_their_rooms(package, rooms):
-    assert not offenders(lambda file: package in file.packages and file.room not in rooms)
+def test_packages_are_imported_in_their_folders_only(package, folders):
+    assert not offenders(lambda file: package in file.packages and file.folder not in folders)
 
 
 def test_slow_packages_are_imported_where_they_are_used():
     def is_slow(file):
-        at_the_top = file.imports_among(file.tree.body)
-        return {module.split(".")[0] for module, _ in at_the_top} & {
-            "matplotlib",
-            "pandas",
-            "polars",
-        }
+        at_the_top = {module.split(".")[0] for module, _ in file.imports_among(file.tree.body)}
+        return at_the_top & {"matplotlib", "onnx", "onnxruntime", "pandas", "polars"}
 
     assert not offenders(is_slow)
 
@@ -186,7 +182,7 @@ ESTIMATORS = [
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_constraints_mirror_the_parameters(estimator):
+def test_constraints_name_the_parameters(estimator):
     assert set(estimator().get_params(deep=False)) == set(estimator._parameter_constraints)
 
 

@@ -151,12 +151,12 @@ def make(case, **params):
     return estimator(**{**SMALL, **options, **params})
 
 
-def ask(model, method, X):
+def call(model, method, X):
     return method(model, X) if callable(method) else getattr(model, method)(X)
 
 
 def assert_same(found, wanted, like, message=""):
-    """A tensor beside `like` that says what NumPy says, or the same number."""
+    """The result is a tensor on the device of `like` with NumPy's values, or the same number."""
     if not isinstance(wanted, np.ndarray):
         assert found == pytest.approx(wanted, rel=1e-5)
         return
@@ -175,36 +175,36 @@ def test_inference_never_passes_through_numpy(case, net, fitted, fresh, no_numpy
     model, methods = fitted(case)
     model = deepcopy(model).set_params(device=net)
     for dtype in (np.float32, np.float64):
-        expected = [ask(model, method, fresh.astype(dtype)) for method in methods]
+        expected = [call(model, method, fresh.astype(dtype)) for method in methods]
         tensors = [torch.tensor(fresh.astype(dtype), device=device) for device in NETS]
         with pytest.MonkeyPatch.context() as patch:
             no_numpy(patch, len(fresh))
-            results = [[ask(model, method, X) for method in methods] for X in tensors]
+            results = [[call(model, method, X) for method in methods] for X in tensors]
         for X, found in zip(tensors, results, strict=True):
             for method, result, wanted in zip(methods, found, expected, strict=True):
                 assert_same(result, wanted, X, f"{method} of {dtype} on {X.device}")
 
 
-def test_the_guard_sees_trips(no_numpy):
+def test_no_numpy_detects_conversions(no_numpy):
     X = torch.zeros(120, 2)
     rows = X.numpy()
     with pytest.MonkeyPatch.context() as patch:
         no_numpy(patch, 120)
-        for trip in (X.numpy, X.tolist, lambda: np.asarray(X), lambda: torch.from_numpy(rows)):
+        for convert in (X.numpy, X.tolist, lambda: np.asarray(X), lambda: torch.from_numpy(rows)):
             with pytest.raises(AssertionError, match="through NumPy"):
-                trip()
+                convert()
         torch.from_numpy(rows[0])
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_batches_are_put_together_in_order(case, fitted, fresh, set_limits):
+def test_batches_are_concatenated_in_order(case, fitted, fresh, set_limits):
     model, methods = fitted(case)
     X = torch.tensor(fresh)
-    at_once = [ask(model, method, X) for method in methods]
+    at_once = [call(model, method, X) for method in methods]
     set_limits(inference_bytes=1)
     for method, found in zip(methods, at_once, strict=True):
         if isinstance(found, torch.Tensor):
-            torch.testing.assert_close(ask(model, method, X), found, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(call(model, method, X), found, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("case", ["transformer", "detector", "denoiser", "generator-gaussian"])
@@ -214,7 +214,7 @@ def test_tensors_are_never_written_to(case, train):
     model = make(case, scaling=None) if "scaling" in make(case).get_params() else make(case)
     model.fit(X).partial_fit(X)
     for method in CASES[case][2]:
-        found = ask(model, method, X)
+        found = call(model, method, X)
         if isinstance(found, torch.Tensor):
             found += 1
     assert torch.equal(X, before)
@@ -253,7 +253,7 @@ def test_integers_stay_integers_in_drawn_rows(train):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("corrupt", "message"),
     [
         (lambda X: X.clone().requires_grad_(), r"requires a gradient.*detach"),
         (lambda X: X.to(torch.complex64), "Complex data"),
@@ -263,13 +263,13 @@ def test_integers_stay_integers_in_drawn_rows(train):
         (lambda X: torch.where(X[3, 1] == X, torch.nan, X), "NaN"),
     ],
 )
-def test_bad_tensors_are_errors_and_change_nothing(spoil, message, train):
+def test_bad_tensors_are_errors_and_change_nothing(corrupt, message, train):
     X = torch.tensor(train)
     model = make("transformer").fit(X)
     state = vars(model).copy()
     for method, good in ((model.transform, X), (model.decode, X[:, :2]), (model.fit, X)):
         with pytest.raises(ValueError, match=message):
-            method(spoil(good))
+            method(corrupt(good))
     assert vars(model) == state
 
 
@@ -417,7 +417,7 @@ def test_other_namespaces_come_back_on_their_device(case, device, train):
     X = xp.asarray(train.copy(), device=xp.Device(device))
     model = make(case).fit(X)
     for method in CASES[case][2]:
-        found, wanted = ask(model, method, X), ask(model, method, train)
+        found, wanted = call(model, method, X), call(model, method, train)
         if isinstance(wanted, np.ndarray):
             assert type(found) is type(X)
             assert found.device == X.device
@@ -499,13 +499,13 @@ class SecondDevice(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_results_stand_on_the_device_of_the_rows(case, fitted, fresh):
+def test_results_are_on_the_device_of_the_rows(case, fitted, fresh):
     model, methods = fitted(case)
-    expected = [ask(model, method, fresh) for method in methods]
+    expected = [call(model, method, fresh) for method in methods]
     with SecondDevice():
         X = Elsewhere(torch.tensor(fresh))
         for method, wanted in zip(methods, expected, strict=True):
-            found = ask(model, method, X)
+            found = call(model, method, X)
             if isinstance(wanted, np.ndarray):
                 assert isinstance(found, Elsewhere), method
                 found = found.held

@@ -11,7 +11,7 @@ from skae._engine._runtime import generator
 
 @pytest.fixture(name="X")
 def numbered_rows():
-    """Every value says where it came from."""
+    """Rows of consecutive numbers, so that each value identifies its row."""
     return np.arange(70, dtype=np.float64).reshape(35, 2)
 
 
@@ -91,7 +91,7 @@ def test_rows_are_scaled_as_they_are_read(table):
 
 
 @pytest.mark.parametrize("step", [1, 3, 7])
-def test_in_memory_in_pieces(X, step, set_limits):
+def test_in_memory_in_chunks(X, step, set_limits):
     set_limits(chunk_bytes=8 * 2 * step)
     rows = SourceRows(X, Scaler(None).fit(X))
     assert_array_equal(rows.in_memory().X, X)
@@ -119,7 +119,7 @@ def test_pages_of_a_memory_map_are_released_without_loss(mode, tmp_path, set_lim
     assert_array_equal(mapped, expected)
 
 
-def test_skorch_can_ask_for_one_row(X):
+def test_skorch_can_read_one_row(X):
     rows = SourceRows(X, Scaler(None).fit(X))
     for source in (rows, rows.in_memory()):
         x, _ = source[slice(3, 4)]

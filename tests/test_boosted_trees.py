@@ -26,7 +26,7 @@ def mixed_rows(n_rows=2000):
 
 
 @pytest.mark.parametrize("with_levels", [True, False])
-def test_trees_say_what_the_classifier_says(with_levels):
+def test_trees_agree_with_the_classifier(with_levels):
     X, is_level, y = mixed_rows()
     is_level &= with_levels
     weight = RNG.random(len(X))
@@ -39,7 +39,7 @@ def test_trees_say_what_the_classifier_says(with_levels):
     np.testing.assert_array_equal(trees.log_odds(new), classifier.decision_function(new))
 
 
-def test_sound_trees_pass_the_check():
+def test_valid_trees_pass_the_check():
     X, is_level, y = mixed_rows()
     trees = BoostedTrees().fit(X, y, None, is_level, seed=0)
     before = trees.log_odds(X)
@@ -51,7 +51,7 @@ def test_sound_trees_pass_the_check():
     ("name", "value"),
     [("left", 0), ("right", 10**6), ("feature_idx", -1), ("feature_idx", 4), ("bitset_idx", 999)],
 )
-def test_trees_that_lead_nowhere_are_refused(name, value):
+def test_trees_with_invalid_links_are_refused(name, value):
     X, is_level, y = mixed_rows()
     trees = BoostedTrees().fit(X, y, None, is_level, seed=0)
     inner = np.flatnonzero((trees.nodes_["is_leaf"] == 0) & (trees.nodes_["is_categorical"] == 1))

@@ -45,7 +45,7 @@ class BatchRecorder(Recorder):
 
 @pytest.fixture
 def fit_and_record(case, table):
-    """Function that fits on 120 rows in batches of 50 and returns what a callback was told."""
+    """Function that fits on 120 rows in batches of 50 and returns the calls of a callback."""
 
     def fit(callback, **params):
         params = {"early_stopping": False, "batch_size": 50, **params}

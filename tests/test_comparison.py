@@ -176,7 +176,7 @@ def test_detectors_see_no_labels_and_stay_unfitted(outliers):
 
 
 @pytest.mark.parametrize("y", [np.zeros(150), np.arange(150), np.ones((150, 1)), ["a"] * 150])
-def test_labels_that_say_nothing(y, outliers):
+def test_invalid_labels(y, outliers):
     with pytest.raises(ValueError, match="y must hold 1 for outliers and 0 for inliers"):
         compare_outlier_detectors([IsolationForest()], outliers[0], y)
 
@@ -184,7 +184,7 @@ def test_labels_that_say_nothing(y, outliers):
 @pytest.mark.parametrize(
     "detectors", [[], "forest", [StandardScaler()], [IsolationForest], [None], 3]
 )
-def test_what_is_no_detector(detectors, outliers):
+def test_invalid_detectors(detectors, outliers):
     with pytest.raises(TypeError, match="detectors"):
         compare_outlier_detectors(detectors, *outliers)
 
@@ -255,7 +255,7 @@ def test_latent_size_curve(curved, trainings):
 @pytest.mark.parametrize(
     "params", [{"early_stopping": False}, {"callbacks": [Callback()]}, {"ordered": True}]
 )
-def test_curves_of_other_fits_are_the_fits(curved, params):
+def test_curves_without_joint_training_are_those_of_single_fits(curved, params):
     model = AutoencoderTransformer(**FEW_EPOCHS, **params)
     splits = [(np.arange(1100), np.arange(1100, 1400))]
     table = latent_size_curve(model, curved, [2], cv=splits)

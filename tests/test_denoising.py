@@ -40,14 +40,14 @@ def holed():
 
 @pytest.fixture(scope="module")
 def bent():
-    """2000 rows in which one column is the square of another: no line tells it."""
+    """2000 rows in which one column is the square of another, which no linear map predicts."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2000, 2))
     return np.column_stack([x, x[:, 0] ** 2, x[:, 1] + x[:, 0]])
 
 
-def relative_error(told, X, holed):
-    errors = ((told - X) / X.std(axis=0))[np.isnan(holed)]
+def relative_error(filled, X, holed):
+    errors = ((filled - X) / X.std(axis=0))[np.isnan(holed)]
     return float(np.sqrt(np.mean(errors**2)))
 
 
@@ -70,23 +70,24 @@ def test_complete_rows_come_back_as_they_are(holed):
     assert_array_equal(make().fit(X).transform(X), X)
 
 
-def test_fills_better_than_peers_on_correlated_columns(holed):
+def test_fills_better_than_other_imputers_on_correlated_columns(holed):
     X, holes = holed
-    ours = relative_error(make(max_epochs="auto").fit_transform(holes), X, holes)
-    for peer in (SimpleImputer(), KNNImputer()):
+    error = relative_error(make(max_epochs="auto").fit_transform(holes), X, holes)
+    for imputer in (SimpleImputer(), KNNImputer()):
         # 0.33 times the mean's error and 0.44 times the neighbours' over five seeds.
-        assert ours < 0.9 * relative_error(peer.fit_transform(holes), X, holes)
+        assert error < 0.9 * relative_error(imputer.fit_transform(holes), X, holes)
 
 
 def test_starts_at_the_conditional_mean(holed):
     _, holes = holed
     model = make(learning_rate=1e-12).fit(holes)
-    told = model.gaussian_.fill(model._scaler.transform(holes))
+    conditional_means = model.gaussian_.fill(model._scaler.transform(holes))
     # The network multiplies by the identity, in float32.
-    assert_allclose(model._scaler.transform(model.transform(holes)), told, rtol=1e-3, atol=1e-4)
+    filled = model._scaler.transform(model.transform(holes))
+    assert_allclose(filled, conditional_means, rtol=1e-3, atol=1e-4)
 
 
-def test_network_learns_what_no_line_tells(bent):
+def test_network_learns_nonlinear_relations(bent):
     hidden = bent.copy()
     hidden[:, 2] = np.nan
     model = DenoisingAutoencoder(random_state=0).fit(bent[:1500])
@@ -94,14 +95,14 @@ def test_network_learns_what_no_line_tells(bent):
     # 0.989 to 0.999 over five seeds.
     assert model.blend_ > 0.8
     errors = [
-        np.square(told[1500:, 2] - bent[1500:, 2]).mean()
-        for told in (model.transform(hidden), linear)
+        np.square(filled[1500:, 2] - bent[1500:, 2]).mean()
+        for filled in (model.transform(hidden), linear)
     ]
     # 0.002 to 0.008 times over five seeds.
     assert errors[0] < 0.2 * errors[1]
 
 
-def test_blend_trusts_the_network_only_where_it_helps():
+def test_blend_is_small_if_the_network_does_not_help():
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(200, 8))  # nothing to be learned here
     model = make(max_epochs=60, hidden_layer_sizes=(64,)).fit(noise)
@@ -134,9 +135,9 @@ def test_gaps_in_transform_only(holed):
 def test_whole_rows_get_the_means(holed):
     X, holes = holed
     model = make(learning_rate=1e-12).fit(holes)
-    told = model.transform(np.full((2, 6), np.nan))
-    assert_allclose(told[0], told[1], rtol=1e-5)
-    assert (np.abs(told[0] - model.mean_) < 0.2 * X.std(axis=0)).all()
+    filled = model.transform(np.full((2, 6), np.nan))
+    assert_allclose(filled[0], filled[1], rtol=1e-5)
+    assert (np.abs(filled[0] - model.mean_) < 0.2 * X.std(axis=0)).all()
 
 
 @pytest.mark.parametrize("keep", [False, True])
@@ -175,7 +176,7 @@ def test_observed_cells_can_be_cleaned_too(holed):
     _, holes = holed
     kept, cleaned = (make(keep_observed=k).fit(holes).transform(holes) for k in (True, False))
     seen, gaps = ~np.isnan(holes), np.isnan(holes)
-    # Rows without gaps are read in one case only; others then stand elsewhere in a batch.
+    # Rows without gaps are read in one case only, which moves other rows within a batch.
     assert_allclose(kept[gaps], cleaned[gaps], rtol=1e-4, atol=1e-5)
     assert (kept[seen] != cleaned[seen]).mean() > 0.9
     assert np.abs((kept - cleaned) / np.nanstd(holes, axis=0)).max() < 1
@@ -186,9 +187,9 @@ def test_random_start_is_a_plain_denoising_autoencoder(holed):
     model = make(init="random", max_epochs=60, hidden_layer_sizes=(32,)).fit(holes)
     assert model.gaussian_ is None
     assert model.blend_ == 1.0
-    told = relative_error(model.transform(holes), X, holes)
+    error = relative_error(model.transform(holes), X, holes)
     # 0.38 to 0.40, against 1.01, over five seeds.
-    assert told < relative_error(SimpleImputer().fit_transform(holes), X, holes)
+    assert error < relative_error(SimpleImputer().fit_transform(holes), X, holes)
 
 
 def test_other_marks_of_missing_cells(holed):
@@ -297,7 +298,7 @@ def test_draws_are_reproducible_and_differ_by_seed(holed):
 
 
 @pytest.mark.parametrize("init", ["pca", "random"])
-def test_draws_spread_as_the_truth_does(init, holed):
+def test_draws_have_the_spread_of_true_values(init, holed):
     X, holes = holed
     fresh = np.where(np.random.default_rng(1).random(X.shape) < 0.2, np.nan, X)
     model = make(max_epochs=30, init=init).fit(holes)
@@ -330,16 +331,16 @@ def spotted(X, rng):
 @pytest.mark.parametrize("noise", ["gaussian", "salt_and_pepper", "swap", spotted])
 def test_each_noise_is_removed(noise, digits):
     rng = np.random.default_rng(0)
-    told = {
+    named = {
         "gaussian": lambda X: X + 0.2 * rng.normal(size=X.shape),
         "salt_and_pepper": lambda X: np.where(
             (u := rng.random(X.shape)) < 0.1, np.where(u < 0.05, 0.0, 1.0), X
         ),
         "swap": lambda X: np.where(rng.random(X.shape) < 0.15, rng.permuted(X, axis=0), X),
     }
-    spoil = told.get(noise) if isinstance(noise, str) else (lambda X: noise(X, rng))
+    add_noise = named.get(noise) if isinstance(noise, str) else (lambda X: noise(X, rng))
     X = digits[1200:]
-    noisy = spoil(X).astype(np.float32)
+    noisy = add_noise(X).astype(np.float32)
     model = DenoisingAutoencoder(noise=noise, scaling=None, max_epochs=15, random_state=0)
     model.fit(digits[:1200])
     cleaned = model.transform(noisy)
@@ -353,22 +354,22 @@ def test_gaussian_noise_starts_at_the_regression_on_noisy_rows():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(4000, 3)) * [3.0, 1.0, 0.5]
     model = make(noise="gaussian", noise_level=1.0, scaling=None, learning_rate=1e-12, max_epochs=1)
-    told = model.fit(X).transform(X)
-    # Independent columns of variance v: the answer is x v / (v + 1).
+    cleaned = model.fit(X).transform(X)
+    # Independent columns of variance v: the regression is x v / (v + 1).
     v = X.var(axis=0)
-    assert_allclose(told, X.mean(axis=0) + (X - X.mean(axis=0)) * v / (v + 1), atol=0.25)
+    assert_allclose(cleaned, X.mean(axis=0) + (X - X.mean(axis=0)) * v / (v + 1), atol=0.25)
 
 
-def test_one_gap_does_not_spoil_the_rest():
+def test_one_missing_cell_does_not_affect_the_rest():
     """Cleaned cells keep the best epoch and the linear start, gaps or not."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(1500, 5))
     gap = X.copy()
     gap[0, 0] = np.nan
     params = {"noise": "gaussian", "noise_level": 1.0, "learning_rate": 1e-12}
-    told = make(**params).fit(gap).transform(X)
+    cleaned = make(**params).fit(gap).transform(X)
     # 0.0015 to 0.0023 over five seeds.
-    assert np.square(told - X / 2).mean() < 0.05
+    assert np.square(cleaned - X / 2).mean() < 0.05
     few = X[:80].copy()
     few[0, 0] = np.nan
     model = make(noise="gaussian", noise_level=0.5, max_epochs=30, hidden_layer_sizes=(64,))
@@ -431,10 +432,10 @@ def test_gaps_and_noise_together(holed):
     assert relative_error(out[1:], X[1:], holes[1:]) < 1.0
 
 
-# Clean rows beside.
+# Pairs of noisy and clean rows.
 
 
-def test_pairs_teach_the_map(digits):
+def test_pairs_are_learned(digits):
     noisy = np.clip(digits[:, ::-1] * 0.5 + 0.1, 0, 1)  # mirrored, faint and grey
     model = DenoisingAutoencoder(scaling="global", max_epochs=5, random_state=0)
     model.fit(noisy[:1200], X_clean=digits[:1200])
@@ -550,7 +551,7 @@ def test_latents_with_indicators_there_and_back(holed):
     assert_array_equal(model.inverse_transform(out), model.decode(out[:, :2]))
 
 
-def test_verbs_take_rows_with_gaps(holed):
+def test_methods_take_rows_with_gaps(holed):
     _, holes = holed
     model = make(3).fit(holes)
     assert np.isfinite(model.encode(holes)).all()
@@ -600,13 +601,13 @@ def test_between_scaler_and_classifier():
 
 def test_same_seed_same_bits(holed):
     _, holes = holed
-    told = [make().fit(holes).transform(holes) for _ in range(2)]
-    assert_array_equal(*told)
+    filled = [make().fit(holes).transform(holes) for _ in range(2)]
+    assert_array_equal(*filled)
     with ThreadPoolExecutor(2) as pool:
         models = list(pool.map(lambda _: make().fit(holes), range(2)))
     for model in models:
-        assert_array_equal(model.transform(holes), told[0])
-    assert (make(random_state=1).fit(holes).transform(holes) != told[0]).any()
+        assert_array_equal(model.transform(holes), filled[0])
+    assert (make(random_state=1).fit(holes).transform(holes) != filled[0]).any()
 
 
 def test_a_row_alone_is_that_row_of_the_batch(holed):
@@ -640,13 +641,13 @@ def test_memory_maps(n_rows, streamed, digits, tmp_path, set_limits):
 @pytest.mark.parametrize("paired", [False, True])
 def test_streamed_rows_train_as_well(paired, holed, set_limits):
     X, holes = holed
-    told = []
+    errors = []
     for limit in (2**29, 0):
         set_limits(copy_bytes=limit)
         model = make(max_epochs=15).fit(holes, X_clean=X if paired else None)
-        told.append(relative_error(model.transform(holes)[1:], X[1:], holes[1:]))
+        errors.append(relative_error(model.transform(holes)[1:], X[1:], holes[1:]))
     # Differences below 0.001 over five seeds.
-    assert_allclose(*told, atol=0.05)
+    assert_allclose(*errors, atol=0.05)
     rows = sparse.csr_array(sparse.random(300, 400, density=0.01, random_state=0))
     assert np.isfinite(make(4).fit(rows).transform(rows)).all()
 

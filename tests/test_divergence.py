@@ -1,4 +1,4 @@
-"""Training that explodes raises an error that says what to lower."""
+"""Training that diverges raises an error that names what to lower."""
 
 import pytest
 
@@ -21,7 +21,7 @@ CAN_EXPLODE = [
     [*CAN_EXPLODE, ("transformer", {"loss": "huber"}), ("denoiser", {"loss": "huber"})],
     indirect=["case"],
 )
-def test_divergence_says_what_to_lower(params, early_stopping, n_rows, case, digits):
+def test_divergence_error_names_what_to_lower(params, early_stopping, n_rows, case, digits):
     # With fewer epochs, early stopping gives up after one, whose loss is that before its steps.
     params = {"max_epochs": 10, "early_stopping": early_stopping, **params}
     model = case.make(learning_rate=1e6, **params)

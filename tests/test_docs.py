@@ -1,4 +1,4 @@
-"""The manual keeps its word: its code runs, its errors are those raised, its lists are whole."""
+"""The manual is correct: its code runs, its errors are those raised, its lists are complete."""
 
 import importlib.util
 import inspect
@@ -56,7 +56,7 @@ def sections_of(text):
 
 
 def units_of(page):
-    """(id, blocks) of what the manual says stands alone: a block there, a section elsewhere."""
+    """(id, blocks) of what must run by itself: a block in getting started, a section elsewhere."""
     for title, text in sections_of(page.read_text(encoding="utf-8")):
         blocks = list(blocks_of(text))
         units = [[block] for block in blocks] if page == GETTING_STARTED else [blocks]
@@ -68,9 +68,9 @@ def units_of(page):
 UNITS = [pytest.param(blocks, id=name) for page in PAGES for name, blocks in units_of(page)]
 
 
-def says(told, raised):
+def matches(shown, raised):
     """Whether the error shown is the one raised; "..." stands for anything."""
-    pattern = ".*".join(re.escape(" ".join(part.split())) for part in told.split("..."))
+    pattern = ".*".join(re.escape(" ".join(part.split())) for part in shown.split("..."))
     return re.fullmatch(pattern.replace(r"\ .*", ".*"), " ".join(raised.split())) is not None
 
 
@@ -83,7 +83,7 @@ def load(path):
 
 @pytest.fixture
 def quick(monkeypatch, tmp_path):
-    """Few epochs, as nobody asks how good these networks are, and a folder to write in."""
+    """Few epochs, as the quality of the networks does not matter, and a folder to write in."""
     monkeypatch.chdir(tmp_path)
     matplotlib.use("Agg")
     for rules in (Compression, Cleaning, Detection, Generation):
@@ -106,7 +106,7 @@ def test_code_runs_by_itself(blocks, quick, request):
         assert then is not None
         assert then.kind == "error", f"no error is shown for {block.body!r}"
         raised = f"{caught.type.__name__}: {caught.value}"
-        assert says(then.body, raised), raised
+        assert matches(then.body, raised), raised
 
 
 def test_every_error_shown_is_one_that_is_raised():
@@ -141,11 +141,11 @@ def test_sections_are_found():
 
 
 @pytest.mark.parametrize(
-    ("told", "is_it"),
+    ("shown", "expected"),
     [("E: a\n b", True), ("E: a ...", True), ("...: a b", True), ("E: a", False), ("F...", False)],
 )
-def test_errors_are_compared_without_line_breaks(told, is_it):
-    assert says(told, "E: a b") is is_it
+def test_errors_are_compared_without_line_breaks(shown, expected):
+    assert matches(shown, "E: a b") is expected
 
 
 def test_reference_lists_every_public_name():
@@ -169,12 +169,12 @@ def test_markdown_becomes_restructured_text():
     to_rst = load(DOCS / "_ext" / "markdown_pages.py").to_rst
     text = "# A `b`\n\nSee *this* and [PCA](https://x.org/a_b); x_ stays.\n\n- one\n  two\n\n"
     table = "| a | b |\n| --- | --- |\n| `x_` |  |\n"
-    told = to_rst(text + table)
-    assert told.startswith("A \\ ``b``\n===")
-    assert "`PCA <https://x.org/a_b>`__" in told
-    assert "x\\_ stays" in told
-    assert "- one two" in told
-    assert "   * - a\n     - b\n   * - ``x_``\n     -\n" in told
+    rst = to_rst(text + table)
+    assert rst.startswith("A \\ ``b``\n===")
+    assert "`PCA <https://x.org/a_b>`__" in rst
+    assert "x\\_ stays" in rst
+    assert "- one two" in rst
+    assert "   * - a\n     - b\n   * - ``x_``\n     -\n" in rst
 
 
 def test_dangling_links_are_found(tmp_path):
@@ -199,7 +199,7 @@ def test_addresses_are_made_from_names():
 def test_formulas_become_mathml():
     nodes = pytest.importorskip("docutils.nodes", reason="docutils is not installed")
     mathml = load(DOCS / "_ext" / "mathml.py").mathml
-    told = mathml(nodes.math_block("", r"\bar x_j = \log p"), as_block=True)
-    assert told.startswith("<math")
-    assert "munderover" not in told  # the index stands beside the bar
-    assert "\N{MACRON}" in told
+    markup = mathml(nodes.math_block("", r"\bar x_j = \log p"), as_block=True)
+    assert markup.startswith("<math")
+    assert "munderover" not in markup  # the index is beside the bar
+    assert "\N{MACRON}" in markup

@@ -1,4 +1,4 @@
-"""Docstrings are a contract: they must say what the signatures say."""
+"""Docstrings agree with the signatures and attributes that they describe."""
 
 import inspect
 import re

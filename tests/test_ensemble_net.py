@@ -86,7 +86,7 @@ def test_members_draw_their_own_rows(rows_of):
     assert in_order.flatten().tolist() == list(range(30))  # without a generator: each once
 
 
-def test_missing_cells_cost_nothing_and_give_no_gradient():
+def test_missing_cells_have_no_loss_and_no_gradient():
     objective = Objective("cauchy", missing=True)
     output = torch.randn(3, 6, requires_grad=True)
     x = torch.randn(3, 6)

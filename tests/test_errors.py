@@ -33,14 +33,14 @@ ALLOWED = {
     indirect=["case"],
 )
 def test_bad_rows(bad, case, table):
-    spoil, message = BAD_ROWS[bad]
+    corrupt, message = BAD_ROWS[bad]
     for method in {"fit", "partial_fit", "fit_transform", "fit_predict"} & set(dir(case.make())):
         with pytest.raises(ValueError, match=message):
-            getattr(case.make(), method)(spoil(table))
+            getattr(case.make(), method)(corrupt(table))
     model = case.make().fit(table)
     for method in case.row_methods:
         with pytest.raises(ValueError, match=rf"{message}|features"):
-            getattr(model, method)(spoil(table))
+            getattr(model, method)(corrupt(table))
 
 
 def test_number_of_features_must_agree(case, table):

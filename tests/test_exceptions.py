@@ -18,7 +18,7 @@ OURS = [
 
 
 @pytest.mark.parametrize("cls", OURS)
-def test_each_is_a_standard_type_and_says_what_it_is(cls):
+def test_each_is_a_standard_type_with_a_docstring(cls):
     assert cls.__doc__
     standard = (ValueError, TypeError, RuntimeError, UserWarning)
     assert issubclass(cls, standard)

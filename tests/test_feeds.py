@@ -29,7 +29,7 @@ def make_feed(table):
     return make
 
 
-def test_a_feed_learns_from_the_rows_of_its_training_alone(make_feed, table):
+def test_a_feed_is_fitted_on_training_rows_only(make_feed, table):
     feed = make_feed()
     first = feed.fitted(table, np.arange(60), None)
     other = np.where(np.arange(len(table))[:, None] < 60, table, 1e3)
@@ -39,7 +39,7 @@ def test_a_feed_learns_from_the_rows_of_its_training_alone(make_feed, table):
     assert (first.gaussian.mean_ != feed.fitted(table, None, None).gaussian.mean_).any()
 
 
-def test_without_shrinkage_there_is_nothing_to_learn(make_feed, table):
+def test_without_shrinkage_there_is_nothing_to_fit(make_feed, table):
     feed = make_feed(shrinkage=None)
     assert feed.fitted(table, None, None) is feed
 
@@ -60,14 +60,14 @@ def test_nothing_is_measured_without_held_out_rows(make_feed, table):
     assert blend_measure(None, make_feed(), table, None, None) is None
 
 
-def test_pairs_come_apart_again(table):
+def test_pairs_are_split_again(table):
     pairs = ColumnStack(table, table + 1)
     assert noisy_rows(pairs) is table
     assert_array_equal(clean_rows(pairs), table + 1)
     assert noisy_rows(table) is clean_rows(table) is table
 
 
-def test_no_gap_is_told_to_a_network_of_ones_own():
+def test_custom_networks_read_no_mask():
     class Own:
         def build(self, n_features, n_components):
             from torch import nn

@@ -20,7 +20,7 @@ def rows(n=400, shift=0.0):
     return X
 
 
-def test_similar_tables_can_not_be_separated():
+def test_similar_tables_cannot_be_separated():
     auroc = two_sample_auroc(rows(), rows(), NUMBERS, np.random.RandomState(0))
     assert auroc == pytest.approx(0.5, abs=0.08)
 
@@ -67,7 +67,7 @@ def test_copies_are_close_records():
     assert record_distances(gaps[:50], held_out, gaps, NUMBERS)[1] == 1
 
 
-def test_without_training_rows_the_report_has_gaps():
+def test_without_training_rows_parts_of_the_report_are_nan():
     report = fidelity(rows(50), rows(50), None, NUMBERS, np.random.RandomState(0))
     missing = {name for name, value in report.items() if np.isnan(value)}
     assert missing == {"ks_real", "record_distance_ratio", "excess_copies"}

@@ -101,7 +101,7 @@ def test_bad_cells_are_named(name, value, message):
         columns.to_numbers(frame)
 
 
-def test_columns_that_can_not_be_numbers():
+def test_columns_that_cannot_be_numbers():
     with pytest.raises(ValueError, match="Complex data not supported: column 'a'"):
         Columns(pd.DataFrame({"a": [1j, 2j]}))
     frame = pd.DataFrame({"a": [2**60, 2**60 + 1]})
@@ -140,7 +140,7 @@ def test_dates_must_stay_dates():
         columns.to_numbers(pd.DataFrame({"day": [1.0, 2.0]}))
 
 
-def test_cells_that_can_not_be_levels():
+def test_cells_that_cannot_be_levels():
     frame = pd.DataFrame({"a": [{"foo": "bar"}, "b"]})
     with pytest.raises(TypeError, match=r"'a'.*string or a number"):
         Columns(frame)

@@ -1,4 +1,4 @@
-"""What the generator promises, with properties rather than snapshots."""
+"""Properties of the generator: its rows, densities, conditions and reports."""
 
 import pickle
 from itertools import pairwise
@@ -82,7 +82,7 @@ def test_shares_are_kept(fitted, frame):
     assert (shares[0] - shares[1]).abs().max() < 0.04
 
 
-def test_columns_go_together(fitted, frame):
+def test_columns_depend_on_each_other(fitted, frame):
     new = fitted.sample(20_000, random_state=0)
     for table in (new, frame):
         by_city = table.groupby("city")["age"].mean()
@@ -91,7 +91,7 @@ def test_columns_go_together(fitted, frame):
         assert table["member"][table["city"] == "Lima"].mean() > 0.45
 
 
-def test_rows_out_of_latents(fitted, frame):
+def test_rows_from_latents(fitted, frame):
     Z = fitted.transform(frame)
     assert Z.shape == (600, fitted.n_components_)
     back = fitted.inverse_transform(Z)
@@ -223,7 +223,7 @@ def test_rare_conditions_warn():
 
 
 @pytest.mark.parametrize(
-    ("conditions", "error", "told"),
+    ("conditions", "error", "message"),
     [
         ({"town": 1}, ValueError, "no column 'town'.*'age'"),
         ({"city": "Paris"}, ValueError, "'city'.*'Paris'.*'Rome'"),
@@ -241,8 +241,8 @@ def test_rare_conditions_warn():
         ([1], TypeError, "must be a dict"),
     ],
 )
-def test_impossible_conditions(fitted, conditions, error, told):
-    with pytest.raises(error, match=told):
+def test_impossible_conditions(fitted, conditions, error, message):
+    with pytest.raises(error, match=message):
         fitted.sample(3, conditions=conditions)
 
 
@@ -267,7 +267,7 @@ def test_rows_for_a_class():
     each = model.sample(y=["setosa", "virginica"] * 50, random_state=0)
     # 0.2 to 1.2 to spare over five seeds.
     assert each[::2, 2].max() < each[1::2, 2].min() + 1
-    # Told the class, a row is likelier; told another, it is not.
+    # Rows are likelier given their class than without a class, or given another one.
     # 1.05 more, and 14 to 17 more than with other names, over five seeds.
     assert model.score(X, names) > model.score(X)
     wrong = np.roll(names, 50)
@@ -368,10 +368,10 @@ def test_density_of_a_normal_distribution(likelihood):
     X, truth = normal_rows(2000)
     T, _ = normal_rows(1000, seed=1)
     model = VAEGenerator(likelihood=likelihood, random_state=0).fit(X)
-    told, true = model.score_samples(T), truth.logpdf(T)
+    estimated, true = model.score_samples(T), truth.logpdf(T)
     # 0.000 to 0.021, and correlations of 0.96 to 1.00, over five seeds.
-    assert abs(told.mean() - true.mean()) / 4 < 0.1
-    assert np.corrcoef(told, true)[0, 1] > 0.85
+    assert abs(estimated.mean() - true.mean()) / 4 < 0.1
+    assert np.corrcoef(estimated, true)[0, 1] > 0.85
 
 
 def test_density_of_a_mixture():
@@ -424,19 +424,19 @@ def test_a_score_depends_on_its_row_alone(fitted, frame):
     )
 
 
-def test_a_missing_level_where_none_was_missing_says_nothing(fitted, frame):
+def test_a_level_missing_only_after_fit_has_a_density(fitted, frame):
     holed = frame.iloc[:20].assign(city=None)
     assert np.isfinite(fitted.score_samples(holed)).all()
     assert (fitted.elbo(holed).kl >= 0).all()
 
 
-def test_values_without_weight_to_speak_of():
+def test_values_of_negligible_weight():
     X = np.repeat(np.arange(20.0), 10)[:, None]
     weight = np.where(X[:, 0] == 3, 1e-30, 1.0)
     assert np.isfinite(quick().fit(X, sample_weight=weight).score_samples(X)).all()
 
 
-def test_strange_rows_are_unlikely(fitted, frame):
+def test_unusual_rows_are_unlikely(fitted, frame):
     strange = frame.iloc[:20].assign(age=90, bought=frame["bought"].max(), income=1.0)
     # 37 to 41 less over five seeds.
     assert fitted.score(strange) < fitted.score(frame.iloc[:20]) - 5
@@ -557,7 +557,7 @@ def test_an_empty_column_among_many_rows():
     assert np.isfinite(model.evaluate(X[:100]).auroc)
 
 
-def test_a_column_that_names_rows_is_told(frame):
+def test_a_column_of_identifiers_warns(frame):
     named = frame.assign(id=[f"C{i}" for i in range(600)])
     with pytest.warns(UserWarning, match="'id' of X holds 600 levels in 600 rows"):
         quick(max_epochs=1).fit(named)
@@ -579,7 +579,7 @@ def test_gaps_where_there_were_none(fitted, frame):
     assert (fitted.score_samples(holed) > fitted.score_samples(frame.iloc[:20])).all()
 
 
-def test_weights_draw_what_is_heavy():
+def test_rows_are_drawn_by_weight():
     rng = np.random.default_rng(0)
     X = np.r_[rng.normal(-5, 1, size=(300, 2)), rng.normal(5, 1, size=(300, 2))]
     weight = np.r_[np.full(300, 9.0), np.ones(300)]
@@ -594,8 +594,8 @@ def test_pickles_draw_the_same_and_hold_no_rows(fitted, frame):
     assert not hasattr(again, "_rows_kept")
     report = again.evaluate(mixed_table(100, seed=1))
     assert np.isnan(report.record_distance_ratio)
-    told = again.evaluate(mixed_table(100, seed=1), X_train=frame)
-    assert np.isfinite(told.record_distance_ratio)
+    report = again.evaluate(mixed_table(100, seed=1), X_train=frame)
+    assert np.isfinite(report.record_distance_ratio)
 
 
 def test_training_piece_by_piece(frame):
@@ -642,10 +642,11 @@ def test_same_bits_from_threads_and_processes(backend, frame):
     model = quick(max_epochs=2).fit(frame)
     expected = model.score_samples(frame), model.sample(50, random_state=0)
 
-    def told(_):
+    def scores_and_rows(_):
         return model.score_samples(frame), model.sample(50, random_state=0)
 
-    for scores, rows in Parallel(n_jobs=2, backend=backend)(delayed(told)(i) for i in range(3)):
+    calls = [delayed(scores_and_rows)(i) for i in range(3)]
+    for scores, rows in Parallel(n_jobs=2, backend=backend)(calls):
         np.testing.assert_array_equal(scores, expected[0])
         pd.testing.assert_frame_equal(rows, expected[1])
 
@@ -688,7 +689,7 @@ def test_latents_come_as_frames_on_request(fitted, frame):
 # The report.
 
 
-def test_the_report_tells_good_from_bad(fitted, frame):
+def test_the_report_is_worse_for_a_bad_generator(fitted, frame):
     report = fitted.evaluate(mixed_table(600, seed=1))
     # 0.59 to 0.63; ks 0.056 to 0.066; distances 0.94 to 0.95; copies 0; over five seeds.
     assert report.auroc < 0.7

@@ -1,14 +1,14 @@
-"""Small fits leave the same bits as when they were recorded: weights, statistics, answers.
+"""Small fits leave the same bits as when they were recorded: weights, statistics, results.
 
 `golden_fits.json` holds fingerprints by platform, for last bits follow the processor and the
 versions of the libraries; where none were recorded, these tests are skipped. A change that is
-meant to alter results renews them, and says in its message why:
+meant to alter results renews them, and its message gives the reason:
 
     make golden
 
 What they cannot catch: a result that was wrong when it was recorded; GPUs and their graphs,
 bfloat16, callbacks that watch batches, Ctrl-C, memory maps, searches (other tests do); and
-anything on platforms without a record. They do not say which of two results is the better one.
+anything on platforms without a record. They do not show which of two results is better.
 """
 
 import hashlib
@@ -196,7 +196,7 @@ def fitted(estimator, X, arguments):
 
 
 def fingerprints(name, folder):
-    """Of the file that `save` writes, and of what public methods answer."""
+    """Of the file that `save` writes, and of the results of public methods."""
     estimator, X, *more = FITS[name]
     model = fitted(unfitted(estimator), X, *(more or [{}]))
     path = os.path.join(folder, "model.skae")

@@ -118,7 +118,7 @@ def test_also_in_a_pipeline(table):
         ("net_", SimpleNamespace(module_=None)),
     ],
 )
-def test_odd_facts_never_spoil_the_diagram(name, value, fitted):
+def test_unexpected_attributes_never_break_the_diagram(name, value, fitted):
     setattr(fitted, name, value)
     html = estimator_html_repr(fitted)
     assert_balanced(html)
@@ -137,7 +137,7 @@ def test_drawing_twice_draws_the_same(table):
 def test_widths(table):
     facts = [describe(clone(model).fit(table).net_, 10) for model in ESTIMATORS]
     widths = [[fact.n_inputs, *(layer.width for layer in fact.encoder)] for fact in facts]
-    # The denoiser reads beside each cell whether it is missing; the generator's encoder says
+    # The denoiser also reads whether each cell is missing; the generator's encoder returns
     # means and log-variances.
     assert widths == [[10, 7, 5, 2], [10, 7, 2], [20, 7, 5, 2], [10, 7, 5, 4]]
     assert [fact.n_latents for fact in facts] == [2] * 4
@@ -218,7 +218,7 @@ def test_a_class_of_the_users_own_has_no_page():
     assert Own()._get_doc_link() == ""
 
 
-def test_the_manual_is_where_the_package_says(repository):
+def test_the_address_of_the_manual_is_that_of_setup_cfg(repository):
     config = configparser.ConfigParser()
     config.read(repository / "setup.cfg")
     urls = dict(
@@ -228,7 +228,7 @@ def test_the_manual_is_where_the_package_says(repository):
     assert urls["Documentation"] == DOCUMENTATION
 
 
-def test_a_diagram_that_is_not_known_stays_as_it_is():
+def test_a_diagram_of_an_unknown_type_stays_as_it_is():
     from skae._sklearn import preceded_by
 
     other = object()
@@ -245,7 +245,7 @@ def points_of(html):
     ]
 
 
-def test_curves_go_where_losses_go():
+def test_curves_follow_the_losses():
     html = loss_html(LossFacts([4.0, 3.0, 2.0], [5.0, 3.0, 1.0, 2.0], best_epoch=2))
     training, validation = points_of(html)
     assert [x for x, _ in validation[1:]] == [x for x, _ in training]

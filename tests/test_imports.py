@@ -1,9 +1,9 @@
-"""What `import skae` brings along."""
+"""Modules that `import skae` imports."""
 
 import subprocess
 import sys
 
-NEWCOMERS = """
+NEW_MODULES = """
 import sys
 import sklearn, skorch, torch
 before = set(sys.modules)
@@ -14,20 +14,24 @@ print(*sorted((new - set(sys.stdlib_module_names)) | heavy))
 """
 
 
-def test_rooms_that_few_enter_stay_closed():
+def test_rarely_used_modules_are_not_imported():
     code = "import sys, skae; print(*sys.modules)"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"skae.persistence", "skae._display._html"} & set(told.stdout.split())
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert not {"skae.persistence", "skae._display._html"} & set(result.stdout.split())
 
 
 def test_importing_skae_imports_little_else():
-    told = subprocess.run(
-        [sys.executable, "-c", NEWCOMERS], capture_output=True, text=True, check=True
+    result = subprocess.run(
+        [sys.executable, "-c", NEW_MODULES], capture_output=True, text=True, check=True
     )
-    assert set(told.stdout.split()) <= {"skae", "tqdm"}
+    assert set(result.stdout.split()) <= {"skae", "tqdm"}
 
 
 def test_importing_plotting_imports_no_matplotlib():
     code = "import sys, skae.plotting; print('matplotlib' in sys.modules)"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "False"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "False"

@@ -337,7 +337,7 @@ def test_logarithm_of_the_normal_distribution_function():
     np.testing.assert_allclose(evaluate(log_ndtr, x), special.log_ndtr(x), rtol=1e-9)
 
 
-# Formulas that stand both in the engine and in the writers.
+# Formulas that exist both in the engine and in the writers.
 
 
 def evaluate(function, *arrays):
@@ -459,7 +459,7 @@ FEW = {**ONCE, "n_estimators": 2, "n_refits": 0}
     ],
     ids=str,
 )
-def test_layers_of_ours_are_known(digits, estimator):
+def test_layers_of_skae_are_known(digits, estimator):
     net = estimator.fit(digits[:60], np.arange(60) % 2).net_
     saved = {*LAYERS, *TORCH_LAYERS}
     assert {type(m) for part in (net.module_, net.criterion_) for m in part.modules()} <= saved
@@ -472,7 +472,7 @@ def test_layers_of_ours_are_known(digits, estimator):
 # Errors.
 
 
-def test_what_can_not_be_written(fitted, mixed):
+def test_estimators_that_cannot_be_written(fitted, mixed):
     with pytest.raises(ValueError, match=r"method='explain'.*these can: .*'predict'"):
         to_onnx(fitted[AutoencoderOutlierDetector], "explain")
     with pytest.raises(ValueError, match=r"'transform' of this Autoencoder\w+ cannot"):
@@ -487,7 +487,7 @@ def test_what_can_not_be_written(fitted, mixed):
         to_onnx(model, "score_samples")
 
 
-def test_levels_and_dates_can_not_be_written():
+def test_levels_and_dates_cannot_be_written():
     frame = pd.DataFrame({"a": np.arange(40.0), "b": list("xy") * 20})
     with pytest.raises(ValueError, match=r"'encode'.*column 'b' holds levels"):
         to_onnx(VAEGenerator(**FAST).fit(frame), "encode")
@@ -496,13 +496,13 @@ def test_levels_and_dates_can_not_be_written():
         to_onnx(VAEGenerator(**FAST).fit(frame), "encode")
 
 
-def test_deep_output_of_unknown_layers_can_not_be_written(digits):
+def test_deep_output_of_unknown_layers_cannot_be_written(digits):
     model = DenoisingAutoencoder(4, network=Network(unknown), output="deep", **FAST)
     with pytest.raises(ValueError, match=r"output='deep'.*Gate.*'encode'"):
         to_onnx(model.fit(digits[:200]))
 
 
-def test_layers_that_torch_can_not_write(digits):
+def test_layers_that_torch_cannot_write(digits):
     class Odd(Gate):
         def forward(self, x):
             return torch.special.bessel_j0(self.value(x))
@@ -558,7 +558,7 @@ def test_detectors_in_pipelines(digits):
     np.testing.assert_allclose(scores, pipeline.decision_function(digits[:100]), atol=1e-4)
 
 
-def test_side_by_side_in_a_pipeline(mixed):
+def test_column_transformer_in_a_pipeline(mixed):
     skl2onnx = pytest.importorskip("skl2onnx")
     X = np.nan_to_num(mixed)
     X[:, :4] = mixed[:, :4]
@@ -579,7 +579,7 @@ def test_old_opsets_are_refused(digits):
         skl2onnx.to_onnx(model, digits[:1], target_opset=15)
 
 
-def test_only_skl2onnx_meets_what_it_asks_for(monkeypatch):
+def test_only_skl2onnx_finds_its_methods(monkeypatch):
     names = ["onnx_converter", "onnx_parser", "onnx_shape_calculator"]
     model = AutoencoderTransformer()
     monkeypatch.setitem(sys.modules, "skl2onnx", sys)
@@ -591,7 +591,7 @@ def test_only_skl2onnx_meets_what_it_asks_for(monkeypatch):
         _ = model.onnx_parser
 
 
-def test_properties_that_fail_are_asked_once():
+def test_properties_that_fail_are_evaluated_once():
     class Counted(AutoencoderTransformer):
         n_asked = 0
 
@@ -605,7 +605,7 @@ def test_properties_that_fail_are_asked_once():
     assert Counted.n_asked == 1
 
 
-def test_missing_attributes_are_missed_in_the_same_words():
+def test_missing_attributes_have_the_usual_message():
     with pytest.raises(AttributeError, match=r"'AutoencoderTransformer' object has no .* 'spam'"):
         _ = AutoencoderTransformer().spam
     with pytest.raises(AttributeError, match=r"'DenoisingAutoencoder' has no .*inverse_transform"):

@@ -60,14 +60,14 @@ def test_cross_entropy_is_counted_in_the_units_of_the_data(x_and_output):
 
 
 @pytest.mark.parametrize("name", sorted(CELL_LOSSES))
-def test_no_loss_below_that_of_the_truth(name, x_and_output):
+def test_no_loss_is_below_that_of_the_true_values(name, x_and_output):
     x, out = x_and_output
     best = torch.logit(x) / 4 + 0.5 if name == "binary_cross_entropy" else x
     loss = CELL_LOSSES[name]
     assert (loss(IDENTITY, out, x) >= loss(IDENTITY, best, x) - 1e-6).all()
 
 
-def test_cross_entropy_survives_certainty():
+def test_cross_entropy_of_certain_predictions_is_finite():
     x = torch.tensor([[0.0, 1.0, 1.0]])
     out = torch.tensor([[1e4, -1e4, 1e4]])
     loss = CELL_LOSSES["binary_cross_entropy"](IDENTITY, out, x)
@@ -208,7 +208,7 @@ def test_likelihood_of_a_row_of_scores_and_codes():
         + 0.7
     )
     assert float(log_likelihood(link, output, row)) == pytest.approx(expected, rel=1e-5)
-    # A code of -1 and a wide interval say nothing.
+    # A code of -1 and a wide interval have no effect.
     row[0, [5, 7]], row[0, 9] = torch.tensor([-30.0, 30.0]), -1.0
     row[0, [6, 8]] = torch.tensor([-30.0, 30.0])
     assert float(log_likelihood(link, output, row)) == pytest.approx(0.7, abs=1e-6)

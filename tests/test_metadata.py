@@ -1,4 +1,4 @@
-"""What the package says of itself, in one voice."""
+"""Metadata, changelog, badges and workflows agree with each other."""
 
 import re
 from importlib.metadata import metadata, requires, version
@@ -27,14 +27,14 @@ def test_changelog_begins_with_the_version(repository):
         assert re.fullmatch(rf"\[?{re.escape(skae.__version__)}\]? - \d{{4}}-\d\d-\d\d", top)
 
 
-def test_badges_tell_what_the_metadata_tell(repository):
-    told = metadata("skae")
-    classifiers = "\n".join(told.get_all("Classifier"))
+def test_badges_agree_with_the_metadata(repository):
+    package = metadata("skae")
+    classifiers = "\n".join(package.get_all("Classifier"))
     versions = re.findall(r"Python :: (\d\.\d+)$", classifiers, re.M)
-    assert told["Requires-Python"] == f">={versions[0]}"
+    assert package["Requires-Python"] == f">={versions[0]}"
     badges = dict(re.findall(r"^!\[(\w+) (.+)\]\(", read(repository / "README.md"), re.M))
     assert badges["Python"] == " | ".join(versions)
-    assert badges["License"] == (told["License-Expression"] or told["License"])
+    assert badges["License"] == (package["License-Expression"] or package["License"])
 
 
 def test_every_declared_python_is_tested(repository):

@@ -92,7 +92,7 @@ def test_history(make_net, data):
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_the_fast_epoch_is_the_watched_one(make_net, data, weighted):
+def test_fast_epochs_equal_epochs_with_callbacks(make_net, data, weighted):
     weight = np.linspace(0.5, 1.5, 120) if weighted else None
     fast, slow = make_net(), make_net(callbacks=[SeesBatches()])
     for net in (fast, slow):
@@ -178,7 +178,7 @@ def test_gradients_are_clipped(make_net, data):
 @pytest.mark.parametrize(
     "round_trip", [copy.deepcopy, lambda n: pickle.loads(pickle.dumps(n)), AutoencoderNet.copy]
 )
-def test_copies_go_on_alike_and_apart(round_trip, make_net, data):
+def test_copies_train_alike_and_independently(round_trip, make_net, data):
     net = make_net()
     net.train(data(TRAIN), data(VALID))
     other = round_trip(net)
@@ -202,7 +202,7 @@ def test_clones_have_the_weights_and_no_history(make_net, data):
     other.train(data(TRAIN), data(VALID))
     assert len(other.history) == 4
     assert_array_equal(weights(net), before)
-    # Generators are copied where they stand.
+    # Generators are copied in their current state.
     net.train(data(TRAIN), data(VALID))
     assert_array_equal(weights(other), weights(net))
 
@@ -258,7 +258,7 @@ def test_no_reference_to_the_data_is_kept(digits):
 
 
 @pytest.mark.parametrize("watched", [False, True])
-def test_layers_can_be_frozen_and_thawed(watched, make_net, data):
+def test_layers_can_be_frozen_and_unfrozen(watched, make_net, data):
     watcher = [SeesBatches()] if watched else []
     start = weights(make_net().initialize())
     frozen = make_net(callbacks=[Freezer("*"), *watcher])
@@ -288,7 +288,7 @@ def pickled(net):
 
 
 @pytest.mark.parametrize("how", [copy.deepcopy, pickled])
-def test_copies_from_the_middle_of_training_are_whole(how, make_net, data):
+def test_copies_from_the_middle_of_training_are_complete(how, make_net, data):
     copies = Copies(how)
     net = make_net(callbacks=[copies])  # with dropout
     net.train(data(TRAIN), data(VALID))

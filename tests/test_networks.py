@@ -229,7 +229,7 @@ def test_own_network_of_the_wrong_shape(wrong, message, table):
 
 
 @pytest.mark.parametrize("wrong", [{"d_in": 1}, {"d_z": 1}])
-def test_own_network_that_can_not_read_its_input(wrong, table):
+def test_own_network_that_cannot_read_its_input(wrong, table):
     with pytest.raises((ValueError, RuntimeError), match=r"network=|shapes"):
         AutoencoderTransformer(3, network=Own(**wrong), max_epochs=1).fit(table)
 

@@ -70,7 +70,7 @@ def test_the_density_of_a_continuous_column_integrates_to_one():
         assert trapezoid(density, grid) == pytest.approx(1.0, abs=0.02)
 
 
-def test_what_was_never_met_has_a_finite_likelihood(x):
+def test_unseen_values_have_finite_likelihoods(x):
     column = ranked(x)
     unmet = np.array([-1e12, x.min() - 1, x.mean() + 0.1234567, x.max() + 1, 1e12])
     for part in column.intervals(unmet):

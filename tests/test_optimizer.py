@@ -70,7 +70,7 @@ def test_rates_may_be_read_on_the_device():
         torch.testing.assert_close(ours, theirs)
 
 
-def test_parameters_lie_side_by_side_only_while_flat():
+def test_parameters_share_storage_only_while_flat():
     module, optimizer = make()
     parameters = list(module.parameters())
     before = [p.detach().clone() for p in parameters]

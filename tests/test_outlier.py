@@ -1,4 +1,4 @@
-"""AutoencoderOutlierDetector: what it finds, says and mends."""
+"""AutoencoderOutlierDetector: detection, explanation and correction."""
 
 import pickle
 
@@ -68,7 +68,7 @@ def test_finds_rows_that_break_the_pattern(name, Xy):
     assert roc_auc_score(outlying, -detector.score_samples(X)) > least
 
 
-def test_better_than_isolation_forest_where_columns_hang_together(Xy):
+def test_better_than_isolation_forest_on_dependent_columns(Xy):
     X, outlying = Xy
     ours = AutoencoderOutlierDetector(random_state=0).fit(X).score_samples(X)
     forest = IsolationForest(random_state=0).fit(X).score_samples(X)
@@ -150,7 +150,7 @@ def test_contamination_is_the_share_of_training_rows(contamination, Xy):
     assert abs(n_flagged - contamination * len(X)) <= 1
 
 
-def test_auto_takes_one_normal_row_in_twenty_for_an_outlier():
+def test_auto_flags_one_normal_row_in_twenty():
     rng = np.random.default_rng(0)
     detector = AutoencoderOutlierDetector(random_state=0).fit(rng.normal(size=(2000, 6)))
     flagged = (detector.predict(rng.normal(size=(4000, 6))) == -1).mean()
@@ -170,7 +170,7 @@ def test_thresholds_from_held_out_rows(threshold, Xy):
 
 
 def test_held_out_rows_are_held_out():
-    """Members that memorise their rows are found out by the rows that they do not know."""
+    """Members that memorise their rows are recognised by their scores on held-out rows."""
     X = np.random.default_rng(0).normal(size=(60, 12))
     options = {"n_components": 12, "max_epochs": 3000, "core_fraction": 1.0, "learning_rate": 0.01}
     detector = AutoencoderOutlierDetector(
@@ -212,14 +212,14 @@ def test_every_member_counts(Xy):
     detector = AutoencoderOutlierDetector(**QUICK).fit(X)
     before = detector.score_samples(X)
     for member in range(4):
-        spoilt = pickle.loads(pickle.dumps(detector))
+        changed = pickle.loads(pickle.dumps(detector))
         with torch.no_grad():
-            for parameter in spoilt.net_.module_.parameters():
+            for parameter in changed.net_.module_.parameters():
                 parameter[member] *= 0.5
-        assert (spoilt.score_samples(X) != before).mean() > 0.9
+        assert (changed.score_samples(X) != before).mean() > 0.9
 
 
-# What it says.
+# Explanations.
 
 
 def test_contributions_sum_to_the_score(fitted, Xy):
@@ -240,8 +240,8 @@ def test_the_wrong_column_contributes_most(Xy):
     assert (detector.explain(rows).argmax(axis=1) == columns).mean() > 0.9
 
 
-def test_explanations_know_the_detector():
-    """A cell that is usual in its column, but not in its row, is the guilty one."""
+def test_explanations_use_relations_between_columns():
+    """A cell that is usual in its column, but not in its row, is the anomalous one."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(500, 1)) + 0.05 * rng.normal(size=(500, 6))
     detector = AutoencoderOutlierDetector(random_state=0).fit(X)
@@ -259,19 +259,19 @@ def test_frames_come_back_as_frames(Xy):
     X, _ = Xy
     frame = pd.DataFrame(X, columns=list("abcdefghij"), index=np.arange(400) + 7)
     detector = AutoencoderOutlierDetector(**QUICK).fit(frame)
-    for told in (detector.explain(frame[:5]), detector.correct(frame[:5])):
-        assert isinstance(told, pd.DataFrame)
-        assert list(told.columns) == list(frame.columns)
-        assert list(told.index) == [7, 8, 9, 10, 11]
+    for result in (detector.explain(frame[:5]), detector.correct(frame[:5])):
+        assert isinstance(result, pd.DataFrame)
+        assert list(result.columns) == list(frame.columns)
+        assert list(result.index) == [7, 8, 9, 10, 11]
     for columns in ([2], np.array([2]), np.arange(10) == 2):
         assert_array_equal(detector.correct(frame, "c"), detector.correct(frame, columns))
     assert isinstance(detector.explain(pl.from_pandas(frame[:5])), pl.DataFrame)
 
 
-# What it mends.
+# Corrections.
 
 
-def test_correction_touches_guilty_cells_of_outliers_only(fitted, Xy):
+def test_correction_changes_only_anomalous_cells_of_outliers(fitted, Xy):
     X, _ = Xy
     corrected = fitted.correct(X)
     changed = corrected != X
@@ -281,21 +281,21 @@ def test_correction_touches_guilty_cells_of_outliers_only(fitted, Xy):
     assert changed.any()
 
 
-def test_correction_restores_what_was_spoilt(Xy):
+def test_correction_restores_corrupted_cells(Xy):
     X, _ = Xy
     rows = np.array(X[100:200])
     columns = np.arange(100) % 10
-    spoilt = rows.copy()
-    spoilt[np.arange(100), columns] += 6 * X.std(axis=0)[columns]
+    corrupted = rows.copy()
+    corrupted[np.arange(100), columns] += 6 * X.std(axis=0)[columns]
     # More latents than the default: here all three factors are to be reproduced.
     options = {"n_components": 4, "max_epochs": 1500, "random_state": 0}
     detector = AutoencoderOutlierDetector(contamination=0.05, **options).fit(X)
-    found = detector.predict(spoilt) == -1
+    found = detector.predict(corrupted) == -1
     # 1.00 over five seeds.
     assert found.mean() > 0.95
     before, after = (
-        np.abs((mended - rows)[np.arange(100), columns] / X.std(axis=0)[columns])[found]
-        for mended in (spoilt, detector.correct(spoilt))
+        np.abs((cells - rows)[np.arange(100), columns] / X.std(axis=0)[columns])[found]
+        for cells in (corrupted, detector.correct(corrupted))
     )
     # 1.00 over five seeds.
     assert (after < before).mean() > 0.95
@@ -306,9 +306,9 @@ def test_correction_restores_what_was_spoilt(Xy):
 def test_columns_known_to_be_wrong_are_replaced_in_every_row(Xy):
     X, _ = Xy
     detector = AutoencoderOutlierDetector(random_state=0).fit(X)
-    spoilt = np.array(X)
-    spoilt[:, 2] = 0.0
-    corrected = detector.correct(spoilt, columns=[2])
+    corrupted = np.array(X)
+    corrupted[:, 2] = 0.0
+    corrected = detector.correct(corrupted, columns=[2])
     assert_array_equal(np.delete(corrected, 2, axis=1), np.delete(X, 2, axis=1))
     rest = np.abs(corrected[50:, 2] - X[50:, 2]) / X[:, 2].std()
     # 0.09 over five seeds.
@@ -338,7 +338,7 @@ def test_a_patch_of_noise_on_a_digit(skae_data):
     assert (errors[1] < errors[0]).mean() >= 0.95
 
 
-# Data as they come.
+# Kinds of data.
 
 
 def test_missing_cells_are_missing(Xy):
@@ -359,15 +359,15 @@ def test_missing_cells_are_missing(Xy):
 def test_a_missing_cell_is_not_the_mean(Xy):
     X, _ = Xy
     detector = AutoencoderOutlierDetector(random_state=0).fit(X)
-    spoilt = np.array(X[100:110])
-    spoilt[:, 4] += 6 * X[:, 4].std()
-    missing, mean = spoilt.copy(), spoilt.copy()
+    corrupted = np.array(X[100:110])
+    corrupted[:, 4] += 6 * X[:, 4].std()
+    missing, mean = corrupted.copy(), corrupted.copy()
     missing[:, 4], mean[:, 4] = np.nan, X[:, 4].mean()
-    told = {
+    contributions = {
         name: detector.explain(rows)[:, 4].mean()
-        for name, rows in (("spoilt", spoilt), ("missing", missing), ("mean", mean))
+        for name, rows in (("corrupted", corrupted), ("missing", missing), ("mean", mean))
     }
-    assert told["missing"] == 0 < told["mean"] < told["spoilt"]
+    assert contributions["missing"] == 0 < contributions["mean"] < contributions["corrupted"]
 
 
 @pytest.mark.parametrize("where", ["row", "column", "all but one"])
@@ -383,7 +383,7 @@ def test_nothing_but_missing_cells(where, Xy):
     assert np.isfinite(detector.score_samples(X)).all()
     assert np.isfinite(detector.score_samples(Xy[0])).all()
     if where == "row":
-        assert detector.predict(X[[3]]) == 1  # nothing speaks against it
+        assert detector.predict(X[[3]]) == 1  # there is no evidence against it
 
 
 def test_sparse_and_memory_mapped_rows(Xy, tmp_path):
@@ -409,8 +409,8 @@ def test_rows_that_do_not_fit_in_memory(Xy, set_limits):
 def test_any_number_of_rows(n_rows, n_estimators, Xy):
     X = Xy[0][:n_rows]
     detector = AutoencoderOutlierDetector(n_estimators=n_estimators, **QUICK).fit(X)
-    for told in (detector.score_samples(X), detector.pvalues(X), detector.explain(X)):
-        assert np.isfinite(told).all()
+    for result in (detector.score_samples(X), detector.pvalues(X), detector.explain(X)):
+        assert np.isfinite(result).all()
 
 
 @pytest.mark.parametrize("scaling", ["global", "standard", "minmax", "robust", None])
@@ -429,7 +429,7 @@ def test_constant_columns_and_equal_rows(Xy):
     X[:, [0, 5]] = 7
     detector = AutoencoderOutlierDetector(**QUICK).fit(X)
     other = X.copy()
-    other[:, 5] = 8  # nothing tells how large a difference that is
+    other[:, 5] = 8  # the scale of this difference is unknown
     assert_array_equal(detector.score_samples(other), detector.score_samples(X))
     assert_array_equal(detector.correct(other, columns=5), X)
     equal = AutoencoderOutlierDetector(**QUICK).fit(np.ones((30, 4)))
@@ -501,7 +501,7 @@ def test_partial_fit_learns_and_moves_the_threshold():
         aurocs.append(roc_auc_score(np.repeat([0, 1], 200), scores))
     # 0.93 to 0.94 over five seeds.
     assert aurocs[-1] > max(0.8, aurocs[0])
-    # 0.030 to 0.040 over five seeds: two of them stand at the limit.
+    # 0.030 to 0.040 over five seeds: two of them are at the limit.
     assert (detector.predict(fresh) == -1).mean() == pytest.approx(0.1, abs=0.07)
     offset = detector.offset_
     for _ in range(60):
@@ -521,7 +521,7 @@ def test_partial_fit_on_single_rows(score_method, Xy):
     assert np.isfinite(detector.score_samples(X)).all()
 
 
-def test_partial_fit_after_fit_remembers(Xy):
+def test_partial_fit_after_fit_keeps_earlier_scores(Xy):
     X, _ = Xy
     detector = AutoencoderOutlierDetector(contamination=0.1, **QUICK).fit(X)
     detector.partial_fit(X[:20])
@@ -530,7 +530,7 @@ def test_partial_fit_after_fit_remembers(Xy):
 
 
 @pytest.mark.parametrize("random_state", [None, 0])
-def test_what_was_held_out_stays_so(random_state):
+def test_held_out_rows_stay_held_out(random_state):
     """Going on with the same rows must not train on what thresholds come from."""
     rng = np.random.default_rng(0)
     X, fresh = rng.normal(size=(200, 10)), rng.normal(size=(1000, 10))
@@ -544,7 +544,7 @@ def test_what_was_held_out_stays_so(random_state):
     assert (detector.predict(fresh) == -1).mean() < 0.15
 
 
-def test_small_pieces_move_the_threshold(Xy):
+def test_small_batches_move_the_threshold(Xy):
     X, _ = Xy
     detector = AutoencoderOutlierDetector(**QUICK).fit(X)
     before, least = detector.offset_, detector.pvalues(X + 1e9).min()
@@ -574,7 +574,7 @@ def test_same_seed_same_bits_and_pickles(fitted, Xy):
     assert_array_equal(pickle.loads(pickle.dumps(fitted)).score_samples(X), again.score_samples(X))
 
 
-# Among the others.
+# With other tools of scikit-learn.
 
 
 def test_pipeline_and_grid_search_with_a_scorer_on_labels(Xy):
@@ -591,7 +591,7 @@ def test_pipeline_and_grid_search_with_a_scorer_on_labels(Xy):
     search = GridSearchCV(pipeline, grid, scoring=auroc, cv=folds, n_jobs=2).fit(X, y)
     assert search.best_params_[f"{name}__n_components"] == 3
     assert set(search.predict(X)) == {-1, 1}
-    agreement = make_scorer(lambda y, told: np.mean(y == told))
+    agreement = make_scorer(lambda y, predicted: np.mean(y == predicted))
     search = GridSearchCV(pipeline, grid, scoring=agreement, cv=folds).fit(X, y)
     # 0.930 to 0.933 over five seeds.
     assert search.best_score_ > 0.9
@@ -652,7 +652,7 @@ def test_bad_parameters(params, message, Xy):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("corrupt", "message"),
     [
         (lambda X: np.where(np.arange(10) == 4, np.inf, X), "infinity"),
         (lambda X: X[:, :9], "9 features"),
@@ -661,11 +661,11 @@ def test_bad_parameters(params, message, Xy):
     ],
 )
 @pytest.mark.parametrize("method", ["predict", "score_samples", "pvalues", "explain", "correct"])
-def test_bad_rows(method, spoil, message, Xy):
+def test_bad_rows(method, corrupt, message, Xy):
     X, _ = Xy
     detector = AutoencoderOutlierDetector(**QUICK).fit(X)
     with pytest.raises(ValueError, match=message):
-        getattr(detector, method)(spoil(X))
+        getattr(detector, method)(corrupt(X))
 
 
 def test_a_fit_that_fails_leaves_the_earlier_one(Xy):

@@ -123,7 +123,7 @@ def test_reduced_rank_beats_pca_of_noisy_rows():
     assert np.square(found - clean).mean() < 0.5 * np.square(theirs - clean).mean()
 
 
-def test_reduced_rank_minds_weights():
+def test_reduced_rank_uses_weights():
     rng = np.random.default_rng(0)
     clean = rng.normal(size=(100, 3))
     noisy = clean + rng.normal(size=clean.shape)
@@ -141,7 +141,7 @@ def test_reduced_rank_of_constant_rows():
     assert_allclose(pca.variances, 0, atol=1e-12)
 
 
-def test_reduced_rank_penalises_what_held_out_blocks_do_not_bear_out():
+def test_reduced_rank_shrinks_what_held_out_blocks_do_not_confirm():
     rng = np.random.default_rng(0)
     clean = rng.normal(size=(100, 3)) @ rng.normal(size=(3, 60))
     noisy, weight = clean + 2 * rng.normal(size=clean.shape), np.ones(25)

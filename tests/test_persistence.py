@@ -389,7 +389,7 @@ def test_metadata_requests_come_back(tmp_path):
         assert same.get_metadata_routing().fit.requests == {"sample_weight": "weight"}
 
 
-def test_what_callbacks_noted_comes_back(tmp_path):
+def test_what_callbacks_recorded_comes_back(tmp_path):
     model = transformer().fit(X)
     model.net_.history.record("rate", np.float64(0.5))
     assert round_trip(model, tmp_path).net_.history[-1, "rate"] == 0.5
@@ -576,14 +576,14 @@ def texts_of_all_sizes(document, arrays):
     }
 
 
-def ladder(document, arrays):
+def nested_sharing(document, arrays):
     """Each layer holds the one before it twice, so the number of paths is exponential."""
     layer = {"is": "module", "class": "Identity", "settings": [], "parts": []}
-    for rung in range(40):
-        again = {"is": "module", "class": "same module", "settings": rung, "parts": []}
+    for depth in range(40):
+        again = {"is": "module", "class": "same module", "settings": depth, "parts": []}
         parts = [["0", layer], ["1", again]]
         layer = {"is": "module", "class": "Sequential", "settings": [], "parts": parts}
-    node_of(document, "net_")[1]["module"]["parts"].insert(0, ["rungs", layer])
+    node_of(document, "net_")[1]["module"]["parts"].insert(0, ["nested", layer])
 
 
 @pytest.mark.parametrize(
@@ -591,7 +591,7 @@ def ladder(document, arrays):
     [
         *(many_nodes, many_sets, no_trees, generator_beyond_its_state, other_net, wide),
         *(losses_of_text, one_parameter_less, one_parameter_twice, negative_format),
-        *(built_by_nobody, texts_of_all_sizes, ladder),
+        *(built_by_nobody, texts_of_all_sizes, nested_sharing),
     ],
 )
 def test_attacks_are_refused(attack, content, tmp_path):
@@ -613,14 +613,14 @@ def test_mutated_files_never_crash(content, tmp_path):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["generator", "detector", "denoiser", "tied"])
-def test_lies_under_a_true_checksum_never_crash(name, tmp_path):
+def test_wrong_values_with_a_valid_checksum_never_crash(name, tmp_path):
     content = (saved.FOLDER / f"{name}.skae").read_bytes()
     rng = np.random.default_rng(1)
     n_loaded = 0
     with audited() as events:
         for _ in range(250):
             document, arrays = unsealed(content)
-            lie(document, arrays, rng)
+            replace_value(document, arrays, rng)
             try:
                 model = load_bytes(resealed(document, arrays), tmp_path)
             except (ModelFileError, LookupError):
@@ -653,7 +653,7 @@ def damaged(content, rng):
             return bytes(mutant)
 
 
-def lie(document, arrays, rng):
+def replace_value(document, arrays, rng):
     """Replace a random value or array."""
     others = (None, True, -1, 2**70, 1.5, "", "x", [], {}, [[]], {"is": "tuple", "items": []})
     if rng.random() < 0.3:
@@ -724,7 +724,7 @@ class audited:  # noqa: N801
     ids=["timestamp", "dtype"],
 )
 def test_time_zones_name_no_files(node):
-    """Pandas would hand such a name to dateutil, which looks for a file."""
+    """Pandas would pass such a name to dateutil, which would search for a file."""
     decoder = DocumentDecoder(PLAIN_KINDS, {})
     node.update(dict.fromkeys(set(PLAIN_KINDS[node["is"]].keys) - set(node)))
     with pytest.raises(ValueError, match="which is read from a file"):

@@ -94,8 +94,8 @@ def test_auto_is_resolved_by_the_rules_and_nothing_else_is():
     assert auto["max_epochs"] == Compression.max_epochs(5000, auto["batch_size"])
     assert auto["learning_rate"] == Compression.learning_rate(20, 5000)
     wanted = {"batch_size": 7, "max_epochs": 3, "learning_rate": 0.5, "alpha": 0.0}
-    told = net_settings(AutoencoderTransformer(**wanted), Compression, 300, 5000)
-    assert {name: told[name] for name in wanted} == wanted
+    settings = net_settings(AutoencoderTransformer(**wanted), Compression, 300, 5000)
+    assert {name: settings[name] for name in wanted} == wanted
 
 
 def test_networks_and_their_errors():

@@ -1,4 +1,4 @@
-"""Displays say what they are given: judged by the artists' data, not by pictures."""
+"""Displays draw what they are given; tests read the data of the artists, not the pixels."""
 
 import subprocess
 import sys
@@ -120,7 +120,7 @@ def test_errors_leave_no_figure_behind():
     assert plt.get_fignums() == []
 
 
-DOORS = {
+FROM_ESTIMATOR = {
     "contributions": lambda e, X: ContributionDisplay.from_estimator(e, X),
     "latent size": lambda e, X: LatentSizeDisplay.from_estimator(e, X),
     "latent space": lambda e, X: LatentSpaceDisplay.from_estimator(e, X),
@@ -131,7 +131,7 @@ DOORS = {
 }
 
 
-@pytest.mark.parametrize("name", DOORS)
+@pytest.mark.parametrize("name", FROM_ESTIMATOR)
 def test_estimators_must_be_fitted(name, table):
     estimator = {"contributions": AutoencoderOutlierDetector, "samples": VAEGenerator}.get(
         name, AutoencoderTransformer
@@ -139,7 +139,7 @@ def test_estimators_must_be_fitted(name, table):
     if name == "outlier scores":
         estimator = IsolationForest()
     with pytest.raises(NotFittedError):
-        DOORS[name](estimator, table)
+        FROM_ESTIMATOR[name](estimator, table)
 
 
 @pytest.mark.parametrize(
@@ -155,9 +155,9 @@ def test_estimators_must_be_fitted(name, table):
 )
 def test_estimators_must_be_of_the_kind(name, message, table):
     with pytest.raises(TypeError, match=f"estimator=PCA has {message}"):
-        DOORS[name](PCA(2).fit(table), table)
+        FROM_ESTIMATOR[name](PCA(2).fit(table), table)
     with pytest.raises(TypeError, match="must be a fitted estimator"):
-        DOORS[name](AutoencoderTransformer, table)
+        FROM_ESTIMATOR[name](AutoencoderTransformer, table)
 
 
 def test_latents_must_be_ordered_for_their_curve(transformer, table):
@@ -258,7 +258,7 @@ def test_grey_images_are_the_rows(images, image_shape):
         shown = display.input_images_[i], display.output_images_[i]
         np.testing.assert_array_equal(shown[0].get_array(), images[i].reshape(3, 4))
         np.testing.assert_array_equal(shown[1].get_array(), images[i].reshape(3, 4) / 2)
-        # The output stands below its input, on the same grey scale.
+        # The output is below its input, on the same grey scale.
         assert shown[0].get_extent()[:2] == shown[1].get_extent()[:2]
         assert shown[0].get_extent()[2] < shown[1].get_extent()[3]
         assert shown[0].get_clim() == shown[1].get_clim() == (images[:5].min(), images[:5].max())
@@ -388,7 +388,7 @@ def test_quantities_get_a_colour_bar(y):
 @pytest.mark.parametrize(
     "colour", [{"c": "red"}, {"color": "red"}, {"c": ["red"] * 4}, {"color": [(1.0, 0, 0)] * 4}]
 )
-def test_colours_of_the_user_are_taken_over_ours(y, colour):
+def test_colours_of_the_user_replace_the_defaults(y, colour):
     display = LatentSpaceDisplay.from_predictions(np.eye(4), y, **colour)
     for points in display.scatters_:
         assert {tuple(c[:3]) for c in points.get_facecolor()} == {(1.0, 0.0, 0.0)}
@@ -396,7 +396,7 @@ def test_colours_of_the_user_are_taken_over_ours(y, colour):
     assert (display.legend_ is None) == (y[0] == 0.5)
 
 
-def test_options_of_each_point_stay_beside_it():
+def test_options_of_each_point_follow_it():
     y, sizes = ["a", "b", "a", "b"], [1.0, 2.0, 3.0, 4.0]
     values = pd.Series([10.0, 20.0, 30.0, 40.0], index=[7, 8, 9, 10])
     display = LatentSpaceDisplay.from_predictions(np.eye(4), y, s=np.array(sizes), c=values)
@@ -437,7 +437,7 @@ def test_bad_latents():
 # Numbers of latents.
 
 
-def test_latent_size_stands_beside_pca(table):
+def test_latent_size_is_compared_with_pca(table):
     X = table[:, :6]
     ordered = AutoencoderTransformer(8, ordered=True, max_epochs=2, random_state=0).fit(X)
     display = LatentSizeDisplay.from_estimator(ordered, X)

@@ -1,4 +1,4 @@
-"""Pictures of generated rows, judged by the artists' data."""
+"""Displays of generated rows; tests read the data of the artists."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Pictures of outlier scores and of what they come from, judged by the artists' data."""
+"""Displays of outlier scores and contributions; tests read the data of the artists."""
 
 import numpy as np
 import pandas as pd
@@ -36,7 +36,7 @@ def texts(labels):
 
 
 @pytest.mark.parametrize("n_bins", [1, 7, 50])
-def test_bars_on_either_side_of_the_threshold_are_what_predict_says(detector, frame, n_bins):
+def test_bars_on_either_side_of_the_threshold_agree_with_predict(detector, frame, n_bins):
     display = OutlierScoreDisplay.from_estimator(detector, frame, bins=n_bins)
     assert display.threshold_line_.get_xdata() == [detector.offset_] * 2
     predicted = detector.predict(frame)

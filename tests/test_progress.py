@@ -95,7 +95,7 @@ class Counts(skorch_callbacks.Callback):
 
 @pytest.fixture
 def totals(monkeypatch):
-    """What every training that begins says of the number of epochs of all."""
+    """The total number of epochs, as known at the start of each training."""
     seen, begin = [], Progress.begin
 
     def watched(progress, n_epochs):

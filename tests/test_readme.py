@@ -1,4 +1,4 @@
-"""The README's code prints the output shown, and its tables are true."""
+"""The README's code prints the output shown, and its tables are correct."""
 
 import re
 from contextlib import redirect_stdout

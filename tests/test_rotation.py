@@ -53,7 +53,7 @@ def test_losses_of_coordinates_are_converted_to_those_of_columns(rows, weighted,
     pca = fit_pca(x, 4)
     rotation = Rotation(part.scaler, pca.mean, pca.directions[:4], pca.variances[:4])
     coordinates = rotation.transform(part.table[:100])
-    output = coordinates + rng.normal(size=coordinates.shape)  # whatever a network says
+    output = coordinates + rng.normal(size=coordinates.shape)  # any output of a network
     columns = output @ rotation.axes + rotation.mean
     loss, expected = (
         np.average(np.square(a - b).mean(axis=1), weights=weight)

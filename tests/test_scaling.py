@@ -53,7 +53,7 @@ def test_constant_columns_stay_finite_and_come_back_exactly(method, dtype):
     assert_allclose(scaler.inverse_transform(scaled), X, rtol=1e-6, atol=1e-6)
 
 
-def test_a_large_offset_costs_no_digits():
+def test_a_large_offset_loses_no_digits():
     X = 1e9 + np.arange(50.0)[:, None]
     scaler = Scaler("standard").fit(X)
     assert_allclose(scaler.scale_, np.arange(50).std(), rtol=1e-12)

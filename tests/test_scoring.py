@@ -44,8 +44,8 @@ def test_aggregations(aggregation, function, raw):
     assert_allclose(rule.scores(raw), function(members, axis=0))
 
 
-def test_members_count_alike(raw):
-    """A member that is worse everywhere by a factor says the same."""
+def test_members_count_equally(raw):
+    """A member whose errors are all larger by one factor gives the same scores."""
     rule, _ = rule_of(raw, share_kept=None)
     louder = raw * [[10], [1], [1], [1], [100]]
     assert_allclose(rule_of(louder, share_kept=None)[0].scores(louder), rule.scores(raw))
@@ -162,7 +162,7 @@ def test_the_subset_has_mean_zero_and_unit_variance():
     assert (scaler.transform(X).var(axis=0) > 1.2).all()
 
 
-def test_location_knows_weights():
+def test_location_uses_weights():
     points = np.random.default_rng(0).normal(size=(500, 2))
     weights = np.where(np.arange(500) < 250, 1.0, 3.0)
     repeated = np.repeat(points, weights.astype(int), axis=0)

@@ -112,7 +112,7 @@ def test_no_worse_than_pca_on_few_rows(wine):
     assert max(ratios) < 1.05
 
 
-def test_bends_where_the_data_bend(table):
+def test_follows_curved_data(table):
     model = AutoencoderTransformer(3, max_epochs=120, random_state=0).fit(table[:90])
     ours = model.reconstruction_error(table[90:]).mean()
     # 0.69, 0.53, 0.83, 0.62 and 1.00 times PCA's over five seeds, of which this is the first:
@@ -166,7 +166,7 @@ def test_reconstruction_error_is_per_row_in_units_of_the_data(table, fast):
     assert_allclose(errors, np.mean((X - model.reconstruct(X)) ** 2, axis=1), rtol=1e-4)
 
 
-def test_doors_lead_to_the_same_rooms(table, fast):
+def test_methods_agree_with_each_other(table, fast):
     model = AutoencoderTransformer(2, **fast).fit(table)
     Z = model.transform(table)
     assert_array_equal(Z, model.encode(table))
@@ -272,7 +272,7 @@ def test_latent_size_curve(digits):
 
 
 def test_prefix_is_kept(table):
-    """What is dropped after training does not count in any verb."""
+    """Latents dropped after training have no effect in any method."""
     params = {"hidden_layer_sizes": 8, "max_epochs": 5, "random_state": 0}
     part = AutoencoderTransformer(0.8, **params).fit(table)
     n_trained = len(part.latent_size_curve_)
@@ -375,7 +375,7 @@ def test_relu_with_negative_data(table):
         AutoencoderTransformer(2, output_activation="relu", max_epochs=1).fit(table - 10)
 
 
-def test_robust_losses_forgive_outliers(table):
+def test_robust_losses_resist_outliers(table):
     X = table.copy()
     X[::15] += 40 * np.random.default_rng(0).normal(size=X[::15].shape)
     clean = np.delete(np.arange(120), np.arange(0, 120, 15))

@@ -1,4 +1,4 @@
-"""verbose says how much of training is printed: nothing, a bar, or a line for each epoch."""
+"""verbose sets how much of training is printed: nothing, a bar, or a line for each epoch."""
 
 import pytest
 

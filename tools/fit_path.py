@@ -29,16 +29,11 @@ def main():
     )
     parser.add_argument("--names", action="store_true", help="list the methods")
     arguments = parser.parse_args()
-    print(f"{'':32} {'methods of the estimator':^33} {'and functions':^26}")
-    print(
-        f"{'fit':32} {'number':>7} {'files':>9} {'changes of file':>15} {'number':>9} {'changes of file':>16}"
-    )
+    print(f"{'':32} {'methods of the estimator':^31} {'and functions':^31}")
+    print(f"{'fit':32}" + 2 * f" {'number':>8} {'files':>5} {'changes of file':>16}")
     for name, estimator, X in fits():
         methods, functions = visited(estimator, X)
-        print(
-            f"{name:32} {len(set(methods)):7} {len({file for file, _ in methods}):9} "
-            f"{changes_of_file(methods):15} {len(set(functions)):9} {changes_of_file(functions):16}"
-        )
+        print(f"{name:32}{counts(methods)}{counts(functions)}")
         if arguments.names:
             for file, method in dict.fromkeys(methods):
                 print(f"    {file}: {method}")
@@ -84,6 +79,11 @@ def visited(estimator, X):
     finally:
         sys.setprofile(None)
     return methods, functions
+
+
+def counts(calls):
+    n_files = len({file for file, _ in calls})
+    return f" {len(set(calls)):8} {n_files:5} {changes_of_file(calls):16}"
 
 
 def changes_of_file(calls):

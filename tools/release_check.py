@@ -1,13 +1,14 @@
-"""Check what would be published: build it, look inside, and test what is installed.
+"""Check a release before it is published: build it, compare its contents, and test the wheel.
 
 Builds the source distribution from the files that git tracks and the wheel from the source
-distribution, compares their contents with the files of the repository, and runs the suite against
-the installed wheel, in a folder that holds nothing else, in two fresh environments: ``oldest``
-(the oldest Python and each dependency at the lower bound that setup.cfg declares) and ``newest``
-(the newest Python found here and whatever pip takes today). What passed is left in ``dist/``.
+distribution, compares their contents with the files of the repository, and runs the tests on the
+installed wheel, in a folder without the package's sources, in two fresh environments: ``oldest``
+(the oldest Python and each dependency at the lower bound in setup.cfg) and ``newest`` (the newest
+Python installed here and the versions that pip chooses today). If all checks pass, both archives
+are copied to ``dist/``.
 
-Needs `build` and `twine`, and pip must reach a package index. Each environment takes some
-gigabytes where pip's torch is a CUDA build.
+Needs `build` and `twine`, and pip must reach a package index. Each environment takes several
+gigabytes if pip installs a CUDA build of torch.
 """
 
 import argparse
@@ -24,7 +25,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# Kept out of the source distribution: what only git and the page that hosts the repository read.
+# Not in the source distribution: files for git and for the site that hosts the repository.
 REPOSITORY_ONLY = (".ci/", ".github/", ".gitignore")
 
 
@@ -37,7 +38,7 @@ def main():
         sys.exit(f"release check failed: {error}")
     finally:
         if arguments.keep:
-            say("kept", folder)
+            report("kept", folder)
         else:
             shutil.rmtree(folder)
 
@@ -46,7 +47,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", choices=["oldest", "newest"], help="test in this one alone")
+    parser.add_argument("--only", choices=["oldest", "newest"], help="test in one environment only")
     parser.add_argument("--keep", action="store_true", help="keep builds and environments")
     parser.add_argument(
         "--pytest-args", default="", metavar="ARGS", help='such as "-x -k transformer"'
@@ -59,7 +60,7 @@ def check(folder, arguments):
     files = tracked_files()
     sdist, wheel = build(folder, files)
     run([sys.executable, "-m", "twine", "check", "--strict", sdist, wheel])
-    say("metadata", "twine check --strict: passed")
+    report("metadata", "twine check --strict: passed")
     compare("sdist", sdist_files(sdist), wanted_in_sdist(files))
     compare("wheel", wheel_files(wheel), wanted_in_wheel(files))
     for name in [arguments.only] if arguments.only else ["oldest", "newest"]:
@@ -70,16 +71,16 @@ def check(folder, arguments):
             wheel,
             lower_bounds(setup) if oldest else {},
         )
-        say(name, versions(python, lower_bounds(setup)))
+        report(name, versions(python, lower_bounds(setup)))
         test(folder / f"{name}-tests", python, shlex.split(arguments.pytest_args))
-        told = "what was chosen of the suite" if arguments.pytest_args else "the suite"
-        say(name, f"{told} passed on the installed wheel")
+        tests = "the selected tests" if arguments.pytest_args else "all tests"
+        report(name, f"{tests} passed on the installed wheel")
     shutil.rmtree(ROOT / "dist", ignore_errors=True)
     shutil.copytree(sdist.parent, ROOT / "dist")
-    say("passed", f"dist/{sdist.name} and dist/{wheel.name}")
+    report("passed", f"dist/{sdist.name} and dist/{wheel.name}")
 
 
-# What setup.cfg and git say.
+# Metadata in setup.cfg, and files in git.
 
 
 def read_setup():
@@ -94,7 +95,7 @@ def python_versions(setup):
 
 
 def requirements(setup, extra=None):
-    """Lines of the dependencies, or of an extra with those that it names in turn."""
+    """Yield the dependencies, or those of an extra and of the extras that it includes."""
     if extra is None:
         lines = setup["options"]["install_requires"]
     else:
@@ -108,7 +109,7 @@ def requirements(setup, extra=None):
 
 
 def lower_bounds(setup):
-    """Name and lower bound of everything that the suite needs."""
+    """Lower bound of each package that the package and its tests need, by name."""
     bounds = {}
     for line in [*requirements(setup), *requirements(setup, "test")]:
         if not (match := re.fullmatch(r"([\w.-]+)>=([\w.]+)", line)):
@@ -118,7 +119,7 @@ def lower_bounds(setup):
 
 
 def tracked_files():
-    """What git tracks and is still there, so that leftovers of a working tree stay out."""
+    """Tracked files that exist; untracked files of the working tree are left out."""
     listed = run(["git", "ls-files", "-z"], cwd=ROOT).split("\0")
     return {name for name in listed if name and (ROOT / name).is_file()}
 
@@ -127,14 +128,14 @@ def tracked_files():
 
 
 def build(folder, files):
-    """Source distribution, and the wheel built from it."""
+    """Build the source distribution, and the wheel from it; return both paths."""
     for name in files:
         (folder / "source" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, folder / "source" / name)
     run([sys.executable, "-m", "build", "--outdir", folder / "dist", folder / "source"])
     (sdist,) = (folder / "dist").glob("*.tar.gz")
     (wheel,) = (folder / "dist").glob("*.whl")
-    say("built", f"{sdist.name} ({sdist.stat().st_size >> 10} KiB) and, from it, {wheel.name}")
+    report("built", f"{sdist.name} ({sdist.stat().st_size >> 10} KiB) and, from it, {wheel.name}")
     return sdist, wheel
 
 
@@ -167,38 +168,40 @@ def compare(kind, found, wanted):
     missing = sorted(files - found)
     surplus = sorted(name for name in found - files if not generated(name))
     if missing or surplus:
-        raise CheckError(f"{kind} lacks {missing} and should not hold {surplus}")
+        raise CheckError(f"{kind} lacks {missing} and should not contain {surplus}")
     folders = sorted({name.partition("/")[0] for name in files})
-    say(kind, f"holds {len(files)} files of the repository and no other: {', '.join(folders)}")
+    report(
+        kind, f"contains {len(files)} files of the repository and no others: {', '.join(folders)}"
+    )
 
 
 # The two environments.
 
 
 def interpreter(versions, *, oldest):
-    """The oldest declared Python, which must be here, or the newest of those that are."""
+    """The oldest declared Python, which must be installed, or the newest one that is."""
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     for version in versions[:1] if oldest else reversed(versions):
         python = sys.executable if version == here else shutil.which(f"python{version}")
-        # A version manager's shim may be there without the Python it stands for.
+        # A version manager's shim may exist without the Python that it would start.
         if python and subprocess.run([python, "--version"], capture_output=True).returncode == 0:
             return python
     raise CheckError(f"found no python{versions[0]}, the oldest that setup.cfg declares")
 
 
 def install(folder, python, wheel, bounds):
-    """The Python of a fresh environment with the wheel and what its suite needs."""
+    """Make an environment with the wheel and the packages of its tests; return its Python."""
     run([python, "-m", "venv", folder])
     pinned = folder / "constraints.txt"
     pinned.write_text("".join(f"{name}=={bound}\n" for name, bound in bounds.items()))
     fresh = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
-    say(folder.name, f"installing into a fresh environment of {python}")
+    report(folder.name, f"installing into a fresh environment of {python}")
     run([fresh, "-m", "pip", "install", "--quiet", "--constraint", pinned, f"{wheel}[test]"])
     return fresh
 
 
 def versions(python, names):
-    """Python and packages of an environment, in one line."""
+    """Versions of Python and packages in an environment, in one line."""
     code = (
         "import importlib.metadata as m, platform, sys;"
         "print('Python', platform.python_version(), *(f'{n} {m.version(n)}' for n in sys.argv[1:]),"
@@ -208,14 +211,14 @@ def versions(python, names):
 
 
 def test(folder, python, pytest_args):
-    """Run the suite, and the examples in docstrings, where only the wheel can be imported."""
+    """Run the tests and the examples in docstrings where only the wheel can be imported."""
     shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("conftest.py", "pyproject.toml"):  # pytest's settings
         shutil.copy2(ROOT / name, folder)
     where = "import pathlib, skae; print(pathlib.Path(skae.__file__).resolve().parent)"
     package = Path(run([python, "-c", where], cwd=folder).strip())
     if not package.is_relative_to(python.parents[1].resolve()):
-        raise CheckError(f"the suite would test {package}, not the installed wheel")
+        raise CheckError(f"the tests would import {package}, not the installed wheel")
     command = [python, "-m", "pytest", "-q", "-c", "pyproject.toml", "tests", package]
     run([*command, *pytest_args], cwd=folder, show=True)
 
@@ -224,11 +227,11 @@ def test(folder, python, pytest_args):
 
 
 class CheckError(Exception):
-    """What was found is not what should be published."""
+    """The release should not be published as it is."""
 
 
 def run(command, *, cwd=None, show=False):
-    """Standard output of a command that must succeed; it does not see PYTHONPATH."""
+    """Run a command without PYTHONPATH; return its output, or raise if it fails."""
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
@@ -237,15 +240,15 @@ def run(command, *, cwd=None, show=False):
         capture_output=not show,
     )
     if done.returncode:
-        told = " ".join(str(part) for part in command)
+        line = " ".join(str(part) for part in command)
         raise CheckError(
-            f"{told} ended with {done.returncode}\n{done.stdout or ''}{done.stderr or ''}"
+            f"{line} ended with {done.returncode}\n{done.stdout or ''}{done.stderr or ''}"
         )
     return done.stdout
 
 
-def say(what, told):
-    print(f"{what:9} {told}", flush=True)
+def report(step, message):
+    print(f"{step:9} {message}", flush=True)
 
 
 if __name__ == "__main__":
