@@ -1,4 +1,4 @@
-"""Autoencoders behind scikit-learn's contract."""
+"""PyTorch autoencoders as scikit-learn estimators."""
 
 import importlib
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ __all__ = [
 
 
 def __getattr__(name):
-    """Open the room of saved models when it is entered: few do, and an import is to be quick."""
+    """Import `skae.persistence` when it is first used, to keep `import skae` fast."""
     if name in ("load", "save"):
         return getattr(importlib.import_module("skae.persistence"), name)
     raise AttributeError(f"module 'skae' has no attribute {name!r}")

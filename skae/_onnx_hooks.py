@@ -4,10 +4,10 @@ import sys
 from functools import partial
 
 # Functions of an estimator, by the names of these attributes.
-ANSWERS = {}
+IMPLEMENTATIONS = {}
 
 
-class AskedBy:
+class OptionalMethod:
     """An attribute that only instances have, and only once a package has been imported.
 
     Parameters
@@ -23,9 +23,9 @@ class AskedBy:
         self.name = name
 
     def __get__(self, instance, owner):
-        if instance is None or self.package not in sys.modules or self.name not in ANSWERS:
+        if instance is None or self.package not in sys.modules or self.name not in IMPLEMENTATIONS:
             raise AttributeError(f"{owner.__name__!r} object has no attribute {self.name!r}")
-        return partial(ANSWERS[self.name], instance)
+        return partial(IMPLEMENTATIONS[self.name], instance)
 
     def __set__(self, instance, value):  # without it, inspect and pydoc show a method
         raise AttributeError(f"{self.name!r} is read-only")

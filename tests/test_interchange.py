@@ -25,7 +25,7 @@ from skae import (
     VAEGenerator,
     to_onnx,
 )
-from skae._data._normal_scores import Ranks
+from skae._data._normal_scores import NormalScores
 from skae._data._scaling import Scaler
 from skae._display._network_facts import describe
 from skae._engine import _losses
@@ -394,7 +394,7 @@ def test_densities_of_points_and_intervals_are_those_of_the_engine():
 
 
 def test_normal_scores_are_those_of_the_transformation(mixed):
-    ranks = Ranks([0] * mixed.shape[1]).fit(mixed)
+    ranks = NormalScores([0] * mixed.shape[1]).fit(mixed)
     writer = NormalScoresWriter(ranks)
     grid = np.r_[np.linspace(-12, 12, 2401), 0.005, 1e6, -1e6, np.nan][:, None]
     X = np.vstack([np.tile(grid, mixed.shape[1]), mixed])

@@ -292,7 +292,7 @@ def test_output_link_bounds_in_units_of_the_data(activation):
     center, scale = np.array([0.3, 0.5]), np.array([2.0, 0.1])
     link = OutputLink(activation, center, scale)
     raw = 10 * torch.randn(500, 2, generator=generator(0))
-    back = link.bounded(link(raw)).numpy()
+    back = link.unscale(link(raw)).numpy()
     low = {"identity": -np.inf, "relu": 0, "logistic": 0}[activation]
     high = {"identity": np.inf, "relu": np.inf, "logistic": 1}[activation]
     assert back.min() >= low - 1e-5

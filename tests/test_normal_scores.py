@@ -3,7 +3,7 @@ import pytest
 from scipy.integrate import trapezoid
 from scipy.special import ndtr, ndtri
 
-from skae._data._normal_scores import MAX_SCORE, Grid, RankedColumn, Ranks
+from skae._data._normal_scores import MAX_SCORE, Grid, NormalScores, RankedColumn
 
 RNG = np.random.default_rng(0)
 COLUMNS = {
@@ -120,7 +120,7 @@ def table():
 
 def test_rows_there_and_back():
     X = table()
-    ranks = Ranks([0, 0, 3, 0]).fit(X)
+    ranks = NormalScores([0, 0, 3, 0]).fit(X)
     rows = ranks.transform(X)
     n = ranks.n_scores
     assert rows.shape[1] == ranks.n_inputs + 2 * n + 1 + 1
@@ -137,7 +137,7 @@ def test_rows_there_and_back():
 
 
 def test_a_partial_row_constrains_only_given_cells():
-    ranks = Ranks([0, 0, 3, 0]).fit(table())
+    ranks = NormalScores([0, 0, 3, 0]).fit(table())
     n, n_inputs = ranks.n_scores, ranks.n_inputs
     order = list(ranks.columns_)
     row = ranks.partial_row({0: 2.0})
@@ -152,5 +152,5 @@ def test_a_partial_row_constrains_only_given_cells():
 
 def test_large_tables_are_sampled(set_limits):
     set_limits(rows_for_ranks=100)
-    ranks = Ranks([0]).fit(RNG.normal(size=(5000, 1)), seed=1)
+    ranks = NormalScores([0]).fit(RNG.normal(size=(5000, 1)), seed=1)
     assert ranks.columns_[0].n_rows == 100

@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
-from skae._onnx_hooks import ANSWERS
+from skae._onnx_hooks import IMPLEMENTATIONS
 
 BAD_VALUES = {
     "n_components": [0, -3, 1.0, 1.5, 0.0, "all", None],
@@ -227,4 +227,4 @@ def test_public_methods(case, own):
     """The many names of skorch stay inside ``net_``."""
     model = case.estimator()
     public = {name for name in dir(model) if not name.startswith("_")}
-    assert public - set(model.get_params()) - set(ANSWERS) == COMMON | own
+    assert public - set(model.get_params()) - set(IMPLEMENTATIONS) == COMMON | own

@@ -26,7 +26,7 @@ from skae._engine._progress import (
     show_progress,
 )
 from skae.comparison import latent_size_curve
-from skae.estimators._base import fit_together
+from skae.estimators._compression import fit_together
 from skae.exceptions import TrainingInterruptedWarning
 
 FITS = {

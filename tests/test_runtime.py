@@ -194,7 +194,7 @@ def test_threads_come_back_after_an_error(table):
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_whether_products_in_bfloat16_are_fast_is_known(device):
-    assert multiplies_bfloat16(torch.device(device)) in (True, False)
+    assert isinstance(multiplies_bfloat16(torch.device(device)), bool)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from skae._stats._scoring import (
     SeenLosses,
     baseline_weight,
     held_out_threshold,
-    limit_above,
+    upper_quantile,
 )
 from skae._stats._trimming import scale_by_trimmed_subset, trimmed_subset
 
@@ -63,7 +63,7 @@ def test_the_baseline_counts_where_there_is_no_structure():
 @pytest.mark.parametrize("n", [2, 10, 101, 1000])
 def test_limit_to_within_one_row(share, n):
     scores = np.random.default_rng(0).normal(size=n)
-    above = (scores > limit_above(scores, share, np.ones(n))).sum()
+    above = (scores > upper_quantile(scores, share, np.ones(n))).sum()
     assert abs(above - share * n) <= 0.5 + 1e-9
 
 

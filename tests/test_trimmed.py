@@ -54,7 +54,7 @@ def test_outliers_are_left_out_of_the_subset():
     model = AutoencoderOutlierDetector(random_state=0).fit(X)
     rows = SourceRows(X, model._scaler)
     weights = np.ones((model.n_estimators, 200))
-    subset = choose_subset(model.net_, rows, weights, 0.7, starts=False)
+    subset = choose_subset(model.net_, rows, weights, 0.7, from_baseline=False)
     assert subset.shape == (model.n_estimators, 200)
     assert subset.sum(axis=1).tolist() == [140] * model.n_estimators
     assert not subset[:, :20].any()

@@ -54,7 +54,7 @@ def empty(shape: int | tuple[int, ...], X: Any, dtype: Any = None) -> Any:
     return namespace(X).empty(shape, dtype=dtype, **_device_option(X))
 
 
-def constant(values: Any, X: Any, dtype: Any = None) -> Any:
+def asarray_like(values: Any, X: Any, dtype: Any = None) -> Any:
     """`values` as an array of the kind of X, on its device."""
     return namespace(X).asarray(values, dtype=dtype, **_device_option(X))
 
@@ -65,7 +65,7 @@ def stable_order(X: Any) -> Any:
     return X.argsort(**options)
 
 
-def filled(out: Any, pieces: Iterable[tuple[Any, Any]]) -> Any:
+def write_pieces(out: Any, pieces: Iterable[tuple[Any, Any]]) -> Any:
     """Write `pieces`, pairs of rows and their values, into `out`."""
     for rows, values in pieces:
         out[rows] = values

@@ -20,7 +20,7 @@ CHUNK_BYTES = 8 * 2**20
 RELEASE_BYTES = 8 * 2**20
 
 
-class PageKeeper:
+class PageReleaser:
     """Releases the pages of a memory map that were read.
 
     They stay in the system's page cache, but no longer count as memory of this process.
@@ -86,7 +86,7 @@ def as_dense(X: Any) -> Any:
 
 def row_chunks(X: Any) -> Iterator[tuple[slice, Any]]:
     """Yield slices over the rows of X, each with its rows as a dense array (or tensor)."""
-    keeper = PageKeeper(X)
+    keeper = PageReleaser(X)
     step = max(1, CHUNK_BYTES // (8 * X.shape[1]))
     for start in range(0, X.shape[0], step):
         rows = slice(start, min(start + step, X.shape[0]))

@@ -19,7 +19,7 @@ NUMBERS = {"integer", "floating", "mixed-integer-float", "decimal", "empty"}
 # Beyond this, float64 does not represent every integer.
 MAX_INTEGER = 2**53
 # A column with more levels than this share of the rows probably holds identifiers; warned
-# about only in tables of so many rows.
+# about only in tables of this many rows.
 MAX_LEVEL_SHARE, MIN_ROWS_TO_WARN = 0.5, 100
 
 

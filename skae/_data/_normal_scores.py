@@ -26,7 +26,7 @@ MAX_SCORE = 30.0
 MAX_ROWS, MAX_CELLS = 100_000, 2**25
 # A value is an atom if it has this share of the rows and this many of them.
 ATOM_SHARE, ATOM_ROWS = 0.01, 5
-# Values that are rounded to at most so many decimals are decoded to such values.
+# Values rounded to at most this many decimals are decoded to values rounded likewise.
 MAX_DECIMALS = 6
 # Error messages list the values of a column that has no more than these.
 MAX_VALUES_LISTED = 3
@@ -217,7 +217,7 @@ class RankedColumn:
         return low <= x <= high and (self.grid is None or self.grid.snap(x) == x)
 
 
-class Ranks:
+class NormalScores:
     """Transform rows of numbers and codes to inputs and targets of a network, and back.
 
     Parameters
@@ -240,7 +240,7 @@ class Ranks:
         self.n_levels = np.asarray(n_levels)
         self.of_codes = np.flatnonzero(self.n_levels)
 
-    def fit(self, X: Any, sample_weight: NDArray[Any] | None = None, seed: int = 0) -> Ranks:
+    def fit(self, X: Any, sample_weight: NDArray[Any] | None = None, seed: int = 0) -> NormalScores:
         """Learn the distributions of the columns from all rows, or a sample of them."""
         rows, weight = self._sample(X, sample_weight, seed)
         self.columns_, self.gaps_ = {}, {}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skae._data._arrays import constant, is_tensor, namespace, output_dtype, widest_float
+from skae._data._arrays import asarray_like, is_tensor, namespace, output_dtype, widest_float
 from skae._data._chunks import as_dense, row_chunks
 from skae._sklearn import weighted_percentile
 
@@ -93,7 +93,7 @@ class Scaler:
     ----------
     mean_ : ndarray of shape (n_features,)
         Weighted mean of each column, whatever the method.
-    least_, most_ : ndarray of shape (n_features,)
+    data_min_, data_max_ : ndarray of shape (n_features,)
         Smallest and largest value of each column.
     center_, scale_ : ndarray of shape (n_features,)
         Subtracted from each column, and divisor of the result.
@@ -108,7 +108,7 @@ class Scaler:
     def fit(self, X: Any, sample_weight: NDArray[Any] | None = None) -> Scaler:
         """Learn the statistics of dense or CSR rows `X`; missing cells do not count."""
         moments = column_moments(X, sample_weight)
-        self.mean_, self.least_, self.most_ = moments.mean, moments.low, moments.high
+        self.mean_, self.data_min_, self.data_max_ = moments.mean, moments.low, moments.high
         self.center_, self.scale_ = self._center_and_scale(X, sample_weight, moments)
         self.low_ = self.high_ = None
         if self.clip is not None:
@@ -155,7 +155,7 @@ class Scaler:
         other, dtype = copy(self), widest_float(X)
         for name in ("center_", "scale_", "low_", "high_"):
             values = getattr(self, name)
-            setattr(other, name, None if values is None else constant(values, X, dtype))
+            setattr(other, name, None if values is None else asarray_like(values, X, dtype))
         return other
 
     def transform(self, X: Any) -> Any:
@@ -163,9 +163,9 @@ class Scaler:
         # float64 is centred before it is rounded, so a large offset costs no digits.
         xp, dtype = namespace(X), output_dtype(X)
         if self.low_ is not None:
-            X = X.clip(constant(self.low_, X, dtype), constant(self.high_, X, dtype))
-        scaled = X - constant(self.center_, X, dtype)
-        scaled /= constant(self.scale_, X, dtype)
+            X = X.clip(asarray_like(self.low_, X, dtype), asarray_like(self.high_, X, dtype))
+        scaled = X - asarray_like(self.center_, X, dtype)
+        scaled /= asarray_like(self.scale_, X, dtype)
         return xp.astype(scaled, xp.float32, copy=False)
 
     def inverse_transform(self, X: Any, dtype: Any = None, out: Any = None) -> Any:
@@ -175,11 +175,11 @@ class Scaler:
         and written to `out` if it is given.
         """
         xp, dtype = namespace(X), widest_float(X) if dtype is None else dtype
-        rows = xp.multiply(X, constant(self.scale_, X, dtype), out=out)
-        rows += constant(self.center_, X, dtype)
+        rows = xp.multiply(X, asarray_like(self.scale_, X, dtype), out=out)
+        rows += asarray_like(self.center_, X, dtype)
         if self.low_ is not None:
-            xp.maximum(rows, constant(self.low_, X, dtype), out=rows)
-            xp.minimum(rows, constant(self.high_, X, dtype), out=rows)
+            xp.maximum(rows, asarray_like(self.low_, X, dtype), out=rows)
+            xp.minimum(rows, asarray_like(self.high_, X, dtype), out=rows)
         return rows
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.multiclass import type_of_target
 
-# Numeric targets fall into so many groups of equal size, each with a prior of its own.
+# Numeric targets fall into this many groups of equal size, each with a prior of its own.
 N_BINS = 10
 # Points of the quantile function that numbers are drawn from.
 N_QUANTILES = 201

@@ -77,7 +77,7 @@ def checked_weight(sample_weight: Any, n_rows: int) -> NDArray[Any] | None:
     return check_sample_weight(weight, np.empty(n_rows), dtype=np.float64, ensure_non_negative=True)
 
 
-def drop_weightless(
+def drop_zero_weight_rows(
     X: Any, sample_weight: Any, min_rows: int = 2
 ) -> tuple[Any, NDArray[Any] | None]:
     """Drop rows of weight zero; weights come back with mean one, or None if all equal."""

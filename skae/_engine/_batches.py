@@ -14,7 +14,7 @@ from scipy.sparse import issparse
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from skae._data._chunks import CHUNK_BYTES, PageKeeper, TensorTable, as_dense
+from skae._data._chunks import CHUNK_BYTES, PageReleaser, TensorTable, as_dense
 from skae._engine._runtime import bytes_for_rows
 
 # Rows are scaled once and kept in memory if their copy is no larger than this.
@@ -79,7 +79,7 @@ class SourceRows(Rows):
         self.sample_weight = (
             None if weight is None else torch.from_numpy(weight.astype(np.float32)).to(device)
         )
-        self.pages = PageKeeper(source)
+        self.pages = PageReleaser(source)
 
     def __len__(self) -> int:
         return self.source.shape[0] if self.indices is None else len(self.indices)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from skae._engine._batches import SourceRows
 from skae._engine._runtime import borrowed_global_generator, generator
 from skae._stats._pca import FittedPCA, ProbabilisticPCA, fit_pca, fit_reduced_rank
-from skae.networks._autoencoder import Autoencoder, OutputLink
+from skae.networks._autoencoder import LOGIT_SLOPE, Autoencoder, OutputLink
 from skae.networks._conv import ConvNetwork
 from skae.networks._layers import ORIGIN, Call, Origin
 from skae.networks._linear_path import add_linear_path
@@ -33,13 +33,11 @@ from skae.networks._variational import (
 # from a random sample of that size above.
 MIN_ROWS_FOR_PCA, MAX_ROWS_FOR_PCA = 1_000, 16_384
 MAX_CELLS_FOR_PCA = 2**25
-# The linear start of a denoiser is fitted to at least so many noisy rows per column.
+# The linear start of a denoiser is fitted to at least this many noisy rows per column.
 DRAWS_PER_COLUMN = 10
 ROWS_PER_BLOCK, MIN_BLOCKS = 4096, 4
 # Lower bounds of probabilities in initial logits, and of shares in initial slopes.
 LEAST_PROBABILITY, LEAST_SHARE = 1e-3, 0.05
-# Initial slope of a pixel's logit: the derivative of the logit at 1/2.
-STEEPNESS = 4.0
 
 
 def build_autoencoder(
@@ -68,7 +66,7 @@ def build_autoencoder(
         encoder, decoder = build_network(network, n_features, n_components)
         if n_inputs is not None:
             encoder, _ = build_network(network, n_inputs, n_components)
-    if not is_ours(network):
+    if not is_builtin_network(network):
         _check_shape(network, "encoder", encoder, n_features, n_components)
         _check_shape(network, "decoder", decoder, n_components, n_features)
     if pca is not None:
@@ -81,7 +79,7 @@ def build_autoencoder(
 def build_network(network: Any, n_features: int, n_components: int) -> tuple[nn.Module, nn.Module]:
     """Encoder and decoder; those of a user's network get an ``Origin`` to be rebuilt from."""
     parts = network.build(n_features, n_components)
-    if is_ours(network):
+    if is_builtin_network(network):
         return parts
     is_pair = isinstance(parts, tuple | list) and len(parts) == 2
     if not (is_pair and all(isinstance(part, nn.Module) for part in parts)):
@@ -155,7 +153,7 @@ def build_variational(
     with borrowed_global_generator(seed):
         encoder, _ = build_network(network, n_inputs, 2 * n_components)
         _, decoder = build_network(network, n_inputs, n_components + n_conditions)
-    if not is_ours(network):
+    if not is_builtin_network(network):
         _check_shape(network, "encoder", encoder, n_inputs, 2 * n_components)
         _check_shape(network, "decoder", decoder, n_components + n_conditions, n_inputs)
     if linear is not None:
@@ -194,7 +192,7 @@ def make_output(
         return GaussianOutput(deviations, -float(np.log(input_transform.scale_).sum())), ones, mean
     if likelihood == "bernoulli":
         p = np.clip(mean, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
-        return BernoulliOutput(is_binary), STEEPNESS * ones, np.log(p / (1 - p))
+        return BernoulliOutput(is_binary), LOGIT_SLOPE * ones, np.log(p / (1 - p))
     n_scores = input_transform.n_scores
     link = TableOutput(
         deviations[:n_scores], input_transform.level_counts, input_transform.n_continuous
@@ -207,7 +205,7 @@ def make_output(
     return link, np.r_[ones[:n_scores], slopes], np.r_[mean[:n_scores], logits]
 
 
-def is_ours(network: Any) -> bool:
+def is_builtin_network(network: Any) -> bool:
     """Whether a network is of skae: it never draws from torch's global generator in training."""
     return type(network) in (ConvNetwork, MLPNetwork)
 

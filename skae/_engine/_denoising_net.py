@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skae._data._arrays import as_array, constant, namespace
+from skae._data._arrays import as_array, asarray_like, namespace
 from skae._engine._batches import Batch, Rows, SourceRows, TensorRows, shuffled
 from skae._engine._inference import Pieces
 from skae._engine._net import AutoencoderNet
@@ -22,7 +22,7 @@ from skae.networks._linear_path import LinearPath
 ROWS_AT_ONCE = 4096
 # Above this many columns the linear path has a lower learning rate.
 COLUMNS_AT_FULL_RATE = 64
-# A validation loss is computed on at most so many rows.
+# A validation loss is computed on at most this many rows.
 MAX_VALIDATION_ROWS = 10_000
 
 
@@ -75,9 +75,9 @@ class InputTransform:
         missing = xp.isnan(scaled)
         filled = scaled
         if missing.any():
-            filled = constant(self.fill(as_array(scaled)), scaled, xp.float32)
+            filled = asarray_like(self.fill(as_array(scaled)), scaled, xp.float32)
         if self.bounds is not None:
-            filled = filled.clip(*(constant(bound, filled) for bound in self.bounds))
+            filled = filled.clip(*(asarray_like(bound, filled) for bound in self.bounds))
         if not self.append_mask:
             return filled
         return xp.concat([filled, xp.asarray(missing, dtype=xp.float32)], axis=1)

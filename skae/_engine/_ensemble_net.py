@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skae._data._arrays import constant, filled, namespace, widest_float
+from skae._data._arrays import asarray_like, namespace, widest_float, write_pieces
 from skae._engine._batches import Batch, Rows, SourceRows, TensorRows
 from skae._engine._inference import Pieces
 from skae._engine._losses import kl_to_standard_normal
@@ -22,6 +22,8 @@ Losses = NDArray[np.float64]
 ScoreFn = Callable[[Any, Any], tuple[Any, Any]]
 # Takes uniform numbers in [0, 1) and returns row indices, both of shape (n_members, n_draws).
 Draw = Callable[[Tensor], Tensor]
+# Smaller losses have the logarithm of this one.
+LEAST_LOSS = 1e-12
 # A cell is removed together with the largest contribution if it reaches this share of it.
 REMOVED_SHARE = 0.75
 # Rounds of imputation; more of them make images drift away from their observed cells.
@@ -156,7 +158,7 @@ class MemberNet(AutoencoderNet):
     def raw_losses(self, rows: SourceRows | TensorRows) -> Losses:
         """Raw losses of shape (n_members + 1, n_rows)."""
         raw = np.empty((self.n_members + 1, len(rows)))
-        filled(raw.T, ((span, losses.T) for span, losses in self.raw_losses_in_pieces(rows)))
+        write_pieces(raw.T, ((span, losses.T) for span, losses in self.raw_losses_in_pieces(rows)))
         return raw
 
     def raw_losses_in_pieces(self, rows: SourceRows | TensorRows) -> Pieces:
@@ -255,7 +257,7 @@ class MemberNet(AutoencoderNet):
         In float64, or the widest floating-point type of their device.
         """
         values = rows.to_array_like(self._evaluate(function, x, row_axis=1))
-        return constant(values, values, widest_float(values))
+        return asarray_like(values, values, widest_float(values))
 
     def _cells(self, x: Tensor) -> Tensor:
         """Losses of cells, of shape (n_members + 1, n, n_features)."""
@@ -274,7 +276,7 @@ class MemberNet(AutoencoderNet):
 
     def _latents_and_log_losses(self, x: Tensor) -> Tensor:
         latents = self.module_.encode(self._expand(x)).float()
-        log_losses = self._row_losses(x)[:-1].clamp(min=1e-12).log()
+        log_losses = self._row_losses(x)[:-1].clamp(min=LEAST_LOSS).log()
         return torch.cat([latents, log_losses[:, :, None]], dim=2)
 
     @property

@@ -60,7 +60,7 @@ def train_together(
             if net.stop_ == "interrupted":
                 return n_trained
         return len(nets)
-    best = BestOfEach(StackedRows(valid), keep_last, until)
+    best = BestWeightsPerMember(StackedRows(valid), keep_last, until)
     joint = type(nets[0])(
         module,
         nets[0].criterion,
@@ -168,7 +168,7 @@ def _pad(batch: Batch, n_rows: int) -> tuple[Tensor, Tensor]:
     return F.pad(x, (0, 0, 0, n_padded)), F.pad(weight, (0, n_padded))
 
 
-class BestOfEach(InternalCallback):
+class BestWeightsPerMember(InternalCallback):
     """Keep the weights of each member at its own best epoch, epoch 0 included.
 
     Parameters

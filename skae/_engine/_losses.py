@@ -21,11 +21,13 @@ LOG_ROOT_TWO_PI = 0.5 * math.log(2 * math.pi)
 # Intervals narrower than this share of the standard deviation are approximated by their
 # midpoint's density times their width.
 NARROW = 0.05
+# Logarithms of ratios of tail probabilities are at most minus this: at zero there is no width.
+LEAST_LOG_RATIO = 1e-6
 
 
 def binary_cross_entropy(link: OutputLink, output: Tensor, x: Tensor) -> Tensor:
     # Scaling may round to an ulp outside [0, 1].
-    target = link.bounded(x).clamp(0.0, 1.0)
+    target = link.unscale(x).clamp(0.0, 1.0)
     return F.binary_cross_entropy_with_logits(link.logits(output), target, reduction="none")
 
 
@@ -106,7 +108,7 @@ class IntervalLogLikelihood(torch.autograd.Function):
         log_b = torch.special.log_ndtr(b)
         # log P = log F(b) + log(1 - F(a) / F(b)). Equal probabilities would give log(0): the
         # clamped value is not used.
-        log_ratio = (torch.special.log_ndtr(a) - log_b).clamp(max=-1e-6)
+        log_ratio = (torch.special.log_ndtr(a) - log_b).clamp(max=-LEAST_LOG_RATIO)
         log_p = log_b + torch.log(-torch.expm1(log_ratio))
         # f / P: the density of the truncated distribution at its ends.
         density_a = torch.exp(-0.5 * a.square() - LOG_ROOT_TWO_PI - log_p)

@@ -363,7 +363,7 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
         if iterator is None:
             return
         if training:
-            self.optimizer_.hold_frozen()
+            self.optimizer_.record_frozen()
         if self.watched_:
             super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
         if self.watched_ and training:

@@ -158,7 +158,7 @@ class CellNoise:
         self.level = torch.as_tensor(level, dtype=torch.float32, device=device)
         self.masked = torch.as_tensor(masked, dtype=torch.float32, device=device)
         self.scaler = scaler
-        bounds = np.stack([scaler.least_, scaler.most_])
+        bounds = np.stack([scaler.data_min_, scaler.data_max_])
         self.extremes = torch.from_numpy(scaler.transform(bounds)).to(device)
         self.generator = generator
 

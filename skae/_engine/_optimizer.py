@@ -77,7 +77,7 @@ class FlatAdamW(torch.optim.Optimizer):
             for group, group_values, group_gradients in slices
             if group["params"]
         ]
-        self.hold_frozen()
+        self.record_frozen()
         n_groups = len(self.flat_groups)
         # A captured step reads its learning rates on the device.
         self.rates: Any = values.new_empty(n_groups) if values.is_cuda else [0.0] * n_groups
@@ -103,7 +103,7 @@ class FlatAdamW(torch.optim.Optimizer):
         for i, (group, *_) in enumerate(self.flat_groups):
             self.rates[i] = group["lr"]
 
-    def hold_frozen(self) -> None:
+    def record_frozen(self) -> None:
         """Note the parameters that are frozen now, and their values."""
         parameters = [p for group in self.param_groups for p in group["params"]]
         self.frozen = [(p, p.detach().clone()) for p in parameters if not p.requires_grad]

@@ -19,7 +19,7 @@ from skae._engine._batches import SourceRows
 from skae._stats._pca import FittedPCA
 from skae.networks._autoencoder import Autoencoder, OutputLink
 
-# The coordinates explain at least this share of the variance, and are so many per latent.
+# The coordinates explain at least this share of the variance, and are this many per latent.
 KEPT_SHARE = 0.9
 COORDINATES_PER_LATENT = 5
 # Ridge penalties tried in the refit, relative to the mean square of the features.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from skae._data._arrays import constant, empty, namespace, widest_float
+from skae._data._arrays import asarray_like, empty, namespace, widest_float
 from skae._data._chunks import as_dense, row_chunks
 from skae._engine._batches import SourceRows
 
@@ -60,7 +60,7 @@ def row_errors(
 def distances_to(mean: Any, X: Any) -> Any:
     """Mean squared difference of each row of X from one row."""
     distances = empty(X.shape[0], X, widest_float(X))
-    mean = constant(mean, X, distances.dtype)
+    mean = asarray_like(mean, X, distances.dtype)
     for span, chunk in row_chunks(X):
         distances[span] = mean_squares(chunk - mean)
     return distances

@@ -30,7 +30,7 @@ FIXED_SEED = 20131220
 class MixturePrior:
     """Log-density of latents under mixtures of the same normal distributions.
 
-    The twin of ``skae._stats._mixture``, which fits the mixture in NumPy to posteriors: this
+    The counterpart of ``skae._stats._mixture``, which fits the mixture in NumPy to posteriors: this
     one evaluates it for points, on the device of the net, with mixture weights per group.
 
     Parameters

@@ -14,7 +14,7 @@ MIN_ROWS_PER_EPOCH = 1000
 
 
 class Compression:
-    """Networks that are to reproduce rows as well as they can."""
+    """Networks that reproduce rows as well as they can."""
 
     @staticmethod
     def hidden_layer_sizes(n_features: int) -> tuple[int, ...]:
@@ -47,7 +47,7 @@ class Compression:
 
 
 class Detection:
-    """Networks that are to reproduce what is common and to fail at what is not."""
+    """Networks that reproduce what is common and fail at what is not."""
 
     @staticmethod
     def n_components(n_features: int) -> int:
@@ -81,7 +81,7 @@ class Detection:
 
 
 class Cleaning:
-    """Networks that are to say what noisy and missing cells should have been."""
+    """Networks that predict what noisy and missing cells should have been."""
 
     # Standard deviation in scaled units, else the mean share of the cells.
     noise_levels = {"gaussian": 0.2, "masking": 0.3, "salt_and_pepper": 0.1, "swap": 0.15}
@@ -120,7 +120,7 @@ class Cleaning:
 
 
 class Filling(Cleaning):
-    """Networks that are to say what missing cells should have been, beside other cells."""
+    """Networks that predict missing cells and leave all others alone."""
 
     @staticmethod
     def learning_rate(n_features: int, n_rows: int) -> float:
@@ -129,11 +129,11 @@ class Filling(Cleaning):
 
 
 class Generation:
-    """Networks that are to say how rows are distributed."""
+    """Networks that model the distribution of rows."""
 
     @staticmethod
     def n_components(n_directions: int) -> int:
-        """Latents, for rows that vary in so many directions."""
+        """Latents, for rows that vary in `n_directions` directions."""
         return min(n_directions, 16 if n_directions < MIN_WIDE_COLUMNS else 20)
 
     @staticmethod

@@ -18,7 +18,7 @@ from skae._fit._defaults import MIN_ROWS_FOR_SPLIT, MIN_ROWS_PER_EPOCH
 from skae._fit._plan import Feed, Indices, Weights
 from skae._stats._gaussian import choose_shrinkage, fit_gaussian
 
-# The normal distribution is learned from so many cells, or from a thousand rows.
+# The normal distribution is learned from this many cells, or from a thousand rows.
 MAX_CELLS_FOR_GAUSSIAN, MIN_ROWS_FOR_GAUSSIAN = 2**20, 1000
 # Held-out rows that the network's weight is learned from; fewer are made noisy several times.
 ROWS_FOR_BLEND = 2000

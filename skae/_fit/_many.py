@@ -30,7 +30,7 @@ class Job:
     rng: np.random.RandomState
 
     @property
-    def can_share(self) -> bool:
+    def can_stack(self) -> bool:
         """Whether the fit is one training on rows as they are, with others held out."""
         n_rows, n_features = self.X.shape
         is_split = n_rows >= MIN_ROWS_FOR_SPLIT and self.plan.early_stopping
@@ -48,7 +48,7 @@ def fit_many(jobs: list[Job]) -> list[Outcome]:
     splits = {
         number: prepare_split(job.plan, job.X, None, job.rng)
         for number, job in enumerate(jobs)
-        if job.can_share
+        if job.can_stack
     }
     groups = [[number] for number in range(len(jobs)) if number not in splits]
     groups += _groups_of(splits)

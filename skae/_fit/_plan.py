@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.utils import gen_batches
 
 from skae._engine._batches import Rows, SourceRows
-from skae._engine._build import is_ours, mlp
+from skae._engine._build import is_builtin_network, mlp
 from skae._engine._net import AutoencoderNet
 from skae._engine._noise import Corruption
 from skae._engine._rotation import COORDINATES_PER_LATENT, Rotation
@@ -311,7 +311,7 @@ class NetFactory:
         self.device = resolve_device(params.device)
         self.precision = resolve_precision(params.precision, self.device)
         warn_if_bfloat16_unsupported(params.precision, self.device)
-        self.global_seed = None if is_ours(network) else seeds.weights
+        self.global_seed = None if is_builtin_network(network) else seeds.weights
         self.seeds = seeds
         self.settings = settings
         self.net_class = net_class
@@ -352,7 +352,7 @@ def network_fingerprint(estimator: Any) -> dict[str, str]:
     marks = estimator._parameter_constraints
     params = estimator.get_params(deep=False)
     params = {k: v for k, v in params.items() if not isinstance(marks[k], MayChange)}
-    if params["network"] is not None and not is_ours(params["network"]):
+    if params["network"] is not None and not is_builtin_network(params["network"]):
         params["network"] = type(params["network"]).__qualname__
     # A copy of a function, in another process, say, is another object.
     functions = {k: v for k, v in params.items() if callable(v)}

@@ -63,7 +63,7 @@ def fit(plan: Plan, X: Any, sample_weight: Weights, rng: np.random.RandomState) 
     if plan.takes_folds(X.shape[0]):
         return _fit_folds(plan, X, sample_weight, rng)
     split = prepare_split(plan, X, sample_weight, rng)
-    with losses_reported_in(_units_of_columns(plan, split)):
+    with losses_reported_in(_loss_conversions(plan, split)):
         valid = None if split.valid_rows is None else split.validation()
         split.net.train(split.training(), valid, keep_last=plan.keep_last)
     return finish_split(plan, split, X, sample_weight)
@@ -131,7 +131,7 @@ def finish_split(plan: Plan, split: Split, X: Any, sample_weight: Weights) -> Ou
     return outcome
 
 
-def _units_of_columns(plan: Plan, split: Split) -> dict[str, Callable[[float], float]]:
+def _loss_conversions(plan: Plan, split: Split) -> dict[str, Callable[[float], float]]:
     """What leads from losses in a rotation to those in columns, if they are shown."""
     if plan.rotation is None or not plan.verbose:
         return {}

@@ -22,7 +22,7 @@ ROUNDING = 1e-20
 SHRINKAGES = (0.0, 0.05, 0.2, 0.4, 0.7, 1.0)
 # Cells of the linear systems that are in memory at once.
 MAX_CELLS_AT_ONCE = 2**23
-# Above this many columns, the covariance is that of a model with so many factors.
+# Above this many columns, the covariance is that of a model with this many factors.
 MAX_EXACT_COLUMNS = 256
 N_FACTORS = 32
 N_FACTOR_ROUNDS = 4

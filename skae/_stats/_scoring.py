@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skae._data._arrays import constant, is_tensor, namespace, stable_order
+from skae._data._arrays import asarray_like, is_tensor, namespace, stable_order
 from skae._sklearn import weighted_percentile
 
 # A normal distribution's standard deviation in units of its median absolute deviation,
@@ -51,9 +51,9 @@ class Location:
 
     def distances(self, points: Any) -> Any:
         """Squared Mahalanobis distances; losses below the mean count as the mean."""
-        difference = points - constant(self.mean, points)
+        difference = points - asarray_like(self.mean, points)
         difference[:, -1] = difference[:, -1].clip(0.0)
-        precision = constant(self.precision, points, points.dtype)
+        precision = asarray_like(self.precision, points, points.dtype)
         order = {} if is_tensor(points) else {"optimize": True}  # torch has no such option
         einsum = namespace(points).einsum
         return einsum("ij,jk,ik->i", difference, precision, difference, **order)
@@ -144,7 +144,7 @@ class ScoreRule:
     def member_scores(self, members: Any, baseline: Any) -> Any:
         """Scores of each member, from raw losses of shape (n_members, n_rows)."""
         baseline = self.baseline_weight * baseline / self.baseline_mean
-        means = constant(self.member_means, members, members.dtype)
+        means = asarray_like(self.member_means, members, members.dtype)
         return (members / means[:, None] + baseline) / (1.0 + self.baseline_weight)
 
     def scores(self, raw: Any) -> Any:
@@ -156,7 +156,7 @@ class ScoreRule:
         """Factors of the raw losses in the score, of the shape of `raw`."""
         xp = namespace(raw)
         votes = self._votes(self.member_scores(raw[:-1], raw[-1]))
-        votes = votes / constant(self.member_means, raw, raw.dtype)[:, None]
+        votes = votes / asarray_like(self.member_means, raw, raw.dtype)[:, None]
         baseline = xp.full_like(raw[-1:], self.baseline_weight / self.baseline_mean)
         return xp.concat([votes, baseline], axis=0) / (1.0 + self.baseline_weight)
 
@@ -213,8 +213,10 @@ class CalibrationScores:
         xp = namespace(scores)
         above = xp.ones_like(scores[0])
         for member, calibration, weights in zip(scores, self.scores, self.weights, strict=True):
-            sums = constant(np.append(np.cumsum(weights[::-1])[::-1], 0.0), member, member.dtype)
-            calibration = constant(calibration, member, member.dtype)
+            sums = asarray_like(
+                np.append(np.cumsum(weights[::-1])[::-1], 0.0), member, member.dtype
+            )
+            calibration = asarray_like(calibration, member, member.dtype)
             above += sums[xp.searchsorted(calibration, member, side="left")]
         return above / (1.0 + float(self.weights.sum()))
 
@@ -248,10 +250,10 @@ def held_out_threshold(held_out: CalibrationScores, rule: str, n_std: float) -> 
         median = weighted_percentile(scores, weights)
         deviation = weighted_percentile(np.abs(scores - median), weights)
         return median + n_std * DEVIATIONS_PER_MAD * deviation
-    return limit_above(scores, LEVEL, weights)
+    return upper_quantile(scores, LEVEL, weights)
 
 
-def limit_above(scores: NDArray[Any], share: float, weights: NDArray[Any]) -> float:
+def upper_quantile(scores: NDArray[Any], share: float, weights: NDArray[Any]) -> float:
     """The limit with a given share of the weight above it, to within one row."""
     order = np.argsort(-scores, kind="stable")
     weight_above = np.append(0.0, np.cumsum(weights[order]))

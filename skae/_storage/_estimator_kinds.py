@@ -40,7 +40,7 @@ OF_ALL = {
     "loss_curve_": list,
     "validation_loss_curve_": (list, NoneType),
     "net_": AutoencoderNet,
-    "_scaler": (Scaler, ranks.Ranks),
+    "_scaler": (Scaler, ranks.NormalScores),
     "_network_fingerprint": dict,
     "_metadata_request": MetadataRequest,
     "_sklearn_output_config": dict,
@@ -140,7 +140,9 @@ def _read_requests(decoder, owner, requests):
 KINDS = {
     **PLAIN_KINDS,
     **NET_KINDS,
-    "scaler": record(Scaler, "method clip mean_ least_ most_ center_ scale_ low_ high_"),
+    "scaler": record(
+        Scaler, "method clip mean_ data_min_:least_ data_max_:most_ center_ scale_ low_ high_"
+    ),
     "score rule": record(
         scoring.ScoreRule,
         "aggregation member_means baseline_mean:centre_mean baseline_weight:centre_weight",
@@ -158,7 +160,9 @@ KINDS = {
     "targets": record(
         Targets, "classes_ representatives_:typical_ shares_ quantiles_:met_ center_ scale_ bounds_"
     ),
-    "ranks": record(ranks.Ranks, "n_levels of_codes columns_ gaps_ level_shares_ level_scales"),
+    "ranks": record(
+        ranks.NormalScores, "n_levels of_codes columns_ gaps_ level_shares_ level_scales"
+    ),
     "ranked column": record(
         ranks.RankedColumn,
         "n_rows values shares is_atom grid edges scores curve quantiles",

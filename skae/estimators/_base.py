@@ -8,8 +8,13 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skae._data._arrays import empty, filled, namespace, output_dtype
-from skae._data._validation import as_numpy_table, check_input, drop_weightless, to_compute_array
+from skae._data._arrays import empty, namespace, output_dtype, write_pieces
+from skae._data._validation import (
+    as_numpy_table,
+    check_input,
+    drop_zero_weight_rows,
+    to_compute_array,
+)
 from skae._engine._batches import SourceRows
 from skae._engine._row_errors import row_errors
 from skae._engine._runtime import resolve_device, resolve_precision
@@ -22,7 +27,7 @@ from skae._fit._plan import (
     network_fingerprint,
 )
 from skae._fit._run import fit, fit_pass, warn_if_interrupted
-from skae._onnx_hooks import AskedBy
+from skae._onnx_hooks import OptionalMethod
 from skae._sklearn import (
     HasMethods,
     Interval,
@@ -173,7 +178,7 @@ class BaseAutoencoder(BaseEstimator):
     def _check_training_rows(self, X, y_or_clean, sample_weight, *, reset):
         """Validated rows, with their targets or clean versions if they have some, and weights."""
         X = as_numpy_table(self._check_rows(X, reset=reset))
-        return drop_weightless(X, sample_weight, min_rows=2 if reset else 1)
+        return drop_zero_weight_rows(X, sample_weight, min_rows=2 if reset else 1)
 
     def _fit(self, X, sample_weight):
         rng = check_random_state(self.random_state)
@@ -298,7 +303,7 @@ class BaseAutoencoder(BaseEstimator):
 
     def _encode(self, X):
         latents = self.net_.encode_rows(self._rows(X))
-        return filled(empty((X.shape[0], self.net_.n_latents), X), latents)
+        return write_pieces(empty((X.shape[0], self.net_.n_latents), X), latents)
 
     def _decode(self, Z):
         return self._unscaled(self.net_.decode_rows(Z), Z)
@@ -386,9 +391,9 @@ class BaseAutoencoder(BaseEstimator):
 
     # In pipelines that skl2onnx converts.
 
-    onnx_converter = AskedBy("skl2onnx")
-    onnx_parser = AskedBy("skl2onnx")
-    onnx_shape_calculator = AskedBy("skl2onnx")
+    onnx_converter = OptionalMethod("skl2onnx")
+    onnx_parser = OptionalMethod("skl2onnx")
+    onnx_shape_calculator = OptionalMethod("skl2onnx")
 
     # In notebooks: scikit-learn's diagram leads to our manual and shows the network, too.
 

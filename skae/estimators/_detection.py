@@ -25,7 +25,7 @@ from skae._fit._trimmed import (
     held_out_rows,
     size_of_subset,
 )
-from skae._stats._scoring import CalibrationScores, ScoreRule, held_out_threshold, limit_above
+from skae._stats._scoring import CalibrationScores, ScoreRule, held_out_threshold, upper_quantile
 from skae._stats._trimming import scale_by_trimmed_subset
 from skae.networks._autoencoder import OutputLink
 
@@ -148,7 +148,7 @@ class DetectionMixin:
         self._calibration_scores = CalibrationScores.of(seen, self._rule)
         if self.threshold == "contamination" and self.contamination != "auto":
             scores = self._rule.scores(seen.raw)
-            limit = limit_above(scores, self.contamination, seen.weights)
+            limit = upper_quantile(scores, self.contamination, seen.weights)
         else:
             rule = "level" if self.threshold == "contamination" else self.threshold
             limit = held_out_threshold(self._calibration_scores, rule, self.n_std)

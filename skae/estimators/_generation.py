@@ -14,13 +14,13 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from skae._data._arrays import as_array, constant, empty, filled, namespace, widest_float
+from skae._data._arrays import as_array, asarray_like, empty, namespace, widest_float, write_pieces
 from skae._data._chunks import ColumnStack, as_dense, row_chunks, value_range
 from skae._data._frames import Columns, PlainColumns, is_mixed
-from skae._data._normal_scores import Ranks
+from skae._data._normal_scores import NormalScores
 from skae._data._scaling import Scaler
 from skae._data._targets import TargetedTransform, Targets
-from skae._data._validation import as_numpy_table, check_input, drop_weightless
+from skae._data._validation import as_numpy_table, check_input, drop_zero_weight_rows
 from skae._engine._build import build_variational, make_output, pca_of_rows
 from skae._engine._losses import EvidenceBound
 from skae._engine._progress import current_progress
@@ -111,7 +111,7 @@ class GenerationMixin(SamplingMixin):
                 y = column_or_1d(y)
                 self._targets = Targets().fit(y)
             X = self._with_targets(X, y)
-        return drop_weightless(X, sample_weight, min_rows=2 if reset else 1)
+        return drop_zero_weight_rows(X, sample_weight, min_rows=2 if reset else 1)
 
     def _with_targets(self, X, y=None):
         """Rows beside the codes of their targets (NaN where there are none)."""
@@ -230,7 +230,7 @@ class GenerationMixin(SamplingMixin):
 
     def _learn_scaling(self, cells, sample_weight):
         if self.likelihood == "auto":
-            self._scaler = Ranks(self._columns.n_levels).fit(cells, sample_weight)
+            self._scaler = NormalScores(self._columns.n_levels).fit(cells, sample_weight)
             return
         self._scaler = Scaler("standard" if self.likelihood == "gaussian" else None)
         self._scaler.fit(cells, sample_weight)
@@ -350,14 +350,14 @@ class GenerationMixin(SamplingMixin):
         if self.refiner_ is None:
             return 0.0
         ratios = [self.refiner_.log_ratio(as_array(chunk)) for _, chunk in row_chunks(rows)]
-        return constant(np.concatenate(ratios), rows)
+        return asarray_like(np.concatenate(ratios), rows)
 
     def _evidence(self, rows, n_draws, groups=ALL):
         """Log-densities of rows under the network, for each of some groups of targets."""
         shape = rows.shape[0], len(self._group_weights[groups])
         prior = latent_prior(self, groups)
         pieces = self.net_.evidence_rows(self._rows(rows), prior, n_draws)
-        return filled(empty(shape, rows, widest_float(rows)), pieces)
+        return write_pieces(empty(shape, rows, widest_float(rows)), pieces)
 
     def _decode(self, Z, given=None):
         """Most likely rows; without what the decoder is given, the most probable targets."""
@@ -365,7 +365,7 @@ class GenerationMixin(SamplingMixin):
             Z = np.hstack([Z, self._targets_at(Z) if given is None else given])
         out = empty((len(Z), self.n_features_in_), Z, widest_float(Z))
         pieces = self.net_.decode_rows(Z)
-        return filled(out, ((rows, self._scaler.inverse_transform(x)) for rows, x in pieces))
+        return write_pieces(out, ((rows, self._scaler.inverse_transform(x)) for rows, x in pieces))
 
     def _targets_at(self, Z):
         """What the decoder reads of the most probable targets at latents."""

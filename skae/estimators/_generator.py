@@ -7,7 +7,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skae._data._arrays import constant, empty, filled, widest_float
+from skae._data._arrays import asarray_like, empty, widest_float, write_pieces
 from skae._data._validation import checked_weight
 from skae._fit._plan import may_change
 from skae._sklearn import Interval, StrOptions, average
@@ -380,7 +380,7 @@ class VAEGenerator(
         rows, _ = self._validate_input(X, y if self.conditional else None)
         weight = checked_weight(sample_weight, rows.shape[0])
         log_density = self._log_density(rows, y is not None)
-        weights = None if weight is None else constant(weight, log_density)
+        weights = None if weight is None else asarray_like(weight, log_density)
         return float(average(log_density, weights=weights))
 
     def elbo(self, X, y=None):
@@ -408,7 +408,7 @@ class VAEGenerator(
             raise ValueError("y=None: with conditional=True the bound is that of rows given y.")
         rows, to_input_type = self._validate_input(X, y)
         pieces = self.net_.bound_rows(self._rows(rows), self.n_importance_samples)
-        parts = filled(empty((rows.shape[0], 2), rows, widest_float(rows)), pieces)
+        parts = write_pieces(empty((rows.shape[0], 2), rows, widest_float(rows)), pieces)
         reconstruction, kl = parts.T
         return Bunch(
             elbo=to_input_type(reconstruction - kl),

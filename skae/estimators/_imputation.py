@@ -6,16 +6,21 @@ from sklearn.utils import check_array
 
 from skae._data._arrays import (
     as_array,
-    constant,
+    asarray_like,
     empty,
-    filled,
     is_tensor,
     namespace,
     output_dtype,
+    write_pieces,
 )
 from skae._data._chunks import ColumnStack, as_dense, row_chunks
 from skae._data._scaling import Scaler
-from skae._data._validation import as_numpy_table, check_input, drop_weightless, to_compute_array
+from skae._data._validation import (
+    as_numpy_table,
+    check_input,
+    drop_zero_weight_rows,
+    to_compute_array,
+)
 from skae._engine._build import build_autoencoder, linear_denoiser, pca_of_rows
 from skae._engine._denoising_net import DenoisingNet, NoisyRows, PairTransform
 from skae._engine._losses import Objective
@@ -43,7 +48,7 @@ from skae._sklearn import is_scalar_nan
 from skae.exceptions import warn_user
 from skae.networks._autoencoder import OutputLink
 
-# What the encoder reads is cut off at so many standard deviations, where cells are filled.
+# Where cells are filled, the encoder's inputs are cut off at this many standard deviations.
 REACH = 8.0
 # Squares of larger values overflow.
 LARGEST = 1e150
@@ -90,11 +95,11 @@ class ImputationMixin:
             )
         rows = as_numpy_table(self._check_rows(X, reset=reset))
         min_rows = 2 if reset else 1
-        kept, weight = drop_weightless(rows, sample_weight, min_rows)
+        kept, weight = drop_zero_weight_rows(rows, sample_weight, min_rows)
         if X_clean is None:
             return kept, weight
         clean = self._check_clean(X_clean, rows)
-        return ColumnStack(kept, drop_weightless(clean, sample_weight, min_rows)[0]), weight
+        return ColumnStack(kept, drop_zero_weight_rows(clean, sample_weight, min_rows)[0]), weight
 
     def _check_clean(self, X_clean, rows):
         names = [str(name) for name in getattr(X_clean, "columns", ())]
@@ -372,9 +377,11 @@ class ImputationMixin:
         # Rows without gaps are skipped where they come back as they are.
         wanted = xp.any(missing, axis=1) if keep else xp.ones_like(missing[:, 0])
         chosen = xp.nonzero(wanted)[0]
-        kept = constant(keep | self._empty, X)
-        equal = scaler.least_ == scaler.most_
-        equals = constant(scaler.least_[equal], X, out.dtype)  # zero where there was no value
+        kept = asarray_like(keep | self._empty, X)
+        equal = scaler.data_min_ == scaler.data_max_
+        equals = asarray_like(
+            scaler.data_min_[equal], X, out.dtype
+        )  # zero where there was no value
         feed = self._feed(None)
         for span, inputs, output in self.net_.denoised_rows(self._rows(X, chosen)):
             rows = chosen[span]
@@ -383,7 +390,7 @@ class ImputationMixin:
             cleaned = xp.where(gaps, fill + self.blend_ * (output - fill), output)
             if draws is not None:
                 scaled = as_array(scaler.transform(as_dense(X[rows])))
-                cleaned += constant(self._spread * feed.deviations(scaled, draws), X)
+                cleaned += asarray_like(self._spread * feed.deviations(scaled, draws), X)
             cleaned = scaler.inverse_transform(cleaned, out.dtype)
             cleaned[:, equal] = equals
             out[rows] = xp.where(~gaps & kept, out[rows], cleaned)
@@ -391,12 +398,12 @@ class ImputationMixin:
 
     def _activations(self, X):
         out = empty((X.shape[0], self._n_hidden(X[:1])), X)
-        return filled(out, self.net_.hidden_rows(self._rows(X)))
+        return write_pieces(out, self.net_.hidden_rows(self._rows(X)))
 
     def _indicators(self, X):
         out, columns = empty((X.shape[0], len(self.missing_columns_)), X), self.missing_columns_
         missing = ((span, namespace(X).isnan(chunk[:, columns])) for span, chunk in row_chunks(X))
-        return filled(out, missing)
+        return write_pieces(out, missing)
 
     def _n_hidden(self, row):
         return sum(hidden.shape[1] for _, hidden in self.net_.hidden_rows(self._rows(row)))
@@ -428,7 +435,7 @@ def kept_columns(model):
 def fit_scaler(scaling, X, sample_weight):
     """The scaling of columns; raise if values are too large to be squared."""
     scaler = Scaler(scaling).fit(X, sample_weight)
-    largest = np.maximum(-scaler.least_, scaler.most_)
+    largest = np.maximum(-scaler.data_min_, scaler.data_max_)
     if largest.max() > LARGEST:
         raise ValueError(
             f"Column {largest.argmax()} of X holds {largest.max():.3g}; values up to "

@@ -5,7 +5,7 @@ from numbers import Integral, Real
 from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skae._data._arrays import constant, empty, filled, is_tensor, namespace, widest_float
+from skae._data._arrays import asarray_like, empty, is_tensor, namespace, widest_float, write_pieces
 from skae._data._chunks import as_dense
 from skae._data._frames import column_mask
 from skae._fit._plan import may_change
@@ -389,7 +389,9 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
         rows, to_input_type = self._validate_input(X)
         pieces = self.net_.cell_losses(self._rows(rows))
         contributions = empty(rows.shape, rows, widest_float(rows))
-        filled(contributions, ((span, self._contributions(*parts)) for span, *parts in pieces))
+        write_pieces(
+            contributions, ((span, self._contributions(*parts)) for span, *parts in pieces)
+        )
         return self._named(contributions, X, to_input_type)
 
     def correct(self, X, columns=None):
@@ -428,7 +430,7 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
             anomalous = self.net_.find_anomalous_cells(self._rows(rows), self._score_cells, limit)
         else:
             names = list(getattr(self, "feature_names_in_", ()))
-            mask = constant(column_mask(columns, names, rows.shape[1]), rows)
+            mask = asarray_like(column_mask(columns, names, rows.shape[1]), rows)
             anomalous = namespace(rows).tile(mask[None], (rows.shape[0], 1))
         corrected, scaler = empty(rows.shape, rows), self._scaler.on_device_of(rows)
         corrected[:] = as_dense(rows)
@@ -448,7 +450,7 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
         """One number per row, by a rule that reads the members' raw losses."""
         raw = self.net_.raw_losses_in_pieces(self._rows(X))
         out = empty(X.shape[0], X, widest_float(X))
-        return filled(out, ((span, rule(losses)) for span, losses in raw))
+        return write_pieces(out, ((span, rule(losses)) for span, losses in raw))
 
     def _pvalues(self, raw):
         return self._calibration_scores.pvalues(self._rule.member_scores(raw[:-1], raw[-1]))

@@ -5,7 +5,7 @@ from numbers import Real
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skae._data._arrays import constant, namespace
+from skae._data._arrays import asarray_like, namespace
 from skae._data._validation import checked_weight
 from skae._engine._losses import CELL_LOSSES
 from skae._engine._row_errors import distances_to
@@ -358,7 +358,7 @@ class AutoencoderTransformer(
         X, _ = self._validate_input(X)
         weight = checked_weight(sample_weight, X.shape[0])
         errors = self._row_errors(X)
-        weight = namespace(X).ones_like(errors) if weight is None else constant(weight, errors)
+        weight = namespace(X).ones_like(errors) if weight is None else asarray_like(weight, errors)
         return share_explained(weight @ errors, weight @ distances_to(self.mean_, X))
 
     def __sklearn_tags__(self):

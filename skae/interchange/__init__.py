@@ -1,13 +1,13 @@
 """Fitted estimators as ONNX models, alone and as steps of pipelines."""
 
-from skae._onnx_hooks import ANSWERS
+from skae._onnx_hooks import IMPLEMENTATIONS
 from skae.interchange._export import to_onnx
 from skae.interchange._pipelines import converter_of, parser_of, shape_calculator_of
 
 __all__ = ["to_onnx"]
 
 # Registering converters with skl2onnx would import it, so estimators answer for themselves.
-ANSWERS.update(
+IMPLEMENTATIONS.update(
     onnx_converter=converter_of,
     onnx_parser=parser_of,
     onnx_shape_calculator=shape_calculator_of,

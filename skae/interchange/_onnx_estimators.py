@@ -6,10 +6,12 @@ the rows and returns the value of the result.
 
 import numpy as np
 
+from skae._engine._ensemble_net import LEAST_LOSS
 from skae.estimators._imputation import keeps_observed, kept_columns
 from skae.interchange._graph import concat, where
 from skae.interchange._onnx_layers import LayerWriter, numbers, unknown_layer
 from skae.interchange._onnx_linear_systems import conditional_means
+from skae.networks._autoencoder import LOGIT_SLOPE
 
 
 class OnnxWriter:
@@ -90,7 +92,7 @@ class OnnxWriter:
         bounded = output * scale + center
         if link.activation == "relu":
             return (bounded.op("Relu") - center) / scale
-        return (((bounded - 0.5) * 4.0).op("Sigmoid") - center) / scale
+        return (((bounded - 0.5) * LOGIT_SLOPE).op("Sigmoid") - center) / scale
 
 
 class TransformerWriter(OnnxWriter):
@@ -128,8 +130,8 @@ class DenoiserWriter(OnnxWriter):
         missing, fill = rows.is_nan(), inputs.slice(0, estimator.n_features_in_)
         scaled = where(missing, fill + (scaled - fill) * estimator.blend_, scaled)
         denoised = self._unscaled(scaled, rows.dtype)
-        least = self.scaler.least_
-        denoised = where(least == self.scaler.most_, least, denoised)
+        least = self.scaler.data_min_
+        denoised = where(least == self.scaler.data_max_, least, denoised)
         stays = np.broadcast_to(keeps_observed(estimator) | estimator._empty, least.shape)
         denoised = where(~missing & stays, rows, denoised)
         columns = kept_columns(estimator)
@@ -183,8 +185,6 @@ LOSSES = {
     "huber": lambda e: e.between(-1.0, 1.0) * (e - 0.5 * e.between(-1.0, 1.0)),
     "squared_error": lambda e: e.square(),
 }
-# The same as in _engine/_ensemble_net.py: losses below it have its logarithm.
-LEAST_LOSS = 1e-12
 
 
 class DetectorWriter(OnnxWriter):

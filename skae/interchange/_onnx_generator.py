@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from skae._engine._losses import LOG_ROOT_TWO_PI, NARROW
+from skae._engine._losses import LEAST_LOG_RATIO, LOG_ROOT_TWO_PI, NARROW
 from skae.estimators._generation import DRAWS_FOR_TARGETS, latent_prior
 from skae.interchange._graph import Graph, concat, where
 from skae.interchange._onnx_estimators import OnnxWriter
@@ -182,7 +182,7 @@ def interval_log_likelihood(mean, deviation, low, high):
     flip = middle > 0.0
     a, b = where(flip, -b, a), where(flip, -a, b)
     log_b = log_ndtr(b)
-    gap = (log_ndtr(a) - log_b).op("Min", -1e-6)
+    gap = (log_ndtr(a) - log_b).op("Min", -LEAST_LOG_RATIO)
     log_probability = log_b + (1.0 - gap.exp()).log()
     at_point = middle.square() * -0.5 - (LOG_ROOT_TWO_PI + np.log(deviation))
     at_point = at_point + where(width > 0.0, width, 1.0).log()

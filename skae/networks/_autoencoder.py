@@ -7,6 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+# Slope of the logit at 1/2: along this tangent a network that starts at PCA stays close to it.
+LOGIT_SLOPE = 4.0
+
 
 class OutputLink(nn.Module):
     """Output activation, applied in the units of X.
@@ -24,20 +27,19 @@ class OutputLink(nn.Module):
         self.register_buffer("center", torch.from_numpy(center.astype(np.float32)))
         self.register_buffer("scale", torch.from_numpy(scale.astype(np.float32)))
 
-    def bounded(self, x: Tensor) -> Tensor:
+    def unscale(self, x: Tensor) -> Tensor:
         """Scaled rows in the units of X."""
         return x * self.scale + self.center
 
     def logits(self, output: Tensor) -> Tensor:
-        # The tangent of the logit at 1/2: a network that starts at PCA stays close to it.
-        return 4.0 * (self.bounded(output) - 0.5)
+        return LOGIT_SLOPE * (self.unscale(output) - 0.5)
 
     def forward(self, output: Tensor) -> Tensor:
         """The decoder's output as scaled rows."""
         if self.activation == "identity":
             return output
         if self.activation == "relu":
-            return (torch.relu(self.bounded(output)) - self.center) / self.scale
+            return (torch.relu(self.unscale(output)) - self.center) / self.scale
         return (torch.sigmoid(self.logits(output)) - self.center) / self.scale
 
 

@@ -256,7 +256,7 @@ def legend_beside(ax, **kwargs):
     return ax.legend(loc="best", framealpha=0.8, **style)
 
 
-def written(number):
+def format_number(number):
     """Format a number."""
     return f"{number:.3g}".replace("-", "\N{MINUS SIGN}")
 

@@ -10,13 +10,13 @@ from skae.plotting._common import (
     check_integer,
     draw_images,
     fitted,
+    format_number,
     frame_images,
     makes_room,
     open_axes,
     pick,
     quiet_spines,
     require_matplotlib,
-    written,
 )
 
 
@@ -213,12 +213,13 @@ class ContributionDisplay:
         ax.tick_params(axis="y", length=0)
         if makes_room(ax):
             ax.set_yticks(range(len(lengths)), labels, fontsize="small")
-            ax.bar_label(self.bars_, fmt=written, padding=3, fontsize="x-small", color=GREY)
+            ax.bar_label(self.bars_, fmt=format_number, padding=3, fontsize="x-small", color=GREY)
             ax.margins(x=0.12)
         else:
             # Long names would overlap the axes to the left, so they are written on the bars.
             labels = [
-                f"{text}  {written(length)}" for text, length in zip(labels, lengths, strict=True)
+                f"{text}  {format_number(length)}"
+                for text, length in zip(labels, lengths, strict=True)
             ]
             ax.set_yticks(range(len(lengths)), labels, fontsize="x-small", ha="left")
             ax.tick_params(axis="y", pad=-5)
@@ -252,7 +253,9 @@ class ContributionDisplay:
 
 
 def _axis_label(contributions):
-    return f"Contribution to \N{MINUS SIGN}score_samples, {written(contributions.sum())} in all"
+    return (
+        f"Contribution to \N{MINUS SIGN}score_samples, {format_number(contributions.sum())} in all"
+    )
 
 
 def _names_in(contributions):

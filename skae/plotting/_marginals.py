@@ -4,7 +4,7 @@ import numpy as np
 
 from skae.plotting._common import BLUE, GREY, shortened
 
-# Numbers with at most so many distinct values are levels; the rarest of more levels are pooled.
+# Numbers with at most this many distinct values are levels; the rarest of more levels are pooled.
 MAX_BARS = 10
 N_BINS = 25
 # In points: width of a letter of a level's name, least width of horizontal names, height of

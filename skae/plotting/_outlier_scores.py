@@ -12,11 +12,11 @@ from skae.plotting._common import (
     as_numbers,
     check_integer,
     fitted,
+    format_number,
     open_axes,
     quiet_spines,
     require_matplotlib,
     split_by_class,
-    written,
 )
 
 
@@ -185,7 +185,7 @@ class OutlierScoreDisplay:
         self.bars_ = [bars] if len(masks) == 1 else list(bars)
         if threshold is not None:
             style = {"color": "black", "linestyle": "--", "linewidth": 1}
-            style |= {"label": f"threshold, {written(threshold)}"}
+            style |= {"label": f"threshold, {format_number(threshold)}"}
             self.threshold_line_ = ax.axvline(threshold, **style)
         ax.set(xlabel="Score (lower: outliers, higher: more normal)", ylabel="Rows")
         quiet_spines(ax)

@@ -11,6 +11,7 @@ from skae.plotting._common import (
     check_integer,
     draw_images,
     fitted,
+    format_number,
     frame_images,
     legend_in_head,
     line_style,
@@ -20,7 +21,6 @@ from skae.plotting._common import (
     place_of,
     quiet_spines,
     require_matplotlib,
-    written,
 )
 
 
@@ -223,7 +223,7 @@ class ReconstructionDisplay:
             self.error_areas_.append(pane.fill_between(columns, X[i], outputs[i], **style))
             observed = ~np.isnan(X[i])
             error = np.square(X[i] - outputs[i])[observed].sum() / max(observed.sum(), 1)
-            title = f"row {i}, MSE {written(error)}"
+            title = f"row {i}, MSE {format_number(error)}"
             pane.set_title(title, loc="left", fontsize="x-small", color=GREY, pad=3)
             pane.margins(x=0)
             quiet_spines(pane)
