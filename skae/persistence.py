@@ -12,7 +12,11 @@ from importlib.metadata import version
 
 from sklearn.utils.validation import check_is_fitted
 
-from skae._engine._runtime import borrowed_global_generator, resolve_device, resolve_precision
+from skae._engine._runtime import (
+    borrowed_global_generator,
+    resolve_device,
+    resolve_precision,
+)
 from skae._sklearn import validate_params
 from skae._storage._documents import DocumentDecoder, DocumentEncoder, expect
 from skae._storage._estimator_kinds import (
@@ -216,6 +220,7 @@ def _restored(document, arrays, registry, device, resolved_device):
     estimator = cls(**parameters | {"device": device})
     validate_params(estimator)
     decoder.notes["network"] = network_of_user(estimator)
+    warn_if_bfloat16_unsupported(estimator.precision, resolved_device)
     decoder.notes["precision"] = resolve_precision(estimator.precision, resolved_device)
     fitted = ATTRIBUTES.from_file(_read_pairs(decoder, document["fitted"]))
     if decoder.arrays:

@@ -116,3 +116,29 @@ def test_skorch_scoring_sees_history(case, table):
     scoring = EpochScoring(lambda net, X, y: seen.append(1) or 0.5, name="mine", use_caching=False)
     model = case.make(callbacks=[scoring], early_stopping=False).fit(table)
     assert "train_loss" in model.net_.history[-1]
+
+
+class AsksItsEstimator(Callback):
+    """Notes what the estimator that is being fitted says of rows."""
+
+    def __init__(self, X):
+        self.X = X
+        self.errors = []
+
+    def on_epoch_end(self, net, **kwargs):
+        self.errors.append(self.estimator.reconstruction_error(self.X).mean())
+
+
+@pytest.mark.parametrize("verb", ["fit", "partial_fit"])
+def test_callbacks_may_ask_the_estimator_that_is_fitted(case, verb, table):
+    """They meet the network in training, not none and not the one of an earlier fit."""
+    asks = AsksItsEstimator(table)
+    model = case.make(callbacks=[asks], init="random", warm_start=True, learning_rate=0.05)
+    asks.estimator = model
+    for n_calls in (1, 2):
+        getattr(model, verb)(table)
+        if verb == "fit":
+            assert len(asks.errors) >= 3 * n_calls
+    getattr(model, verb)(table)
+    first_pass_is_silent = case.estimator is AutoencoderOutlierDetector and verb == "partial_fit"
+    assert len(set(asks.errors)) == len(asks.errors) or first_pass_is_silent

@@ -59,12 +59,13 @@ def here():
 def _processor():
     """Family and model of the processor: names may be those of a virtual machine."""
     try:
-        with open("/proc/cpuinfo", encoding="ascii") as file:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             facts = dict(line.split(":", 1) for line in file if ":" in line)
     except OSError:
         return platform.processor()
-    names = ("vendor_id", "cpu family", "model")
-    return " ".join(value.strip() for key, value in facts.items() if key.strip() in names)
+    names = ("vendor_id", "cpu family", "model", "CPU implementer", "CPU part")
+    found = " ".join(value.strip() for key, value in facts.items() if key.strip() in names)
+    return found or platform.processor()
 
 
 # The rows.

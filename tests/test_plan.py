@@ -15,9 +15,8 @@ from skae import (
 )
 from skae._fit._defaults import MIN_ROWS_FOR_SPLIT, MIN_WIDE_COLUMNS, Compression
 from skae._fit._plan import (
-    Feed,
     MayChange,
-    Plan,
+    Schedule,
     Seeds,
     check_same_network,
     n_rows_held_out,
@@ -27,30 +26,29 @@ from skae._fit._plan import (
 )
 
 
-def make_plan(**fields):
-    fields = {"build": None, "feed": Feed(None, "cpu"), "max_epochs": 10} | fields
-    return Plan.of(AutoencoderTransformer(), **fields)
+def make_schedule(**fields):
+    return Schedule.of(AutoencoderTransformer(), **{"max_epochs": 10} | fields)
 
 
-def test_a_plan_follows_the_parameters():
+def test_a_schedule_follows_the_parameters():
     params = AutoencoderTransformer(
         early_stopping=False, validation_fraction=0.3, callbacks=[object()], verbose=2
     )
-    plan = Plan.of(params, build=None, feed=None, max_epochs=1)
-    assert not plan.early_stopping
-    assert plan.validation_fraction == 0.3
-    assert plan.is_watched
-    assert plan.verbose == 2
+    schedule = Schedule.of(params, max_epochs=1)
+    assert not schedule.early_stopping
+    assert schedule.validation_fraction == 0.3
+    assert schedule.is_watched
+    assert schedule.verbose == 2
 
 
 @pytest.mark.parametrize(
     "fields", [{"is_watched": True}, {"resumes": True}, {"early_stopping": False}]
 )
 def test_no_folds_where_one_training_is_wanted(fields):
-    plan = make_plan()
-    assert plan.takes_folds(MIN_ROWS_FOR_SPLIT - 1)
-    assert not plan.takes_folds(MIN_ROWS_FOR_SPLIT)
-    other = Plan(**(vars(plan) | fields))
+    schedule = make_schedule()
+    assert schedule.takes_folds(MIN_ROWS_FOR_SPLIT - 1)
+    assert not schedule.takes_folds(MIN_ROWS_FOR_SPLIT)
+    other = Schedule(**(vars(schedule) | fields))
     assert not other.takes_folds(MIN_ROWS_FOR_SPLIT - 1)
 
 
@@ -58,26 +56,29 @@ def test_no_folds_where_one_training_is_wanted(fields):
 @pytest.mark.parametrize("n_rows", [2, 3, 10, 500])
 @pytest.mark.parametrize("n_features", [2, MIN_WIDE_COLUMNS])
 def test_folds_are_all_trained_once(fraction, n_rows, n_features):
-    plan = Plan(**(vars(make_plan(max_folds=3)) | {"validation_fraction": fraction}))
-    n_folds, batches = plan.folds(n_rows, n_features)
+    schedule = Schedule(**(vars(make_schedule(max_folds=3)) | {"validation_fraction": fraction}))
+    n_folds, batches = schedule.folds(n_rows, n_features)
     assert 2 <= n_folds <= min(3, n_rows)
     assert [i for batch in batches for i in range(n_folds)[batch]] == list(range(n_folds))
     assert (len(batches) == 1) == (n_features < MIN_WIDE_COLUMNS)
 
 
 def test_a_split_parts_the_rows():
-    train, held_out = make_plan().split(50, check_random_state(0))
+    train, held_out = make_schedule().split(50, check_random_state(0))
     assert len(held_out) == 5
     assert sorted([*train, *held_out]) == list(range(50))
     assert (np.diff(train) > 0).all()  # in order: memory maps are read forward
-    assert Plan(**(vars(make_plan()) | {"early_stopping": False})).split(50, None) == (None, None)
+    assert Schedule(**(vars(make_schedule()) | {"early_stopping": False})).split(50, None) == (
+        None,
+        None,
+    )
 
 
 def test_epochs_that_the_bar_counts():
     few, many = MIN_ROWS_FOR_SPLIT - 1, MIN_ROWS_FOR_SPLIT
-    assert make_plan().n_epochs(many, 5) == 10
-    assert make_plan().n_epochs(few, 5) == 10 * (1 + 5)  # each fold, then all rows
-    assert make_plan(stacks_folds=True).n_epochs(few, 5) == 10 * (1 + 1)
+    assert make_schedule().n_epochs(many, 5) == 10
+    assert make_schedule().n_epochs(few, 5) == 10 * (1 + 5)  # each fold, then all rows
+    assert make_schedule(stacks_folds=True).n_epochs(few, 5) == 10 * (1 + 1)
 
 
 def test_some_rows_must_be_left_to_train_on():
@@ -174,3 +175,20 @@ def test_functions_are_known_by_name():
     one, other = (DenoisingAutoencoder(noise=function) for function in (noise, noise.__call__))
     assert network_fingerprint(one)["noise"] == "noise"
     assert network_fingerprint(one) != network_fingerprint(other)
+
+
+class WithMore(AutoencoderTransformer):
+    """A subclass with a parameter of its own, and another constraint for one of its base."""
+
+    _parameter_constraints = {**AutoencoderTransformer._parameter_constraints, "max_epochs": [int]}
+
+    def __init__(self, label="x", network=None, max_epochs=2, warm_start=False):
+        super().__init__(2, network=network, max_epochs=max_epochs, warm_start=warm_start)
+        self.label = label
+
+
+def test_subclasses_may_add_parameters_and_constraints(table):
+    model = WithMore().fit(table)
+    assert "label" in network_fingerprint(model)
+    assert "max_epochs" not in network_fingerprint(model)
+    assert model.set_params(warm_start=True, max_epochs=3).fit(table).n_iter_ <= 3

@@ -213,18 +213,22 @@ def test_precision_falls_back_silently(no_bfloat16, recwarn):
     [AutoencoderOutlierDetector, AutoencoderTransformer, DenoisingAutoencoder, VAEGenerator],
 )
 def test_a_fit_warns_once_of_bfloat16(estimator, table, no_bfloat16, recwarn, tmp_path):
-    """On folds, too; what uses a fitted network does not warn."""
+    """On folds, too; where a fitted network comes to another device, it warns again."""
     model = estimator(hidden_layer_sizes=4, max_epochs=1, precision="bfloat16", random_state=0)
     model.fit(table)
     (warning,) = recwarn
     assert "is computed in float32 here" in str(warning.message)
     recwarn.clear()
     model.encode(table)
-    model.set_params(device="cpu").encode(table)
-    save(model, tmp_path / "model")
-    load(tmp_path / "model").encode(table)
     pickle.loads(pickle.dumps(model)).encode(table)
+    save(model, tmp_path / "model")
     assert not recwarn
+    with pytest.warns(UserWarning, match="is computed in float32") as moved:
+        model.set_params(device="cpu").encode(table)
+    with pytest.warns(UserWarning, match="is computed in float32") as loaded:
+        load(tmp_path / "model").encode(table)
+    assert {w.filename for w in (*moved, *loaded)} == {__file__}
+    assert len(moved) == len(loaded) == 1
 
 
 # Lines of warnings.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,8 +13,8 @@ from skae._engine._joint_training import SETTINGS, train_together
 from skae._engine._net import AutoencoderNet
 from skae._engine._progress import remaining_epochs
 from skae._fit._defaults import MIN_ROWS_FOR_SPLIT, MIN_WIDE_COLUMNS
-from skae._fit._plan import Plan
-from skae._fit._run import Outcome, Split, finish_split, fit, prepare_split
+from skae._fit._plan import Plan, Schedule
+from skae._fit._run import Outcome, Split, finish_split, prepare_split
 
 # Networks that are trained as one at most, and cells of the rows of each: where products
 # are large, nothing is gained.
@@ -23,72 +24,94 @@ MAX_CELLS = 2**22
 
 @dataclass
 class Job:
-    """One of the fits: its plan, its rows and what its split is drawn from."""
+    """One of several fits.
 
-    plan: Plan
+    Attributes
+    ----------
+    schedule : Schedule
+        What is known of the fit before anything is learned.
+    X : ndarray, CSR matrix or table of shape (n_samples, n_features)
+    fit_alone : callable
+        Fit on X, and return the net.
+    make_plan : callable
+        The plan of the fit and a RandomState to draw its split from, for training with others.
+    finish : callable
+        Called with the outcome of such a training.
+    """
+
+    schedule: Schedule
     X: Any
-    rng: np.random.RandomState
-
-    @property
-    def can_stack(self) -> bool:
-        """Whether the fit is one training on rows as they are, with others held out."""
-        n_rows, n_features = self.X.shape
-        is_split = n_rows >= MIN_ROWS_FOR_SPLIT and self.plan.early_stopping
-        is_small = n_features < MIN_WIDE_COLUMNS and n_rows * n_features <= MAX_CELLS
-        return is_split and is_small and not self.plan.is_watched
+    fit_alone: Callable[[], AutoencoderNet]
+    make_plan: Callable[[], tuple[Plan, np.random.RandomState]]
+    finish: Callable[[Outcome], None]
 
     @property
     def n_epochs(self) -> int:
         """Epochs that the fit shows at most."""
-        return self.plan.n_epochs(*self.X.shape)
+        return self.schedule.n_epochs(*self.X.shape)
 
 
-def fit_many(jobs: list[Job]) -> list[Outcome]:
-    """Carry out the plans of jobs; return their outcomes in the order of the jobs."""
-    splits = {
-        number: prepare_split(job.plan, job.X, None, job.rng)
-        for number, job in enumerate(jobs)
-        if job.can_stack
-    }
-    groups = [[number] for number in range(len(jobs)) if number not in splits]
-    groups += _groups_of(splits)
-    outcomes: dict[int, Outcome] = {}
-    n_later = sum(jobs[group[0]].n_epochs for group in groups)
-    for group in groups:
-        n_later -= jobs[group[0]].n_epochs
+def can_stack(schedule: Schedule, n_rows: int, n_features: int) -> bool:
+    """Whether a fit is one training on rows as they are, with others held out."""
+    is_split = n_rows >= MIN_ROWS_FOR_SPLIT and schedule.early_stopping
+    is_small = n_features < MIN_WIDE_COLUMNS and n_rows * n_features <= MAX_CELLS
+    return is_split and is_small and not schedule.is_watched
+
+
+def fit_many(alone: list[Job], together: list[Job]) -> None:
+    """Carry out jobs: each of the first list alone, those of the second as few networks.
+
+    A job that is carried out alone learns nothing before its turn, and keeps nothing after it.
+    """
+    groups = _groups_of([_prepare(job) for job in together])
+    n_later = sum(job.n_epochs for job in alone)
+    n_later += sum(group[0].job.n_epochs for group in groups)
+    for job in alone:
+        n_later -= job.n_epochs
         with remaining_epochs(n_later):
-            if group[0] in splits:
-                train_side_by_side([splits[number] for number in group])
-                for number in group:
-                    job = jobs[number]
-                    outcomes[number] = finish_split(job.plan, splits[number], job.X, None)
-            else:
-                job = jobs[group[0]]
-                outcomes[group[0]] = fit(job.plan, job.X, None, job.rng)
-                raise_if_interrupted(outcomes[group[0]].net)
-    return [outcomes[number] for number in range(len(jobs))]
+            raise_if_interrupted(job.fit_alone())
+    for group in groups:
+        n_later -= group[0].job.n_epochs
+        with remaining_epochs(n_later):
+            _train_group(group)
 
 
-def _groups_of(splits: dict[int, Split]) -> list[list[int]]:
-    """Numbers of the jobs whose nets can be trained as one."""
+class Prepared(NamedTuple):
+    """A job whose net is ready to be trained."""
 
-    def settings(number: int) -> list[str]:
-        return [str(getattr(splits[number].net, name)) for name in SETTINGS]
+    job: Job
+    plan: Plan
+    split: Split
 
+    @property
+    def settings(self) -> list[str]:
+        return [str(getattr(self.split.net, name)) for name in SETTINGS]
+
+
+def _prepare(job: Job) -> Prepared:
+    plan, rng = job.make_plan()
+    return Prepared(job, plan, prepare_split(plan, job.X, None, rng))
+
+
+def _groups_of(prepared: list[Prepared]) -> list[list[Prepared]]:
+    """Jobs whose nets can be trained as one."""
     groups = []
-    for _, alike in groupby(sorted(splits, key=settings), key=settings):
-        numbers = list(alike)
-        for start in range(0, len(numbers), MAX_TOGETHER):
-            groups.append(numbers[start : start + MAX_TOGETHER])
+    ordered = sorted(prepared, key=lambda part: part.settings)
+    for _, alike in groupby(ordered, key=lambda part: part.settings):
+        parts = list(alike)
+        for start in range(0, len(parts), MAX_TOGETHER):
+            groups.append(parts[start : start + MAX_TOGETHER])
     return groups
 
 
-def train_side_by_side(splits: list[Split]) -> None:
-    """Train the nets of all splits as one network, if they agree."""
+def _train_group(group: list[Prepared]) -> None:
+    splits = [part.split for part in group]
     nets = [split.net for split in splits]
     rows = [split.training() for split in splits]
     n_trained = train_together(nets, rows, [split.validation() for split in splits])
     raise_if_interrupted(nets[n_trained - 1])
+    for job, plan, split in group:
+        job.finish(finish_split(plan, split, job.X, None))
 
 
 def raise_if_interrupted(net: AutoencoderNet) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,19 +99,11 @@ def measure_nothing(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """All that a fit depends on besides its rows.
+class Schedule:
+    """How a fit goes, as far as parameters alone decide.
 
     Attributes
     ----------
-    build : callable
-        From a rotation, or None for plain columns, to the net that is to be trained. Each
-        call makes a net with the same weights, those of the linear start.
-    feed : Feed
-        What the net reads.
-    measure : callable
-        What is wanted of a trained net on rows that it did not see: called with net, feed, X,
-        the numbers of the rows held out (None if there are none) and the weights of all.
     max_epochs : int
         Epochs that the learning rate's schedule is laid out for.
     early_stopping : bool
@@ -123,25 +115,18 @@ class Plan:
     verbose : int
         Whether losses are shown, and so must be in the units of columns.
     resumes : bool
-        Whether `build` returns a fitted net: then there are no folds either, and one pass
+        Whether a fitted net is trained further: then there are no folds either, and one pass
         keeps the feed as it is.
     max_folds : int
         Folds are no more than these.
     keep_last : bool
         Whether the last epoch is kept instead of the best one.
-    rotation : Rotation or None
-        Coordinates to train in; a split is trained in them, folds never are.
-    link : OutputLink or None
-        The link of the net in columns, once it has left the rotation.
     refits_output : bool
         Whether the decoder's last layer is refitted after training on a split.
     stacks_folds : bool
         Whether folds are known to train as one network, so that the progress bar can count.
     """
 
-    build: Callable[[Rotation | None], AutoencoderNet]
-    feed: Feed
-    measure: Callable[..., Any] = measure_nothing
     max_epochs: int
     early_stopping: bool
     validation_fraction: float
@@ -150,14 +135,12 @@ class Plan:
     resumes: bool = False
     max_folds: int = MAX_FOLDS
     keep_last: bool = False
-    rotation: Rotation | None = None
-    link: Any = None
     refits_output: bool = False
     stacks_folds: bool = False
 
     @classmethod
-    def of(cls, params: Any, **fields: Any) -> Plan:
-        """A plan that follows parameters in what all estimators share."""
+    def of(cls, params: Any, **fields: Any) -> Self:
+        """A schedule, or plan, that follows parameters in what all estimators share."""
         return cls(
             early_stopping=params.early_stopping,
             validation_fraction=params.validation_fraction,
@@ -192,6 +175,36 @@ class Plan:
             return self.max_epochs
         n_folds, batches = self.folds(n_rows, n_features)
         return self.max_epochs * (1 + (len(batches) if self.stacks_folds else n_folds))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(Schedule):
+    """All that a fit depends on besides its rows.
+
+    Attributes
+    ----------
+    build : callable
+        From a rotation, or None for plain columns, to the net that is to be trained. Each
+        call makes a net with the same weights, those of the linear start.
+    feed : Feed
+        What the net reads.
+    measure : callable
+        What is wanted of a trained net on rows that it did not see: called with net, feed, X,
+        the numbers of the rows held out (None if there are none) and the weights of all.
+    begin : callable
+        Called with net and feed before a training that callbacks may watch.
+    rotation : Rotation or None
+        Coordinates to train in; a split is trained in them, folds never are.
+    link : OutputLink or None
+        The link of the net in columns, once it has left the rotation.
+    """
+
+    build: Callable[[Rotation | None], AutoencoderNet]
+    feed: Feed
+    measure: Callable[..., Any] = measure_nothing
+    begin: Callable[[AutoencoderNet, Feed], None]
+    rotation: Rotation | None = None
+    link: Any = None
 
 
 def n_rows_held_out(params: Any, n_rows: int) -> int:
@@ -347,11 +360,16 @@ def may_change(*constraints: Any) -> MayChange:
     return MayChange(constraints)
 
 
+def _may_change(cls: type) -> set[str]:
+    """Parameters with the mark; a subclass may constrain them otherwise, or add others."""
+    tables = [vars(base).get("_parameter_constraints", {}) for base in cls.__mro__]
+    return {name for table in tables for name in table if isinstance(table[name], MayChange)}
+
+
 def network_fingerprint(estimator: Any) -> dict[str, str]:
     """All parameters that a fitted network cannot follow when they change, as texts."""
-    marks = estimator._parameter_constraints
     params = estimator.get_params(deep=False)
-    params = {k: v for k, v in params.items() if not isinstance(marks[k], MayChange)}
+    params = {k: v for k, v in params.items() if k not in _may_change(type(estimator))}
     if params["network"] is not None and not is_builtin_network(params["network"]):
         params["network"] = type(params["network"]).__qualname__
     # A copy of a function, in another process, say, is another object.

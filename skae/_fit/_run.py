@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from skae._engine._batches import Rows, SourceRows
 from skae._engine._joint_training import train_together
@@ -63,6 +64,7 @@ def fit(plan: Plan, X: Any, sample_weight: Weights, rng: np.random.RandomState) 
     if plan.takes_folds(X.shape[0]):
         return _fit_folds(plan, X, sample_weight, rng)
     split = prepare_split(plan, X, sample_weight, rng)
+    plan.begin(split.net, split.feed)
     with losses_reported_in(_loss_conversions(plan, split)):
         valid = None if split.valid_rows is None else split.validation()
         split.net.train(split.training(), valid, keep_last=plan.keep_last)
@@ -73,6 +75,7 @@ def fit_pass(plan: Plan, X: Any, sample_weight: Weights) -> Outcome:
     """Train for one epoch on all rows of X, without validation."""
     feed = plan.feed if plan.resumes else plan.feed.fitted(X, None, sample_weight)
     net = plan.build(None)
+    plan.begin(net, feed)
     net.train_on(feed.single_pass(net, feed.rows(X, None, sample_weight)))
     return Outcome.of(net, feed)
 
@@ -100,24 +103,32 @@ class Split:
 
 def prepare_split(plan: Plan, X: Any, sample_weight: Weights, rng: np.random.RandomState) -> Split:
     """What is to be trained, on what, and which rows are held out."""
+    net = plan.build(plan.rotation)
     train, held_out = plan.split(X.shape[0], rng)
-    return _split_at(plan, X, sample_weight, train, held_out, plan.rotation)
+    feed = plan.feed.fitted(X, train, sample_weight)
+    return _split_of(net, feed, X, sample_weight, train, held_out, plan.rotation)
 
 
-def _split_at(
-    plan: Plan,
+def _split_of(
+    net: AutoencoderNet,
+    feed: Feed,
     X: Any,
     sample_weight: Weights,
     train: Indices,
     held_out: Indices,
-    rotation: Rotation | None,
+    rotation: Rotation | None = None,
 ) -> Split:
-    feed = plan.feed.fitted(X, train, sample_weight)
     rows = feed.rows(X, train, sample_weight, rotation)
     valid_rows = None
     if held_out is not None:
         valid_rows = feed.rows(X, held_out, sample_weight, rotation)
-    return Split(plan.build(rotation), feed, rows, valid_rows, held_out)
+    return Split(net, feed, rows, valid_rows, held_out)
+
+
+def _prepare_fold(plan: Plan, X: Any, sample_weight: Weights, fold: NDArray[np.intp]) -> Split:
+    train = np.setdiff1d(np.arange(X.shape[0]), fold)
+    feed = plan.feed.fitted(X, train, sample_weight)
+    return _split_of(plan.build(None), feed, X, sample_weight, train, fold)
 
 
 def finish_split(plan: Plan, split: Split, X: Any, sample_weight: Weights) -> Outcome:
@@ -166,10 +177,7 @@ def _fit_folds(plan: Plan, X: Any, sample_weight: Weights, rng: np.random.Random
     folds = np.array_split(rng.permutation(n_rows), n_folds)
     losses, measures = [], []
     for batch in batches:
-        splits = [
-            _split_at(plan, X, sample_weight, np.setdiff1d(np.arange(n_rows), fold), fold, None)
-            for fold in folds[batch]
-        ]
+        splits = [_prepare_fold(plan, X, sample_weight, fold) for fold in folds[batch]]
         with remaining_epochs((n_folds - batch.stop + 1) * plan.max_epochs):
             n_trained = train_together(
                 [split.net for split in splits],

@@ -17,7 +17,7 @@ from skae._data._validation import (
 )
 from skae._engine._batches import SourceRows
 from skae._engine._row_errors import row_errors
-from skae._engine._runtime import resolve_device, resolve_precision
+from skae._engine._runtime import resolve_device, resolve_precision, warn_if_bfloat16_unsupported
 from skae._fit._guard import rollback_on_error
 from skae._fit._plan import (
     check_same_network,
@@ -47,7 +47,7 @@ class BaseAutoencoder(BaseEstimator):
 
     - ``_make_plan(X, sample_weight, rng)`` learns the scaling, the linear start and the
       number of latents from training rows, and returns the ``Plan`` of the rest;
-    - ``_plan(X, build, ...)`` is the plan around a function that builds the net, or returns
+    - ``_plan(build, ...)`` is the plan around a function that builds the net, or returns
       a fitted one that training resumes with;
     - ``_finish(outcome, X, sample_weight)`` keeps what the fit left behind.
 
@@ -202,7 +202,15 @@ class BaseAutoencoder(BaseEstimator):
         net = self.net_.copy()
         if settings is not None:
             net.set_params(**settings)
-        return self._plan(X, lambda rotation: net, net.max_epochs, net.device, resumes=True)
+        self._check_range(X)
+        return self._plan(lambda rotation: net, net.max_epochs, net.device, resumes=True)
+
+    def _check_range(self, X):
+        """Raise if X cannot be reproduced."""
+
+    def _begin(self, net, feed):
+        """Set what callbacks may ask the estimator for while it is fitted."""
+        self.net_ = net
 
     def _finish(self, outcome, X, sample_weight):
         """Keep what a fit left behind; estimators add what follows training."""
@@ -386,6 +394,7 @@ class BaseAutoencoder(BaseEstimator):
         except ValueError:
             self.device = before
             raise
+        warn_if_bfloat16_unsupported(self.precision, device)
         self.net_.move_to(device, resolve_precision(self.precision, device))
         return self
 

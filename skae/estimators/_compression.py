@@ -16,11 +16,12 @@ from skae._engine._rotation import Rotation
 from skae._engine._row_errors import distances_to, row_errors
 from skae._engine._runtime import one_thread_per_worker
 from skae._fit._defaults import MIN_WIDE_COLUMNS, Compression
-from skae._fit._many import Job, fit_many, raise_if_interrupted
+from skae._fit._many import Job, can_stack, fit_many
 from skae._fit._plan import (
     Feed,
     NetFactory,
     Plan,
+    Schedule,
     Seeds,
     measure_nothing,
     n_directions,
@@ -59,6 +60,7 @@ class CompressionMixin:
         chosen = None
         if has_plain_output(self) and n_features >= MIN_WIDE_COLUMNS:
             chosen = Rotation.choose(scaler, pca, k)
+        self._check_range(X)
         tied = are_weights_tied(self)
         network = resolve_network(self, Compression, n_features, self.dropout, tied)
         settings = net_settings(self, Compression, n_features, X.shape[0])
@@ -85,11 +87,10 @@ class CompressionMixin:
             )
             return make_net(module, Objective(*losses), input_noise=input_noise, **corruption)
 
-        return self._plan(X, build, settings["max_epochs"], make_net.device, rotation=chosen)
+        max_epochs, link = settings["max_epochs"], self._link() if chosen else None
+        return self._plan(build, max_epochs, make_net.device, rotation=chosen, link=link)
 
-    def _plan(self, X, build, max_epochs, device, **fields):
-        check_target_range(self, self._scaler, X)
-        is_refitted = has_plain_output(self) and not is_ordered(self)
+    def _plan(self, build, max_epochs, device, **fields):
         measure = measure_nothing
         if is_ordered(self):
             measure = partial(residual_squares, n_latents=self.n_components_, mean=self.mean_)
@@ -98,12 +99,14 @@ class CompressionMixin:
             build=build,
             feed=Feed(self._scaler, device),
             measure=measure,
+            begin=self._begin,
             max_epochs=max_epochs,
-            link=self._link(),
-            refits_output=is_refitted,
-            stacks_folds=is_refitted and self.precision == "float32",
+            **folds_and_refit(self),
             **fields,
         )
+
+    def _check_range(self, X):
+        check_target_range(self, self._scaler, X)
 
     def _finish(self, outcome, X, sample_weight):
         super()._finish(outcome, X, sample_weight)
@@ -125,12 +128,23 @@ class CompressionMixin:
         self.explained_variance_ratio_ = shares[: self.n_components_]
 
     def _job(self, X):
-        """A fresh fit that is to be carried out with others."""
+        """A fresh fit that may be carried out with others."""
+        n_features = X.shape[1]
+        max_epochs = net_settings(self, Compression, n_features, X.shape[0])["max_epochs"]
+        return Job(
+            Schedule.of(self, max_epochs=max_epochs, **folds_and_refit(self)),
+            X,
+            fit_alone=lambda: self.fit(X).net_,
+            make_plan=partial(self._plan_to_share, X),
+            finish=lambda outcome: self._finish(outcome, X, None),
+        )
+
+    def _plan_to_share(self, X):
         validate_params(self)
         X, _ = self._check_training_rows(X, None, None, reset=True)
         rng = check_random_state(self.random_state)
         n_rows_held_out(self, X.shape[0])  # raises before anything is learned
-        return Job(self._make_plan(X, None, rng), X, rng)
+        return self._make_plan(X, None, rng), rng
 
     def _link(self):
         """What bounds reconstructions, in the units of scaled rows."""
@@ -160,6 +174,13 @@ def has_plain_output(params):
         and params.l1 == 0
         and params.sparsity == 0
     )
+
+
+def folds_and_refit(params):
+    """Whether folds train as one network, and whether the last layer is refitted."""
+    is_refitted = has_plain_output(params) and not is_ordered(params)
+    stacks_folds = is_refitted and params.precision == "float32"
+    return {"refits_output": is_refitted, "stacks_folds": stacks_folds}
 
 
 def are_weights_tied(params):
@@ -232,17 +253,13 @@ def fit_together(estimators, tables, name):
 
     With `verbose`, all of them show one progress bar under a `name`.
     """
+    alone, together = [], []
+    for estimator, X in zip(estimators, tables, strict=True):
+        job = estimator._job(X)
+        is_own_fit = type(estimator).fit is not BaseAutoencoder.fit
+        (together if can_stack(job.schedule, *X.shape) and not is_own_fit else alone).append(job)
     with (
         one_thread_per_worker(),
         show_progress(name, int(estimators[0].verbose), is_search=True),
     ):
-        jobs = {}
-        for number, (estimator, X) in enumerate(zip(estimators, tables, strict=True)):
-            if type(estimator).fit is BaseAutoencoder.fit:
-                jobs[number] = estimator._job(X)
-            else:
-                raise_if_interrupted(estimator.fit(X).net_)
-        with show_progress(name, 0):  # a part of the search: fits by callbacks are none
-            outcomes = fit_many(list(jobs.values()))
-        for number, outcome in zip(jobs, outcomes, strict=True):
-            estimators[number]._finish(outcome, jobs[number].X, None)
+        fit_many(alone, together)

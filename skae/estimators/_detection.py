@@ -60,6 +60,7 @@ class DetectionMixin:
         else:
             net = self._fitted_net()
             net.set_params(**net_settings(self, Detection, self.n_features_in_, n_subset))
+        self.net_ = net  # callbacks may ask for it
         outcome = fit_trimmed(self._trimmed_plan(X, sample_weight, net, held_out, starts))
         self._finish(outcome, X, sample_weight)
         self._learn_threshold(outcome.measures)
@@ -75,6 +76,7 @@ class DetectionMixin:
         else:
             net = self._fitted_net()
             held_out = np.empty((self.n_estimators, 0), dtype=int)
+        self.net_ = net  # callbacks may ask for it
         outcome = fit_trimmed_pass(self._trimmed_plan(X, sample_weight, net, held_out, first))
         self._finish(outcome, X, sample_weight)
         seen = outcome.measures if first else self._seen.then(outcome.measures)
@@ -95,6 +97,8 @@ class DetectionMixin:
         k = Detection.n_components(n_features) if isinstance(k, str) else n_latents(k, pca)
         self.n_components_ = k
         network = resolve_network(self, Detection, n_features)
+        members = {"n_members": self.n_estimators, "score_method": self.score_method}
+        make_net = NetFactory(self, network, seeds, {}, MemberNet, **members)
         module = build_members(
             network,
             n_features,
@@ -104,17 +108,10 @@ class DetectionMixin:
             variational=self.variational,
             seeds=seeds_of_members(seeds.weights, self.n_estimators),
         )
-        make_net = NetFactory(
-            self,
-            network,
-            seeds,
-            net_settings(self, Detection, n_features, n_rows),
-            MemberNet,
-            n_members=self.n_estimators,
-            score_method=self.score_method,
-        )
-        # Losses are needed before training.
+        # Losses are needed before training. A first `partial_fit` trains with what `initialize`
+        # finds here: without weight decay and callbacks, which come with the settings.
         net = make_net(module, objective(self), variational=self.variational).initialize()
+        net.set_params(**net_settings(self, Detection, n_features, n_rows))
         net.set_baseline(baseline_row(self, X, sample_weight, scaler))
         return net
 

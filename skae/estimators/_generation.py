@@ -190,6 +190,7 @@ class GenerationMixin(SamplingMixin):
         k = self.n_components
         k = Generation.n_components(n_directions) if k == "auto" else n_latents(k, pca)
         self.n_components_ = k
+        self._check_range(X)
         network = resolve_network(self, Generation, n_features)
         settings = net_settings(self, Generation, n_features, X.shape[0])
         max_norm = MAX_NORM * np.sqrt(max(1.0, n_inputs / 16))
@@ -217,12 +218,20 @@ class GenerationMixin(SamplingMixin):
             )
             return make_net(module, EvidenceBound(self.beta, self.kl_warmup), variational=True)
 
-        return self._plan(X, build, settings["max_epochs"], make_net.device)
+        return self._plan(build, settings["max_epochs"], make_net.device)
 
-    def _plan(self, X, build, max_epochs, device, **fields):
+    def _plan(self, build, max_epochs, device, **fields):
+        return Plan.of(
+            self,
+            build=build,
+            feed=Feed(self._input_transform(), device),
+            begin=self._begin,
+            max_epochs=max_epochs,
+            **fields,
+        )
+
+    def _check_range(self, X):
         self._check_pixels(self._cells(X))
-        feed = Feed(self._input_transform(), device)
-        return Plan.of(self, build=build, feed=feed, max_epochs=max_epochs, **fields)
 
     def _finish(self, outcome, X, sample_weight):
         super()._finish(outcome, X, sample_weight)

@@ -189,15 +189,16 @@ class ImputationMixin:
             )
             return make_net(module, Objective(self.loss, missing=True))
 
-        return self._plan(X, build, settings["max_epochs"], make_net.device)
+        return self._plan(build, settings["max_epochs"], make_net.device)
 
-    def _plan(self, X, build, max_epochs, device, **fields):
+    def _plan(self, build, max_epochs, device, **fields):
         self._level = self._resolve_noise_level()
         return Plan.of(
             self,
             build=build,
             feed=self._feed(device),
             measure=blend_measure if self._learns_to_fill else measure_nothing,
+            begin=self._begin,
             max_epochs=max_epochs,
             max_folds=MAX_FOLDS_OF_FIT,
             keep_last=keeps_last_epoch(self),
@@ -220,6 +221,10 @@ class ImputationMixin:
             shrinkage=self._shrinkage if self.init == "pca" else None,
             gaussian=self.gaussian_,
         )
+
+    def _begin(self, net, feed):
+        super()._begin(net, feed)
+        self.gaussian_ = feed.gaussian
 
     def _finish(self, outcome, X, sample_weight):
         super()._finish(outcome, X, sample_weight)
