@@ -16,6 +16,7 @@ from skae._engine._runtime import (
     borrowed_global_generator,
     resolve_device,
     resolve_precision,
+    warn_if_bfloat16_unsupported,
 )
 from skae._sklearn import validate_params
 from skae._storage._documents import DocumentDecoder, DocumentEncoder, expect
