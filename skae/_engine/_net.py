@@ -1,6 +1,6 @@
 """The ``skorch.NeuralNet`` that estimators hold in ``net_``.
 
-skorch's training loop, callbacks and history are used as they are. Replaced are the epoch
+skorch's loop over epochs, callbacks and history are used. Replaced are the epoch
 (no bookkeeping per batch), the step (no closure, manual gradients, CUDA graphs) and the loss.
 """
 

@@ -171,10 +171,11 @@ class AutoencoderTransformer(
     An autoencoder is a network that reproduces its input through a bottleneck [1]_. Here
     the encoder is ``z = W x + b + f(x)`` and the decoder ``x = V z + c + g(z)``, with
     networks f and g whose last layers start at zero and linear maps that start at PCA's,
-    divided by one common scale. Wide rows are trained in their leading principal
-    coordinates, and the rotation is merged into the network's weights afterwards. Where the loss is
-    the squared error, the decoder's last layer is finally refitted by ridge regression if
-    that serves the validation rows.
+    divided by one common scale. Where one split of the rows is held out, not folds, wide rows
+    are trained in their leading principal coordinates, and the rotation is merged into the
+    network's weights afterwards; with the squared error and latents that are not ordered, the
+    decoder's last layer is finally refitted by ridge regression if that lowers the error on the
+    validation rows.
 
     With ``sklearn.config_context(array_api_dispatch=True)``, floating torch tensors are read
     on their own device, and the output is on the same device; only the statistics of ``fit`` are
