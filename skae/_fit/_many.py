@@ -34,7 +34,8 @@ class Job:
     fit_alone : callable
         Fit on X, and return the net.
     make_plan : callable
-        The plan of the fit and a RandomState to draw its split from, for training with others.
+        For training with others: the plan, validated rows, and a RandomState to draw the
+        split from.
     finish : callable
         Called with the outcome of such a training.
     """
@@ -42,7 +43,7 @@ class Job:
     schedule: Schedule
     X: Any
     fit_alone: Callable[[], AutoencoderNet]
-    make_plan: Callable[[], tuple[Plan, np.random.RandomState]]
+    make_plan: Callable[[], tuple[Plan, Any, np.random.RandomState]]
     finish: Callable[[Outcome], None]
 
     @property
@@ -81,6 +82,7 @@ class Prepared(NamedTuple):
 
     job: Job
     plan: Plan
+    X: Any
     split: Split
 
     @property
@@ -89,8 +91,8 @@ class Prepared(NamedTuple):
 
 
 def _prepare(job: Job) -> Prepared:
-    plan, rng = job.make_plan()
-    return Prepared(job, plan, prepare_split(plan, job.X, None, rng))
+    plan, X, rng = job.make_plan()
+    return Prepared(job, plan, X, prepare_split(plan, X, None, rng))
 
 
 def _groups_of(prepared: list[Prepared]) -> list[list[Prepared]]:
@@ -110,8 +112,8 @@ def _train_group(group: list[Prepared]) -> None:
     rows = [split.training() for split in splits]
     n_trained = train_together(nets, rows, [split.validation() for split in splits])
     raise_if_interrupted(nets[n_trained - 1])
-    for job, plan, split in group:
-        job.finish(finish_split(plan, split, job.X, None))
+    for job, plan, X, split in group:
+        job.finish(finish_split(plan, split, X, None))
 
 
 def raise_if_interrupted(net: AutoencoderNet) -> None:

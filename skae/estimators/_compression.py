@@ -144,7 +144,7 @@ class CompressionMixin:
         X, _ = self._check_training_rows(X, None, None, reset=True)
         rng = check_random_state(self.random_state)
         n_rows_held_out(self, X.shape[0])  # raises before anything is learned
-        return self._make_plan(X, None, rng), rng
+        return self._make_plan(X, None, rng), X, rng
 
     def _link(self):
         """What bounds reconstructions, in the units of scaled rows."""
