@@ -165,6 +165,12 @@ def outlier_tables(data):
     return paths[QUICK_TABLES] if _options["quick"] else paths
 
 
+def unseen_outlier_tables(data, half):
+    """Paths of the half of ``odd/`` that defaults are decided on, or of the one to "report"."""
+    paths = sorted(existing(data_folder(data) / "odd").glob("*.npz"))[half == "report" :: 2]
+    return paths[QUICK_TABLES] if _options["quick"] else paths
+
+
 def outlier_tables_if_any(data):
     """The same, or none in a quick run without data, which only uses scikit-learn's tables."""
     with skippable("tables of ADBench"):
