@@ -14,7 +14,6 @@ from sklearn.utils import check_array, check_random_state
 
 from skae._data._chunks import as_dense
 from skae._sklearn import validate_params
-from skae._stats._model_selection import SmallestWithin
 from skae._stats._pca import fit_pca
 from skae._stats._scoring import share_explained
 from skae.estimators._compression import fit_together
@@ -260,6 +259,8 @@ def smallest_within(tolerance=0.01, parameter=None, *, scorer=None):
     >>> search.fit(X[:300]).best_params_
     {'n_components': 32}
     """
+    from skae._stats._model_selection import SmallestWithin  # few programs need it
+
     return SmallestWithin(tolerance, parameter, scorer)
 
 

@@ -25,7 +25,7 @@ ROWS_FOR_BLEND = 2000
 MAX_SHRINKAGE_FOLDS = 5
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class NoisyFeed(Feed):
     """Rows and noise as the denoiser's network meets them.
 

@@ -22,7 +22,7 @@ MAX_TOGETHER = 16
 MAX_CELLS = 2**22
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
     """One of several fits.
 

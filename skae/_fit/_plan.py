@@ -98,7 +98,7 @@ def measure_nothing(
     """The measure of estimators that need none."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Schedule:
     """How a fit goes, as far as parameters alone decide.
 
@@ -177,7 +177,7 @@ class Schedule:
         return self.max_epochs * (1 + (len(batches) if self.stacks_folds else n_folds))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Plan(Schedule):
     """All that a fit depends on besides its rows.
 

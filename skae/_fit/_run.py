@@ -18,7 +18,7 @@ from skae._fit._plan import Feed, Indices, Plan, Weights
 from skae.exceptions import TrainingInterruptedWarning, warn_user
 
 
-@dataclass
+@dataclass(eq=False)
 class Outcome:
     """What a fit leaves behind.
 
@@ -83,7 +83,7 @@ def fit_pass(plan: Plan, X: Any, sample_weight: Weights) -> Outcome:
 # A split: train on a part of the rows and keep the best epoch on the rest.
 
 
-@dataclass
+@dataclass(eq=False)
 class Split:
     """A net, and the rows that it trains and is validated on."""
 

@@ -26,7 +26,7 @@ SHARE_OF_REFIT = 1 / 3
 MAX_HELD_OUT = 10_000
 
 
-@dataclass
+@dataclass(eq=False)
 class TrimmedPlan:
     """All that one training of an ensemble depends on.
 

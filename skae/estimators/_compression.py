@@ -16,7 +16,6 @@ from skae._engine._rotation import Rotation
 from skae._engine._row_errors import distances_to, row_errors
 from skae._engine._runtime import one_thread_per_worker
 from skae._fit._defaults import MIN_WIDE_COLUMNS, Compression
-from skae._fit._many import Job, can_stack, fit_many
 from skae._fit._plan import (
     Feed,
     NetFactory,
@@ -129,6 +128,8 @@ class CompressionMixin:
 
     def _job(self, X):
         """A fresh fit that may be carried out with others."""
+        from skae._fit._many import Job
+
         n_features = X.shape[1]
         max_epochs = net_settings(self, Compression, n_features, X.shape[0])["max_epochs"]
         return Job(
@@ -253,6 +254,9 @@ def fit_together(estimators, tables, name):
 
     With `verbose`, all of them show one progress bar under a `name`.
     """
+    # Imported here to keep `import skae` fast.
+    from skae._fit._many import can_stack, fit_many
+
     alone, together = [], []
     for estimator, X in zip(estimators, tables, strict=True):
         job = estimator._job(X)
