@@ -56,7 +56,7 @@ class BaseAutoencoder(BaseEstimator):
 
     Flags about missing cells
     -------------------------
-    _allows_nan
+    _accepts_missing
         NaN may come in, and stands for a missing cell (not so where another marker does).
     _may_miss_cells
         Cells may be missing, whatever marks them where they come in.
@@ -68,7 +68,7 @@ class BaseAutoencoder(BaseEstimator):
         Denoiser: noise is missing cells and nothing else; observed cells are right.
     """
 
-    _allows_nan = False
+    _accepts_missing = False
     _keeps_tensors = True  # or they are taken to NumPy, and results back
 
     _parameter_constraints: dict = {
@@ -337,7 +337,7 @@ class BaseAutoencoder(BaseEstimator):
 
     @property
     def _may_miss_cells(self):
-        return self._allows_nan
+        return self._accepts_missing
 
     # Input validation.
 
@@ -346,7 +346,7 @@ class BaseAutoencoder(BaseEstimator):
         return check_input(
             partial(validate_data, self),
             to_compute_array(X, self._keeps_tensors)[0],
-            allow_nan=self._allows_nan,
+            allow_nan=self._accepts_missing,
             reset=reset,
             ensure_min_samples=2 if reset else 1,
         )
@@ -427,5 +427,5 @@ class BaseAutoencoder(BaseEstimator):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
-        tags.input_tags.allow_nan = self._allows_nan
+        tags.input_tags.allow_nan = self._accepts_missing
         return tags

@@ -46,7 +46,7 @@ class DetectionMixin:
     """
 
     _auto = Detection
-    _allows_nan = True
+    _accepts_missing = True
 
     def _fit(self, X, sample_weight):
         rng = check_random_state(self.random_state)

@@ -60,7 +60,7 @@ class GenerationMixin(SamplingMixin):
     _auto = Generation
 
     @property
-    def _allows_nan(self):
+    def _accepts_missing(self):
         return self.likelihood == "auto"
 
     @property
@@ -85,7 +85,7 @@ class GenerationMixin(SamplingMixin):
         return check_input(
             partial(check_array, estimator=self),
             self._columns.to_numbers(X),
-            allow_nan=self._allows_nan,
+            allow_nan=self._accepts_missing,
             ensure_min_samples=2 if reset else 1,
             input_name="X",
         )

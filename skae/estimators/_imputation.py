@@ -108,7 +108,7 @@ class ImputationMixin:
                 f"X_clean has columns {names}, but X has {self.feature_names_in_.tolist()}."
             )
         clean, _ = to_compute_array(X_clean, name="X_clean")
-        allow_nan = self._allows_nan
+        allow_nan = self._accepts_missing
         clean = check_input(check_array, clean, allow_nan=allow_nan, input_name="X_clean")
         clean = as_numpy_table(self._mark_missing(clean))
         if clean.shape != rows.shape:
@@ -131,7 +131,7 @@ class ImputationMixin:
 
     def _mark_missing(self, X):
         """Put NaN where `missing_values` stands."""
-        if self._allows_nan:
+        if self._accepts_missing:
             return X
         if is_tensor(X):
             return namespace(X).where(float(self.missing_values) == X, np.nan, X)
@@ -150,7 +150,7 @@ class ImputationMixin:
         return np.where(marker == X, np.nan, X).astype(output_dtype(X), copy=False)
 
     @property
-    def _allows_nan(self):
+    def _accepts_missing(self):
         return self.missing_values is None or is_scalar_nan(self.missing_values)
 
     # The fit.

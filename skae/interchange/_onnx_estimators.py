@@ -156,7 +156,7 @@ class DenoiserWriter(OnnxWriter):
 
     def _marked(self, X):
         estimator = self.estimator
-        if estimator._allows_nan:
+        if estimator._accepts_missing:
             return X
         return where(X.equals(estimator.missing_values), np.nan, X)
 
