@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skae._engine._joint_training import SETTINGS, train_together
+from skae._engine._joint_training import SETTINGS
 from skae._engine._net import AutoencoderNet
 from skae._engine._progress import remaining_epochs
 from skae._fit._defaults import MIN_ROWS_FOR_SPLIT, MIN_WIDE_COLUMNS
 from skae._fit._plan import Plan, Schedule
-from skae._fit._run import Outcome, Split, finish_split, prepare_split
+from skae._fit._run import Outcome, Split, finish_split, prepare_split, train_splits
 
 # Networks that are trained as one at most, and cells of the rows of each: where products
 # are large, nothing is gained.
@@ -108,10 +108,8 @@ def _groups_of(prepared: list[Prepared]) -> list[list[Prepared]]:
 
 def _train_group(group: list[Prepared]) -> None:
     splits = [part.split for part in group]
-    nets = [split.net for split in splits]
-    rows = [split.training() for split in splits]
-    n_trained = train_together(nets, rows, [split.validation() for split in splits])
-    raise_if_interrupted(nets[n_trained - 1])
+    n_trained = train_splits(splits)
+    raise_if_interrupted(splits[n_trained - 1].net)
     for job, plan, X, split in group:
         job.finish(finish_split(plan, split, X, None))
 

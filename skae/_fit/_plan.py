@@ -368,8 +368,8 @@ def _may_change(cls: type) -> set[str]:
 
 def network_fingerprint(estimator: Any) -> dict[str, str]:
     """All parameters that a fitted network cannot follow when they change, as texts."""
-    params = estimator.get_params(deep=False)
-    params = {k: v for k, v in params.items() if k not in _may_change(type(estimator))}
+    free = _may_change(type(estimator))
+    params = {k: v for k, v in estimator.get_params(deep=False).items() if k not in free}
     if params["network"] is not None and not is_builtin_network(params["network"]):
         params["network"] = type(params["network"]).__qualname__
     # A copy of a function, in another process, say, is another object.

@@ -168,6 +168,19 @@ def _leave_rotation(rotation: Rotation, link: Any, split: Split, outcome: Outcom
         net.rewrite_history("valid_loss", curve[1:])
 
 
+def train_splits(splits: list[Split], **options: Any) -> int:
+    """Train the nets of splits as one network if they agree; return how many were trained.
+
+    `options` are those of ``train_together``.
+    """
+    return train_together(
+        [split.net for split in splits],
+        [split.training() for split in splits],
+        [split.validation() for split in splits],
+        **options,
+    )
+
+
 # Folds: choose the epoch by cross-validation, then train on all rows up to it.
 
 
@@ -179,13 +192,7 @@ def _fit_folds(plan: Plan, X: Any, sample_weight: Weights, rng: np.random.Random
     for batch in batches:
         splits = [_prepare_fold(plan, X, sample_weight, fold) for fold in folds[batch]]
         with remaining_epochs((n_folds - batch.stop + 1) * plan.max_epochs):
-            n_trained = train_together(
-                [split.net for split in splits],
-                [split.training() for split in splits],
-                [split.validation() for split in splits],
-                keep_last=plan.keep_last,
-                until=any,
-            )
+            n_trained = train_splits(splits, keep_last=plan.keep_last, until=any)
         for split in splits[:n_trained]:
             held_out = split.held_out
             measures.append(plan.measure(split.net, split.feed, X, held_out, sample_weight))

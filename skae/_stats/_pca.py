@@ -17,7 +17,7 @@ from sklearn.utils.extmath import randomized_svd
 MAX_EXACT_SIZE = 1500
 # Whitening divides by no less than this share of the largest standard deviation.
 LEAST_SCALE = 1e-2
-# Candidates for the ridge penalty, relative to the mean variance of the inputs; one of so
+# Candidates for the ridge penalty, relative to the mean variance of the inputs; one of this
 # many blocks of rows is held out to choose among them.
 RIDGES = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
 N_HELD_OUT = 4

@@ -209,13 +209,13 @@ class BaseAutoencoder(BaseEstimator):
         """Raise if X cannot be reproduced."""
 
     def _begin(self, net, feed):
-        """Set what callbacks may ask the estimator for while it is fitted."""
+        """Set the net, and what it was fed: callbacks may ask for them while it is trained."""
         self.net_ = net
 
     def _finish(self, outcome, X, sample_weight):
         """Keep what a fit left behind; estimators add what follows training."""
         warn_if_interrupted(outcome.net)
-        self.net_ = outcome.net
+        self._begin(outcome.net, outcome.feed)  # folds were trained without the estimator
         self.n_iter_ = outcome.n_iter
         self.best_epoch_ = outcome.best_epoch
         self.loss_curve_ = outcome.loss_curve

@@ -60,7 +60,7 @@ class DetectionMixin:
         else:
             net = self._fitted_net()
             net.set_params(**net_settings(self, Detection, self.n_features_in_, n_subset))
-        self.net_ = net  # callbacks may ask for it
+        self._begin(net, None)
         outcome = fit_trimmed(self._trimmed_plan(X, sample_weight, net, held_out, starts))
         self._finish(outcome, X, sample_weight)
         self._learn_threshold(outcome.measures)
@@ -76,7 +76,7 @@ class DetectionMixin:
         else:
             net = self._fitted_net()
             held_out = np.empty((self.n_estimators, 0), dtype=int)
-        self.net_ = net  # callbacks may ask for it
+        self._begin(net, None)
         outcome = fit_trimmed_pass(self._trimmed_plan(X, sample_weight, net, held_out, first))
         self._finish(outcome, X, sample_weight)
         seen = outcome.measures if first else self._seen.then(outcome.measures)

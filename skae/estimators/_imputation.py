@@ -228,7 +228,6 @@ class ImputationMixin:
 
     def _finish(self, outcome, X, sample_weight):
         super()._finish(outcome, X, sample_weight)
-        self.gaussian_ = outcome.feed.gaussian
         if outcome.measures is None and hasattr(self, "blend_"):
             return
         measures = [m for m in outcome.measures or [] if m is not None]
