@@ -125,14 +125,36 @@ def test_missing_cells_do_not_count(method, table, set_limits):
     assert_array_equal(np.isnan(scaler.transform(holes)), np.isnan(holes))
 
 
-def test_clipping_is_in_units_of_the_scale():
+def test_values_beyond_the_cut_grow_by_their_logarithm():
     X = np.column_stack([np.arange(101.0), np.full(101, 3.0)])
-    scaler = Scaler("robust", clip=2.0).fit(X)
-    far = np.array([[1e9, 7.0], [-1e9, 3.0], [75.0, 3.0]])
-    assert_allclose(scaler.transform(far), [[2, 0], [-2, 0], [0.5, 0]])
-    scaler.refine(np.array([0.5, 0.0]), np.array([2.0, 1.0]))
-    assert_allclose(scaler.transform(far), [[0.75, 0], [-1.25, 0], [0, 0]])
-    assert_allclose(scaler.inverse_transform(np.zeros((1, 2))), [[75, 3]])
+    scaler = Scaler("robust", cut=2.0).fit(X)
+    far = np.array([[1e9, 7.0], [-1e9, 3.0], [75.0, 3.0], [1e10, 3.0], [np.nan, np.nan]])
+    beyond = 2 + np.log1p((1e9 - 50) / 50 - 2)
+    scaled = scaler.transform(far)
+    assert_allclose(scaled[:3], [[beyond, 0], [-beyond, 0], [0.5, 0]], rtol=1e-6)
+    assert scaled[3, 0] > scaled[0, 0] + 2
+    assert np.isnan(scaled[4]).all()
+    # On the way back, values are clipped.
+    assert_allclose(
+        scaler.inverse_transform(np.array([[9.0, 0.0], [0.0, 0.0]])), [[150, 3], [50, 3]]
+    )
+
+
+@pytest.mark.parametrize("value", [9999.0, -3.4e38, 1e100, 1e300])
+def test_fill_values_do_not_set_the_scale(value):
+    X = np.random.default_rng(0).normal(size=(1000, 2))
+    clean = Scaler("winsorized", cut=8.0).fit(X)
+    X[:30, 0] = value
+    scaler = Scaler("winsorized", cut=8.0).fit(X)
+    assert clean.scale_[0] <= scaler.scale_[0] < 5 * clean.scale_[0]
+    assert np.isfinite(scaler.transform(X)).all()
+    assert np.abs(scaler.transform(X)[:30, 0]).min() > 8
+
+
+def test_rare_values_set_the_scale_of_a_column_of_one_value():
+    X = np.zeros((1000, 1))
+    X[:5] = 1.0
+    assert_allclose(Scaler("winsorized").fit(X).scale_, X.std())
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float16])

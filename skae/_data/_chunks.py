@@ -95,6 +95,15 @@ def row_chunks(X: Any) -> Iterator[tuple[slice, Any]]:
         keeper.read(chunk.nbytes)
 
 
+def dense_rows(X: Any, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Rows of X by number, as one dense array, read chunk by chunk."""
+    out = np.empty((len(rows), X.shape[1]))
+    step = max(1, CHUNK_BYTES // (8 * X.shape[1]))
+    for start in range(0, len(rows), step):
+        out[start : start + step] = as_dense(X[rows[start : start + step]])
+    return out
+
+
 def value_range(
     X: Any, transform: Callable[[Any], Any] = lambda chunk: chunk
 ) -> tuple[float, float]:

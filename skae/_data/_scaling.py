@@ -17,6 +17,10 @@ from skae._sklearn import weighted_percentile
 # Medians and quartiles of larger tables come from every n-th row, so that they have at most
 # this many cells.
 MAX_CELLS_FOR_QUANTILES = 2**24
+# Values beyond these quantiles count as extremes, and beyond this many deviations.
+TAILS, FENCE = (0.01, 0.99), 20.0
+# Ratios of quantiles of absolute deviations to standard deviations, in normal distributions.
+NORMAL_QUANTILES = {0.5: 0.674, 0.75: 1.150, 0.9: 1.645, 0.95: 1.960, 0.99: 2.576, 1.0: 3.0}
 
 
 @dataclass
@@ -63,11 +67,11 @@ def column_moments(
         chunk -= chunk_mean
         if has_missing:
             chunk[missing] = 0.0
-        np.square(chunk, out=chunk)
         shift = chunk_mean - mean
         merged = np.where(total + chunk_total > 0, total + chunk_total, 1.0)
-        squares += weight[rows] @ chunk
-        squares += shift**2 * (total * chunk_total / merged)
+        with np.errstate(over="ignore", invalid="ignore"):  # of values beyond 1e150
+            squares += weight[rows] @ np.square(chunk, out=chunk)
+            squares += shift**2 * (total * chunk_total / merged)
         mean += shift * (chunk_total / merged)
         total += chunk_total
     constant = low == high
@@ -82,12 +86,13 @@ class Scaler:
 
     Parameters
     ----------
-    method : {"global", "standard", "minmax", "robust"} or None
+    method : {"global", "standard", "minmax", "robust", "winsorized"} or None
         One common scale for all columns (the root mean variance), a standard
         deviation per column, the range per column, the interquartile range per
-        column (half the range where quartiles coincide), or no scaling at all.
-    clip : float, default=None
-        Scaled values are clipped at this distance from zero.
+        column (half the range where quartiles coincide), the standard deviation per
+        column without its extremes, or no scaling at all.
+    cut : float, default=None
+        Scaled values beyond this distance from zero grow by their logarithm only.
 
     Attributes
     ----------
@@ -98,12 +103,12 @@ class Scaler:
     center_, scale_ : ndarray of shape (n_features,)
         Subtracted from each column, and divisor of the result.
     low_, high_ : ndarray of shape (n_features,) or None
-        Bounds of clipping, in the units of the data.
+        The values at the cut, in the units of the data; those of a constant column are its value.
     """
 
-    def __init__(self, method: str | None, clip: float | None = None) -> None:
+    def __init__(self, method: str | None, cut: float | None = None) -> None:
         self.method = method
-        self.clip = clip
+        self.cut = cut
 
     def fit(self, X: Any, sample_weight: NDArray[Any] | None = None) -> Scaler:
         """Learn the statistics of dense or CSR rows `X`; missing cells do not count."""
@@ -111,11 +116,10 @@ class Scaler:
         self.mean_, self.data_min_, self.data_max_ = moments.mean, moments.low, moments.high
         self.center_, self.scale_ = self._center_and_scale(X, sample_weight, moments)
         self.low_ = self.high_ = None
-        if self.clip is not None:
-            # A constant column has no scale to measure a difference by: it is clipped to its
-            # value.
+        if self.cut is not None:
+            # A constant column has no scale to measure a difference by: it does not count.
             has_scale = (moments.high > moments.low) | (self.method is None)
-            reach = self.clip * self.scale_ * has_scale
+            reach = self.cut * self.scale_ * has_scale
             self.low_, self.high_ = self.center_ - reach, self.center_ + reach
         return self
 
@@ -129,10 +133,12 @@ class Scaler:
             return moments.low, _one_where_zero(moments.high - moments.low)
         if self.method == "standard":
             return self.mean_, _one_where_zero(np.sqrt(variance))
-        if self.method == "robust":
+        if self.method in ("robust", "winsorized"):
             step = -(-X.shape[0] * X.shape[1] // MAX_CELLS_FOR_QUANTILES)
             sample = as_dense(X[::step]).astype(np.float64, copy=False)
             weight = np.ones(len(sample)) if sample_weight is None else sample_weight[::step]
+            if self.method == "winsorized":
+                return _winsorized_moments(sample, weight)
             lower, median, upper = (
                 weighted_percentile(sample, weight, 100 * q) for q in (0.25, 0.5, 0.75)
             )
@@ -142,11 +148,6 @@ class Scaler:
             spread = np.where(upper > lower, upper - lower, half_range)
             return np.nan_to_num(np.asarray(median)), _one_where_zero(spread)
         return self.mean_, np.full_like(variance, _one_where_zero(np.sqrt(variance.mean())))
-
-    def refine(self, mean: NDArray[Any], deviation: NDArray[Any]) -> None:
-        """Shift and scale the scaled values once more; the bounds of clipping stay."""
-        self.center_ = self.center_ + self.scale_ * mean
-        self.scale_ = self.scale_ * deviation
 
     def on_device_of(self, X: Any) -> Scaler:
         """A scaler with the same statistics on the device of X, if that is a tensor."""
@@ -162,14 +163,16 @@ class Scaler:
         """Scale a dense chunk of rows (or a tensor of them) to float32."""
         # float64 is centred before it is rounded, so a large offset costs no digits.
         xp, dtype = namespace(X), output_dtype(X)
-        if self.low_ is not None:
-            X = X.clip(asarray_like(self.low_, X, dtype), asarray_like(self.high_, X, dtype))
         scaled = X - asarray_like(self.center_, X, dtype)
-        scaled /= asarray_like(self.scale_, X, dtype)
+        with np.errstate(over="ignore"):  # what overflows is cut
+            scaled /= asarray_like(self.scale_, X, dtype)
+        low, high, cut = self.low_, self.high_, self.cut
+        if low is not None and high is not None and cut is not None:
+            scaled = _softly_cut(scaled, asarray_like(high > low, X), cut)
         return xp.astype(scaled, xp.float32, copy=False)
 
     def inverse_transform(self, X: Any, dtype: Any = None, out: Any = None) -> Any:
-        """Scaled rows in the units of the data, clipped as in `transform`.
+        """Scaled rows in the units of the data, clipped at the cut.
 
         They are computed in `dtype`, by default float64 or the widest float of the device,
         and written to `out` if it is given.
@@ -181,6 +184,62 @@ class Scaler:
             xp.maximum(rows, asarray_like(self.low_, X, dtype), out=rows)
             xp.minimum(rows, asarray_like(self.high_, X, dtype), out=rows)
         return rows
+
+
+def _softly_cut(scaled: Any, varies: Any, cut: float) -> Any:
+    """Values that grow by their logarithm beyond a cut; zero in columns that do not vary."""
+    xp = namespace(scaled)
+    largest = xp.finfo(scaled.dtype).max
+    scaled = xp.where(varies | xp.isnan(scaled), scaled, 0.0).clip(-largest, largest)
+    beyond = (xp.abs(scaled) - cut).clip(0.0)
+    if not (beyond > 0).any():
+        return scaled
+    # In float64 the logarithm of a tensor has the digits of that of an array.
+    growth = xp.astype(xp.log1p(xp.astype(beyond, widest_float(scaled))), scaled.dtype)
+    return xp.sign(scaled) * (xp.abs(scaled).clip(0.0, cut) + growth)
+
+
+def _winsorized_moments(
+    sample: NDArray[Any], weight: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Mean and standard deviation of each column's values, clipped to bounds of their bulk."""
+    low, high = _bounds_of_bulk(sample, weight)
+    inner = column_moments(sample, weight, lambda chunk: chunk.clip(low, high))
+    return inner.mean, _one_where_zero(np.sqrt(inner.variance))
+
+
+def _bounds_of_bulk(X: NDArray[Any], weight: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Bounds of each column's values without its extremes.
+
+    They are the quantiles `TAILS`, but no further than `FENCE` deviations from the median: the
+    tails may hold nothing but outliers. The whole range, where the quantiles coincide.
+    """
+    center, spread = median_and_spread(X, weight)
+    low, high = (np.asarray(weighted_percentile(X, weight, 100 * q)) for q in TAILS)
+    constant = low == high
+    low = np.where(constant, np.fmin.reduce(X, axis=0), low)
+    high = np.where(constant, np.fmax.reduce(X, axis=0), high)
+    reach = FENCE * np.where(np.isfinite(spread), spread, 0.0)
+    return np.maximum(low, center - reach), np.minimum(high, center + reach)
+
+
+def median_and_spread(X: NDArray[Any], weight: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Median of each column, and its deviation estimated from absolute deviations.
+
+    That is their median; a higher quantile where it is zero, as in a column that is mostly one
+    value. Infinite in constant columns.
+    """
+    center = np.nan_to_num(np.asarray(weighted_percentile(X, weight, 50)))
+    with np.errstate(over="ignore"):
+        deviations = np.abs(X - center)
+    spread = np.zeros(X.shape[1])
+    for level, ratio in NORMAL_QUANTILES.items():
+        rest = np.flatnonzero(spread == 0)  # each quantile sorts its columns
+        if not len(rest):
+            break
+        quantiles = weighted_percentile(deviations[:, rest], weight, 100 * level)
+        spread[rest] = np.nan_to_num(np.asarray(quantiles)) / ratio
+    return center, np.where(spread > 0, spread, np.inf)
 
 
 def _one_where_zero(scale: Any) -> NDArray[Any]:
