@@ -31,7 +31,9 @@ from skae._version import __version__
 from skae.exceptions import ModelFileError, warn_user
 
 # To be raised when files of earlier versions can no longer be read as they are.
-FORMAT = 1
+FORMAT = 2
+# Format of each estimator's files, where it is not the first one.
+FORMATS = {"AutoencoderOutlierDetector": 2}
 # Key of the JSON document in the metadata of the safetensors file.
 ENTRY = "skae"
 LIBRARIES = ("numpy", "pandas", "safetensors", "scikit-learn", "skorch", "torch")
@@ -50,10 +52,11 @@ def save(estimator, path):
     `callbacks` are left out, with a warning, and entries of ``net_.history`` that are neither
     numbers nor text. The file is complete before it replaces an existing one.
 
-    It does not hold training rows, but statistics of them: means, scales, extremes and
-    covariances of columns; for a detector the losses and weight of each training row; for
-    ``VAEGenerator`` the sorted distinct values of each column (of at most 100 000 rows,
-    sampled), from which rows cannot be put together.
+    It holds statistics of the training rows: means, scales, extremes and covariances of
+    columns; for ``VAEGenerator`` the sorted distinct values of each column (of at most 100 000
+    rows, sampled), from which rows cannot be put together. That of a detector holds up to 2048
+    training rows, scaled, with which others are compared, and the losses and weights of up to
+    10 000.
 
     Parameters
     ----------
@@ -112,7 +115,7 @@ AutoencoderOutlierDetector
     check_fitted(type(estimator), fitted)
     encoder = DocumentEncoder(kinds())
     document = {
-        "format": FORMAT,
+        "format": FORMATS.get(name, 1),
         "sha256": NO_CHECKSUM,
         "estimator": name,
         "parameters": [[k, encoder.write(v, k)] for k, v in parameters.items()],
@@ -211,7 +214,13 @@ def load(path, *, registry=None, device="auto"):
 def _restored(document, arrays, registry, device, resolved_device):
     if set(document) != KEYS:
         raise ModelFileError(f"its document has the keys {sorted(document)}")
-    cls = ESTIMATORS.get(document["estimator"])
+    name = document["estimator"]
+    if document["format"] < FORMATS.get(name, 1):
+        raise ModelFileError(
+            f"it has format {document['format']} of an {name}, whose scores were other ones; fit "
+            "the estimator again"
+        )
+    cls = ESTIMATORS.get(name)
     if cls is None:
         raise ModelFileError(f"it holds the unknown estimator {document['estimator']!r:.60}")
     decoder = DocumentDecoder(kinds(), arrays, registry=registry, device=resolved_device)

@@ -74,8 +74,7 @@ DETECTORS = [
     AutoencoderOutlierDetector(
         n_estimators=2,
         variational=True,
-        score_method="density",
-        aggregation="median",
+        views=("autoencoder",),
         max_epochs=3,
         early_stopping=True,
     ),
@@ -87,7 +86,7 @@ DETECTORS = [
         loss="squared_error",
         max_epochs=5,
     ),
-    AutoencoderOutlierDetector(score_method="mahalanobis", aggregation="max", max_epochs=5),
+    AutoencoderOutlierDetector(views=("neighbors", "conditional"), max_epochs=5),
 ]
 # Checks that check_estimator does not run by itself.
 FURTHER_CHECKS = ["check_dataframe_column_names_consistency", "check_param_validation"]
@@ -142,7 +141,7 @@ def test_further_sklearn_checks(estimator, check):
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning")
 @pytest.mark.filterwarnings("ignore:X has feature names, but:UserWarning")
 @pytest.mark.parametrize("check", FURTHER_CHECKS)
-@pytest.mark.parametrize("estimator", DETECTORS, ids=["default", "density", "one", "mahalanobis"])
+@pytest.mark.parametrize("estimator", DETECTORS, ids=["default", "variational", "one", "others"])
 def test_further_sklearn_checks_of_detectors(estimator, check):
     getattr(estimator_checks, check)(type(estimator).__name__, clone(estimator))
 

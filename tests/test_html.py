@@ -141,7 +141,7 @@ def test_widths(table):
     # means and log-variances.
     assert widths == [[10, 7, 5, 2], [10, 7, 2], [20, 7, 5, 2], [10, 7, 5, 4]]
     assert [fact.n_latents for fact in facts] == [2] * 4
-    assert [fact.n_members for fact in facts] == [1, 4, 1, 1]
+    assert [fact.n_members for fact in facts] == [1, 2, 1, 1]
     label = "Widths of the layers: 10 to 7 to 5 to 2 to 5 to 7 to 10"
     assert label in network_html(facts[0])
     assert label in network_html(facts[3])

@@ -159,8 +159,8 @@ CASES = {
     "denoiser, wide": lambda: (denoiser(), np.where(WIDE > 20, np.nan, WIDE)),
     "detector": lambda: (detector(), HOLES),
     "detector, one member": lambda: (detector(n_estimators=1, contamination=0.1), X),
-    "detector, mahalanobis": lambda: (detector(score_method="mahalanobis"), X),
-    "detector, density": lambda: (detector(score_method="density", variational=True), X),
+    "detector, wide": lambda: (detector(), np.where(WIDE > 20, np.nan, WIDE)),
+    "detector, views": lambda: (detector(views=("conditional",), variational=True), X),
     "detector, own network": lambda: (detector(network=Shallow()), X),
     "detector, shared weights": lambda: (detector(network=Paired(), threshold="std"), X),
     "generator": lambda: (generator(), X),
@@ -324,7 +324,7 @@ def test_it_is_a_safetensors_file(tmp_path):
         weight = file.get_tensor("net_.module.encoder.path.weight")
         document = json.loads(file.metadata()["skae"])
     torch.testing.assert_close(weight, model.net_.module_.encoder.path.weight.detach())
-    assert document["format"] == persistence.FORMAT
+    assert document["format"] == 1
     assert document["versions"]["skae"] == skae.__version__
 
 
@@ -436,7 +436,7 @@ def test_a_missing_file_is_a_missing_file(tmp_path):
 @pytest.fixture(scope="module")
 def content():
     """The bytes of a small but rich file."""
-    return (saved.FOLDER / "generator.skae").read_bytes()
+    return (saved.path_of("generator", "skae")).read_bytes()
 
 
 def load_bytes(content, tmp_path):
@@ -466,7 +466,7 @@ def test_other_files_are_refused(content, tmp_path):
 def test_newer_formats_are_refused(content, tmp_path):
     document, arrays = unsealed(content)
     newer = document | {"format": persistence.FORMAT + 1, "sha256": persistence.NO_CHECKSUM}
-    with pytest.raises(ModelFileError, match=r"format 2.*reads formats up to 1"):
+    with pytest.raises(ModelFileError, match=r"format 3.*reads formats up to 2"):
         load_bytes(persistence._sealed(newer, arrays), tmp_path)
 
 
@@ -614,7 +614,7 @@ def test_mutated_files_never_crash(content, tmp_path):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["generator", "detector", "denoiser", "tied"])
 def test_wrong_values_with_a_valid_checksum_never_crash(name, tmp_path):
-    content = (saved.FOLDER / f"{name}.skae").read_bytes()
+    content = (saved.path_of(name, "skae")).read_bytes()
     rng = np.random.default_rng(1)
     n_loaded = 0
     with audited() as events:
@@ -796,12 +796,18 @@ def test_no_rows_are_in_the_file(make, tmp_path):
 
 @pytest.mark.parametrize("name", saved.MODELS)
 def test_files_of_this_format_are_read(name):
-    model = skae.load(saved.FOLDER / f"{name}.skae", registry={"Shallow": saved.Shallow()})
-    expected = json.loads((saved.FOLDER / f"{name}.json").read_text())
+    model = skae.load(saved.path_of(name, "skae"), registry={"Shallow": saved.Shallow()})
+    expected = json.loads(saved.path_of(name, "json").read_text())
     results = saved.results(model)
     assert results.keys() == expected.keys()
     for key, value in results.items():
         np.testing.assert_allclose(value, expected[key], rtol=1e-4, atol=1e-5, err_msg=key)
+
+
+def test_detectors_of_the_first_format_are_refused():
+    path = saved.path_of("transformer", "skae").with_name("detector.skae")
+    with pytest.raises(ModelFileError, match=r"format 1 of an Auto.*other ones; fit the estimator"):
+        skae.load(path)
 
 
 def names_in(path):
@@ -828,18 +834,15 @@ def names_in(path):
 
 
 @pytest.mark.parametrize("name", saved.MODELS)
-def test_files_hold_the_names_of_format_1(name, tmp_path):
+def test_files_hold_the_names_of_their_format(name, tmp_path):
     skae.save(saved.MODELS[name](), tmp_path / "model.skae")
-    assert names_in(tmp_path / "model.skae") == names_in(saved.FOLDER / f"{name}.skae")
+    assert names_in(tmp_path / "model.skae") == names_in(saved.path_of(name, "skae"))
 
 
 RENAMED = [
-    ("detector", "_held_out_scores", "_calibration_scores"),
-    ("detector", "_description", "_network_fingerprint"),
+    ("transformer", "_description", "_network_fingerprint"),
     ("denoiser", "_hides", "_learns_to_fill"),
-    ("detector", "centre_mean", "baseline_mean"),
-    ("detector", "held_out_centre", "held_out_baseline"),
-    ("detector", "centre", "baseline"),
+    ("detector", "clip", "cut"),
     ("generator", "kept_", "support_"),
     ("conditional", "met_", "quantiles_"),
     (None, "Beside", "ConcatOutputs"),
@@ -848,7 +851,7 @@ RENAMED = [
 
 @pytest.mark.parametrize(("name", "old", "new"), RENAMED)
 def test_names_of_code_are_refused_in_files(name, old, new, tmp_path):
-    path = saved.FOLDER / f"{name}.skae"
+    path = saved.path_of(name, "skae")
     if name is None:  # layers that none of the old files holds
         path = tmp_path / "new.skae"
         skae.save(detector(variational=True).fit(X), path)

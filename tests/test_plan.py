@@ -136,7 +136,7 @@ OF_TRAINING = {
 MAY_CHANGE = {
     AutoencoderTransformer: OF_TRAINING,
     AutoencoderOutlierDetector: OF_TRAINING
-    | {"aggregation", "contamination", "core_fraction", "n_refits", "n_std", "threshold"},
+    | {"contamination", "core_fraction", "n_refits", "n_std", "threshold", "views"},
     DenoisingAutoencoder: OF_TRAINING
     | {"add_indicator", "keep_empty_features", "keep_observed", "noise_level", "output"}
     | {"sample_posterior"},

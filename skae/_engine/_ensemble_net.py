@@ -10,22 +10,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skae._data._arrays import asarray_like, namespace, widest_float, write_pieces
+from skae._data._arrays import asarray_like, namespace, widest_float
 from skae._engine._batches import Batch, Rows, SourceRows, TensorRows
 from skae._engine._inference import Pieces
-from skae._engine._losses import kl_to_standard_normal
 from skae._engine._net import AutoencoderNet
-from skae._stats._scoring import Location
+from skae._engine._views import Views, ViewsOnDevice
 
 Losses = NDArray[np.float64]
 # Takes raw losses and those of cells; returns a mask of outliers and the cells' contributions.
 ScoreFn = Callable[[Any, Any], tuple[Any, Any]]
 # Takes uniform numbers in [0, 1) and returns row indices, both of shape (n_members, n_draws).
 Draw = Callable[[Tensor], Tensor]
-# Smaller losses have the logarithm of this one.
-LEAST_LOSS = 1e-12
 # A cell is removed together with the largest contribution if it reaches this share of it.
 REMOVED_SHARE = 0.75
+# Views beside the autoencoders' ensemble.
+N_OTHERS = 5
+# Losses of cells that sum to less are all zero.
+LEAST_SUM = 1e-30
 # Rounds of imputation; more of them make images drift away from their observed cells.
 IMPUTATION_ROUNDS = 2
 
@@ -101,24 +102,20 @@ class MemberNet(AutoencoderNet):
     Parameters
     ----------
     n_members : int
-    score_method : {"reconstruction", "density", "mahalanobis"}
-        The raw loss of a row: its mean loss per observed cell; the same plus the divergence
-        of its posterior from the prior; or the squared Mahalanobis distance of its latents
-        and log loss from the rows given to `locate`.
     **kwargs : dict
         Parameters of AutoencoderNet.
+
+    Attributes
+    ----------
+    views_ : Views
+        What rows are scored by beside the autoencoders, once it has been learned.
     """
 
-    def __init__(
-        self,
-        *args: Any,
-        n_members: int = 1,
-        score_method: str = "reconstruction",
-        **kwargs: Any,
-    ):
+    views_: Views
+
+    def __init__(self, *args: Any, n_members: int = 1, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.n_members = n_members
-        self.score_method = score_method
 
     def set_baseline(self, baseline: NDArray[Any]) -> None:
         """Set the scaled row that is the baseline's reconstruction of every row."""
@@ -153,18 +150,19 @@ class MemberNet(AutoencoderNet):
         """The same rows for every member."""
         return x.expand(self.n_members, *x.shape)
 
-    # Losses, reduced on the device. Along the members' axis, the last is the baseline's.
+    # Losses, reduced on the device. Along their first axis are those of the members, of the
+    # baseline, and of the other views.
 
     def raw_losses(self, rows: SourceRows | TensorRows) -> Losses:
-        """Raw losses of shape (n_members + 1, n_rows)."""
-        raw = np.empty((self.n_members + 1, len(rows)))
-        write_pieces(raw.T, ((span, losses.T) for span, losses in self.raw_losses_in_pieces(rows)))
-        return raw
+        """Raw losses of shape (n_members + 6, n_rows)."""
+        parts = [losses for _, losses in self.raw_losses_in_pieces(rows)]
+        return np.concatenate(parts, axis=1)
 
     def raw_losses_in_pieces(self, rows: SourceRows | TensorRows) -> Pieces:
         """Yield slices and raw losses."""
+        views = self.views_.on(self.device)
         for span, x in self._inference_batches(rows):
-            yield span, self._raw_losses(rows, x)
+            yield span, self._raw_losses(rows, x, views)
 
     def row_losses(self, rows: SourceRows | TensorRows) -> Losses:
         """Mean loss per observed cell, of shape (n_members + 1, n_rows)."""
@@ -173,8 +171,9 @@ class MemberNet(AutoencoderNet):
 
     def cell_losses(self, rows: SourceRows) -> Iterator[tuple[slice, Any, Any]]:
         """Yield slices, raw losses, and the contribution of each cell to them."""
+        views = self.views_.on(self.device)
         for span, x in self._inference_batches(rows):
-            yield span, *self._attribute_to_cells(rows, x)
+            yield span, *self._attribute_to_cells(rows, x, views)
 
     def find_anomalous_cells(self, rows: SourceRows, score_fn: ScoreFn, limit: float) -> Any:
         """Mask of the cells whose removal turns outliers into inliers.
@@ -185,9 +184,9 @@ class MemberNet(AutoencoderNet):
         remaining contribution, until `score_fn` no longer calls the row an outlier.
         """
         anomalous = rows.to_array_like(torch.zeros(len(rows), rows.n_features, dtype=torch.bool))
-        xp = namespace(anomalous)
+        xp, views = namespace(anomalous), self.views_.on(self.device)
         for span, x in self._inference_batches(rows):
-            is_outlier, contributions = score_fn(*self._attribute_to_cells(rows, x))
+            is_outlier, contributions = score_fn(*self._attribute_to_cells(rows, x, views))
             candidates = is_outlier[:, None] & (contributions > limit)
             removed = anomalous[span]  # a view: the rounds fill it in
             active = xp.nonzero(xp.any(candidates, axis=1))[0]
@@ -200,7 +199,7 @@ class MemberNet(AutoencoderNet):
                 if len(active):
                     partial = x[_on_device_of(active, x)]
                     partial = partial.masked_fill(_on_device_of(removed[active], x), torch.nan)
-                    is_outlier, new = score_fn(*self._attribute_to_cells(rows, partial))
+                    is_outlier, new = score_fn(*self._attribute_to_cells(rows, partial, views))
                     contributions[active] = new
                     active = active[is_outlier]
         return anomalous
@@ -208,48 +207,41 @@ class MemberNet(AutoencoderNet):
     def imputed_rows(self, rows: SourceRows, anomalous: Any) -> Pieces:
         """Yield slices, and scaled rows with anomalous cells imputed.
 
-        Their values are reconstructions: first with these cells missing, then from rows that
-        hold the values of the round before.
-
+        Their values are the means of reconstructions and of conditional means given the other
+        cells. Reconstructions are first those with these cells missing, then those of rows
+        that hold the values of the round before.
         """
+        views = self.views_.on(self.device)
         for span, x in self._inference_batches(rows):
             mask = _on_device_of(anomalous[span], x)
             affected = mask.any(dim=1)
             if affected.any():
-                x[affected] = self._impute(x[affected], mask[affected])
+                x[affected] = self._impute(x[affected], mask[affected], views)
             yield span, rows.to_array_like(x)
 
-    def _impute(self, x: Tensor, mask: Tensor) -> Tensor:
-        imputed = x.masked_fill(mask, torch.nan)
+    def _impute(self, x: Tensor, mask: Tensor, views: ViewsOnDevice) -> Tensor:
+        imputed = holes = x.masked_fill(mask, torch.nan)
         for _ in range(IMPUTATION_ROUNDS):
             imputed = torch.where(mask, self._evaluate(self.reconstruct, imputed), x)
-        return imputed
+        return torch.where(mask, (imputed + views.conditional.filled(holes)) / 2, x)
 
-    def _attribute_to_cells(self, rows: Rows, x: Tensor) -> tuple[Any, Any]:
+    def _attribute_to_cells(self, rows: Rows, x: Tensor, views: ViewsOnDevice) -> tuple[Any, Any]:
         """Raw losses, and the same split among cells in proportion to the cells' losses."""
-        raw = self._raw_losses(rows, x)
-        cells = self._evaluate_float64(self._cells, rows, x)
+
+        def all_cells(x: Tensor) -> Tensor:
+            return torch.cat([self._cells(x), views.cells(x)])
+
+        cells = self._evaluate_float64(all_cells, rows, x)
+        raw = self._raw_losses(rows, x, views)
         sums = cells.sum(axis=2)
-        # A row with an exact reconstruction, or without any cell, is split evenly.
-        cells[sums == 0], sums[sums == 0] = 1.0, cells.shape[2]
-        return raw, cells * (raw / sums)[:, :, None]
+        return raw, cells * (raw / sums.clip(LEAST_SUM))[:, :, None]
 
-    def locate(self, rows: SourceRows | TensorRows, weights: NDArray[np.float64]) -> None:
-        """Learn the location and scatter of the latents and log losses of each member.
+    def _raw_losses(self, rows: Rows, x: Tensor, views: ViewsOnDevice) -> Any:
+        def losses(x: Tensor) -> Tensor:
+            others = views.cells(x).sum(dim=2) / _count_observed(x)
+            return torch.cat([self._row_losses(x), others.sqrt()])
 
-        `weights` are those of the rows for each member, of shape (n_members, n_rows).
-        """
-        batches = self._map_batches(self._latents_and_log_losses, rows, row_axis=1)
-        points = np.concatenate([batch for _, batch in batches], axis=1)
-        self.locations_ = [Location.of(*pair) for pair in zip(points, weights, strict=True)]
-
-    def _raw_losses(self, rows: Rows, x: Tensor) -> Any:
-        raw = self._evaluate_float64(self._row_losses, rows, x)
-        if self.score_method == "mahalanobis":
-            points = self._evaluate_float64(self._latents_and_log_losses, rows, x)
-            for losses, location, point in zip(raw[:-1], self.locations_, points, strict=True):
-                losses[:] = location.distances(point)
-        return raw
+        return self._evaluate_float64(losses, rows, x)
 
     def _evaluate_float64(self, function: Callable[[Tensor], Tensor], rows: Rows, x: Tensor) -> Any:
         """Evaluate a function for each member, as an array of the kind of the rows.
@@ -267,17 +259,7 @@ class MemberNet(AutoencoderNet):
         return self.criterion_.cells(self.module_.link, output, x)
 
     def _row_losses(self, x: Tensor) -> Tensor:
-        n_observed = x.shape[1] - x.isnan().sum(dim=1)
-        losses = self._cells(x).sum(dim=2) / n_observed.clamp(min=1)
-        if self.score_method == "density":
-            divergence = kl_to_standard_normal(self.module_.code(self._expand(x)).float())
-            losses[:-1] += divergence / x.shape[1]
-        return losses
-
-    def _latents_and_log_losses(self, x: Tensor) -> Tensor:
-        latents = self.module_.encode(self._expand(x)).float()
-        log_losses = self._row_losses(x)[:-1].clamp(min=LEAST_LOSS).log()
-        return torch.cat([latents, log_losses[:, :, None]], dim=2)
+        return self._cells(x).sum(dim=2) / _count_observed(x)
 
     @property
     def n_latents(self) -> int:
@@ -285,7 +267,13 @@ class MemberNet(AutoencoderNet):
 
     @property
     def _floats_per_row(self) -> int:
-        return self.n_members * super()._floats_per_row
+        n_features = getattr(self.module_, "baseline", torch.empty(0)).numel()
+        return max(self.n_members * super()._floats_per_row, N_OTHERS * n_features)
+
+
+def _count_observed(x: Tensor) -> Tensor:
+    """Number of cells of each row that are not missing, at least one."""
+    return (x.shape[1] - x.isnan().sum(dim=1)).clamp(min=1)
 
 
 def _on_device_of(values: Any, x: Tensor) -> Tensor:

@@ -28,9 +28,9 @@ class Outcome:
         The trained net.
     feed : Feed or None
         What it was fed, with all that the feed learned.
-    measures : list, SeenLosses or None
-        What the plan measured, once a split or fold; None after one pass, which has neither.
-        Of trimmed training, the losses of all rows.
+    measures : list or None
+        What the plan measured, once a split or fold; None after one pass or trimmed training, which
+        have neither.
     loss_curve : list of float
         Training loss of each epoch.
     validation_loss_curve : list of float or None

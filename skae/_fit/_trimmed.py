@@ -17,7 +17,6 @@ from skae._engine._batches import SourceRows, TensorRows
 from skae._engine._ensemble_net import MemberNet, MemberRows
 from skae._engine._progress import remaining_epochs
 from skae._fit._run import Outcome
-from skae._stats._scoring import SeenLosses
 from skae._stats._trimming import trimmed_subset
 
 # Fits that only prepare the choice of the subset take this share of the last one's epochs.
@@ -47,8 +46,6 @@ class TrimmedPlan:
         Whether the epoch with the lowest loss on held-out rows is kept.
     is_first_fit : bool
         Whether the net has learned nothing yet: then the baseline chooses the first subset.
-    fits_location : bool
-        Whether the place of latents and losses is learned, for Mahalanobis distances.
     """
 
     net: MemberNet
@@ -59,7 +56,6 @@ class TrimmedPlan:
     n_refits: int
     keeps_best_epoch: bool
     is_first_fit: bool
-    fits_location: bool
 
 
 def held_out_rows(
@@ -93,13 +89,7 @@ def size_of_subset(fraction: float, n_rows: int) -> int:
 
 
 def fit_trimmed(plan: TrimmedPlan) -> Outcome:
-    """Train on the rows with the lowest losses, which are computed anew after each training.
-
-    Returns
-    -------
-    outcome : Outcome
-        Its measures are the raw losses of all rows, as ``SeenLosses``.
-    """
+    """Train on the rows with the lowest losses, which are computed anew after each training."""
     net, rows, weights = plan.net, plan.rows, plan.weights
     member_weights = weights_of_members(weights, plan.held_out)
     valid = None
@@ -116,24 +106,16 @@ def fit_trimmed(plan: TrimmedPlan) -> Outcome:
             net.train(MemberRows(rows, member_weights * subset), valid)
         if net.stop_ == "interrupted":
             break
-    if plan.fits_location:
-        net.locate(rows, subset * weights)
-    return Outcome.of(net, None, SeenLosses.of(net.raw_losses(rows), weights, plan.held_out))
+    return Outcome.of(net, None)
 
 
 def fit_trimmed_pass(plan: TrimmedPlan) -> Outcome:
     """Train for one epoch; on a fitted net, on all rows by their weights alone."""
-    net, rows, weights = plan.net, plan.rows, plan.weights
-    before = None if plan.is_first_fit else net.raw_losses(rows)
-    member_weights = weights_of_members(weights, plan.held_out)
+    net, rows = plan.net, plan.rows
+    member_weights = weights_of_members(plan.weights, plan.held_out)
     subset = choose_subset(net, rows, member_weights, plan.fraction, plan.is_first_fit)
     net.train_on(MemberRows(rows, member_weights * subset))
-    if plan.is_first_fit and plan.fits_location:
-        net.locate(rows, subset * weights)
-    after = net.raw_losses(rows)
-    if plan.is_first_fit:
-        return Outcome.of(net, None, SeenLosses.of(after, weights, plan.held_out))
-    return Outcome.of(net, None, SeenLosses.before_and_after(before, after, weights))
+    return Outcome.of(net, None)
 
 
 def choose_subset(

@@ -1,7 +1,8 @@
-"""Scores, thresholds and p-values from the losses of the members of an ensemble.
+"""Scores, thresholds and p-values from the losses of several views.
 
-Raw losses are arrays of shape (n_members + 1, n_rows): one row for each member, and a last one
-for the baseline, which reconstructs every row by the same point.
+Raw losses are arrays of shape (n_members + 1 + n_others, n_rows): a row for each autoencoder of the
+ensemble, one for the baseline, which reconstructs every row by the same point, and one for each
+other view.
 """
 
 from __future__ import annotations
@@ -12,83 +13,41 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skae._data._arrays import asarray_like, is_tensor, namespace, stable_order
+from skae._data._arrays import asarray_like, namespace
 from skae._sklearn import weighted_percentile
+from skae._stats._surprise import Surprises
 
 # A normal distribution's standard deviation in units of its median absolute deviation,
 # 1 / ndtri(3 / 4).
 DEVIATIONS_PER_MAD = 1.4826
-# Share of held-out rows above the threshold of the rule "level".
-LEVEL = 0.05
-
-
-@dataclass
-class Location:
-    """Mean and precision of points whose last column is the logarithm of a loss.
-
-    Attributes
-    ----------
-    mean : ndarray of shape (n_columns,)
-    precision : ndarray of shape (n_columns, n_columns)
-        Inverse of the covariance, which is shrunk (Ledoit & Wolf, 2004) so that it exists.
-    """
-
-    mean: NDArray[Any]
-    precision: NDArray[Any]
-
-    @classmethod
-    def of(cls, points: NDArray[Any], weights: NDArray[Any]) -> Location:
-        from sklearn.covariance import ledoit_wolf
-
-        # `ledoit_wolf` takes no weights: rows are repeated in proportion to theirs, so that
-        # their number stays the same.
-        cumulative = np.cumsum(weights) / np.sum(weights)
-        quantiles = (np.arange(np.count_nonzero(weights)) + 0.5) / np.count_nonzero(weights)
-        points = points[np.searchsorted(cumulative, quantiles)].astype(np.float64)
-        covariance, _ = ledoit_wolf(points)
-        covariance[np.diag_indices_from(covariance)] += 1e-9
-        return cls(points.mean(axis=0), np.linalg.inv(covariance))
-
-    def distances(self, points: Any) -> Any:
-        """Squared Mahalanobis distances; losses below the mean count as the mean."""
-        difference = points - asarray_like(self.mean, points)
-        difference[:, -1] = difference[:, -1].clip(0.0)
-        precision = asarray_like(self.precision, points, points.dtype)
-        order = {} if is_tensor(points) else {"optimize": True}  # torch has no such option
-        einsum = namespace(points).einsum
-        return einsum("ij,jk,ik->i", difference, precision, difference, **order)
+# Share of ordinary rows above the threshold of the rule "level".
+LEVEL = 0.046
+# Scores that differ by no more than this, relative to their size, are equal: the same row can be
+# rounded differently in another batch.
+ROUNDING = 2e-6
+# The mean loss of members is no less than this share of the baseline's, and that no less than
+# this: a few rows can be reproduced exactly.
+LEAST_SHARE = 0.01
+# Smaller losses count as this one, to divide by them.
+TINY = 1e-30
 
 
 @dataclass
 class SeenLosses:
-    """Raw losses of the rows that thresholds come from.
+    """Raw losses of the rows that scores and thresholds come from.
 
     Attributes
     ----------
-    raw : ndarray of shape (n_members + 1, n_rows)
+    raw : ndarray of shape (n_losses, n_rows)
+        As the fitted views give them.
+    unseen : ndarray of shape (n_losses, n_rows)
+        As views give them that have not learned from these rows.
     weights : ndarray of shape (n_rows,)
-    held_out, held_out_baseline, held_out_weights : ndarray of shape (n_members, n_held_out)
-        For rows that the member did not train on: its raw losses, those of the baseline, and
-        weights.
     """
 
     raw: NDArray[Any]
+    unseen: NDArray[Any]
     weights: NDArray[Any]
-    held_out: NDArray[Any]
-    held_out_baseline: NDArray[Any]
-    held_out_weights: NDArray[Any]
-
-    @classmethod
-    def of(cls, raw: NDArray[Any], weights: NDArray[Any], held_out: NDArray[np.intp]) -> SeenLosses:
-        """`held_out` are row indices of shape (n_members, n_held_out)."""
-        member_losses = np.take_along_axis(raw[:-1], held_out, axis=1)
-        return cls(raw, weights, member_losses, raw[-1][held_out], weights[held_out])
-
-    @classmethod
-    def before_and_after(cls, before: Any, raw: NDArray[Any], weights: NDArray[Any]) -> SeenLosses:
-        """Raw losses of a batch after a training step on it; those before count as held out."""
-        members, baseline = before[:-1], np.tile(before[-1], (len(before) - 1, 1))
-        return cls(raw, weights, members, baseline, np.tile(weights, (len(members), 1)))
 
     def then(self, later: SeenLosses) -> SeenLosses:
         """These rows followed by later ones."""
@@ -99,88 +58,91 @@ class SeenLosses:
         """The last rows only."""
         return SeenLosses(*(array[..., -n_rows:].copy() for array in vars(self).values()))
 
-    def shuffled(self, rng: np.random.RandomState) -> SeenLosses:
-        """The same rows in random order."""
-        order = rng.permutation(len(self.weights))
-        held_out = self.held_out, self.held_out_baseline, self.held_out_weights
-        return SeenLosses(self.raw[:, order], self.weights[order], *held_out)
-
 
 @dataclass
 class ScoreRule:
-    """Aggregates the raw losses L_j of members j and L_b of the baseline to one score per row.
+    """Joins the raw losses of views to one score: the root mean square of their surprises.
 
-    With means over the training rows and the weight w of the baseline, member j has the score ::
+    A row that is ordinary to most views can be an outlier to some: what lies between two clusters
+    is near the centre of all rows. So large surprises count for more than in a mean.
 
-        (L_j / mean(L_j) + w L_b / mean(L_b)) / (1 + w)
+    The loss of the view of the autoencoders is that of their ensemble: with the losses L_j of M
+    members and L_b of the baseline, their means over the ordinary rows, and the weight w of the
+    baseline, ::
 
-    whose mean over the training rows is one.
+        (sum_j L_j / mean(L_j) / M + w L_b / mean(L_b)) / (1 + w)
 
     Attributes
     ----------
-    aggregation : {"mean", "median", "max"}
     member_means : ndarray of shape (n_members,)
-        Mean raw loss of each member over the training rows.
-    baseline_mean : float
-    baseline_weight : float
-        The weight w of the baseline; members have a weight of one.
+        Mean raw loss of each member.
+    baseline_mean, baseline_weight : float
+    surprises : Surprises
+        Of each view.
+    counts : ndarray of shape (n_views,)
+        Mask of the views that count.
     """
 
-    aggregation: str
     member_means: NDArray[Any]
     baseline_mean: float
     baseline_weight: float
+    surprises: Surprises
+    counts: NDArray[np.bool_]
 
     @classmethod
-    def fit(cls, seen: SeenLosses, aggregation: str, share_kept: float | None) -> ScoreRule:
-        """Learn from losses of training rows; `share_kept=None` leaves the baseline out."""
-        means = np.average(seen.raw, axis=1, weights=seen.weights)
-        means = np.where(means > 0, means, 1.0)
-        weight = 0.0
-        if share_kept is not None:
-            weight = baseline_weight(means[:-1].mean(), means[-1], share_kept)
-        return cls(aggregation, means[:-1], float(means[-1]), float(weight))
+    def fit(cls, seen: SeenLosses, share_kept: float, counts: NDArray[np.bool_]) -> ScoreRule:
+        """Learn from rows that are not outliers; `counts` is a mask of the views that count."""
+        n_members = len(seen.unseen) - len(counts)
+        means = np.average(seen.unseen[: n_members + 1], axis=1, weights=seen.weights)
+        means[-1] = max(means[-1], LEAST_SHARE)
+        means[:-1] = np.maximum(means[:-1], LEAST_SHARE * means[-1])
+        weight = baseline_weight(means[:-1].mean(), means[-1], share_kept)
+        surprises = Surprises(np.empty((0, 0)), np.empty((0, 0)))
+        rule = cls(means[:-1], float(means[-1]), float(weight), surprises, counts)
+        rule.surprises = Surprises.fit(rule.view_losses(seen.unseen), seen.weights)
+        return rule
 
-    def member_scores(self, members: Any, baseline: Any) -> Any:
-        """Scores of each member, from raw losses of shape (n_members, n_rows)."""
-        baseline = self.baseline_weight * baseline / self.baseline_mean
-        means = asarray_like(self.member_means, members, members.dtype)
-        return (members / means[:, None] + baseline) / (1.0 + self.baseline_weight)
+    def view_losses(self, raw: Any) -> Any:
+        """Losses of the views, of shape (n_views, n_rows)."""
+        xp, n_autoencoders = namespace(raw), len(self.member_means) + 1
+        shares = asarray_like(self.shares(), raw, raw.dtype)
+        ensemble = (shares[:, None] * raw[:n_autoencoders]).sum(axis=0)
+        return xp.concat([ensemble[None], raw[n_autoencoders:]], axis=0)
 
     def scores(self, raw: Any) -> Any:
         """One score per row; higher is more abnormal."""
-        members = self.member_scores(raw[:-1], raw[-1])
-        return namespace(raw).einsum("mn,mn->n", self._votes(members), members)
+        squares = self._mean_squares(self.surprises(self.view_losses(raw)))
+        return squares.sum(axis=0) ** 0.5
 
     def factors(self, raw: Any) -> Any:
         """Factors of the raw losses in the score, of the shape of `raw`."""
-        xp = namespace(raw)
-        votes = self._votes(self.member_scores(raw[:-1], raw[-1]))
-        votes = votes / asarray_like(self.member_means, raw, raw.dtype)[:, None]
-        baseline = xp.full_like(raw[-1:], self.baseline_weight / self.baseline_mean)
-        return xp.concat([votes, baseline], axis=0) / (1.0 + self.baseline_weight)
+        xp, losses = namespace(raw), self.view_losses(raw)
+        squares = self._mean_squares(self.surprises(losses))
+        # Surprises are zero where losses are.
+        factors = squares / squares.sum(axis=0).clip(TINY) ** 0.5 / losses.clip(TINY)
+        shares = asarray_like(self.shares(), raw, raw.dtype)
+        return xp.concat([shares[:, None] * factors[:1], factors[1:]], axis=0)
 
-    def _votes(self, members: Any) -> Any:
-        """Weight of each member's score in the aggregate; they sum to one in each row."""
-        xp, n_members = namespace(members), len(members)
-        if self.aggregation == "mean":
-            return xp.full_like(members, 1.0 / n_members)
-        lower, upper = (n_members - 1) // 2, n_members // 2
-        if self.aggregation == "max":
-            lower = upper = n_members - 1
-        ranks = stable_order(stable_order(members))
-        counts = (ranks == lower) | (ranks == upper)
-        return xp.asarray(counts, dtype=members.dtype) / (1 + (lower < upper))
+    def _mean_squares(self, surprises: Any) -> Any:
+        """Squared surprises of the views that count, divided by their number."""
+        counts = asarray_like(self.counts / self.counts.sum(), surprises, surprises.dtype)
+        return counts[:, None] * surprises**2
+
+    def shares(self) -> NDArray[Any]:
+        """Factors of the losses of members and baseline in that of the ensemble."""
+        members = 1.0 / (self.member_means * len(self.member_means))
+        shares = np.append(members, self.baseline_weight / self.baseline_mean)
+        return shares / (1.0 + self.baseline_weight)
 
 
 @dataclass
 class CalibrationScores:
-    """Scores that members gave to rows they did not train on.
+    """Scores of ordinary rows by views that have not learned from them.
 
     Attributes
     ----------
-    scores, weights : ndarray of shape (n_members, n_held_out)
-        In ascending order of the scores in each row.
+    scores, weights : ndarray of shape (n_rows,)
+        In ascending order of the scores.
     """
 
     scores: NDArray[Any]
@@ -188,37 +150,46 @@ class CalibrationScores:
 
     @classmethod
     def of(cls, seen: SeenLosses, rule: ScoreRule) -> CalibrationScores:
-        """Score the held-out rows, or all rows if there were too few to hold any out."""
-        scores = rule.member_scores(seen.held_out, seen.held_out_baseline)
-        weights = seen.held_out_weights
-        if not scores.size:
-            scores = rule.member_scores(seen.raw[:-1], seen.raw[-1])
-            weights = np.tile(seen.weights, (len(scores), 1))
-        order = scores.argsort(axis=1, kind="stable")
-        return cls(np.take_along_axis(scores, order, 1), np.take_along_axis(weights, order, 1))
+        scores = rule.scores(seen.unseen)
+        order = scores.argsort(kind="stable")
+        return cls(scores[order], seen.weights[order])
 
     def pvalues(self, scores: Any) -> Any:
-        """p-values of cross-conformal prediction [1]_, from scores of shape (n_members, n_rows).
+        """Conformal p-values of scores s, from the weights w_i and scores s_i of ordinary rows i.
 
-        With the score s_j of member j for a new row, and its scores s_ji and the weights w_ji
-        of the rows i that it did not train on, ::
+        ::
 
-            p = (1 + sum_j sum_i w_ji [s_ji >= s_j]) / (1 + sum_j sum_i w_ji).
-
-        References
-        ----------
-        .. [1] Vovk, "Cross-conformal predictors", Annals of Mathematics and Artificial
-           Intelligence 74, 2015.
+            p = (1 + sum_i w_i [s_i >= s]) / (1 + sum_i w_i)
         """
         xp = namespace(scores)
-        above = xp.ones_like(scores[0])
-        for member, calibration, weights in zip(scores, self.scores, self.weights, strict=True):
-            sums = asarray_like(
-                np.append(np.cumsum(weights[::-1])[::-1], 0.0), member, member.dtype
-            )
-            calibration = asarray_like(calibration, member, member.dtype)
-            above += sums[xp.searchsorted(calibration, member, side="left")]
-        return above / (1.0 + float(self.weights.sum()))
+        sums = np.append(np.cumsum(self.weights[::-1])[::-1], 0.0)
+        ordered = asarray_like(self.scores, scores, scores.dtype)
+        above = asarray_like(sums, scores, scores.dtype)
+        return (1.0 + above[xp.searchsorted(ordered, scores)]) / (1.0 + float(sums[0]))
+
+
+def unseen_losses(
+    members: NDArray[Any], held_out: NDArray[np.bool_], weights: NDArray[Any]
+) -> NDArray[Any]:
+    """Losses of members as if they had not learned from any of the rows.
+
+    A member's losses of the rows that it learned from are too small: they are multiplied by the
+    ratio of the medians of those of held-out and of these rows.
+
+    Parameters
+    ----------
+    members, held_out : ndarray of shape (n_members, n_rows)
+        Losses, and the rows that each member did not learn from.
+    """
+    unseen = members.copy()
+    for losses, is_held_out in zip(unseen, held_out, strict=True):
+        learned = ~is_held_out
+        if is_held_out.any() and learned.any():
+            fresh = weighted_percentile(losses[is_held_out], weights[is_held_out])
+            old = weighted_percentile(losses[learned], weights[learned])
+            if old > 0:
+                losses[learned] *= max(1.0, fresh / old)
+    return unseen
 
 
 def baseline_weight(member_loss: float, baseline_loss: float, share_kept: float) -> float:
@@ -235,14 +206,14 @@ def baseline_weight(member_loss: float, baseline_loss: float, share_kept: float)
     return min(1.0, member_loss / baseline_loss / (1.0 - share_kept)) ** 2
 
 
-def held_out_threshold(held_out: CalibrationScores, rule: str, n_std: float) -> float:
-    """Score above which a row is an outlier, from held-out rows.
+def calibrated_threshold(calibration: CalibrationScores, rule: str, n_std: float) -> float:
+    """Score above which a row is an outlier, from those of ordinary rows.
 
     ``"std"`` is the mean plus `n_std` standard deviations; ``"mad"`` the median plus `n_std`
     times 1.4826 median absolute deviations, which estimate the standard deviation of a normal
-    distribution consistently; ``"level"`` is exceeded by 5 % of the rows.
+    distribution consistently; ``"level"`` is exceeded by 4.6 % of the rows.
     """
-    scores, weights = held_out.scores.ravel(), held_out.weights.ravel()
+    scores, weights = calibration.scores, calibration.weights
     if rule == "std":
         mean = np.average(scores, weights=weights)
         return mean + n_std * np.sqrt(np.average((scores - mean) ** 2, weights=weights))
@@ -250,16 +221,26 @@ def held_out_threshold(held_out: CalibrationScores, rule: str, n_std: float) -> 
         median = weighted_percentile(scores, weights)
         deviation = weighted_percentile(np.abs(scores - median), weights)
         return median + n_std * DEVIATIONS_PER_MAD * deviation
-    return upper_quantile(scores, LEVEL, weights)
+    return limit_of_share(scores, LEVEL, weights)[0]
 
 
-def upper_quantile(scores: NDArray[Any], share: float, weights: NDArray[Any]) -> float:
-    """The limit with a given share of the weight above it, to within one row."""
+def limit_of_share(
+    scores: NDArray[Any], share: float, weights: NDArray[Any]
+) -> tuple[float, float]:
+    """A limit between two scores, and the share of the weight above it: the nearest to `share`.
+
+    Equal scores, up to rounding, are on the same side of it.
+    """
     order = np.argsort(-scores, kind="stable")
-    weight_above = np.append(0.0, np.cumsum(weights[order]))
-    n_above = int(np.abs(weight_above - share * weight_above[-1]).argmin())
-    neighbours = scores[order[max(n_above - 1, 0) : n_above + 1]]
-    return float(neighbours.mean())
+    ordered = scores[order]
+    above = np.append(0.0, np.cumsum(weights[order])) / weights.sum()
+    # Places between different scores, and those before the first and after the last.
+    steps = ordered[:-1] - ordered[1:] > ROUNDING * (1.0 + np.abs(ordered[:-1]))
+    places = np.r_[0, np.flatnonzero(steps) + 1]
+    place = places[np.abs(above[places] - share).argmin()]
+    if place == 0:
+        return float(ordered[0] + ROUNDING * (1.0 + abs(ordered[0]))), 0.0
+    return float((ordered[place - 1] + ordered[place]) / 2), float(above[place])
 
 
 def share_explained(residual: float, total: float) -> float:

@@ -9,8 +9,10 @@ from sklearn.utils.metadata_routing import MetadataRequest
 
 import skae._data._frames as frames
 import skae._data._normal_scores as ranks
+import skae._engine._views as views
 import skae._stats._gaussian as gaussian
 import skae._stats._scoring as scoring
+import skae._stats._surprise as surprise
 from skae._data._scaling import Scaler
 from skae._data._targets import Targets
 from skae._engine._net import AutoencoderNet
@@ -85,7 +87,6 @@ OF_EACH = {
 # Fitted attributes that were renamed after format 1 was fixed.
 ATTRIBUTES = FileNames(
     {
-        "_calibration_scores": "_held_out_scores",
         "_learns_to_fill": "_hides",
         "_network_fingerprint": "_description",
     }
@@ -141,16 +142,17 @@ KINDS = {
     **PLAIN_KINDS,
     **NET_KINDS,
     "scaler": record(
-        Scaler, "method clip mean_ data_min_:least_ data_max_:most_ center_ scale_ low_ high_"
+        Scaler, "method cut:clip mean_ data_min_:least_ data_max_:most_ center_ scale_ low_ high_"
     ),
     "score rule": record(
         scoring.ScoreRule,
-        "aggregation member_means baseline_mean:centre_mean baseline_weight:centre_weight",
+        "member_means baseline_mean baseline_weight surprises counts",
     ),
-    "held-out scores": record(scoring.CalibrationScores, "scores weights"),
-    "seen losses": record(
-        scoring.SeenLosses,
-        "raw weights held_out held_out_baseline:held_out_centre held_out_weights",
+    "surprises": record(surprise.Surprises, "knots slopes"),
+    "calibration scores": record(scoring.CalibrationScores, "scores weights"),
+    "seen losses": record(scoring.SeenLosses, "raw unseen weights"),
+    "views": record(
+        views.Views, "gaussian deviations knots scores rows radii penalties rank_penalties"
     ),
     "gaussian": record(gaussian.Gaussian, "shrinkage mean_ covariance_ precision_ _varies"),
     "factor gaussian": record(gaussian.FactorGaussian, "shrinkage mean_ loadings_ noise_variance_"),

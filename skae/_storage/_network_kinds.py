@@ -16,7 +16,6 @@ from skae._engine._net import AutoencoderNet
 from skae._engine._noise import Corruption
 from skae._engine._runtime import Draws, moved_generator, restored_draws
 from skae._engine._variational_net import VariationalNet
-from skae._stats._scoring import Location
 from skae._storage._documents import (
     DocumentDecoder,
     DocumentEncoder,
@@ -96,7 +95,7 @@ NOT_SAVED = {*vars(nn.Module()), "generator", ORIGIN}
 NETS: dict[type[AutoencoderNet], str] = {
     AutoencoderNet: "",
     DenoisingNet: "",
-    MemberNet: "n_members score_method",
+    MemberNet: "n_members",
     VariationalNet: "",
 }
 NETS_BY_NAME = {cls.__name__: cls for cls in NETS}
@@ -105,7 +104,7 @@ NET_PARAMETERS = (
     *("batch_size", "max_epochs", "verbose"),
 )
 # Attributes that training sets in a net and in its callbacks.
-SET_BY_TRAINING = ("stop_", "locations_", "draws_")
+SET_BY_TRAINING = ("stop_", "views_", "draws_")
 SET_BY_BEST_WEIGHTS = ("keep_epoch_", "keep_last_", "losses_", "best_epoch_")
 # Types of saved entries of the history; callbacks may put others into it.
 PLAIN = (bool, int, float, str, np.generic)
@@ -413,5 +412,4 @@ NET_KINDS = {
         _read_net,
     ),
     "corruption": record(Corruption, "generator input_noise latent_noise ordered variational"),
-    "location": record(Location, "mean precision"),
 }

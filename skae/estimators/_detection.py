@@ -1,12 +1,14 @@
-"""How the detector is fitted: trimmed training of an ensemble, and its threshold."""
+"""How the detector is fitted: views of the rows, an ensemble among them, and a threshold."""
 
 import numpy as np
 from sklearn.utils import check_random_state
 
+from skae._data._chunks import dense_rows, row_chunks
 from skae._data._scaling import Scaler, column_moments
 from skae._engine._batches import SourceRows
 from skae._engine._build import build_members, pca_of_rows
 from skae._engine._ensemble_net import MemberNet
+from skae._engine._learn_views import learn_views
 from skae._engine._losses import Objective
 from skae._fit._defaults import Detection
 from skae._fit._plan import (
@@ -25,16 +27,34 @@ from skae._fit._trimmed import (
     held_out_rows,
     size_of_subset,
 )
-from skae._stats._scoring import CalibrationScores, ScoreRule, held_out_threshold, upper_quantile
-from skae._stats._trimming import scale_by_trimmed_subset
+from skae._stats._gross import GrossRule
+from skae._stats._scoring import (
+    CalibrationScores,
+    ScoreRule,
+    SeenLosses,
+    calibrated_threshold,
+    limit_of_share,
+    unseen_losses,
+)
+from skae.exceptions import warn_user
 from skae.networks._autoencoder import OutputLink
 
-# Columns with a scale of their own are cut off here, in units of this scale.
-CLIP = 8.0
+# Views in the order of their losses.
+VIEWS = (
+    "autoencoder",
+    "conditional",
+    "neighbors",
+    "core_neighbors",
+    "rank_neighbors",
+    "core_rank_neighbors",
+)
+# Cells beyond this many deviations of their column grow by their logarithm only.
+CUT = 8.0
 # Otherwise scaled ones only so far out that losses would overflow.
-CLIP_OTHERWISE = 1e9
-# Rows that partial_fit remembers the losses of.
-WINDOW = 10_000
+CUT_OTHERWISE = 1e9
+# Rows and cells that the views and the threshold are learned from, at most. `partial_fit`
+# remembers the losses of so many rows, whatever their cells.
+MAX_STUDIED, MAX_STUDIED_CELLS = 10_000, 2**23
 LARGEST_SEED = np.iinfo(np.int32).max
 
 
@@ -49,43 +69,58 @@ class DetectionMixin:
     _accepts_missing = True
 
     def _fit(self, X, sample_weight):
+        counts = views_that_count(self.views)
         rng = check_random_state(self.random_state)
+        weight = weights_without_gross_outliers(X, sample_weight, rng)
         starts = not self._resumes
         if starts:
             self._split_seed = rng.randint(LARGEST_SEED)
         held_out = self._held_out(X.shape[0])
         n_subset = size_of_subset(self.core_fraction, X.shape[0] - held_out.shape[1])
         if starts:
-            net = self._build_net(X, sample_weight, rng, n_subset)
+            net = self._build_net(X, weight, rng, n_subset)
         else:
             net = self._fitted_net()
             net.set_params(**net_settings(self, Detection, self.n_features_in_, n_subset))
         self._begin(net, None)
-        outcome = fit_trimmed(self._trimmed_plan(X, sample_weight, net, held_out, starts))
+        outcome = fit_trimmed(self._trimmed_plan(X, weight, net, held_out, starts))
         self._finish(outcome, X, sample_weight)
-        self._learn_threshold(outcome.measures)
-        self._seen = outcome.measures.shuffled(rng).last(WINDOW)
+        self._seen = self._learn_views(X, weight, held_out, rng)
+        self._learn_threshold(counts)
+        if self.threshold == "contamination" and self.contamination != "auto":
+            ones = np.ones(X.shape[0])
+            self._flag_share(self._scores(X), ones if sample_weight is None else sample_weight)
 
     def _partial_fit(self, X, sample_weight, *, first):
+        counts = views_that_count(self.views)
         rng = check_random_state(self.random_state)
+        weight = weights_without_gross_outliers(X, sample_weight, rng)
         if first:
-            net = self._build_net(X, sample_weight, rng, X.shape[0])
+            net = self._build_net(X, weight, rng, X.shape[0])
             self._split_seed = rng.randint(LARGEST_SEED)
             held_out = self._held_out(X.shape[0])
             size_of_subset(self.core_fraction, X.shape[0] - held_out.shape[1])  # or raises
         else:
             net = self._fitted_net()
             held_out = np.empty((self.n_estimators, 0), dtype=int)
+            before = net.raw_losses(self._rows(X))
         self._begin(net, None)
-        outcome = fit_trimmed_pass(self._trimmed_plan(X, sample_weight, net, held_out, first))
+        outcome = fit_trimmed_pass(self._trimmed_plan(X, weight, net, held_out, first))
         self._finish(outcome, X, sample_weight)
-        seen = outcome.measures if first else self._seen.then(outcome.measures)
-        self._seen = seen.last(WINDOW)
-        self._learn_threshold(self._seen)
+        if first:
+            self._seen = self._learn_views(X, weight, held_out, rng)
+        else:
+            later = SeenLosses(net.raw_losses(self._rows(X)), before, weight)
+            self._seen = self._seen.then(later).last(MAX_STUDIED)
+        self._learn_threshold(counts)
+        if self.threshold == "contamination" and self.contamination != "auto":
+            self._flag_share(self._rule.scores(self._seen.raw), self._seen.weights)
 
     def _build_net(self, X, sample_weight, rng, n_rows):
         """Learn scaling, sizes and baseline; return a fresh net to be trained on `n_rows`."""
-        self._scaler = scaler = fit_scaler(self, X, sample_weight)
+        cut = CUT if self.scaling in ("robust", "standard") else CUT_OTHERWISE
+        method = "winsorized" if self.scaling == "robust" else self.scaling
+        self._scaler = scaler = Scaler(method, cut).fit(X, sample_weight)
         self.mean_ = scaler.mean_
         n_features = self.n_features_in_
         seeds = Seeds.draw(rng)
@@ -97,7 +132,7 @@ class DetectionMixin:
         k = Detection.n_components(n_features) if isinstance(k, str) else n_latents(k, pca)
         self.n_components_ = k
         network = resolve_network(self, Detection, n_features)
-        members = {"n_members": self.n_estimators, "score_method": self.score_method}
+        members = {"n_members": self.n_estimators}
         make_net = NetFactory(self, network, seeds, {}, MemberNet, **members)
         module = build_members(
             network,
@@ -110,9 +145,10 @@ class DetectionMixin:
         )
         # Losses are needed before training. A first `partial_fit` trains with what `initialize`
         # finds here: without weight decay and callbacks, which come with the settings.
-        net = make_net(module, objective(self), variational=self.variational).initialize()
+        objective = Objective(self.loss, kl=float(self.variational), missing=True)
+        net = make_net(module, objective, variational=self.variational).initialize()
         net.set_params(**net_settings(self, Detection, n_features, n_rows))
-        net.set_baseline(baseline_row(self, X, sample_weight, scaler))
+        net.set_baseline(column_moments(X, sample_weight, scaler.transform).mean)
         return net
 
     def _fitted_net(self):
@@ -124,63 +160,82 @@ class DetectionMixin:
         fraction, seed = self.validation_fraction, self._split_seed
         return held_out_rows(n_rows, self.n_estimators, fraction, seed)
 
-    def _trimmed_plan(self, X, sample_weight, net, held_out, starts):
+    def _trimmed_plan(self, X, weight, net, held_out, starts):
         return TrimmedPlan(
             net=net,
             rows=SourceRows(X, self._scaler, device=net.device).in_memory(),
-            weights=np.ones(X.shape[0]) if sample_weight is None else sample_weight,
+            weights=weight,
             held_out=held_out,
             fraction=self.core_fraction,
             n_refits=self.n_refits,
             keeps_best_epoch=self.early_stopping,
             is_first_fit=starts,
-            fits_location=self.score_method == "mahalanobis",
         )
 
-    def _learn_threshold(self, seen):
-        share_kept = None
-        if self.score_method == "reconstruction":
-            share_kept = self.n_components_ / self.n_features_in_
-        self._rule = ScoreRule.fit(seen, self.aggregation, share_kept)
-        self._calibration_scores = CalibrationScores.of(seen, self._rule)
-        if self.threshold == "contamination" and self.contamination != "auto":
-            scores = self._rule.scores(seen.raw)
-            limit = upper_quantile(scores, self.contamination, seen.weights)
-        else:
-            rule = "level" if self.threshold == "contamination" else self.threshold
-            limit = held_out_threshold(self._calibration_scores, rule, self.n_std)
+    def _learn_views(self, X, weight, held_out, rng):
+        """Learn the other views; return the losses of the rows that they were learned from."""
+        studied = rows_to_study(weight, X.shape[1], rng)
+        rows, weight = self._rows(X, studied), weight[studied]
+        self.net_.views_, conditional = learn_views(rows.read_all().cpu().numpy(), weight, rng)
+        raw = self.net_.raw_losses(rows)
+        unseen = raw.copy()
+        is_held_out = np.stack([np.isin(studied, numbers) for numbers in held_out])
+        n_members = len(held_out)
+        unseen[:n_members] = unseen_losses(raw[:n_members], is_held_out, weight)
+        unseen[n_members + 1] = conditional
+        return SeenLosses(raw, unseen, weight)
+
+    def _learn_threshold(self, counts):
+        self._rule = ScoreRule.fit(self._seen, self.n_components_ / self.n_features_in_, counts)
+        self._calibration_scores = CalibrationScores.of(self._seen, self._rule)
+        rule = "level" if self.threshold == "contamination" else self.threshold
+        limit = calibrated_threshold(self._calibration_scores, rule, self.n_std)
         self.offset_ = -float(limit)
 
-
-# What the detector's parameters mean.
-
-
-def fit_scaler(params, X, sample_weight):
-    """The scaling of columns, for robust scaling once more on the trimmed subset."""
-    clip = CLIP if params.scaling in ("robust", "standard") else CLIP_OTHERWISE
-    scaler = Scaler(params.scaling, clip).fit(X, sample_weight)
-    if params.scaling == "robust":
-        scale_by_trimmed_subset(scaler, X, sample_weight, params.core_fraction)
-    return scaler
+    def _flag_share(self, scores, weight):
+        """Set the threshold so that a share of these rows are outliers."""
+        limit, share = limit_of_share(scores, self.contamination, weight)
+        self.offset_ = -limit
+        if abs(share - self.contamination) > max(self.contamination, 1 / len(scores)) / 2:
+            warn_user(
+                f"contamination={self.contamination!r} asks for a share of outliers that equal "
+                f"scores do not allow: {share:.3g} of the rows are beyond the threshold."
+            )
 
 
-def objective(params):
-    """The loss of members; raise if the score asks for a prior that they do not have."""
-    if params.score_method == "density" and not params.variational:
-        raise ValueError(
-            "score_method='density' needs variational=True: a plain autoencoder has no "
-            "prior to diverge from."
-        )
-    return Objective(params.loss, kl=float(params.variational), missing=True)
+def views_that_count(views):
+    """Mask of the views that the parameter names; raise ValueError if it is not valid."""
+    if isinstance(views, str):
+        return np.ones(len(VIEWS), dtype=bool)
+    unknown = [view for view in views if view not in VIEWS]
+    if unknown or not views:
+        named = f" has {unknown[0]!r}: it" if unknown else ""
+        raise ValueError(f"views={views!r}{named} must be 'auto' or names out of {VIEWS}.")
+    return np.isin(VIEWS, views)
+
+
+def rows_to_study(weight, n_features, rng):
+    """Numbers of a sample of the rows of positive weight."""
+    rows = np.flatnonzero(weight > 0)
+    n_rows = min(MAX_STUDIED, max(MAX_STUDIED_CELLS // n_features, 500))
+    if len(rows) <= n_rows:
+        return rows
+    return np.sort(rng.choice(rows, n_rows, replace=False))
+
+
+def weights_without_gross_outliers(X, sample_weight, rng):
+    """Weights of the rows, zero for gross outliers."""
+    weight = np.ones(X.shape[0]) if sample_weight is None else sample_weight.astype(np.float64)
+    studied = rows_to_study(weight, X.shape[1], rng)
+    rule = GrossRule.fit(dense_rows(X, studied), weight[studied], rng)
+    if np.isinf(rule.limit):
+        return weight
+    weight = weight.copy()
+    for rows, chunk in row_chunks(X):
+        weight[rows] *= ~rule(chunk.astype(np.float64))
+    return weight
 
 
 def seeds_of_members(seed, n_members):
     """Seeds of the members' weights."""
     return np.random.RandomState(seed).randint(LARGEST_SEED - 1, size=n_members).tolist()
-
-
-def baseline_row(params, X, sample_weight, scaler):
-    """The scaled row that stands for all: the middle of the trimmed subset, or the mean."""
-    if params.scaling == "robust":  # which has moved the middle to zero
-        return np.zeros(X.shape[1])
-    return column_moments(X, sample_weight, scaler.transform).mean

@@ -1,4 +1,4 @@
-"""The autoencoder ensemble that replaces IsolationForest."""
+"""The outlier detector that replaces IsolationForest."""
 
 from numbers import Integral, Real
 
@@ -15,59 +15,55 @@ from skae.estimators._detection import DetectionMixin
 
 
 class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
-    """Autoencoder ensemble that replaces IsolationForest and explains its outliers.
+    """Outlier detector that replaces IsolationForest and explains its outliers.
 
-    A few small autoencoders learn to reproduce the rows that most rows are like; what
-    they cannot reproduce is an outlier. ``fit`` expects rows that may hold outliers and
-    finds them by itself: it trains on the core of the table and chooses this core anew
-    as it learns. Columns need no scaling and cells may be missing. For rows that are known
-    to be clean (novelty detection), set ``core_fraction=1.0``.
+    Each row is judged by six views: whether autoencoders can reproduce it, whether its cells
+    agree with each other, and how far it is from its nearest neighbours. The score joins how
+    rare each view finds it among ordinary rows. ``fit`` takes clean rows or rows that
+    hold outliers, without being told which. Columns need no scaling and cells may be missing.
 
     Parameters
     ----------
     contamination : "auto" or float in (0, 0.5], default="auto"
-        Share of the training rows that are to be outliers. ``"auto"`` needs no guess: a row
-        is an outlier if it scores worse than 95 % of the held-out rows, which flags a little
-        less than 5 % of normal rows. Used with ``threshold="contamination"``
-        only.
+        Share of the training rows that are to be outliers; equal rows are never separated, and
+        a warning says if that changes the share by more than half. ``"auto"`` needs no guess:
+        outliers are the gross outliers (see Notes) and whatever scores worse than 95.4 % of the
+        other rows would, were they new; 4.6 % of normal rows are flagged. Used with
+        ``threshold="contamination"`` only.
     threshold : {"contamination", "std", "mad"}, default="contamination"
         Where the line is drawn. ``"std"`` is the mean plus `n_std` standard deviations of the
-        held-out rows' scores, ``"mad"`` the median plus `n_std` times 1.4826 median absolute
-        deviations: outliers among the held-out rows widen the first, but not the second,
-        which flags more. Held-out rows are those that a member did not train on: on
-        training rows, errors are too small.
+        ordinary rows' scores, ``"mad"`` the median plus `n_std` times 1.4826 median absolute
+        deviations. Outliers that are not gross widen the first, but hardly the second, which
+        flags more.
     n_std : float, default=3.0
         See `threshold`.
-    n_estimators : int, default=4
+    views : "auto" or list of str, default="auto"
+        Views that count in the score, out of ``"autoencoder"``, ``"conditional"``,
+        ``"neighbors"``, ``"core_neighbors"``, ``"rank_neighbors"`` and ``"core_rank_neighbors"``
+        (see Notes); ``"auto"`` is all of them. Autoencoders are trained in any case: ``correct``
+        needs them.
+    n_estimators : int, default=2
         Number of autoencoders ("members"), trained at once as one batched network. Members
         of a `network` of one's own, if it holds other layers than linear ones and
         activations, are run one after the other.
-    aggregation : {"mean", "median", "max"}, default="mean"
-        How the members' scores become one.
     core_fraction : float, default=0.7
-        Share of the training rows that members learn from, in (0, 1].
+        Share of the training rows that autoencoders learn from, in (0, 1].
     n_refits : int, default=2
-        How often members choose the core anew, as the rows they reproduce best; each
-        choice is prepared by a third of `max_epochs`. The first core are the rows nearest to
-        the middle.
-    score_method : {"reconstruction", "mahalanobis", "density"}, default="reconstruction"
-        ``"reconstruction"`` is the mean loss over the observed cells, relative to its mean
-        over the training rows. ``"mahalanobis"`` is the squared distance of latents and
-        logarithm of the loss from those of the core, in units of their (shrunk)
-        covariance. ``"density"`` needs ``variational=True`` and adds the divergence from the
-        prior to the loss.
+        How often members choose these rows anew, as those they reproduce best; each choice is
+        prepared by a third of `max_epochs`. The first ones are the rows nearest to the middle.
     variational : bool, default=False
         Whether members are variational autoencoders. Scores are computed from the mean of
         the posterior and never random.
     loss : {"cauchy", "squared_error", "absolute_error", "huber"}, default="cauchy"
-        Loss of a cell, with a residual r in units of the scaled rows. ``"cauchy"`` is
-        ``log(1 + r**2)``, so that no single wild cell steers the fit or decides the score.
+        Autoencoders' loss of a cell, with a residual r in units of the scaled rows. ``"cauchy"``
+        is ``log(1 + r**2)``, so that no single wild cell steers the fit.
     scaling : {"robust", "standard", "global", "minmax"} or None, default="robust"
-        ``"robust"`` subtracts medians, divides by interquartile ranges (half the range where
-        quartiles coincide), cuts off at 8 of them, and then centres and scales once more on
-        the core. ``"standard"`` is cut off at 8 standard deviations; it suits images, where
-        pixels at the border are nearly constant. The others are those of
-        :class:`AutoencoderTransformer`. Columns that are constant in training do not count.
+        ``"robust"`` subtracts means and divides by standard deviations of winsorised columns,
+        whose extremes are pulled in to the 1 % and 99 % quantiles, and to no more than 20
+        median absolute deviations (in units of a standard deviation). ``"standard"`` takes all
+        values as they are. With both, scaled values beyond 8 grow by their logarithm only. The
+        others are those of :class:`AutoencoderTransformer`. Columns that are constant in
+        training do not count.
     n_components : int, float or "auto", default="auto"
         Number of latents of each member; a float f in (0, 1) is as many as PCA would need for
         the share f of the variance. ``"auto"`` is ``n_features ** 0.4``, rounded, at most 48:
@@ -96,7 +92,7 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
         Whether the epoch with the lowest loss on held-out rows is kept.
     validation_fraction : float, default=0.1
         Share of the rows that each member leaves out (different rows where there are
-        enough, 10000 at most): thresholds and p-values come from them.
+        enough, 10000 at most). They tell how much larger its losses are on new rows.
     n_iter_no_change : int or None, default=None
         With early stopping: stop after this many epochs without a new best loss.
     warm_start : bool, default=False
@@ -108,7 +104,7 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
     callbacks : list of skorch.callbacks.Callback, default=None
         Called as in skorch, of each of the ``n_refits + 1`` trainings.
     random_state : int, RandomState instance or None, default=None
-        Seeds weights, draws and held-out rows; an int gives the same bits again.
+        Seeds weights and all draws of rows; an int gives the same bits again.
     verbose : int, default=0
         As in :class:`AutoencoderTransformer`.
 
@@ -119,7 +115,7 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
     n_components_ : int
         Number of latents of each member.
     mean_ : ndarray of shape (n_features,)
-        Mean of the training rows.
+        Mean of the training rows without gross outliers.
     n_iter_ : int
         Epochs run in the last fit.
     best_epoch_ : int
@@ -137,30 +133,49 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
 
     See Also
     --------
-    sklearn.ensemble.IsolationForest : Cuts instead of a network; the same methods.
+    sklearn.ensemble.IsolationForest : Cuts instead of views; the same methods.
 
     Notes
     -----
-    A member's loss on a row, divided by its mean over the training rows, is the member's
-    score. To it comes, with a weight between 0 and 1, the same for the distance from
-    the centre of the core: the weight is the square of the members' mean loss over the centre's,
-    in units of what k latents would leave of d independent columns, ``1 - k / d``. Where
-    members find no structure, distance decides.
+    *Gross outliers* are rows of which most cells are far from the medians of their columns, and
+    which a gap separates from the others. They are looked for first, and if they are 3 to 35 % of
+    the rows, nothing is learned from them. All others are the *ordinary rows*; milder outliers
+    may be among them.
 
-    A score is a mean over cells, so one wild cell in a table of many columns need not make
-    its row an outlier; it shows in ``explain``. A row without any cell has nothing that
-    speaks against it and counts as normal.
+    Each view gives a row a loss:
 
-    ``partial_fit`` takes the threshold from the last 10000 rows: the share of outliers
-    from their losses after training, the rest from what they were before. So rows
+    - ``"autoencoder"``: mean loss of the reconstructed cells. Members learn from a core of the
+      rows, as trimmed estimators do [1]_, by a redescending loss of robust statistics [2]_; for
+      ensembles of autoencoders see [3]_. With the losses L_m of M members and C of the centre of
+      the ordinary rows, relative to their means over these rows, the view's loss is
+      ``(sum_m L_m / M + w C) / (1 + w)``. The weight w, at most 1, is large where members find
+      no structure: it is the square of their mean loss over ``1 - k / d`` times the centre's,
+      which k latents would leave of d independent columns.
+    - ``"conditional"``: each cell is predicted from the others of its row by a normal
+      distribution [4]_ of the 80 % least suspicious rows, with shrunk correlations; the root mean
+      square of the residuals in units of their standard deviations. Beyond 8 of these, residuals
+      grow by their logarithm only.
+    - ``"neighbors"``: root mean squared difference from the nearest [5]_ of at most 2048 training
+      rows; the row itself is left out. In ``"core_neighbors"``, neighbours that are suspicious
+      themselves count as further away.
+    - ``"rank_neighbors"``, ``"core_rank_neighbors"``: the same in normal scores of the columns,
+      which heavy tails do not stretch; gaps between values stay gaps.
+
+    The *surprise* of a loss t is ``-log p(t)``, with the share p(t) of ordinary rows whose loss
+    is as large: up to the upper quartile u by their quantiles, and beyond it by an exponential
+    tail [6]_, ``p(t) = p(u) exp(-(t - u) / m)`` with the mean m of their excesses over u. p is
+    learned from losses of rows that the view has not learned from. With the surprises s_v of V
+    views, ``score_samples`` is ``-sqrt(sum_v s_v ** 2 / V)``: between the mean and the largest,
+    since what surprises one view a lot may be ordinary to most. It has no lower bound.
+
+    Missing cells count in no loss; neighbours are found with their conditional
+    means. A row without any cell has nothing that speaks against it and counts as normal.
+
+    ``partial_fit`` looks for gross outliers and learns scaling and all views but the
+    autoencoders in its first call. It takes the threshold from the last 10000 rows: the share of
+    outliers from their losses after training, the rest from what they were before. So rows
     should not have been in an earlier call; rows that ``fit`` or ``partial_fit`` has seen
-    already look better than fresh ones. With ``score_method="mahalanobis"``, mean and
-    covariance stay those of the first call.
-
-    Training on the core follows trimmed estimators such as the minimum covariance
-    determinant [1]_; the Cauchy loss is a redescending one of robust statistics [2]_.
-    Ensembles of autoencoders for outliers were proposed in [3]_, conformal p-values for
-    outliers are analysed in [4]_.
+    already look better than fresh ones.
 
     With ``sklearn.config_context(array_api_dispatch=True)``, floating torch tensors are read
     on their own device, and the output is on the same device; only the statistics of ``fit`` are
@@ -175,8 +190,11 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
        robust statistics", International Journal of Computer Vision 19, 1996.
     .. [3] Chen, Sathe, Aggarwal & Turaga, "Outlier detection with autoencoder ensembles",
        SDM 2017.
-    .. [4] Bates, Candes, Lei, Romano & Sesia, "Testing for outliers with conformal
-       p-values", Annals of Statistics 51, 2023.
+    .. [4] Bishop, "Pattern Recognition and Machine Learning", 2006, section 2.3.1.
+    .. [5] Ramaswamy, Rastogi & Shim, "Efficient algorithms for mining outliers from large data
+       sets", SIGMOD 2000.
+    .. [6] Pickands, "Statistical inference using extreme order statistics", Annals of
+       Statistics 3, 1975.
 
     Examples
     --------
@@ -205,11 +223,10 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
         "contamination": may_change(StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")),
         "threshold": may_change(StrOptions({"contamination", "std", "mad"})),
         "n_std": may_change(Interval(Real, 0, None, closed="left")),
+        "views": may_change(StrOptions({"auto"}), tuple, list),
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
-        "aggregation": may_change(StrOptions({"mean", "median", "max"})),
         "core_fraction": may_change(Interval(Real, 0, 1, closed="right")),
         "n_refits": may_change(Interval(Integral, 0, None, closed="left")),
-        "score_method": [StrOptions({"reconstruction", "mahalanobis", "density"})],
         "variational": ["boolean"],
         "loss": [StrOptions({"absolute_error", "cauchy", "huber", "squared_error"})],
         "scaling": [StrOptions({"global", "standard", "minmax", "robust"}), None],
@@ -221,11 +238,10 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
         contamination="auto",
         threshold="contamination",
         n_std=3.0,
-        n_estimators=4,
-        aggregation="mean",
+        views="auto",
+        n_estimators=2,
         core_fraction=0.7,
         n_refits=2,
-        score_method="reconstruction",
         variational=False,
         loss="cauchy",
         scaling="robust",
@@ -251,11 +267,10 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
         self.contamination = contamination
         self.threshold = threshold
         self.n_std = n_std
+        self.views = views
         self.n_estimators = n_estimators
-        self.aggregation = aggregation
         self.core_fraction = core_fraction
         self.n_refits = n_refits
-        self.score_method = score_method
         self.variational = variational
         self.loss = loss
         self.scaling = scaling
@@ -323,8 +338,9 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
         Returns
         -------
         scores : ndarray of shape (n_samples,)
-            Higher is more normal. With ``score_method="reconstruction"``, 0 is a row that
-            is reproduced exactly and -1 the mean of the training rows.
+            Higher is more normal: minus the root mean square of the views' surprises. 0 is the
+            most ordinary, and ordinary rows have about -1.1 on average. There is no lower bound, so
+            even gross outliers are in order.
         """
         check_is_fitted(self)
         X, to_input_type = self._validate_input(X)
@@ -341,14 +357,15 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
         Returns
         -------
         pvalues : ndarray of shape (n_samples,)
-            From ``1 / (n + 1)`` to 1, for n held-out rows of all members together: as many
-            as `n_estimators` times `validation_fraction` of the training rows. Uniform on
-            fresh rows like these; with outliers among them, rather too large.
+            From ``1 / (n + 1)`` to 1, for n ordinary training rows (10000 at most, and fewer
+            from 839 columns on). About uniform on fresh rows like these; rather too large if
+            outliers are among the n.
 
         Notes
         -----
-        Each member compares a row with the rows that it did not train on itself; the
-        p-value is that of cross-conformal prediction (Vovk, 2015).
+        A row is compared with the ordinary training rows, which are scored as if the detector
+        had not learned from them (Bates et al., "Testing for outliers with conformal p-values",
+        Annals of Statistics 51, 2023).
 
         Examples
         --------
@@ -359,7 +376,7 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
         >>> from scipy.stats import false_discovery_control
         >>> from skae import AutoencoderOutlierDetector
         >>> rng = np.random.default_rng(0)
-        >>> detector = AutoencoderOutlierDetector(core_fraction=1.0, random_state=0)
+        >>> detector = AutoencoderOutlierDetector(random_state=0)
         >>> detector = detector.fit(rng.normal(size=(1000, 5)))
         >>> fresh = rng.normal(size=(100, 5))
         >>> fresh[:10] += 8
@@ -382,8 +399,10 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
         Returns
         -------
         contributions : ndarray or DataFrame of shape (n_samples, n_features)
-            They sum to ``-score_samples(X)`` in each row. A missing cell contributes
-            nothing, unless there are no others. A DataFrame where the columns' names are known.
+            They sum to ``-score_samples(X)`` in each row: each view's part of the score, which
+            is as large as its squared surprise, is split by what each cell adds to the view's
+            loss. A missing cell contributes nothing. A DataFrame where the columns' names are
+            known.
         """
         check_is_fitted(self)
         rows, to_input_type = self._validate_input(X)
@@ -400,8 +419,8 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
         Cells that contribute more than the threshold's even share,
         ``-offset_ / n_features_in_``, are suspect. They are taken away, the largest
         contributions first, until the rest of the row is no outlier any more; these cells
-        are then replaced as the members reproduce them from the rest. Missing cells stay
-        missing.
+        are then replaced by what the rest of the row predicts: the mean of the autoencoders'
+        reconstruction and of the conditional mean. Missing cells stay missing.
 
         Parameters
         ----------
@@ -447,13 +466,13 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
         return self._of_raw_losses(self._rule.scores, X)
 
     def _of_raw_losses(self, rule, X):
-        """One number per row, by a rule that reads the members' raw losses."""
+        """One number per row, by a rule that reads raw losses."""
         raw = self.net_.raw_losses_in_pieces(self._rows(X))
         out = empty(X.shape[0], X, widest_float(X))
         return write_pieces(out, ((span, rule(losses)) for span, losses in raw))
 
     def _pvalues(self, raw):
-        return self._calibration_scores.pvalues(self._rule.member_scores(raw[:-1], raw[-1]))
+        return self._calibration_scores.pvalues(self._rule.scores(raw))
 
     def _contributions(self, raw, cells):
         return namespace(raw).einsum("mn,mnd->nd", self._rule.factors(raw), cells)
