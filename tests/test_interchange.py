@@ -31,7 +31,7 @@ from skae._display._network_facts import describe
 from skae._engine import _losses
 from skae._storage._network_kinds import LAYERS, TORCH_LAYERS
 from skae.interchange._graph import IR_VERSION, OPSET, Graph
-from skae.interchange._onnx_estimators import LOSSES, OnnxWriter, divergence
+from skae.interchange._onnx_estimators import LOSSES, OnnxWriter
 from skae.interchange._onnx_generator import interval_log_likelihood, normal_log_density
 from skae.interchange._onnx_layers import unknown_layer
 from skae.interchange._onnx_normal_scores import NormalScoresWriter, log_ndtr
@@ -83,6 +83,12 @@ def assert_agrees(estimator, method, X):
         assert out.dtype == (np.int64 if method == "predict" else X.dtype)
         scale = np.nanmax(np.abs(expected))
         np.testing.assert_allclose(out, expected[rows], rtol=0, atol=1e-4 * scale)
+
+
+def assert_scores_agree(detector, X):
+    """The scores agree in each row, however far out others are."""
+    (found,) = run(to_onnx(detector, "score_samples", dtype=X.dtype), X)
+    np.testing.assert_allclose(found, detector.score_samples(X), rtol=1e-4, atol=1e-4)
 
 
 def with_holes(X, share=0.2):
@@ -209,12 +215,13 @@ def test_a_hooked_layer_is_traced(digits):
 @pytest.mark.parametrize(
     "params",
     [
-        {"aggregation": "median", "n_estimators": 3},
-        {"aggregation": "max", "threshold": "mad", "loss": "huber"},
-        {"score_method": "mahalanobis", "loss": "absolute_error", "scaling": "global"},
-        {"score_method": "density", "variational": True, "scaling": "minmax"},
+        {"n_estimators": 3, "views": ("autoencoder",)},
+        {"threshold": "mad", "loss": "huber"},
+        {"loss": "absolute_error", "scaling": "global"},
+        {"variational": True, "scaling": "minmax"},
         {"init": "pca", "loss": "squared_error", "scaling": None},
-        {"scaling": "standard", "aggregation": "median"},
+        {"scaling": "standard", "views": ("neighbors",)},
+        {"views": ("conditional", "core_rank_neighbors")},
     ],
     ids=str,
 )
@@ -224,6 +231,51 @@ def test_options_of_the_detector(digits, params):
     X[0], X[1] = np.nan, 1e6
     for method in ("predict", "decision_function", "encode", "reconstruct"):
         assert_agrees(model, method, X)
+    assert_scores_agree(model, X)
+
+
+def odd_rows(X):
+    """Rows for a detector that was fitted to X, whose last column is constant."""
+    fresh = np.roll(X, 1, axis=0)[:40] + 0.1
+    fresh[:20] = with_holes(fresh[:20])
+    fresh[0], fresh[1], fresh[2] = 1e6, -1e30, np.nan
+    fresh[3, 1:], fresh[4, 0], fresh[5, -1] = np.nan, 1e9, 7.0
+    return np.vstack([X, fresh])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scaling", ["robust", "standard", None])
+def test_scores_of_training_rows_and_odd_ones(dtype, scaling):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 6)) @ rng.normal(size=(6, 6))
+    X[:15] *= 20.0  # beyond the cut, as training rows too
+    X[:, 4], X[:, 5] = X[:, 4].round(), 2.0
+    X[40:60] = X[20:40]
+    X = X.astype(dtype)
+    detector = AutoencoderOutlierDetector(scaling=scaling, **FAST).fit(X)
+    assert_scores_agree(detector, odd_rows(X))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_scores_after_a_fit_with_holes(mixed, dtype):
+    X = mixed.astype(dtype)
+    detector = AutoencoderOutlierDetector(**FAST).fit(X)
+    assert_scores_agree(detector, X)
+    assert_scores_agree(detector, with_holes(X + 0.1, 0.3).astype(dtype))
+
+
+def test_scores_of_wide_rows(digits):
+    X = np.hstack([digits[:120]] * 5)
+    X[:100] = with_holes(X[:100])
+    detector = AutoencoderOutlierDetector(**FAST).fit(X)
+    assert hasattr(detector.net_.views_.gaussian, "loadings_")
+    assert_scores_agree(detector, np.vstack([X, with_holes(X[100:] + 0.1)]))
+
+
+def test_few_training_rows():
+    X = np.random.default_rng(0).normal(size=(5, 3))
+    detector = AutoencoderOutlierDetector(**FAST).fit(X)
+    assert_scores_agree(detector, np.vstack([X, X + 1.0]))
 
 
 @pytest.mark.parametrize(
@@ -315,14 +367,16 @@ def test_frames_of_numbers(mixed):
         np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("method", ["encode", "decode", "reconstruct"])
+@pytest.mark.parametrize(
+    "method", ["encode", "decode", "reconstruct", "reconstruction_error", "predict"]
+)
 def test_no_rows_at_all_do_not_end_the_process(fitted, digits, method):
     detector = fitted[AutoencoderOutlierDetector]
     latents = detector.encode(digits[:1])
     X = latents if method == "decode" else digits[:1]
     expected = getattr(detector, method)(X)
     (out,) = run(to_onnx(detector, method), X[:0].astype(np.float32))
-    assert out.shape == (0, expected.shape[1])
+    assert out.shape == (0, *expected.shape[1:])
 
 
 def test_no_images_at_all(digits):
@@ -369,13 +423,6 @@ def test_losses_are_those_of_the_engine():
         )
 
 
-def test_divergence_is_that_of_the_engine():
-    grid = np.meshgrid(*2 * [np.linspace(-3, 3, 9)], *2 * [np.linspace(-8, 8, 9)])
-    code = np.stack(grid, axis=-1).reshape(-1, 4)
-    expected = _losses.kl_to_standard_normal(torch.from_numpy(code)).numpy()
-    np.testing.assert_allclose(evaluate(lambda x: divergence(x, 2), code), expected, rtol=1e-12)
-
-
 def test_densities_of_points_and_intervals_are_those_of_the_engine():
     deviation = np.array([0.02, 0.3, 1.0, 7.0])
     low = np.r_[-30.0, np.linspace(-6, 6, 25)]
@@ -407,7 +454,7 @@ def test_normal_scores_are_those_of_the_transformation(mixed):
 def test_scaling_is_that_of_the_scaler(mixed):
     for method in ("global", "standard", "minmax", "robust", None):
         writer = OnnxWriter.__new__(OnnxWriter)
-        writer.scaler = Scaler(method, clip=2.0).fit(mixed)
+        writer.scaler = Scaler(method, cut=2.0).fit(mixed)
         X = 3 * mixed
         scaled = writer.scaler.transform(X)
         np.testing.assert_allclose(evaluate(writer._scaled, X), scaled, rtol=1e-6, err_msg=method)

@@ -6,11 +6,11 @@ the rows and returns the value of the result.
 
 import numpy as np
 
-from skae._engine._ensemble_net import LEAST_LOSS
 from skae.estimators._imputation import keeps_observed, kept_columns
 from skae.interchange._graph import concat, where
 from skae.interchange._onnx_layers import LayerWriter, numbers, unknown_layer
 from skae.interchange._onnx_linear_systems import conditional_means
+from skae.interchange._onnx_views import mean_of_observed, softly_cut, view_losses
 from skae.networks._autoencoder import LOGIT_SLOPE
 
 
@@ -48,9 +48,12 @@ class OnnxWriter:
     def _scaled(self, X):
         """``Scaler.transform``, which works in place, as nodes."""
         scaler = self.scaler
+        scaled = (X - scaler.center_) / scaler.scale_
         if scaler.low_ is not None:
-            X = X.between(scaler.low_, scaler.high_)
-        return ((X - scaler.center_) / scaler.scale_).cast(np.float32)
+            largest = np.finfo(X.dtype).max
+            scaled = where(scaled.is_nan() | (scaler.high_ > scaler.low_), scaled, 0.0)
+            scaled = softly_cut(scaled.between(-largest, largest), scaler.cut)
+        return scaled.cast(np.float32)
 
     def _unscaled(self, scaled, dtype):
         """``Scaler.inverse_transform`` as nodes."""
@@ -220,53 +223,24 @@ class DetectorWriter(OnnxWriter):
         return super()._decoded(z).mean(axis=0)
 
     def _scores(self, X):
-        """``ScoreRule.scores`` from raw losses in float64."""
-        rule = self.estimator._rule
-        members, baseline = self._raw_losses(self._scaled(X))
-        scores = rule.member_scores(members.cast(np.float64), baseline.cast(np.float64))
-        if rule.aggregation == "mean":
-            return scores.mean(axis=0)
-        if rule.aggregation == "max":
-            return scores.max(axis=0)
-        n_members = self.estimator.net_.n_members
-        ordered, _ = scores.graph.op(
-            "TopK", scores, scores.whole([n_members]), dtype=scores.dtype, n_outputs=2, axis=0
-        )
-        return ordered.take([(n_members - 1) // 2, n_members // 2], axis=0).mean(axis=0)
+        """``ScoreRule.scores`` of raw losses in float64; views that do not count are left out."""
+        rule, x = self.estimator._rule, self._scaled(X)
+        counts = rule.counts
+        losses = [self._ensemble_losses(x)] if counts[0] else []
+        losses += view_losses(self.estimator.net_.views_, counts[1:], x)
+        losses = concat([loss.expand_dims(0) for loss in losses], axis=0).expand_dims(-1)
+        knots, slopes = rule.surprises.knots[counts, None], rule.surprises.slopes[counts, None]
+        surprises = (slopes * (losses - knots).op("Max", 0.0)).sum(axis=2)
+        return surprises.square().mean(axis=0).op("Sqrt")
 
-    def _raw_losses(self, x):
-        """Raw losses of the members, of shape (n_members, n_rows), and of the baseline."""
-        net = self.estimator.net_
-        missing = x.is_nan()
-        n_observed = (~missing).cast(np.float32).sum(axis=1).op("Max", 1.0)
+    def _ensemble_losses(self, x):
+        """The first of ``ScoreRule.view_losses``."""
+        shares = self.estimator._rule.shares()
+        members = self._cells(self._decoded_raw(self._latents(x)), x)
+        members = mean_of_observed(members, x, axis=2).cast(np.float64)
+        baseline = self._cells(x.like(numbers(self.module.baseline)), x)
+        baseline = mean_of_observed(baseline, x).cast(np.float64)
+        return (shares[:-1, None] * members).sum(axis=0) + shares[-1] * baseline
 
-        def row_losses(output):
-            cells = LOSSES[net.criterion_.loss](self._linked(output) - x)
-            return where(missing, 0.0, cells).sum(axis=-1) / n_observed
-
-        code = self._code(x)
-        z = code.slice(0, self.module.n_kept)
-        members = row_losses(self._decoded_raw(z))
-        baseline = row_losses(x.like(numbers(self.module.baseline)))
-        if net.score_method == "density":
-            members = members + divergence(code, self.module.n_kept) / self._n_inputs()
-        if net.score_method == "mahalanobis":
-            members = self._distances(z, members)
-        return members, baseline
-
-    def _distances(self, z, losses):
-        """``Location.distances`` of latents and logarithms of losses, for all members."""
-        locations = self.estimator.net_.locations_
-        logs = losses.op("Max", LEAST_LOSS).log()
-        z, logs = z.cast(np.float64), logs.cast(np.float64).expand_dims(-1)
-        mean = np.stack([location.mean for location in locations])[:, None]
-        precision = np.stack([location.precision for location in locations])
-        # Losses below the mean count as the mean.
-        difference = concat([z - mean[..., :-1], (logs - mean[..., -1:]).op("Max", 0.0)])
-        return (difference @ precision * difference).sum(axis=-1)
-
-
-def divergence(code, n_latents):
-    """``kl_to_standard_normal`` of _engine/_losses.py, for values of a graph."""
-    mean, log_variance = code.slice(0, n_latents), code.slice(n_latents, 2 * n_latents)
-    return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(axis=-1)
+    def _cells(self, output, x):
+        return LOSSES[self.estimator.net_.criterion_.loss](self._linked(output) - x)

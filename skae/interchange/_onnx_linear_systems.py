@@ -45,13 +45,17 @@ def _shifts(gaussian, deviations, missing):
         [precision.take(cells, 0).take(cells, 1), products.take(cells, 0).expand_dims(-1)]
     )
     count = cells.op("Size")
-    rows = count.graph.op("Range", count.whole(0), count, count.whole(1), dtype=np.int64)
-    solution = _solved(matrix.expand_dims(0), count, rows).squeeze(0)
+    steps = count.graph.op("Range", count.whole(0), count, count.whole(1), dtype=np.int64)
+    solution = _solved(matrix.expand_dims(0), count, steps).squeeze(0)
     zeros = products.like(np.zeros(len(gaussian.mean_)))
     shifts = body.op("ScatterElements", zeros, cells, solution, dtype=np.float64)
     width = [len(gaussian.mean_)]
     proto = body.proto([(products, width), (missing_row, width)], [(shifts, width)], "row")
-    return (deviations @ precision).op("Scan", missing, body=proto, num_scan_inputs=2)
+    # One more row, which misses nothing: onnxruntime's Scan fails without any.
+    more = np.zeros((1, *width))
+    rows = concat([deviations @ precision, deviations.like(more)], axis=0)
+    missing = concat([missing, missing.like(more)], axis=0)
+    return rows.op("Scan", missing, body=proto, num_scan_inputs=2).slice(0, -1, axis=0)
 
 
 def _solved(matrices, count, rows):
