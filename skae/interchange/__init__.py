@@ -1,10 +1,11 @@
-"""Fitted estimators as ONNX models, alone and as steps of pipelines."""
+"""Estimators elsewhere: as ONNX models, alone and in pipelines, and as detectors of PyOD."""
 
 from skae._onnx_hooks import IMPLEMENTATIONS
 from skae.interchange._export import to_onnx
 from skae.interchange._pipelines import converter_of, parser_of, shape_calculator_of
+from skae.interchange._pyod import PyODDetector
 
-__all__ = ["to_onnx"]
+__all__ = ["PyODDetector", "to_onnx"]
 
 # Registering converters with skl2onnx would import it, so estimators answer for themselves.
 IMPLEMENTATIONS.update(

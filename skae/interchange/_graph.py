@@ -198,6 +198,9 @@ class Value:
     def argmax(self, axis):
         return self.op("ArgMax", dtype=np.int64, axis=axis, keepdims=0)
 
+    def argmin(self, axis):
+        return self.op("ArgMin", dtype=np.int64, axis=axis, keepdims=0)
+
     def slice(self, start, stop, axis=-1):
         """Cells of an axis from `start` to `stop`, which is excluded."""
         return self.op("Slice", *(self.whole([n]) for n in (start, stop, axis)))
