@@ -7,10 +7,10 @@ Which rows does a detector consider outliers, and does an autoencoder choose bet
 draws the decision boundaries of five detectors on six toy data sets with two columns, and then
 evaluates three detectors on real tables in which one class is rare.
 
-With two columns, other detectors have better boundaries: there is little to compress. On tables of
-13 and 30 columns :class:`~skae.AutoencoderOutlierDetector` is better than
-:class:`~sklearn.ensemble.IsolationForest` twice, as good once and worse once; no detector is best
-on all.
+With two columns, :class:`~skae.AutoencoderOutlierDetector` is about as accurate as the best of the
+others, but its boundary is ragged, as it compares rows with single other rows. On tables of 13 and
+30 columns it is better than :class:`~sklearn.ensemble.IsolationForest` once, about as good twice
+and worse once; no detector is best on all.
 """  # noqa: D400
 
 # %%
@@ -131,13 +131,13 @@ for name, table in tables.items():
 print(pd.DataFrame(lines).T.round(3).to_string())
 
 # %%
-# With so few rare rows, differences of a few hundredths mean little. The benchmark on 22 tables
-# (``benchmarks/results/outliers.md``) is more informative.
+# With so few rare rows, differences of a few hundredths mean little. The benchmark on tables that
+# chose none of the defaults (``benchmarks/results/outliers.md``) is more informative.
 #
 # Scores and the threshold
 # ------------------------
-# By default the threshold is the score that 95 % of held-out rows do not exceed. A good ranking of
-# the rows does not imply a good threshold: most malignant tumours score worse than most benign
+# By default the threshold is the score that 95.4 % of ordinary rows do not exceed. A good ranking
+# of the rows does not imply a good threshold: most malignant tumours score worse than most benign
 # ones, but only some of them exceed it. If outliers are known to be more frequent, set
 # ``contamination``.
 
