@@ -3,6 +3,7 @@
 import importlib.util
 import inspect
 import re
+import warnings
 from itertools import pairwise
 from pathlib import Path
 from textwrap import dedent
@@ -14,6 +15,7 @@ import pytest
 import skae
 import skae.comparison
 import skae.exceptions
+import skae.interchange
 import skae.networks
 import skae.plotting
 from skae._fit._defaults import Cleaning, Compression, Detection, Generation
@@ -24,6 +26,8 @@ if not DOCS.exists():
     pytest.skip("the manual is not beside the tests", allow_module_level=True)
 GETTING_STARTED = DOCS / "getting_started.rst"
 PAGES = sorted([*DOCS.glob("user_guide/*.rst"), GETTING_STARTED])
+# Packages whose blocks, of a class of this name, run where they are installed.
+OPTIONAL = {"aeon", "pyod", "sktime", "suod"}
 # A title and the line under it.
 HEADING = re.compile(r"^(?P<title>\S.*)\n(?P<line>([=~-])\3{2,})$", re.M)
 BLOCK = re.compile(
@@ -74,6 +78,11 @@ def matches(shown, raised):
     return re.fullmatch(pattern.replace(r"\ .*", ".*"), " ".join(raised.split())) is not None
 
 
+def is_missing(kind):
+    """Whether a block is of an optional package that is not installed."""
+    return kind in OPTIONAL and importlib.util.find_spec(kind) is None
+
+
 def load(path):
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
@@ -94,12 +103,15 @@ def quick(monkeypatch, tmp_path):
 def test_code_runs_by_itself(blocks, quick, request):
     names = {"__name__": "page"}
     for block, then in pairwise([*blocks, None]):
-        if block.language != "python":
+        if block.language != "python" or is_missing(block.kind):
             continue
         # Warnings are errors here, so those shown are checked like errors.
         code = compile(block.body, f"{request.node.name}: {block.body.splitlines()[0]}", "exec")
         if block.kind != "raises":
-            exec(code, names)
+            with warnings.catch_warnings():
+                if block.kind in OPTIONAL:
+                    warnings.simplefilter("ignore")
+                exec(code, names)
             continue
         with pytest.raises(Exception) as caught:  # noqa: PT011
             exec(code, names)
@@ -155,6 +167,7 @@ def test_reference_lists_every_public_name():
     public = {name for name in skae.__all__ if name != "__version__"}
     public |= {f"networks.{name}" for name in skae.networks.__all__}
     public |= {f"plotting.{name}" for name in skae.plotting.__all__}
+    public |= {f"interchange.{name}" for name in skae.interchange.__all__ if name not in public}
     functions = inspect.getmembers(skae.comparison, inspect.isfunction)
     own = {name for name, function in functions if function.__module__ == "skae.comparison"}
     public |= {f"comparison.{name}" for name in own - public if name[0] != "_"}

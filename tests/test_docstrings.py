@@ -9,6 +9,7 @@ from sklearn.base import clone
 
 import skae
 import skae.comparison
+import skae.interchange
 import skae.networks
 import skae.plotting
 from skae import (
@@ -22,6 +23,7 @@ CLASSES = [
     *(getattr(skae, n) for n in skae.__all__ if inspect.isclass(getattr(skae, n))),
     *(getattr(skae.networks, n) for n in skae.networks.__all__),
     *(getattr(skae.plotting, n) for n in skae.plotting.__all__),
+    skae.interchange.PyODDetector,
 ]
 FUNCTIONS = [
     skae.comparison.compare_knn,
@@ -38,6 +40,7 @@ ESTIMATORS = [
     AutoencoderOutlierDetector(max_epochs=2, random_state=0),
     DenoisingAutoencoder(max_epochs=2, random_state=0),
     VAEGenerator(max_epochs=2, random_state=0),
+    skae.interchange.PyODDetector(AutoencoderOutlierDetector(max_epochs=2, random_state=0)),
 ]
 
 
