@@ -45,7 +45,7 @@ class PyODDetector(MetaEstimatorMixin, BaseEstimator):
 
     See Also
     --------
-    AutoencoderOutlierDetector : The detector itself, with the signs of scikit-learn.
+    skae.AutoencoderOutlierDetector : The detector itself, with the signs of scikit-learn.
 
     Notes
     -----
