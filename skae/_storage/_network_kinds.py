@@ -19,7 +19,6 @@ from skae._engine._variational_net import VariationalNet
 from skae._storage._documents import (
     DocumentDecoder,
     DocumentEncoder,
-    FileNames,
     Kind,
     expect,
     is_exactly,
@@ -85,9 +84,8 @@ LAYERS: dict[type[nn.Module], str] = {
     nn.ParameterList: "_size",
     nn.Sequential: "",
 }
-# Layers, and their parameters, buffers and layers, that were renamed after format 1 was fixed.
+# Layers that were renamed after format 1 was fixed.
 RENAMED_LAYERS: dict[type[nn.Module], str] = {ConcatOutputs: "Beside"}
-PARTS: dict[type[nn.Module], FileNames] = {Autoencoder: FileNames({"baseline": "centre"})}
 BY_NAME = {RENAMED_LAYERS.get(cls, cls.__name__): cls for cls in (*TORCH_LAYERS, *LAYERS)}
 # Attributes of every module, and those that are set before each training.
 NOT_SAVED = {*vars(nn.Module()), "generator", ORIGIN}
@@ -200,7 +198,6 @@ def _write_known(encoder: DocumentEncoder, module: nn.Module, path: str) -> tupl
         raise TypeError(f"{path} is the layer {type(module).__name__}, which cannot be saved.")
     parts = {**module._parameters, **module._buffers, **module._modules}
     parts = {name: part for name, part in parts.items() if part is not None}  # no bias, perhaps
-    parts = PARTS[type(module)].to_file(parts) if type(module) in PARTS else parts
     return (
         RENAMED_LAYERS.get(type(module), type(module).__name__),
         _write_named(encoder, settings, path),
@@ -273,7 +270,6 @@ def _restored_layer(
     layer = cls.__new__(cls)
     nn.Module.__init__(layer)
     vars(layer).update(settings)
-    parts = PARTS[cls].from_file(parts) if cls in PARTS else parts
     for name, part in parts.items():
         if isinstance(part, nn.Parameter):
             layer.register_parameter(name, part)
