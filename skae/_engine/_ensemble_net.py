@@ -14,7 +14,7 @@ from skae._data._arrays import asarray_like, namespace, widest_float
 from skae._engine._batches import Batch, Rows, SourceRows, TensorRows
 from skae._engine._inference import Pieces
 from skae._engine._net import AutoencoderNet
-from skae._engine._views import Views, ViewsOnDevice
+from skae._engine._views import VIEWS, Views, ViewsOnDevice
 
 Losses = NDArray[np.float64]
 # Takes raw losses and those of cells; returns a mask of outliers and the cells' contributions.
@@ -24,7 +24,7 @@ Draw = Callable[[Tensor], Tensor]
 # A cell is removed together with the largest contribution if it reaches this share of it.
 REMOVED_SHARE = 0.75
 # Views beside the autoencoders' ensemble.
-N_OTHERS = 5
+N_OTHERS = len(VIEWS) - 1
 # Losses of cells that sum to less are all zero.
 LEAST_SUM = 1e-30
 # Rounds of imputation; more of them make images drift away from their observed cells.
@@ -227,29 +227,26 @@ class MemberNet(AutoencoderNet):
 
     def _attribute_to_cells(self, rows: Rows, x: Tensor, views: ViewsOnDevice) -> tuple[Any, Any]:
         """Raw losses, and the same split among cells in proportion to the cells' losses."""
-
-        def all_cells(x: Tensor) -> Tensor:
-            return torch.cat([self._cells(x), views.cells(x)])
-
-        cells = self._evaluate_float64(all_cells, rows, x)
-        raw = self._raw_losses(rows, x, views)
-        sums = cells.sum(axis=2)
-        return raw, cells * (raw / sums.clip(LEAST_SUM))[:, :, None]
+        cells = self._evaluate(lambda x: self._all_cells(x, views), x, row_axis=1)
+        raw = _as_float64(rows, self._reduced(cells, x))
+        cells = _as_float64(rows, cells)
+        return raw, cells * (raw / cells.sum(axis=2).clip(LEAST_SUM))[:, :, None]
 
     def _raw_losses(self, rows: Rows, x: Tensor, views: ViewsOnDevice) -> Any:
         def losses(x: Tensor) -> Tensor:
-            others = views.cells(x).sum(dim=2) / _count_observed(x)
-            return torch.cat([self._row_losses(x), others.sqrt()])
+            return self._reduced(self._all_cells(x, views), x)
 
-        return self._evaluate_float64(losses, rows, x)
+        return _as_float64(rows, self._evaluate(losses, x, row_axis=1))
 
-    def _evaluate_float64(self, function: Callable[[Tensor], Tensor], rows: Rows, x: Tensor) -> Any:
-        """Evaluate a function for each member, as an array of the kind of the rows.
+    def _all_cells(self, x: Tensor, views: ViewsOnDevice) -> Tensor:
+        """Losses of cells, of shape (n_members + 6, n, n_features)."""
+        return torch.cat([self._cells(x), views.cells(x)])
 
-        In float64, or the widest floating-point type of their device.
-        """
-        values = rows.to_array_like(self._evaluate(function, x, row_axis=1))
-        return asarray_like(values, values, widest_float(values))
+    def _reduced(self, cells: Tensor, x: Tensor) -> Tensor:
+        """Losses of rows: means over their observed cells, of the other views their roots."""
+        means = cells.sum(dim=2) / _count_observed(x)
+        means[-N_OTHERS:].sqrt_()
+        return means
 
     def _cells(self, x: Tensor) -> Tensor:
         """Losses of cells, of shape (n_members + 1, n, n_features)."""
@@ -269,6 +266,12 @@ class MemberNet(AutoencoderNet):
     def _floats_per_row(self) -> int:
         n_features = getattr(self.module_, "baseline", torch.empty(0)).numel()
         return max(self.n_members * super()._floats_per_row, N_OTHERS * n_features)
+
+
+def _as_float64(rows: Rows, values: Tensor) -> Any:
+    """Values as an array of the kind of the rows, in the widest float of their device."""
+    array = rows.to_array_like(values)
+    return asarray_like(array, array, widest_float(array))
 
 
 def _count_observed(x: Tensor) -> Tensor:

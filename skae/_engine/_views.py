@@ -16,6 +16,15 @@ from torch import Tensor
 
 from skae._stats._gaussian import FactorGaussian, Gaussian
 
+# Views in the order of their losses: those after the first are the ones here.
+VIEWS = (
+    "autoencoder",
+    "conditional",
+    "neighbors",
+    "core_neighbors",
+    "rank_neighbors",
+    "core_rank_neighbors",
+)
 # Distances of this many rows at once stay in the cache of a processor.
 ROWS_AT_ONCE = 256
 # Conditional residuals beyond this many of their deviations grow by their logarithm only.

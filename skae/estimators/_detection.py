@@ -10,6 +10,7 @@ from skae._engine._build import build_members, pca_of_rows
 from skae._engine._ensemble_net import MemberNet
 from skae._engine._learn_views import learn_views
 from skae._engine._losses import Objective
+from skae._engine._views import VIEWS
 from skae._fit._defaults import Detection
 from skae._fit._plan import (
     NetFactory,
@@ -39,15 +40,6 @@ from skae._stats._scoring import (
 from skae.exceptions import warn_user
 from skae.networks._autoencoder import OutputLink
 
-# Views in the order of their losses.
-VIEWS = (
-    "autoencoder",
-    "conditional",
-    "neighbors",
-    "core_neighbors",
-    "rank_neighbors",
-    "core_rank_neighbors",
-)
 # Cells beyond this many deviations of their column grow by their logarithm only.
 CUT = 8.0
 # Otherwise scaled ones only so far out that losses would overflow.
@@ -71,7 +63,8 @@ class DetectionMixin:
     def _fit(self, X, sample_weight):
         counts = views_that_count(self.views)
         rng = check_random_state(self.random_state)
-        weight = weights_without_gross_outliers(X, sample_weight, rng)
+        weight_of_all = np.ones(X.shape[0]) if sample_weight is None else sample_weight
+        weight = without_gross_outliers(X, weight_of_all, rng)
         starts = not self._resumes
         if starts:
             self._split_seed = rng.randint(LARGEST_SEED)
@@ -87,14 +80,14 @@ class DetectionMixin:
         self._finish(outcome, X, sample_weight)
         self._seen = self._learn_views(X, weight, held_out, rng)
         self._learn_threshold(counts)
-        if self.threshold == "contamination" and self.contamination != "auto":
-            ones = np.ones(X.shape[0])
-            self._flag_share(self._scores(X), ones if sample_weight is None else sample_weight)
+        if self._flags_share:
+            self._flag_share(self._scores(X), weight_of_all)
 
     def _partial_fit(self, X, sample_weight, *, first):
         counts = views_that_count(self.views)
         rng = check_random_state(self.random_state)
-        weight = weights_without_gross_outliers(X, sample_weight, rng)
+        weight = np.ones(X.shape[0]) if sample_weight is None else sample_weight
+        weight = without_gross_outliers(X, weight, rng)
         if first:
             net = self._build_net(X, weight, rng, X.shape[0])
             self._split_seed = rng.randint(LARGEST_SEED)
@@ -113,7 +106,7 @@ class DetectionMixin:
             later = SeenLosses(net.raw_losses(self._rows(X)), before, weight)
             self._seen = self._seen.then(later).last(MAX_STUDIED)
         self._learn_threshold(counts)
-        if self.threshold == "contamination" and self.contamination != "auto":
+        if self._flags_share:
             self._flag_share(self._rule.scores(self._seen.raw), self._seen.weights)
 
     def _build_net(self, X, sample_weight, rng, n_rows):
@@ -192,6 +185,11 @@ class DetectionMixin:
         limit = calibrated_threshold(self._calibration_scores, rule, self.n_std)
         self.offset_ = -float(limit)
 
+    @property
+    def _flags_share(self):
+        """Whether a share of the training rows is to be flagged, and not what is rare."""
+        return self.threshold == "contamination" and self.contamination != "auto"
+
     def _flag_share(self, scores, weight):
         """Set the threshold so that a share of these rows are outliers."""
         limit, share = limit_of_share(scores, self.contamination, weight)
@@ -223,14 +221,13 @@ def rows_to_study(weight, n_features, rng):
     return np.sort(rng.choice(rows, n_rows, replace=False))
 
 
-def weights_without_gross_outliers(X, sample_weight, rng):
+def without_gross_outliers(X, weight, rng):
     """Weights of the rows, zero for gross outliers."""
-    weight = np.ones(X.shape[0]) if sample_weight is None else sample_weight.astype(np.float64)
+    weight = weight.astype(np.float64)
     studied = rows_to_study(weight, X.shape[1], rng)
     rule = GrossRule.fit(dense_rows(X, studied), weight[studied], rng)
     if np.isinf(rule.limit):
         return weight
-    weight = weight.copy()
     for rows, chunk in row_chunks(X):
         weight[rows] *= ~rule(chunk.astype(np.float64))
     return weight
