@@ -9,6 +9,7 @@ from scipy.stats import norm
 
 from skae._engine import _views
 from skae._engine._learn_views import (
+    distances_to_others,
     learn_conditional,
     learn_views,
     penalties_of,
@@ -165,11 +166,11 @@ def test_no_row_vouches_for_itself():
 def test_suspicious_rows_have_penalties():
     rows = torch.from_numpy(correlated(50, 4))
     suspicion = np.linspace(0.02, 1, 50)
-    penalties = penalties_of(rows, suspicion)
+    penalties = penalties_of(distances_to_others(rows), suspicion, 4)
     assert (np.diff(penalties) >= 0).all()
     nearest = np.sort(cdist(rows, rows), axis=1)[:, 1:6].mean(axis=1)
     assert penalties[-1] == pytest.approx((2 * nearest.max()) ** 2 / 4, rel=1e-4)
-    assert_array_equal(penalties_of(rows[:1], np.ones(1)), [0])
+    assert_array_equal(penalties_of(distances_to_others(rows[:1]), np.ones(1), 4), [0])
 
 
 # All of them.

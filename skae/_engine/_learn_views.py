@@ -71,15 +71,16 @@ def learn_views(
     complete = conditional.filled(torch.from_numpy(x))
     chosen = choose_rows(weight, N_REFERENCES, rng)
     rows = complete[chosen]
+    nearest = distances_to_others(rows)
     views = Views(
         conditional.gaussian,
         conditional.deviations.numpy(),
         ranks.knots.numpy(),
         ranks.scores.numpy(),
         rows.numpy(),
-        SAME_ROW * distance_to_others(rows).numpy(),
-        penalties_of(rows, suspicion[chosen]),
-        penalties_of(ranks(rows), suspicion[chosen]),
+        SAME_ROW * nearest[:, 0].numpy(),
+        penalties_of(nearest, suspicion[chosen], x.shape[1]),
+        penalties_of(distances_to_others(ranks(rows)), suspicion[chosen], x.shape[1]),
     )
     return views, losses_out_of_fold(x, core, rng)
 
@@ -200,23 +201,23 @@ def distances_to_codes(
     return total / np.maximum(count, 1)
 
 
-def penalties_of(rows: Tensor, suspicion: NDArray[Any]) -> NDArray[Any]:
+def penalties_of(nearest: Tensor, suspicion: NDArray[Any], n_features: int) -> NDArray[Any]:
     """Penalties of reference rows, in mean squared differences.
 
     A row as suspicious as the share q of the rows has the distance that is the q-quantile of the
-    distances to the `N_NEAREST` nearest others, times `PENALTY`.
+    mean distances to the nearest others, times `PENALTY`.
     """
-    nearest = distance_to_others(rows, N_NEAREST).double().numpy()
-    return (PENALTY * np.quantile(nearest, suspicion)) ** 2 / rows.shape[1]
+    distances = nearest.mean(dim=1).double().numpy()
+    return (PENALTY * np.quantile(distances, suspicion)) ** 2 / n_features
 
 
-def distance_to_others(rows: Tensor, n_nearest: int = 1) -> Tensor:
-    """Mean distance of each row to the nearest others; zero if there are none."""
+def distances_to_others(rows: Tensor) -> Tensor:
+    """Distances of each row to the `N_NEAREST` nearest others; zero if there are none."""
     if len(rows) < 2:
-        return torch.zeros(len(rows))
+        return torch.zeros(len(rows), 1)
     distances = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
     distances.fill_diagonal_(torch.inf)
-    return distances.topk(min(n_nearest, len(rows) - 1), largest=False).values.mean(dim=1)
+    return distances.topk(min(N_NEAREST, len(rows) - 1), largest=False).values
 
 
 def choose_rows(weight: NDArray[Any], n_rows: int, rng: np.random.RandomState) -> NDArray[np.intp]:
