@@ -263,8 +263,8 @@ def measure_images(data):
         ),
     }
     strong = {
-        "MLP, defaults": DenoisingAutoencoder(noise=strong_noise, **params),
-        "MLP, 32 latents": DenoisingAutoencoder(32, noise=strong_noise, **params),
+        "MLP, defaults": DenoisingAutoencoder(noise="gaussian", noise_level=1.0, **params),
+        "MLP, 32 latents": DenoisingAutoencoder(32, noise="gaussian", noise_level=1.0, **params),
     }
     for name, noise, models in (
         ("fashion_mnist", clipped_noise, fashion),

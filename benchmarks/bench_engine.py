@@ -141,6 +141,7 @@ def fit_denoiser(setting, X):
         **sizes(setting),
         noise="gaussian",
         noise_level=INPUT_NOISE,
+        noise_unit="std",
         init="random",
         early_stopping=False,
     ).fit(X)

@@ -71,8 +71,8 @@ def errors_of(cleaned):
 # %%
 # Digits
 # ------
-# Every pixel gets Gaussian noise whose standard deviation is a quarter of the range. With
-# ``scaling=None`` the noise level is in the units of the pixels.
+# Every pixel gets Gaussian noise whose standard deviation is a quarter of the range. The noise
+# level is in the units of the pixels.
 
 NOISE = 0.25
 digits_train, digits_test = train_test_split(load_digits().data / 16, random_state=0)

@@ -106,9 +106,9 @@ def pooled(tables):
 
 
 def draws(imputer, frame, n_draws=20):
-    """Filled tables; the imputer is fitted once."""
+    """Filled tables; the imputer is fitted once, and each call draws anew."""
     imputer.set_params(sample_posterior=True)
-    return [imputer.set_params(random_state=i).transform(frame) for i in range(n_draws)]
+    return [imputer.transform(frame) for _ in range(n_draws)]
 
 
 estimates, lines = {}, []

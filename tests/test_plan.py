@@ -138,7 +138,14 @@ MAY_CHANGE = {
     AutoencoderOutlierDetector: OF_TRAINING
     | {"contamination", "core_fraction", "n_refits", "n_std", "threshold", "views"},
     DenoisingAutoencoder: OF_TRAINING
-    | {"add_indicator", "keep_empty_features", "keep_observed", "noise_level", "output"}
+    | {
+        "add_indicator",
+        "keep_empty_features",
+        "keep_observed",
+        "noise_level",
+        "noise_unit",
+        "output",
+    }
     | {"sample_posterior"},
     VAEGenerator: OF_TRAINING | {"n_importance_samples", "n_mixture_components", "prior", "refine"},
 }

@@ -40,6 +40,9 @@ class InputTransform:
         Columns without any value in ``fit``: all their cells count as missing.
     bounds : pair of ndarray of shape (n_features,), default=None
         Filled values are clipped to these, lower and upper.
+    divisor : ndarray of shape (n_features,), default=None
+        Filled values are divided by these: noise may be far larger than what a column is
+        scaled by.
     """
 
     def __init__(
@@ -49,12 +52,14 @@ class InputTransform:
         append_mask: bool,
         empty: NDArray[np.bool_],
         bounds: tuple[NDArray[Any], NDArray[Any]] | None = None,
+        divisor: NDArray[np.float32] | None = None,
     ):
         self.scaler = scaler
         self.fill = fill
         self.append_mask = append_mask
         self.empty = empty
         self.bounds = bounds
+        self.divisor = divisor
 
     def on_device_of(self, X: Any) -> InputTransform:
         """A copy whose scaler is on the device of tensors `X`."""
@@ -78,9 +83,16 @@ class InputTransform:
             filled = asarray_like(self.fill(as_array(scaled)), scaled, xp.float32)
         if self.bounds is not None:
             filled = filled.clip(*(asarray_like(bound, filled) for bound in self.bounds))
+        if self.divisor is not None:
+            filled = filled / asarray_like(self.divisor, filled)
         if not self.append_mask:
             return filled
         return xp.concat([filled, xp.asarray(missing, dtype=xp.float32)], axis=1)
+
+    def filled(self, inputs: Any) -> Any:
+        """The scaled, filled rows that encoder inputs were made of."""
+        fill = inputs[:, : len(self.empty)]
+        return fill if self.divisor is None else fill * asarray_like(self.divisor, fill)
 
 
 class PairTransform:
@@ -115,7 +127,8 @@ class NoisyRows(Rows):
         """Encoder inputs with fresh noise, followed by their targets."""
         inputs = self.noise(x)
         transform = self.input_transform
-        changes_all = transform.append_mask or transform.bounds is not None
+        changes = (transform.bounds, transform.divisor)
+        changes_all = transform.append_mask or any(part is not None for part in changes)
         if changes_all or inputs.isnan().any():
             filled = transform.inputs(inputs.cpu().numpy())
             inputs = torch.from_numpy(filled).to(x.device)

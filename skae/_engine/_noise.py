@@ -142,6 +142,8 @@ class CellNoise:
     scaler : Scaler
         The scaler of the rows; salt and pepper are its minima and maxima.
     generator : torch.Generator
+    varies : bool
+        Whether each row has its own level, from 0 to twice this one.
     """
 
     def __init__(
@@ -152,6 +154,7 @@ class CellNoise:
         *,
         scaler: Any,
         generator: torch.Generator,
+        varies: bool = False,
     ):
         device = generator.device
         self.kind = kind
@@ -161,6 +164,7 @@ class CellNoise:
         bounds = np.stack([scaler.data_min_, scaler.data_max_])
         self.extremes = torch.from_numpy(scaler.transform(bounds)).to(device)
         self.generator = generator
+        self.varies = varies
 
     def __call__(self, x: Tensor) -> Tensor:
         """Noisy copies of scaled rows."""
@@ -173,7 +177,10 @@ class CellNoise:
         if callable(self.kind):
             return self._by_callable(x)
         extremes = self.extremes if self.kind == "salt_and_pepper" else ()
-        return NOISES[self.kind](x, self.level, self.generator, *extremes)
+        level = self.level
+        if self.varies:
+            level = 2.0 * level * torch.rand((len(x), 1), generator=self.generator, device=x.device)
+        return NOISES[self.kind](x, level, self.generator, *extremes)
 
     def _by_callable(self, x: Tensor) -> Tensor:
         seed = torch.randint(2**62, (), generator=self.generator, device=x.device)

@@ -83,8 +83,8 @@ class Detection:
 class Cleaning:
     """Networks that predict what noisy and missing cells should have been."""
 
-    # Standard deviation in scaled units, else the mean share of the cells.
-    noise_levels = {"gaussian": 0.2, "masking": 0.3, "salt_and_pepper": 0.1, "swap": 0.15}
+    # Mean standard deviation in those of columns, else the mean share of the cells.
+    noise_levels = {"gaussian": 0.25, "masking": 0.3, "salt_and_pepper": 0.1, "swap": 0.15}
 
     @staticmethod
     def n_components(n_features: int) -> int:

@@ -12,7 +12,7 @@ from skae._data._chunks import ColumnStack
 from skae._engine._batches import Rows, SourceRows
 from skae._engine._denoising_net import InputTransform, NoisyRows, PairTransform
 from skae._engine._net import AutoencoderNet
-from skae._engine._noise import CellNoise
+from skae._engine._noise import NOISES, CellNoise
 from skae._engine._runtime import generator
 from skae._fit._defaults import MIN_ROWS_FOR_SPLIT, MIN_ROWS_PER_EPOCH
 from skae._fit._plan import Feed, Indices, Weights
@@ -36,8 +36,8 @@ class NoisyFeed(Feed):
     device : torch.device
     noise : str, callable or None
         The noise of training; None where rows come in pairs.
-    level : float, ndarray or callable
-        Of the noise.
+    level : float or ndarray
+        Of the noise; that of Gaussian noise is in the units of the data.
     hidden_share : float
         Share of the cells that are hidden besides.
     is_paired : bool
@@ -48,6 +48,10 @@ class NoisyFeed(Feed):
         Columns that held nothing in ``fit``.
     bounds : pair of ndarray or None
         Where scaled values are cut off before the encoder reads them.
+    divisor : ndarray or None
+        What scaled values are divided by before the encoder reads them.
+    level_varies : bool
+        Whether each row has its own level, from 0 to twice this one.
     shrinkage : float or None
         Of the normal distribution that missing cells are filled by; None has them filled
         with means.
@@ -64,6 +68,8 @@ class NoisyFeed(Feed):
     reads_mask: bool
     empty: Any
     bounds: Any = None
+    divisor: Any = None
+    level_varies: bool = False
     shrinkage: float | None = None
     gaussian: Any = None
 
@@ -71,7 +77,9 @@ class NoisyFeed(Feed):
     def input_transform(self) -> InputTransform:
         """From rows to what the encoder reads."""
         fill = np.nan_to_num if self.gaussian is None else self.gaussian.fill
-        return InputTransform(self.scaler, fill, self.reads_mask, self.empty, self.bounds)
+        return InputTransform(
+            self.scaler, fill, self.reads_mask, self.empty, self.bounds, self.divisor
+        )
 
     @property
     def transform(self) -> Any:
@@ -79,15 +87,21 @@ class NoisyFeed(Feed):
         return PairTransform(self.input_transform) if self.is_paired else self.scaler
 
     def cell_noise(self, draws: Any) -> CellNoise:
-        """The noise, drawn from a generator."""
+        """The noise on scaled rows, drawn from a generator."""
+        level = self.level / self.scaler.scale_ if self.noise == "gaussian" else self.level
         return CellNoise(
-            self.noise, self.level, self.hidden_share, scaler=self.scaler, generator=draws
+            self.noise,
+            level,
+            self.hidden_share,
+            scaler=self.scaler,
+            generator=draws,
+            varies=self.level_varies,
         )
 
     def fitted(self, X: Any, indices: Indices, sample_weight: Weights) -> NoisyFeed:
         if self.shrinkage is None:
             return self
-        rows, weight = self.clean_sample(X, indices, sample_weight)
+        rows, weight = self.sample_to_fill(X, indices, sample_weight)
         return replace(self, gaussian=fit_gaussian(rows, weight, self.shrinkage))
 
     def training(self, net: AutoencoderNet, rows: SourceRows) -> Rows:
@@ -112,11 +126,33 @@ class NoisyFeed(Feed):
         self, X: Any, indices: Indices, sample_weight: Weights
     ) -> tuple[NDArray[np.float64], Weights]:
         """Some clean scaled rows, NaN where a cell is missing, and their weights."""
-        rows = SourceRows(clean_rows(X), self.scaler, indices, sample_weight)
-        n_rows = max(MIN_ROWS_FOR_GAUSSIAN, MAX_CELLS_FOR_GAUSSIAN // rows.n_features)
-        chosen = np.arange(0, len(rows), -(-len(rows) // n_rows))
-        weight = None if rows.sample_weight is None else rows.sample_weight.numpy()[chosen]
-        return rows.read(chosen).numpy().astype(np.float64), weight
+        rows, weight = sampled(SourceRows(clean_rows(X), self.scaler, indices, sample_weight))
+        return rows.numpy().astype(np.float64), weight
+
+    def read_sample(
+        self, X: Any, indices: Indices, sample_weight: Weights
+    ) -> tuple[NDArray[np.float64], Weights]:
+        """Some scaled rows as they are when gaps are filled: noise is on them already."""
+        rows, weight = sampled(SourceRows(noisy_rows(X), self.scaler, indices, sample_weight))
+        if not self.is_paired:
+            # One draw of noise on few rows would be taken for a relation of columns.
+            times = -(-MIN_ROWS_FOR_GAUSSIAN // len(rows))
+            weight = None if weight is None else np.tile(weight, times)
+            noise = replace(self, hidden_share=0.0).cell_noise(generator(0))
+            rows = noise(rows.repeat(times, 1))
+        return rows.numpy().astype(np.float64), weight
+
+    def sample_to_fill(
+        self, X: Any, indices: Indices, sample_weight: Weights
+    ) -> tuple[NDArray[np.float64], Weights]:
+        """Some scaled rows of the distribution that gaps are filled by.
+
+        Cells that carry noise say less about missing ones than clean cells do. A function
+        may hide the same cells of all rows, so clean rows are taken there.
+        """
+        is_named = self.noise in NOISES and self.noise != "masking"
+        sample = self.read_sample if is_named else self.clean_sample
+        return sample(X, indices, sample_weight)
 
     def hidden_sample(
         self, net: AutoencoderNet, X: Any, held_out: NDArray[np.intp], sample_weight: Weights
@@ -140,6 +176,14 @@ class NoisyFeed(Feed):
         if self.gaussian is not None:
             return self.gaussian.deviations(scaled, rng)
         return np.where(np.isnan(scaled), rng.standard_normal(scaled.shape), 0.0)
+
+
+def sampled(rows: SourceRows) -> tuple[Any, Weights]:
+    """Some rows, in order, and their weights."""
+    n_rows = max(MIN_ROWS_FOR_GAUSSIAN, MAX_CELLS_FOR_GAUSSIAN // rows.n_features)
+    chosen = np.arange(0, len(rows), -(-len(rows) // n_rows))
+    weight = None if rows.sample_weight is None else rows.sample_weight.numpy()[chosen]
+    return rows.read(chosen), weight
 
 
 def clean_rows(X: Any) -> Any:
@@ -166,23 +210,29 @@ def cross_validated_shrinkage(
 def blend_measure(
     net: Any, feed: NoisyFeed, X: Any, held_out: Indices, sample_weight: Weights
 ) -> NDArray[np.float64] | None:
-    """Sums of squares and products, by column, that the blend and the spread are made of.
+    """Sums of squares and products, by column, that the blends and the spread are made of.
 
     Over cells hidden in held-out rows, with the truth x, the fill f that the encoder reads
     and the network's output n: the sums of ``(x - f)**2``, ``(x - f) * (n - f)``,
-    ``(n - f)**2``, and of the squares of drawn deviations.
+    ``(n - f)**2``, and of the squares of drawn deviations. Over cells that are not hidden, with
+    the noisy cell in the place of f, the second and the third sum.
 
     Returns
     -------
-    sums : ndarray of shape (4, n_features), or None if nothing is held out
+    sums : ndarray of shape (6, n_features), or None if nothing is held out
     """
     if held_out is None:
         return None
     x, hidden, weight = feed.hidden_sample(net, X, held_out, sample_weight)
-    is_filled = np.isnan(hidden) & ~np.isnan(x)
+    is_known, is_hidden = ~np.isnan(x), np.isnan(hidden)
     inputs = feed.input_transform.inputs(hidden)
-    output, fill = net.denoised(inputs), inputs[:, : x.shape[1]]
-    gap, step = (np.where(is_filled, part - fill, 0.0) for part in (x, output))
-    draws = np.where(is_filled, feed.deviations(hidden, np.random.default_rng(0)), 0.0)
+    output, fill = net.denoised(inputs), feed.input_transform.filled(inputs)
+    fill = fill.astype(np.float64)  # squares of noise on nearly constant columns are large
+    gap, step = (np.where(is_known, part - fill, 0.0) for part in (x, output))
+    draws = np.zeros_like(gap)
+    if is_hidden.any():
+        draws = np.where(is_known, feed.deviations(hidden, np.random.default_rng(0)), 0.0)
     products = (gap * gap, gap * step, step * step, draws * draws)
-    return np.stack([weight @ product for product in products])
+    of_hidden = [product * is_hidden for product in products]
+    of_others = [product * ~is_hidden for product in products[1:3]]
+    return np.stack([weight @ product for product in (*of_hidden, *of_others)])

@@ -4,26 +4,26 @@ from numbers import Real
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_array
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skae._data._arrays import namespace, output_dtype
+from skae._data._arrays import namespace
 from skae._data._chunks import as_dense, row_chunks
-from skae._data._validation import as_numpy_table, checked_weight
+from skae._data._validation import as_numpy_table, check_input, checked_weight
 from skae._engine._noise import NOISES
+from skae._engine._tasks import given_to_fit
 from skae._fit._plan import may_change
 from skae._sklearn import (
     Interval,
+    MissingValues,
     StrOptions,
     check_feature_names_in,
     fit_context,
 )
 from skae._stats._scoring import share_explained
 from skae.estimators._base import BaseAutoencoder
-from skae.estimators._imputation import ImputationMixin, kept_columns, warn_of_targets
-
-N_SCORE_ROUNDS = 5  # each hides a fifth of the cells
+from skae.estimators._imputation import ImputationMixin, warn_of_targets
 
 
 def _returns_latents(estimator):
@@ -47,8 +47,8 @@ class DenoisingAutoencoder(
         the variance. ``"auto"`` is the number of columns, but 512 at most: noise keeps
         the network from copying, so no bottleneck is needed.
     noise : {"auto", "gaussian", "masking", "salt_and_pepper", "swap"} or callable, default="auto"
-        What training puts on the rows, which must be without it. ``"gaussian"`` adds to
-        the scaled cells; ``"masking"`` takes cells away as if they were missing;
+        What training puts on the rows, which must be without it. ``"gaussian"`` adds
+        normal draws of deviation `noise_level`; ``"masking"`` takes cells away as if missing;
         ``"salt_and_pepper"`` sets cells to their column's smallest or largest value;
         ``"swap"`` takes them from another row. A callable gets rows in the units of X and a
         ``numpy.random.Generator`` and returns noisy rows. ``"auto"`` is ``"masking"``,
@@ -56,20 +56,25 @@ class DenoisingAutoencoder(
         X misses cells, some are taken away besides any other noise, too. Ignored
         where ``fit`` is given `X_clean`.
     noise_level : float, array-like of shape (n_features,) or "auto", default="auto"
-        Standard deviation of Gaussian noise, in scaled units (of X with
-        ``scaling=None``), and otherwise the share of the cells; for ``"masking"`` the
-        mean share, at most 0.5: each row gets its own, from 0 to twice that. Callables
-        do not read it. ``"auto"`` is 0.2 (gaussian), 0.3 (masking), 0.1 (salt and
-        pepper) or 0.15 (swap).
+        Of Gaussian noise the standard deviation, in `noise_unit`, for all columns or for each;
+        otherwise the share of the cells; for ``"masking"`` the mean share, at most 0.5: each
+        row gets its own, from 0 to twice that. Callables do not read it. ``"auto"`` is 0.3
+        (masking), 0.1 (salt and pepper) or 0.15 (swap). As it cannot know the Gaussian
+        noise to come, it gives each row its own level, from 0 to half a column's standard
+        deviation (over the cells unlike its median, where most are one value); half the
+        root mean variance of all columns with ``scaling="global"`` or None.
+    noise_unit : {"data", "std"}, default="data"
+        Unit of the level of Gaussian noise: that of X, or the columns' standard deviations.
     output : {"denoised", "latent", "deep"}, default="denoised"
         What ``transform`` returns: cleaned rows, latents, or all hidden activations side
         by side (encoder's, latents, decoder's), as features for another model.
     keep_observed : bool or "auto", default="auto"
         Whether cells that are not missing come back as they are, bit for bit. ``"auto"``
         is True for ``"masking"``, which is about missing cells, and False for other noise.
-    missing_values : int, float, np.nan or None, default=np.nan
-        What marks a missing cell. pandas' ``NA`` is ``np.nan``; None in object arrays is
-        too. With a number X is copied, and NaN is an error, as in scikit-learn's imputers.
+    missing_values : int, float, np.nan, None or pandas.NA, default=np.nan
+        What marks a missing cell. NaN, None in object arrays and ``NA`` in pandas' nullable
+        columns all do, whichever of them is given. With a number X is copied, and NaN is an
+        error, as in scikit-learn's imputers.
     add_indicator : bool, default=False
         Whether ``transform`` appends a column of 0 and 1 for each column that missed cells
         in ``fit``.
@@ -77,8 +82,8 @@ class DenoisingAutoencoder(
         Whether columns empty in ``fit`` are kept, filled with 0, and not left out.
     sample_posterior : bool, default=False
         Whether missing cells are drawn from their distribution, for multiple imputation.
-        With an int `random_state` the draw is a function of it and X: set another one,
-        without fitting again, for another draw.
+        Each call of ``transform`` draws anew, as in scikit-learn; an int `random_state` gives
+        the same sequence of draws after each ``fit``.
     loss : {"squared_error", "absolute_error", "huber"}, default="squared_error"
         What is minimised, per scaled cell.
     scaling : {"global", "standard", "minmax", "robust"} or None, default="standard"
@@ -129,7 +134,7 @@ class DenoisingAutoencoder(
         Called as in skorch.
     random_state : int, RandomState instance or None, default=None
         Seeds the split, the weights, the batches, the noise and the draws of
-        `sample_posterior`; an int gives the same bits again.
+        `sample_posterior`; an int gives the same bits again, with the same number of threads.
     verbose : int, default=0
         As in :class:`AutoencoderTransformer`.
 
@@ -139,6 +144,9 @@ class DenoisingAutoencoder(
         Number of latents.
     noise_ : str, callable or None
         The noise of training; None where ``fit`` was given `X_clean`.
+    noise_level_ : float, ndarray of shape (n_features,) or None
+        Its level: of Gaussian noise the standard deviation in each column, in the units of X
+        (the mean one with ``"auto"``), else the share of cells. None where it has no level.
     gaussian_ : object or None
         Normal distribution of the (clean) scaled rows, with a method ``fill`` and, up to
         256 columns, `mean_` and `covariance_` (above: of 32 factors). None with
@@ -147,6 +155,11 @@ class DenoisingAutoencoder(
         Weight of the network in filled cells, from 0 to 1; the rest is the conditional mean
         of `gaussian_`. Found by least squares on cells hidden in held-out rows; 1 where
         nothing is held out or hidden.
+    indicator_ : sklearn.impute.MissingIndicator or None
+        With `add_indicator`, the fitted indicator of the columns that missed cells.
+    observed_blend_ : ndarray of shape (n_features,)
+        Weight of the network in observed cells that are cleaned; the rest is the cell as it
+        came. Found likewise on noisy held-out rows: about 0 where noise is too little to matter.
     missing_columns_ : ndarray of int
         Columns that missed cells in ``fit`` (in the first, where training goes on).
     mean_ : ndarray of shape (n_features,)
@@ -156,7 +169,7 @@ class DenoisingAutoencoder(
     best_epoch_ : int
         Epoch whose weights were kept; 0 is the start.
     loss_curve_ : list of float
-        Training loss of each epoch.
+        Training loss of each epoch, per scaled cell.
     validation_loss_curve_ : list of float or None
         Loss on noisy held-out rows at the start and after each epoch, if there were any.
     net_ : skorch.NeuralNet
@@ -165,6 +178,8 @@ class DenoisingAutoencoder(
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the columns, where X had string names.
+    n_samples_seen_ : int
+        Rows of positive weight in the last ``fit`` and in each ``partial_fit`` since.
 
     See Also
     --------
@@ -180,6 +195,8 @@ class DenoisingAutoencoder(
     With ``sklearn.config_context(array_api_dispatch=True)``, floating torch tensors are read
     on their own device, and the output is on the same device; nothing passes through NumPy
     but ``fit`` and ``score``, piece by piece, and scaled rows that miss cells, to be filled.
+    `mean_` and `missing_columns_` are like the rows of ``fit``; those of copies, pickles and loaded
+    files are NumPy's.
 
     References
     ----------
@@ -208,7 +225,7 @@ class DenoisingAutoencoder(
     >>> from sklearn.datasets import load_digits
     >>> X = load_digits().data / 16
     >>> cleaner = DenoisingAutoencoder(
-    ...     noise="gaussian", noise_level=0.3, scaling=None, max_epochs=10, random_state=0
+    ...     noise="gaussian", noise_level=0.3, scaling="global", max_epochs=10, random_state=0
     ... )
     >>> noisy = X + 0.3 * np.random.default_rng(0).normal(size=X.shape)
     >>> cleaned = cleaner.fit(X).transform(noisy)
@@ -222,9 +239,10 @@ class DenoisingAutoencoder(
         "noise_level": may_change(
             Interval(Real, 0, None, closed="left"), "array-like", StrOptions({"auto"})
         ),
+        "noise_unit": may_change(StrOptions({"data", "std"})),
         "output": may_change(StrOptions({"denoised", "latent", "deep"})),
         "keep_observed": may_change("boolean", StrOptions({"auto"})),
-        "missing_values": [Real, None],
+        "missing_values": [MissingValues(numeric_only=True), None],
         "add_indicator": may_change("boolean"),
         "keep_empty_features": may_change("boolean"),
         "sample_posterior": may_change("boolean"),
@@ -238,6 +256,7 @@ class DenoisingAutoencoder(
         *,
         noise="auto",
         noise_level="auto",
+        noise_unit="data",
         output="denoised",
         keep_observed="auto",
         missing_values=np.nan,
@@ -267,6 +286,7 @@ class DenoisingAutoencoder(
         self.n_components = n_components
         self.noise = noise
         self.noise_level = noise_level
+        self.noise_unit = noise_unit
         self.output = output
         self.keep_observed = keep_observed
         self.missing_values = missing_values
@@ -325,7 +345,8 @@ class DenoisingAutoencoder(
             If the training loss explodes; the estimator stays as it was.
         """
         warn_of_targets(X, y)
-        return self._fit_guarded(X, X_clean, sample_weight)
+        given = given_to_fit(X, y, X_clean=X_clean, sample_weight=sample_weight)
+        return self._fit_guarded(X, X_clean, sample_weight, given)
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None, *, X_clean=None, sample_weight=None):
@@ -353,7 +374,8 @@ class DenoisingAutoencoder(
         self : object
             The estimator, trained further.
         """
-        return self._partial_fit_guarded(X, X_clean, sample_weight)
+        given = given_to_fit(X, y, X_clean=X_clean, sample_weight=sample_weight)
+        return self._partial_fit_guarded(X, X_clean, sample_weight, given)
 
     # Public uses.
 
@@ -374,8 +396,8 @@ class DenoisingAutoencoder(
         check_is_fitted(self)
         X, to_input_type = self._validate_input(X)
         if self.output == "denoised":
-            draws = check_random_state(self.random_state) if self.sample_posterior else None
-            out = self._denoise(X, draws)[:, kept_columns(self)]
+            draws = self._new_draws() if self.sample_posterior else None
+            out = self._denoise(X, draws)[:, self._kept_columns]
         else:
             out = self._encode(X) if self.output == "latent" else self._activations(X)
         if self.add_indicator:
@@ -397,8 +419,8 @@ class DenoisingAutoencoder(
             Rows, in the units of the training data.
         """
         if self.add_indicator:
-            X = check_array(X, input_name="X")
-            if X.shape[1] == self.n_components_ + len(self.missing_columns_):
+            X = check_input(check_array, X, marker=None, input_name="X")
+            if X.shape[1] == self.n_components_ + len(self._columns_with_gaps):
                 X = X[:, : self.n_components_]
         return self.decode(X)
 
@@ -432,12 +454,12 @@ class DenoisingAutoencoder(
         sample_weight = checked_weight(sample_weight, X.shape[0])
         sums, draws = np.zeros(2), np.random.RandomState(0)
         for span, rows in row_chunks(X):
-            truth = as_dense(clean[span])
+            truth = as_dense(clean[span]).astype(np.float64)
             weight = np.ones(len(rows)) if sample_weight is None else sample_weight[span]
             output = self._fill_hidden(rows, draws) if X_clean is None else self._denoise(rows)
-            for i, guess in enumerate((output, self.mean_)):
+            for i, guess in enumerate((output, self._scaler.mean_)):
                 # Cells whose truth is unknown do not count.
-                errors = np.nan_to_num(truth - guess)[:, ~self._empty]
+                errors = np.nan_to_num(truth - guess)[:, ~self._empty] / self._scaler.unit
                 sums[i] += weight @ np.square(errors).sum(axis=1)
         return share_explained(*sums)
 
@@ -458,21 +480,12 @@ class DenoisingAutoencoder(
         """
         check_is_fitted(self, "n_features_in_")
         names = check_feature_names_in(self, input_features)
-        marks = [f"missingindicator_{names[i]}" for i in self.missing_columns_]
+        marks = [f"missingindicator_{names[i]}" for i in self._columns_with_gaps]
         if self.output == "denoised":
-            out = names[kept_columns(self)]
+            out = names[self._kept_columns]
         else:
             out = super().get_feature_names_out(input_features)
         return np.concatenate([out, np.asarray(marks, dtype=object)]) if self.add_indicator else out
-
-    def _fill_hidden(self, rows, draws):
-        """Each cell as it is filled when it and a fifth of the others are hidden."""
-        rows = rows.astype(output_dtype(rows), copy=False)
-        rounds = draws.randint(N_SCORE_ROUNDS, size=rows.shape)
-        out = rows.copy()
-        for hidden in (rounds == i for i in range(N_SCORE_ROUNDS)):
-            out[hidden] = self._denoise(np.where(hidden, np.nan, rows))[hidden]
-        return out
 
     @property
     def _n_features_out(self):

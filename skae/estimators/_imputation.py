@@ -1,20 +1,11 @@
-"""How the denoiser is fitted, and how its fitted parts clean rows."""
+"""How the denoiser validates its rows and is fitted."""
 
 import numpy as np
-from scipy.sparse import issparse
 from sklearn.utils import check_array
 
-from skae._data._arrays import (
-    as_array,
-    asarray_like,
-    empty,
-    is_tensor,
-    namespace,
-    output_dtype,
-    write_pieces,
-)
 from skae._data._chunks import ColumnStack, as_dense, row_chunks
-from skae._data._scaling import Scaler
+from skae._data._fitted_arrays import FittedArray, PrivateArray, numpy_array
+from skae._data._scaling import Scaler, check_magnitudes
 from skae._data._validation import (
     as_numpy_table,
     check_input,
@@ -34,24 +25,29 @@ from skae._fit._feeds import (
     cross_validated_shrinkage,
     noisy_rows,
 )
+from skae._fit._noise_levels import (
+    check_noise_level,
+    column_spreads,
+    input_divisor,
+    level_varies,
+    noise_level,
+)
 from skae._fit._plan import (
     MAX_LATENTS,
     NetFactory,
     Plan,
     Seeds,
-    measure_nothing,
     n_latents,
     net_settings,
     resolve_network,
 )
-from skae._sklearn import is_scalar_nan
+from skae._sklearn import fitted_indicator, is_pandas_na, is_scalar_nan
+from skae.estimators._cleaning import CleaningMixin
 from skae.exceptions import warn_user
 from skae.networks._autoencoder import OutputLink
 
 # Where cells are filled, the encoder's inputs are cut off at this many standard deviations.
 REACH = 8.0
-# Squares of larger values overflow.
-LARGEST = 1e150
 # Rows that a noise function is tried on, to see whether it hides cells.
 ROWS_FOR_PROBE = 100
 # Above this many columns training begins at PCA: a regression would cost more than it.
@@ -79,10 +75,14 @@ def gaps_per_column(X):
     return some, all_
 
 
-class ImputationMixin:
-    """How the denoiser validates its rows and is fitted, and how its parts work together."""
+class ImputationMixin(CleaningMixin):
+    """How the denoiser validates its rows and is fitted."""
 
     _may_miss_cells = True
+    mean_, missing_columns_ = FittedArray(), FittedArray()
+    noise_level_, observed_blend_ = FittedArray(), FittedArray()
+    _empty, _spread, _unknown_spread = PrivateArray(), PrivateArray(), PrivateArray()
+    _divisor, _spreads = PrivateArray(), PrivateArray()
 
     # Input validation: noisy rows, and clean ones beside them.
 
@@ -108,9 +108,11 @@ class ImputationMixin:
                 f"X_clean has columns {names}, but X has {self.feature_names_in_.tolist()}."
             )
         clean, _ = to_compute_array(X_clean, name="X_clean")
-        allow_nan = self._accepts_missing
-        clean = check_input(check_array, clean, allow_nan=allow_nan, input_name="X_clean")
-        clean = as_numpy_table(self._mark_missing(clean))
+        clean = as_numpy_table(
+            check_input(check_array, clean, marker=self._marker, input_name="X_clean")
+        )
+        names = getattr(self, "feature_names_in_", None)
+        check_magnitudes(clean, names, name="X_clean")
         if clean.shape != rows.shape:
             raise ValueError(
                 f"X_clean has shape {clean.shape}, but X has {rows.shape}; each row of X needs "
@@ -126,50 +128,44 @@ class ImputationMixin:
                 )
         return clean
 
-    def _check_rows(self, X, *, reset):
-        return self._mark_missing(super()._check_rows(X, reset=reset))
-
-    def _mark_missing(self, X):
-        """Put NaN where `missing_values` stands."""
-        if self._accepts_missing:
-            return X
-        if is_tensor(X):
-            return namespace(X).where(float(self.missing_values) == X, np.nan, X)
-        if issparse(X):
-            if self.missing_values == 0:
-                raise ValueError(
-                    "missing_values=0 cannot be distinguished from the zeros that a sparse X "
-                    "leaves out; give a dense X."
-                )
-            X = X.astype(output_dtype(X))  # a copy
-            X.data[X.data == X.dtype.type(self.missing_values)] = np.nan
-            return X
-        marker = X.dtype.type(self.missing_values)
-        if marker != self.missing_values and X.dtype.kind != "f":
-            return X  # an integer is never one and a half
-        return np.where(marker == X, np.nan, X).astype(output_dtype(X), copy=False)
-
     @property
     def _accepts_missing(self):
-        return self.missing_values is None or is_scalar_nan(self.missing_values)
+        return marks_as_nan(self.missing_values)
+
+    @property
+    def indicator_(self):
+        # Without a docstring of its own, numpydoc shows that in the class's.
+        misses_cells = np.zeros(self.n_features_in_, dtype=bool)
+        misses_cells[self._columns_with_gaps] = True
+        if not self.add_indicator:
+            return None
+        return fitted_indicator(self.missing_values, misses_cells)
+
+    @property
+    def _columns_with_gaps(self):
+        return numpy_array(self, "missing_columns_")
+
+    @property
+    def _marker(self):
+        return np.nan if self._accepts_missing else self.missing_values
 
     # The fit.
 
     def _make_plan(self, X, sample_weight, rng):
         """Learn kinds of noise and gaps, scaling, start and statistics; plan the rest."""
         self._learn_noise_and_gaps(X)
-        self.gaussian_, self._bounds, self._shrinkage = None, None, 0.0
+        self.gaussian_, self._bounds, self._divisor, self._shrinkage = None, None, None, 0.0
+        self.noise_level_ = None
         n_features = self.n_features_in_
-        self._scaler = scaler = fit_scaler(self.scaling, clean_rows(X), sample_weight)
+        self._scaler = scaler = Scaler(self.scaling).fit(clean_rows(X), sample_weight)
+        self._check_range(X)
         self.mean_ = scaler.mean_
         seeds = Seeds.draw(rng)
+        self._draw_seed, self._n_draws = seeds.weights, 0
+        self._learn_levels(X, sample_weight)
         pca = self._fit_start(X, sample_weight, seeds.start)
         self.n_components_ = k = int(self._n_latents_to_learn)
-        rows, weight = self._feed(None).clean_sample(X, None, sample_weight)
-        if self.init == "pca":
-            hidden_share = self._auto.noise_levels["masking"]
-            self._shrinkage = cross_validated_shrinkage(rows, weight, hidden_share, rng)
-        self._learn_spread(rows)
+        self._learn_shrinkage_and_spread(X, sample_weight, rng)
         network = resolve_network(self, self._auto, n_features)
         settings = net_settings(self, self._auto, n_features, X.shape[0])
         make_net = NetFactory(self, network, seeds, settings, DenoisingNet)
@@ -191,14 +187,19 @@ class ImputationMixin:
 
         return self._plan(build, settings["max_epochs"], make_net.device)
 
+    def _check_range(self, X):
+        for rows in (noisy_rows(X), clean_rows(X)) if self._is_paired else (X,):
+            super()._check_range(rows)
+
     def _plan(self, build, max_epochs, device, **fields):
-        self._level = self._resolve_noise_level()
+        self.noise_level_ = noise_level(self, self._spreads)
         return Plan.of(
             self,
             build=build,
             feed=self._feed(device),
-            measure=blend_measure if self._learns_to_fill else measure_nothing,
+            measure=blend_measure,
             begin=self._begin,
+            attributes_after=self._attributes_after,
             max_epochs=max_epochs,
             max_folds=MAX_FOLDS_OF_FIT,
             keep_last=keeps_last_epoch(self),
@@ -207,17 +208,20 @@ class ImputationMixin:
 
     def _feed(self, device):
         """What training and the encoder read, of the fitted parts."""
-        hides_more = not self._only_fills and len(self.missing_columns_) > 0
+        hides_more = not self._only_fills and len(self._columns_with_gaps) > 0
+        level = numpy_array(self, "noise_level_")
         return NoisyFeed(
             scaler=self._scaler,
             device=device,
             noise=self.noise_,
-            level=self._level,
+            level=0.0 if level is None else level,
+            level_varies=level_varies(self),
             hidden_share=self._auto.noise_levels["masking"] if hides_more else 0.0,
             is_paired=self._is_paired,
             reads_mask=self._reads_mask,
             empty=self._empty,
             bounds=self._bounds,
+            divisor=self._divisor,
             shrinkage=self._shrinkage if self.init == "pca" else None,
             gaussian=self.gaussian_,
         )
@@ -247,11 +251,14 @@ class ImputationMixin:
         """
         is_plain = self.gaussian_ is None
         self.blend_ = 1.0
+        self.observed_blend_ = np.ones(self.n_features_in_)
         self._spread = self._unknown_spread if is_plain else np.ones(self.n_features_in_)
         if not measures:
             return
-        gap_sq, cross, step_sq, draw_sq = np.sum(measures, axis=0)
-        if not is_plain:
+        gap_sq, cross, step_sq, draw_sq, *observed = np.sum(measures, axis=0)
+        if not self._only_fills:
+            self.observed_blend_ = column_weights(*observed)
+        if self._learns_to_fill and not is_plain:
             # What was never seen to help is not trusted.
             best = cross.sum() / step_sq.sum() if step_sq.sum() > 0 else 0.0
             self.blend_ = float(np.clip(best, 0.0, 1.0))
@@ -275,15 +282,15 @@ class ImputationMixin:
         self.missing_columns_ = np.flatnonzero(some)
         self.noise_ = None if self._is_paired else self.noise
         if self.noise_ == "auto":
-            on_gaps = self.network is None or len(self.missing_columns_)
+            on_gaps = self.network is None or len(self._columns_with_gaps)
             self.noise_ = "masking" if on_gaps else "gaussian"
-        self._level = self._resolve_noise_level()
+        check_noise_level(self)
         self._learns_to_fill = self._hides_cells(noisy_rows(X))
 
     def _hides_cells(self, X):
         """Whether cells are missing in training, by themselves or by noise."""
-        if len(self.missing_columns_) or self._is_paired:
-            return len(self.missing_columns_) > 0
+        if len(self._columns_with_gaps) or self._is_paired:
+            return len(self._columns_with_gaps) > 0
         if not callable(self.noise_):
             return self._only_fills
         rows = np.array(as_dense(X[:ROWS_FOR_PROBE]), dtype=np.float64)
@@ -291,7 +298,8 @@ class ImputationMixin:
 
     @property
     def _only_fills(self):
-        return only_fills(self)
+        """Whether noise is missing cells and nothing else; observed cells are right then."""
+        return self.noise_ == "masking"
 
     @property
     def _reads_mask(self):
@@ -301,27 +309,25 @@ class ImputationMixin:
     def _auto(self):
         return Filling if self._only_fills else Cleaning
 
-    def _resolve_noise_level(self):
-        """The level of the noise; raise if there can be no such level."""
-        if isinstance(self.noise_level, str) or callable(self.noise_) or self.noise_ is None:
-            return Cleaning.noise_levels.get(self.noise_, 0.0)
-        level = np.asarray(self.noise_level, dtype=np.float64)
-        if level.shape not in ((), (self.n_features_in_,)):
-            raise ValueError(
-                f"noise_level has shape {level.shape}; it must be a number or hold one for each "
-                f"of the {self.n_features_in_} columns of X."
-            )
-        most = {"gaussian": np.inf, "masking": 0.5}.get(self.noise_, 1.0)
-        wrong = level[~((level >= 0) & (level <= most))]
-        if wrong.size:
-            raise ValueError(
-                f"noise_level={float(wrong.flat[0])!r} must be from 0 to {most:g} where "
-                f"noise={self.noise_!r}."
-            )
-        return level
+    def _learn_levels(self, X, sample_weight):
+        """Find how strong noise is, and what makes inputs small where it is strong."""
+        self._spreads = None
+        if self.noise_ == "gaussian":
+            sample = self._feed(None).clean_sample(X, None, sample_weight)
+            self._spreads = column_spreads(clean_rows(X), sample_weight, *sample)
+        self.noise_level_ = noise_level(self, self._spreads)
+        if not self._only_fills:
+            noisy, weight = self._feed(None).read_sample(X, None, sample_weight)
+            self._divisor = input_divisor(self.scaling, noisy, weight)
 
-    def _learn_spread(self, rows):
-        """How far values are from their column's mean, and how far the encoder looks."""
+    def _learn_shrinkage_and_spread(self, X, sample_weight, rng):
+        """Of the distribution of missing cells; also how far the encoder looks."""
+        feed = self._feed(None)
+        if self.init == "pca":
+            rows, weight = feed.sample_to_fill(X, None, sample_weight)
+            hidden_share = self._auto.noise_levels["masking"]
+            self._shrinkage = cross_validated_shrinkage(rows, weight, hidden_share, rng)
+        rows, _ = feed.clean_sample(X, None, sample_weight)
         n_observed = np.maximum((~np.isnan(rows)).sum(axis=0), 1)
         mean = np.nansum(rows, axis=0) / n_observed
         squares = np.nansum(np.square(rows - mean), axis=0)
@@ -369,80 +375,22 @@ class ImputationMixin:
     def _input_transform(self):
         return self._feed(None).input_transform
 
-    # What computes, of the fitted parts together.
 
-    def _denoise(self, X, draws=None):
-        """Rows without gaps, all columns; missing cells are drawn if `draws` is a generator."""
-        xp, scaler = namespace(X), self._scaler.on_device_of(X)
-        out = empty(X.shape, X)
-        out[:] = as_dense(X)
-        missing = xp.isnan(out)
-        keep = keeps_observed(self)
-        # Rows without gaps are skipped where they come back as they are.
-        wanted = xp.any(missing, axis=1) if keep else xp.ones_like(missing[:, 0])
-        chosen = xp.nonzero(wanted)[0]
-        kept = asarray_like(keep | self._empty, X)
-        equal = scaler.data_min_ == scaler.data_max_
-        equals = asarray_like(
-            scaler.data_min_[equal], X, out.dtype
-        )  # zero where there was no value
-        feed = self._feed(None)
-        for span, inputs, output in self.net_.denoised_rows(self._rows(X, chosen)):
-            rows = chosen[span]
-            gaps = missing[rows]
-            fill = inputs[:, : self.n_features_in_]
-            cleaned = xp.where(gaps, fill + self.blend_ * (output - fill), output)
-            if draws is not None:
-                scaled = as_array(scaler.transform(as_dense(X[rows])))
-                cleaned += asarray_like(self._spread * feed.deviations(scaled, draws), X)
-            cleaned = scaler.inverse_transform(cleaned, out.dtype)
-            cleaned[:, equal] = equals
-            out[rows] = xp.where(~gaps & kept, out[rows], cleaned)
-        return out
-
-    def _activations(self, X):
-        out = empty((X.shape[0], self._n_hidden(X[:1])), X)
-        return write_pieces(out, self.net_.hidden_rows(self._rows(X)))
-
-    def _indicators(self, X):
-        out, columns = empty((X.shape[0], len(self.missing_columns_)), X), self.missing_columns_
-        missing = ((span, namespace(X).isnan(chunk[:, columns])) for span, chunk in row_chunks(X))
-        return write_pieces(out, missing)
-
-    def _n_hidden(self, row):
-        return sum(hidden.shape[1] for _, hidden in self.net_.hidden_rows(self._rows(row)))
+# What parameters of a denoiser mean.
 
 
-# What parameters and noise of a denoiser mean.
+def marks_as_nan(missing_values):
+    """Whether cells with this marker are NaN once rows are an array of numbers."""
+    return missing_values is None or is_scalar_nan(missing_values) or is_pandas_na(missing_values)
 
 
-def only_fills(model):
-    """Whether noise is missing cells and nothing else; observed cells are right then."""
-    return model.noise_ == "masking"
+def column_weights(cross, step_sq):
+    """Weights of the network beside the cells that it cleans, by least squares in [0, 1]."""
+    weights = np.ones_like(cross)
+    np.divide(cross, step_sq, out=weights, where=step_sq > 0)
+    return np.clip(weights, 0.0, 1.0)
 
 
 def keeps_last_epoch(model):
     """Whether the last epoch is kept: the blend does what the choice of one does elsewhere."""
-    return only_fills(model) and model.n_iter_no_change is None and model.init == "pca"
-
-
-def keeps_observed(model):
-    """Whether observed cells come back as they are."""
-    return only_fills(model) if model.keep_observed == "auto" else model.keep_observed
-
-
-def kept_columns(model):
-    """Numbers of the columns that ``transform`` returns."""
-    return np.flatnonzero(~model._empty | model.keep_empty_features)
-
-
-def fit_scaler(scaling, X, sample_weight):
-    """The scaling of columns; raise if values are too large to be squared."""
-    scaler = Scaler(scaling).fit(X, sample_weight)
-    largest = np.maximum(-scaler.data_min_, scaler.data_max_)
-    if largest.max() > LARGEST:
-        raise ValueError(
-            f"Column {largest.argmax()} of X holds {largest.max():.3g}; values up to "
-            f"{LARGEST:g} can be squared. Change its unit."
-        )
-    return scaler
+    return model._only_fills and model.n_iter_no_change is None and model.init == "pca"

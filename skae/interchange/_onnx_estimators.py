@@ -6,7 +6,7 @@ the rows and returns the value of the result.
 
 import numpy as np
 
-from skae.estimators._imputation import keeps_observed, kept_columns
+from skae._data._fitted_arrays import numpy_array
 from skae.interchange._graph import concat, where
 from skae.interchange._onnx_layers import LayerWriter, numbers, unknown_layer
 from skae.interchange._onnx_linear_systems import conditional_means
@@ -117,7 +117,7 @@ class DenoiserWriter(OnnxWriter):
         output = verbs[estimator.output](X)
         if not estimator.add_indicator:
             return output
-        indicator = self._marked(X).is_nan().take(estimator.missing_columns_, axis=1)
+        indicator = self._marked(X).is_nan().take(estimator._columns_with_gaps, axis=1)
         return concat([output, indicator.cast(output.dtype)])
 
     def inverse_transform(self, Z):
@@ -131,13 +131,18 @@ class DenoiserWriter(OnnxWriter):
         inputs = self._inputs(X)
         scaled = self._decoded(self._latents(inputs))
         missing, fill = rows.is_nan(), inputs.slice(0, estimator.n_features_in_)
+        if estimator._divisor is not None:
+            fill = fill * estimator._divisor
         scaled = where(missing, fill + (scaled - fill) * estimator.blend_, scaled)
         denoised = self._unscaled(scaled, rows.dtype)
+        if not estimator._only_fills:
+            doubt = (rows - denoised) * (1 - numpy_array(estimator, "observed_blend_"))
+            denoised = where(missing, denoised, denoised + doubt)
         least = self.scaler.data_min_
         denoised = where(least == self.scaler.data_max_, least, denoised)
-        stays = np.broadcast_to(keeps_observed(estimator) | estimator._empty, least.shape)
+        stays = np.broadcast_to(estimator._keeps_observed | estimator._empty, least.shape)
         denoised = where(~missing & stays, rows, denoised)
-        columns = kept_columns(estimator)
+        columns = estimator._kept_columns
         if len(columns) == estimator.n_features_in_:
             return denoised
         return denoised.take(columns, axis=1)
@@ -175,6 +180,8 @@ class DenoiserWriter(OnnxWriter):
             scaled = conditional_means(estimator.gaussian_, scaled)
         if estimator._bounds is not None:
             scaled = scaled.between(*estimator._bounds)
+        if estimator._divisor is not None:
+            scaled = scaled / estimator._divisor
         return concat([scaled, missing.cast(np.float32)]) if estimator._reads_mask else scaled
 
     def _n_inputs(self):

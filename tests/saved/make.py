@@ -1,7 +1,7 @@
 """Models saved by earlier versions, and their results: later versions must read them.
 
-But for detectors of format 1, whose scores were other ones. ``python tests/saved/make.py`` writes
-those of the present formats. Keep the files of a format
+But for detectors and denoisers of format 1, whose scores and parameters had another meaning.
+``python tests/saved/make.py`` writes those of the present formats. Keep the files of a format
 that has been released as they are, and write new ones beside them.
 """
 
@@ -14,7 +14,7 @@ from torch import nn
 
 import skae
 
-FORMATS = {"detector": 2}  # of others, 1
+FORMATS = {"denoiser": 2, "detector": 2}  # of others, 1
 X = np.random.default_rng(0).normal(size=(80, 3)).cumsum(axis=1)
 HOLES = np.where(np.random.default_rng(1).random(X.shape) < 0.1, np.nan, X)
 FRAME = pd.DataFrame(X, columns=["a", "b", "c"]).assign(
