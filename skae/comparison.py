@@ -2,17 +2,19 @@
 
 import inspect
 from collections.abc import Callable, Iterable
+from functools import partial
 from numbers import Integral
 from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import KFold, StratifiedKFold, check_cv, cross_validate
 from sklearn.utils import check_array, check_random_state
 
 from skae._data._chunks import as_dense
+from skae._data._validation import check_input, to_compute_array
 from skae._sklearn import validate_params
 from skae._stats._pca import fit_pca
 from skae._stats._scoring import share_explained
@@ -165,7 +167,8 @@ def latent_size_curve(transformer, X, n_components, *, cv=5):
         _check_positive("cv", cv, at_least=2)
         seed = check_random_state(transformer.random_state).randint(2**31 - 1)
         cv = KFold(cv, shuffle=True, random_state=seed)
-    X = check_array(X, accept_sparse="csr", dtype="numeric", estimator=transformer, input_name="X")
+    X, _ = to_compute_array(X, keep_tensors=False)
+    X = check_input(partial(check_array, estimator=transformer), X, marker=None, input_name="X")
     folds = list(check_cv(cv).split(X))
     if not folds:
         raise ValueError(f"cv={cv!r} holds no fold.")
@@ -382,11 +385,12 @@ def _outlying(y, n_splits):
 
 def _measure(transformer, X, y, n_neighbors, cv):
     from sklearn.neighbors import KNeighborsClassifier
-    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import FunctionTransformer
 
-    classifier = KNeighborsClassifier(n_neighbors)
-    pipeline = Pipeline([("transformer", transformer), ("classifier", classifier)])
-    folds = cross_validate(pipeline, X, y, cv=cv, scoring=_score, error_score="raise")
+    if isinstance(transformer, str):  # it is "passthrough"
+        transformer = FunctionTransformer()
+    classified = _Classified(transformer, KNeighborsClassifier(n_neighbors))
+    folds = cross_validate(classified, X, y, cv=cv, scoring=_score, error_score="raise")
     row = {name: folds[key].mean() for key, name in COLUMNS.items()}
     row["n_components"] = round(row["n_components"])
     row["accuracy_std"] = folds["test_accuracy"].std()
@@ -394,9 +398,24 @@ def _measure(transformer, X, y, n_neighbors, cv):
     return {name: row[name] for name in [*order, *row]}
 
 
-def _score(pipeline, X, y):
+class _Classified(ClassifierMixin, BaseEstimator):
+    """A transformer, and a classifier of its output; in a pipeline, it could not show progress."""
+
+    def __init__(self, transformer, classifier):
+        self.transformer = transformer
+        self.classifier = classifier
+
+    def fit(self, X, y):
+        self.transformer_ = transformer = clone(self.transformer)
+        at_once = getattr(transformer, "fit_transform", None)
+        Z = at_once(X, y) if at_once else transformer.fit(X, y).transform(X)
+        self.classifier_ = clone(self.classifier).fit(Z, y)
+        return self
+
+
+def _score(fitted, X, y):
     """All measures on the held-out rows of one fold."""
-    transformer, classifier = pipeline[:-1], pipeline[-1]
+    transformer, classifier = fitted.transformer_, fitted.classifier_
     start = perf_counter()
     Z = transformer.transform(X)
     predicted = classifier.predict(Z)

@@ -709,3 +709,11 @@ def test_the_report_is_worse_for_a_bad_generator(fitted, frame):
         "record_distance_ratio",
         "excess_copies",
     }
+
+
+@pytest.mark.filterwarnings("error")
+def test_tables_of_levels_only_are_fitted_without_a_warning():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"a": rng.choice(["x", "y"], 400), "b": rng.choice(["p", "q"], 400)})
+    drawn = VAEGenerator(max_epochs=2, random_state=0).fit(X).sample(20, random_state=0)
+    assert set(drawn["a"]) <= {"x", "y"}

@@ -85,3 +85,11 @@ def test_fewer_rows_than_columns():
     X = RNG.normal(size=(3, 8))
     mixture = fit_mixture(X, np.zeros_like(X), 1, np.random.RandomState(0))
     assert np.isfinite(mixture.score_samples(X)).all()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("spread", [0.0, 1e-7, 1e-5])
+def test_rows_that_nearly_coincide_share_clusters_without_a_warning(spread):
+    X = np.repeat(CENTRES, 50, axis=0) + spread * RNG.normal(size=(100, 2))
+    mixture = fit_mixture(X, np.full_like(X, 0.1), 20, np.random.RandomState(0))
+    assert np.isfinite(mixture.score(X))

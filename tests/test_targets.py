@@ -26,7 +26,7 @@ def test_numbers_are_scaled_and_binned():
     np.testing.assert_allclose(targets.shares_, 0.1, atol=0.02)
     assert (np.diff(targets.representatives_) > 0).all()
     np.testing.assert_array_equal(targets.groups(targets.representatives_), np.arange(10))
-    with pytest.raises(ValueError, match="finite numbers"):
+    with pytest.raises(ValueError, match="misses values"):
         targets.codes([np.nan])
 
 

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from skae import AutoencoderTransformer, VAEGenerator
+from skae._stats._fidelity import record_distances
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e4, 1e7])
@@ -19,6 +20,59 @@ def test_units_do_not_matter(offset, unit, case, table):
     errors = model.reconstruction_error(X).mean() / X.var(axis=0).mean()
     expected = plain.reconstruction_error(table).mean() / table.var(axis=0).mean()
     assert_allclose(errors, expected, atol=1e-3)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("exponent", [-1060, -565, 490])
+def test_extreme_units_do_not_matter(exponent, case, table):
+    """Squares of such values are 0 or infinite in float64."""
+    unit = 2.0**exponent
+    X = np.rint(1024 * (table - 3.0)) / 1024  # subnormal numbers have few bits
+    model, plain = case.make().fit(X * unit), case.make().fit(X)
+    for method in set(case.row_methods) - {"reconstruction_error", "predict"}:
+        out, expected = getattr(model, method)(X * unit), getattr(plain, method)(X)
+        if isinstance(model, VAEGenerator) and method.startswith("score"):
+            out = out + 10 * np.log(2.0) * exponent  # of densities
+        if np.shape(out) == X.shape and method != "explain":
+            out = out / unit
+        assert_allclose(out, expected, rtol=1e-3, atol=1e-3, err_msg=method)
+    errors, expected = (m.reconstruction_error(r) for m, r in ((model, X * unit), (plain, X)))
+    assert_allclose(errors, np.ldexp(expected, 2 * exponent), rtol=1e-3)
+
+
+@pytest.mark.parametrize("exponent", [-565, 490])
+def test_columns_of_extreme_units_count_as_much_as_others(exponent, table):
+    unit = np.where(np.arange(10) % 2, 2.0**exponent, 1.0)
+    params = {"scaling": "standard", "max_epochs": 3, "random_state": 0}
+    model, plain = (AutoencoderTransformer(2, **params).fit(X) for X in (table * unit, table))
+    assert_array_equal(model.encode(table * unit), plain.encode(table))
+
+
+@pytest.mark.parametrize("exponent", [-565, 490])
+def test_shares_of_variance_in_extreme_units(exponent, table):
+    params = {"ordered": True, "max_epochs": 3, "random_state": 0}
+    unit = 2.0**exponent
+    model, plain = (AutoencoderTransformer(3, **params).fit(X) for X in (table * unit, table))
+    assert_allclose(model.explained_variance_ratio_, plain.explained_variance_ratio_, rtol=1e-6)
+    assert_allclose(model.latent_size_curve_, plain.latent_size_curve_, rtol=1e-6)
+
+
+@pytest.mark.parametrize("exponent", [-565, 490])
+def test_distances_of_records_in_extreme_units(exponent, table):
+    unit, of_numbers = 2.0**exponent, np.zeros(10, dtype=bool)
+    parts = table[:40], table[40:80], table[80:]
+    near, plain = (record_distances(*(p * u for p in parts), of_numbers) for u in (unit, 1.0))
+    assert near == pytest.approx(plain)
+
+
+@pytest.mark.parametrize("activation", ["logistic", "relu"])
+def test_bounds_are_in_usual_units(activation, table):
+    X = np.abs(table) / 100 * 2.0**-565
+    params = {"output_activation": activation, "max_epochs": 2, "random_state": 0}
+    with pytest.raises(ValueError, match=r"output_activation=.*scales.*scaling='minmax'"):
+        AutoencoderTransformer(2, **params).fit(X)
+    model = AutoencoderTransformer(2, scaling="minmax", **params).fit(X)
+    assert 0 < model.score(X) < 1
 
 
 def test_target_is_the_row_itself():

@@ -43,6 +43,11 @@ def output_dtype(X: Any) -> Any:
     return xp.float32 if X.dtype == xp.float32 else widest_float(X)
 
 
+def as_precise_as(X: Any, values: Any) -> Any:
+    """Results of rows X in their output dtype."""
+    return namespace(values).astype(values, output_dtype(X), copy=False)
+
+
 def as_array(X: Any) -> Any:
     """X as a NumPy array, for functions that do not take tensors."""
     return X.cpu().numpy() if is_tensor(X) else X

@@ -58,7 +58,7 @@ class Column:
             present = series.cat.remove_unused_categories().cat.categories
             return describe(levels=list(present))
         if _is_time(series.dtype):
-            stamps = _stamps(series.dropna())
+            stamps = _stamps(series.dropna(), _clock(series.dtype))
             origin = int(stamps.min()) if len(stamps) else 0
             return describe(origin=origin, tick=max(1, int(np.gcd.reduce(stamps - origin))))
         if pd.api.types.is_complex_dtype(series.dtype):
@@ -92,16 +92,17 @@ class Column:
                 )
             return np.where(missing, np.nan, codes)
         if self.origin is not None and self.tick is not None:
-            if series.dtype != object and getattr(series.dtype, "kind", "") != self.dtype.kind:
+            clock = _clock(self.dtype)
+            if series.dtype != object and _clock(series.dtype).kind != clock.kind:
                 raise TypeError(f"Column {self.name!r} of X must hold dates; got {series.dtype}.")
             try:
-                series = series.astype(self.dtype)  # units and time zones as in fit
+                series = series.astype(clock)  # units and time zones as in fit
             except (TypeError, ValueError) as error:
                 raise type(error)(
                     f"Column {self.name!r} of X must hold dates as in fit: {error}"
                 ) from error
             numbers = np.full(len(series), np.nan)
-            numbers[~missing] = (_stamps(series[~missing]) - self.origin) / self.tick
+            numbers[~missing] = (_stamps(series[~missing], clock) - self.origin) / self.tick
             return numbers
         try:
             numbers = series.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -133,7 +134,7 @@ class Column:
             known = ~np.isnan(numbers)
             stamps = np.full(len(numbers), np.iinfo(np.int64).min)  # NaT
             stamps[known] = self.origin + np.rint(numbers[known]).astype(np.int64) * self.tick
-            return _from_stamps(stamps, self.dtype, series)
+            return _from_stamps(stamps, _clock(self.dtype), series).astype(self.dtype)
         if pd.api.types.is_bool_dtype(self.dtype):
             numbers = np.where(np.isnan(numbers), np.nan, numbers > 0.5)
         elif pd.api.types.is_integer_dtype(self.dtype):
@@ -149,7 +150,7 @@ class Column:
         cell = pd.Series([value], name=self.name, dtype=object)
         if self.origin is not None:
             try:
-                cell = cell.astype(self.dtype)
+                cell = cell.astype(_clock(self.dtype))
             except (TypeError, ValueError) as error:
                 raise ValueError(
                     f"Column {self.name!r} cannot be {value!r}; allowed are dates: {error}"
@@ -262,6 +263,8 @@ class Columns:
         frame.columns = self.index
         if self.schema is not None:
             return _to_polars(frame, self.schema)
+        if self.container == "dates":
+            return frame.to_numpy()
         return frame.to_numpy(dtype=object) if self.container == "objects" else frame
 
 
@@ -287,7 +290,7 @@ def column_mask(columns: Any, names: list[Any], n_features: int) -> NDArray[np.b
 
 
 def is_mixed(X: Any) -> bool:
-    """Whether X is a frame, or an array of objects or strings."""
+    """Whether X is a frame, or an array of objects, strings or dates."""
     return _container(X) is not None
 
 
@@ -301,7 +304,9 @@ def _container(X: Any) -> str | None:
     if hasattr(X, "__array_namespace__") and not isinstance(X, np.ndarray):
         return None
     array = X if isinstance(X, np.ndarray) else np.asarray(X)
-    return "objects" if array.dtype.kind in "OUS" and array.ndim == 2 else None
+    if array.ndim != 2:
+        return None
+    return "objects" if array.dtype.kind in "OUS" else "dates" if array.dtype.kind in "mM" else None
 
 
 def _to_pandas(X: Any, container: str | None) -> Any:
@@ -312,14 +317,18 @@ def _to_pandas(X: Any, container: str | None) -> Any:
     if container == "polars":
         columns = {name: _of_polars(X[name]) for name in X.columns}
         return pd.DataFrame(columns)
-    return pd.DataFrame(np.asarray(X, dtype=object) if container == "objects" else X)
+    if container == "objects":
+        cells = np.array(X, dtype=object)
+        cells[np.ma.getmaskarray(X)] = None
+        return pd.DataFrame(cells)
+    return pd.DataFrame(X)
 
 
 def _of_polars(series: Any) -> NDArray[Any]:
     """Dates and numbers as arrays of their NumPy dtype, everything else as objects."""
     if series.dtype.is_temporal() or series.dtype.is_numeric():
         return series.to_numpy()
-    return np.array(series.to_list(), dtype=object)
+    return np.fromiter(series.to_list(), dtype=object, count=len(series))
 
 
 def _to_polars(frame: Any, schema: dict[str, Any]) -> Any:
@@ -335,7 +344,7 @@ def _to_polars(frame: Any, schema: dict[str, Any]) -> Any:
 
 def _unique(series: Any) -> list[Any]:
     try:
-        return list(series.dropna().unique())
+        return list(series.astype(object).dropna().unique())
     except TypeError:  # an unhashable cell
         cell = next(c for c in series if getattr(c, "__hash__", None) is None)
         raise TypeError(
@@ -357,12 +366,28 @@ def _listed(levels: list[Any], at_most: int = 10) -> str:
 
 
 def _is_time(dtype: Any) -> bool:
-    return getattr(dtype, "kind", None) in {"m", "M"}
+    return getattr(_clock(dtype), "kind", None) in {"m", "M"}
 
 
-def _stamps(series: Any) -> NDArray[np.int64]:
-    """Dates as integers, in the unit of their dtype."""
-    if hasattr(series.dtype, "tz"):
+def _clock(dtype: Any) -> Any:
+    """The dtype of pandas for dates of a dtype of Arrow; others are what they are."""
+    arrow = getattr(dtype, "pyarrow_dtype", None)
+    kind, _, unit = str(arrow).rstrip("]").partition("[")
+    unit = unit.partition(",")[0]
+    if kind == "timestamp":
+        import pandas as pd
+
+        zone = arrow.tz  # type: ignore[union-attr]
+        return np.dtype(f"M8[{unit}]") if zone is None else pd.DatetimeTZDtype(unit, zone)
+    if kind in ("date32", "date64"):
+        return np.dtype("M8[s]")
+    return np.dtype(f"m8[{unit}]") if kind == "duration" else dtype
+
+
+def _stamps(series: Any, clock: Any) -> NDArray[np.int64]:
+    """Dates as integers, in the unit of a dtype of pandas."""
+    series = series.astype(clock)
+    if hasattr(clock, "tz"):
         series = series.dt.tz_convert("UTC").dt.tz_localize(None)
     return series.to_numpy().view(np.int64)
 

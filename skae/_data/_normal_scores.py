@@ -19,6 +19,7 @@ from scipy.sparse import issparse
 from scipy.special import ndtr, ndtri
 
 from skae._data._chunks import as_dense
+from skae._data._scaling import check_magnitudes, units
 
 # Bound of scores: larger ones would make likelihoods in float32 infinite.
 MAX_SCORE = 30.0
@@ -45,7 +46,8 @@ class Grid:
     @classmethod
     def of(cls, values: NDArray[Any]) -> Grid | None:
         """The coarsest grid of at most `MAX_DECIMALS` decimals that holds the values, or None."""
-        is_single = np.array_equal(values.astype(np.float32), values)
+        with np.errstate(over="ignore"):
+            is_single = np.array_equal(values.astype(np.float32), values)
         precision = np.float32 if is_single else np.float64
         for decimals in range(MAX_DECIMALS + 1):
             scaled = values * 10.0**decimals
@@ -108,6 +110,12 @@ class RankedColumn:
         # (density(a) - density(b)) / (ndtr(b) - ndtr(a)).
         self.scores = -np.diff(_normal_density(edges)) / np.diff(self.shares)
 
+    @property
+    def unit(self) -> float:
+        """A power of two: slopes per unit neither overflow nor vanish."""
+        with np.errstate(over="ignore"):
+            return float(units(self.values[-1] - self.values[0]))
+
     @cached_property
     def quantiles(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Shares and values of the knots of the quantile function, which has steps at atoms."""
@@ -140,7 +148,9 @@ class RankedColumn:
         values, scores = np.array(points).T
         beyond = [self._slope_beyond(values, scores, 0), self._slope_beyond(values, scores, -1)]
         with np.errstate(divide="ignore", invalid="ignore"):
-            slopes = np.log(np.r_[beyond[0], np.diff(scores) / np.diff(values), beyond[1]])
+            steps = np.diff(values) / self.unit
+            slopes = np.log(np.r_[beyond[0], np.diff(scores) / steps, beyond[1]])
+            slopes -= np.log(self.unit)
         slopes[~np.isfinite(slopes)] = np.nan
         return values, scores, slopes
 
@@ -163,13 +173,13 @@ class RankedColumn:
         return knots[0 if start == 0 else 1 : None if end == len(self.values) else -1]
 
     def _slope_beyond(self, values: NDArray[Any], scores: NDArray[Any], end: int) -> float:
-        """Slope of the line that extrapolates the curve at one of its ends."""
+        """Slope per `unit` of the line that extrapolates the curve at one of its ends."""
         if self.is_atom[end] or len(values) < 2:
             return np.nan
         n = min(self._stride, len(self.values) - 1)
         other = np.searchsorted(values, self.values[n if end == 0 else -1 - n])
         other = max(other, 1) if end == 0 else min(other, len(values) - 2)
-        return (scores[other] - scores[end]) / (values[other] - values[end])
+        return (scores[other] - scores[end]) / ((values[other] - values[end]) / self.unit)
 
     def intervals(self, x: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         """Scores, lower and upper ends of intervals, and log-slopes of values.
@@ -184,7 +194,9 @@ class RankedColumn:
         before = np.searchsorted(values, x, side="right") - 1
         slope = slopes[before + 1]
         anchor = np.clip(before, 0, None)
-        score = scores[anchor] + np.exp(slope) * (x - values[anchor])
+        with np.errstate(over="ignore"):  # far values get the largest score
+            steps = (x - values[anchor]) / self.unit
+            score = scores[anchor] + np.exp(slope + np.log(self.unit)) * steps
         score = np.clip(score, -MAX_SCORE, MAX_SCORE)
         low, high, slope = score.copy(), score.copy(), slope.copy()
         score[at_atom] = self.scores[at[at_atom]]
@@ -261,6 +273,10 @@ class NormalScores:
         by_kind = sorted(self.columns_, key=lambda j: self.columns_[j].is_atom.any())
         self.columns_ = {j: self.columns_[j] for j in by_kind}
         return self
+
+    def check(self, X: Any, names: Any, largest: float) -> None:
+        """Raise ValueError if values cannot be squared; scores are bounded, whatever they are."""
+        check_magnitudes(X, names)
 
     @staticmethod
     def _sample(X: Any, sample_weight: NDArray[Any] | None, seed: int) -> tuple[Any, NDArray[Any]]:

@@ -9,8 +9,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 
-from skae._data._arrays import asarray_like, is_tensor, namespace, output_dtype, widest_float
+from skae._data._arrays import (
+    as_array,
+    asarray_like,
+    is_tensor,
+    namespace,
+    output_dtype,
+    widest_float,
+)
 from skae._data._chunks import as_dense, row_chunks
 from skae._sklearn import weighted_percentile
 
@@ -19,6 +27,14 @@ from skae._sklearn import weighted_percentile
 MAX_CELLS_FOR_QUANTILES = 2**24
 # Values beyond these quantiles count as extremes, and beyond this many deviations.
 TAILS, FENCE = (0.01, 0.99), 20.0
+# Squares of larger values overflow.
+LARGEST = 1e150
+# Scaled values up to these are trained on, where they are squared in float32, and read.
+LARGEST_TRAINED, LARGEST_READ = 1e15, 1e30
+# Beyond this, and below its inverse, float32 rows are scaled in float64.
+LARGEST_IN_FLOAT32 = 1e35
+# Columns within this range are squared in their own unit, others in a power of two.
+USUAL_SIZES = 1e-100, 1e100
 # Ratios of quantiles of absolute deviations to standard deviations, in normal distributions.
 NORMAL_QUANTILES = {0.5: 0.674, 0.75: 1.150, 0.9: 1.645, 0.95: 1.960, 0.99: 2.576, 1.0: 3.0}
 
@@ -31,12 +47,33 @@ class Moments:
     ----------
     mean, variance, low, high : ndarray of shape (n_features,)
         Zero in a column without a single value.
+    unit : ndarray of shape (n_features,)
+        The variance is in units of its square.
     """
 
     mean: NDArray[Any]
     variance: NDArray[Any]
     low: NDArray[Any]
     high: NDArray[Any]
+    unit: NDArray[Any]
+
+    @property
+    def deviation(self) -> NDArray[Any]:
+        """Standard deviation of each column."""
+        return np.sqrt(self.variance) * self.unit
+
+    @property
+    def common_deviation(self) -> float:
+        """Root of the mean variance."""
+        unit = self.unit.max()
+        return float(np.sqrt((self.variance * (self.unit / unit) ** 2).mean()) * unit)
+
+
+def units(sizes: Any) -> NDArray[Any]:
+    """Powers of two near sizes whose squares would overflow or vanish, and 1 for all others."""
+    least, most = USUAL_SIZES
+    is_usual = ((sizes > least) & (sizes < most)) | ~(np.isfinite(sizes) & (sizes > 0))
+    return np.where(is_usual, 1.0, np.ldexp(1.0, np.frexp(sizes)[1]))
 
 
 def column_moments(
@@ -50,9 +87,11 @@ def column_moments(
     total = np.zeros(n_features)
     mean, squares = np.zeros(n_features), np.zeros(n_features)
     low, high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
+    unit = np.ones(n_features)
     for rows, raw in row_chunks(X):
         chunk = transform(raw).astype(np.float64)
-        counted = chunk if (weight[rows] > 0).all() else chunk[weight[rows] > 0]
+        counts = weight[rows] > 0
+        counted = chunk if counts.all() else chunk[counts]
         low = np.fmin(low, np.fmin.reduce(counted, axis=0, initial=np.inf))
         high = np.fmax(high, np.fmax.reduce(counted, axis=0, initial=-np.inf))
         missing = np.isnan(chunk)
@@ -67,18 +106,24 @@ def column_moments(
         chunk -= chunk_mean
         if has_missing:
             chunk[missing] = 0.0
+        chunk[~counts] = 0.0
         shift = chunk_mean - mean
         merged = np.where(total + chunk_total > 0, total + chunk_total, 1.0)
-        with np.errstate(over="ignore", invalid="ignore"):  # of values beyond 1e150
+        with np.errstate(over="ignore", invalid="ignore"):  # of values beyond LARGEST
+            # Ranges only grow, so that no square is lost when the unit changes.
+            before, unit = unit, units(high - low)
+            squares *= np.where(squares > 0, before / unit, 1.0) ** 2
+            if (unit != 1).any():
+                chunk /= unit
             squares += weight[rows] @ np.square(chunk, out=chunk)
-            squares += shift**2 * (total * chunk_total / merged)
+            squares += (shift / unit) ** 2 * (total * chunk_total / merged)
         mean += shift * (chunk_total / merged)
         total += chunk_total
     constant = low == high
     mean[constant], squares[constant] = low[constant], 0.0
     empty = low > high
     low[empty] = high[empty] = 0.0
-    return Moments(mean, squares / np.where(total > 0, total, 1.0), low, high)
+    return Moments(mean, squares / np.where(total > 0, total, 1.0), low, high, unit)
 
 
 class Scaler:
@@ -115,6 +160,8 @@ class Scaler:
         moments = column_moments(X, sample_weight)
         self.mean_, self.data_min_, self.data_max_ = moments.mean, moments.low, moments.high
         self.center_, self.scale_ = self._center_and_scale(X, sample_weight, moments)
+        if self.method is None:
+            _check_spread((self.data_max_ - self.data_min_).max())
         self.low_ = self.high_ = None
         if self.cut is not None:
             # A constant column has no scale to measure a difference by: it does not count.
@@ -126,13 +173,12 @@ class Scaler:
     def _center_and_scale(
         self, X: Any, sample_weight: NDArray[Any] | None, moments: Moments
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        variance = moments.variance
         if self.method is None:
-            return np.zeros_like(variance), np.ones_like(variance)
+            return np.zeros_like(self.mean_), np.ones_like(self.mean_)
         if self.method == "minmax":
             return moments.low, _one_where_zero(moments.high - moments.low)
         if self.method == "standard":
-            return self.mean_, _one_where_zero(np.sqrt(variance))
+            return self.mean_, _one_where_zero(moments.deviation)
         if self.method in ("robust", "winsorized"):
             step = -(-X.shape[0] * X.shape[1] // MAX_CELLS_FOR_QUANTILES)
             sample = as_dense(X[::step]).astype(np.float64, copy=False)
@@ -147,7 +193,26 @@ class Scaler:
             half_range = (moments.high - moments.low) / 2
             spread = np.where(upper > lower, upper - lower, half_range)
             return np.nan_to_num(np.asarray(median)), _one_where_zero(spread)
-        return self.mean_, np.full_like(variance, _one_where_zero(np.sqrt(variance.mean())))
+        return self.mean_, np.full_like(self.mean_, _one_where_zero(moments.common_deviation))
+
+    @property
+    def unit(self) -> float:
+        """A power of two: in its units, squares of errors neither overflow nor vanish."""
+        return float(units((self.data_max_ - self.data_min_).max()))
+
+    def check(self, X: Any, names: Any, largest: float) -> None:
+        """Raise ValueError if scaled values are larger, which float32 would not hold."""
+        if self.cut is None:
+            reach = np.minimum(largest * self.scale_, LARGEST)
+            check_magnitudes(X, names, self.center_, reach)
+        else:  # it grows by its logarithm only
+            check_magnitudes(X, names)
+
+    @property
+    def _fits_float32(self) -> bool:
+        """Whether differences of values have enough digits in float32."""
+        largest = max(abs(self.data_min_).max(), abs(self.data_max_).max())
+        return bool(largest < LARGEST_IN_FLOAT32 and self.scale_.min() > 1 / LARGEST_IN_FLOAT32)
 
     def on_device_of(self, X: Any) -> Scaler:
         """A scaler with the same statistics on the device of X, if that is a tensor."""
@@ -162,9 +227,9 @@ class Scaler:
     def transform(self, X: Any) -> Any:
         """Scale a dense chunk of rows (or a tensor of them) to float32."""
         # float64 is centred before it is rounded, so a large offset costs no digits.
-        xp, dtype = namespace(X), output_dtype(X)
-        scaled = X - asarray_like(self.center_, X, dtype)
+        xp, dtype = namespace(X), output_dtype(X) if self._fits_float32 else widest_float(X)
         with np.errstate(over="ignore"):  # what overflows is cut
+            scaled = X - asarray_like(self.center_, X, dtype)
             scaled /= asarray_like(self.scale_, X, dtype)
         low, high, cut = self.low_, self.high_, self.cut
         if low is not None and high is not None and cut is not None:
@@ -178,12 +243,62 @@ class Scaler:
         and written to `out` if it is given.
         """
         xp, dtype = namespace(X), widest_float(X) if dtype is None else dtype
-        rows = xp.multiply(X, asarray_like(self.scale_, X, dtype), out=out)
-        rows += asarray_like(self.center_, X, dtype)
-        if self.low_ is not None:
-            xp.maximum(rows, asarray_like(self.low_, X, dtype), out=rows)
-            xp.minimum(rows, asarray_like(self.high_, X, dtype), out=rows)
+        with np.errstate(over="ignore"):  # beyond what float32 holds
+            rows = xp.multiply(X, asarray_like(self.scale_, X, dtype), out=out)
+            rows += asarray_like(self.center_, X, dtype)
+            if self.low_ is not None:
+                xp.maximum(rows, asarray_like(self.low_, X, dtype), out=rows)
+                xp.minimum(rows, asarray_like(self.high_, X, dtype), out=rows)
+        if not self._fits_float32:
+            largest = xp.finfo(dtype).max
+            rows.clip(-largest, largest, out=rows)
         return rows
+
+
+def _check_spread(spread: float) -> None:
+    """Raise ValueError if unscaled values vary too little or too much to be squared in float32."""
+    if spread and not 1 / LARGEST_TRAINED <= spread <= LARGEST_TRAINED:
+        raise ValueError(
+            f"The columns of X vary by {spread:.3g} at most, which scaling=None does not allow: it "
+            f"must be from {1 / LARGEST_TRAINED:g} to {LARGEST_TRAINED:g}. Change their unit, or "
+            "have them scaled."
+        )
+
+
+def check_magnitudes(
+    X: Any, names: Any, center: Any = 0.0, reach: Any = LARGEST, name: str = "X"
+) -> None:
+    """Raise ValueError if a column holds values further from its center than its reach.
+
+    Parameters
+    ----------
+    X : array, CSR matrix, tensor or table of shape (n_samples, n_features)
+    names : sequence or None
+        Names of the columns; None means their numbers.
+    center, reach : float or ndarray of shape (n_features,)
+    name : str
+        What X is called in the message.
+    """
+    center, reach = np.broadcast_arrays(center, reach, np.empty(X.shape[1]))[:2]
+    surely = (reach - np.abs(center)).min(initial=np.inf)
+    if issparse(X) and np.abs(X.data).max(initial=0.0) <= surely:
+        return
+    for _, chunk in row_chunks(X):
+        # The whole chunk is faster to look at than its columns; NaN is compared as false.
+        if max(-float(chunk.min()), float(chunk.max())) <= surely:
+            continue
+        values = as_array(chunk).astype(np.float64)
+        off = np.abs(values - center)
+        if (off > reach).any():
+            row, column = np.argwhere(off > reach)[0]
+            limit, what_helps = reach[column], "Change its unit."
+            if reach[column] < LARGEST:
+                limit = abs(center[column]) + limit
+                what_helps = "It is far from the others: check this cell."
+            raise ValueError(
+                f"Column {int(column) if names is None else names[column]!r} of {name} holds "
+                f"{values[row, column]:.3g}; values up to {limit:.3g} can be squared. {what_helps}"
+            )
 
 
 def _softly_cut(scaled: Any, varies: Any, cut: float) -> Any:
@@ -205,7 +320,7 @@ def _winsorized_moments(
     """Mean and standard deviation of each column's values, clipped to bounds of their bulk."""
     low, high = _bounds_of_bulk(sample, weight)
     inner = column_moments(sample, weight, lambda chunk: chunk.clip(low, high))
-    return inner.mean, _one_where_zero(np.sqrt(inner.variance))
+    return inner.mean, _one_where_zero(inner.deviation)
 
 
 def _bounds_of_bulk(X: NDArray[Any], weight: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

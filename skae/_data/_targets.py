@@ -2,16 +2,57 @@
 
 from __future__ import annotations
 
+from numbers import Number
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import column_or_1d
+
+from skae._data._scaling import LARGEST, units
+from skae._data._tables import without_mask
+from skae._data._validation import to_compute_array
 
 # Numeric targets fall into this many groups of equal size, each with a prior of its own.
 N_BINS = 10
 # Points of the quantile function that numbers are drawn from.
 N_QUANTILES = 201
+
+
+def target_column(y: Any) -> NDArray[Any]:
+    """One class or number per row, or a single one, as a NumPy array; raise if one is missing."""
+    import pandas as pd
+
+    y = [y] if isinstance(y, str | bytes | Number | np.generic) else y
+    y, _ = to_compute_array(y, keep_tensors=False, name="y")
+    y = without_mask(y, None, "y")
+    y = y.to_numpy() if hasattr(y, "iloc") else y
+    y = column_or_1d(np.atleast_1d(y) if np.ndim(y) == 0 else y)
+    needed = "conditional=True needs a class or number per row."
+    if not y.size:
+        raise ValueError(f"y is empty; {needed}")
+    if y.dtype.kind in "mM":
+        raise ValueError(f"y holds dates; {needed}")
+    missing = pd.isna(y)
+    if missing.any():
+        row = missing.argmax()
+        raise ValueError(f"y misses values: that of row {row} is {y[row]}; {needed}")
+    if y.dtype == object:
+        kind = pd.api.types.infer_dtype(y)
+        if kind in ("boolean", "integer"):
+            y = np.array(y.tolist())
+        elif kind in ("floating", "mixed-integer-float", "decimal"):
+            y = y.astype(float)
+        elif kind in ("mixed", "mixed-integer"):
+            types = sorted({type(value).__name__ for value in y})
+            raise ValueError(f"y holds values of several types, {', '.join(types)}; {needed}")
+    if y.dtype.kind == "f" and not float(np.abs(y).max()) <= LARGEST:
+        raise ValueError(
+            f"y holds {y[np.abs(y).argmax()]:.3g}; finite numbers up to {LARGEST:g} can be "
+            "squared. Change its unit."
+        )
+    return y
 
 
 class Targets:
@@ -35,11 +76,7 @@ class Targets:
 
     def fit(self, y: Any) -> Targets:
         """Learn classes, or groups of numbers, from the targets of the training rows."""
-        y = np.asarray(y)
-        if y.dtype.kind in "mM":
-            raise ValueError("y holds dates; conditional=True needs a class or number per row.")
-        if y.dtype == object and any(cell is None or cell != cell for cell in y):
-            raise ValueError("y misses values; conditional=True needs a class or number per row.")
+        y = target_column(y)
         kind = type_of_target(y, input_name="y")
         if kind not in ("binary", "multiclass", "continuous"):
             raise ValueError(
@@ -50,7 +87,8 @@ class Targets:
             self.representatives_ = np.arange(len(self.classes_), dtype=float)
         else:
             y = y.astype(float)
-            self.center_, self.scale_ = y.mean(), y.std() or 1.0
+            unit = float(units(np.ptp(y)))
+            self.center_, self.scale_ = y.mean(), (y / unit).std() * unit or 1.0
             self.bounds_ = np.unique(np.quantile(y, np.arange(1, N_BINS) / N_BINS))
             bins = np.searchsorted(self.bounds_, y)
             self.representatives_ = np.array([np.median(y[bins == b]) for b in np.unique(bins)])
@@ -83,14 +121,12 @@ class Targets:
 
     def codes(self, y: Any) -> NDArray[Any]:
         """Encode targets as numbers; an unknown class is an error."""
-        y = np.asarray(y)
+        y = target_column(y)
         if self.classes_ is None:
             try:
                 y = y.astype(float)
             except ValueError:
                 raise ValueError(f"y holds {y.tolist()[0]!r}; in fit it held numbers.") from None
-            if not np.isfinite(y).all():
-                raise ValueError("y holds NaN or infinity; it must hold finite numbers.")
             return y
         unknown = ~np.isin(y, self.classes_)
         if unknown.any():

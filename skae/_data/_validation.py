@@ -7,10 +7,23 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 
-from skae._data._arrays import is_sparse_tensor, is_tensor, namespace, widest_float
+from skae._data._arrays import (
+    is_sparse_tensor,
+    is_tensor,
+    namespace,
+    output_dtype,
+    widest_float,
+)
 from skae._data._chunks import ColumnStack, TensorTable, check_finite, is_memory_map
-from skae._sklearn import check_sample_weight, convert_to_numpy, get_namespace_and_device
+from skae._data._tables import as_table, numbers_of_table, without_mask
+from skae._sklearn import (
+    check_sample_weight,
+    convert_to_numpy,
+    get_namespace_and_device,
+    is_numpy_namespace,
+)
 
 
 def to_compute_array(
@@ -21,13 +34,14 @@ def to_compute_array(
     Floating-point tensors stay on their device if `keep_tensors`; other tensors and other
     array-API arrays become NumPy arrays.
     """
+    X = as_table(X, name)
     if is_sparse_tensor(X):
         raise TypeError(
             f"{name} is a tensor of layout {X.layout}, but must be a dense one: pass "
             f"{name}.to_dense()."
         )
     xp, is_array_api, device = get_namespace_and_device(X)
-    if not is_array_api or xp.__name__.endswith("numpy"):
+    if not is_array_api or is_numpy_namespace(xp):
         return X, lambda out: out
     if getattr(X, "requires_grad", False):
         raise ValueError(
@@ -45,12 +59,18 @@ def check_input(
     check: Callable[..., Any],
     X: Any,
     *,
-    allow_nan: bool,
+    marker: float | None,
     dtype: Any = "numeric",
     accept_sparse: str | bool = "csr",
     **kwargs: Any,
 ) -> Any:
-    """Validate X by scikit-learn's `check`; integers and memory maps are not copied."""
+    """Validate X by scikit-learn's `check`; integers and memory maps are not copied.
+
+    `marker` is what stands for a missing cell, which becomes NaN; None where none may be missing.
+    """
+    name = kwargs.get("input_name", "X")
+    X = numbers_of_table(without_mask(X, marker, name), name)
+    allow_nan = marker is not None and np.isnan(marker)
     on_disk = is_memory_map(X)
     finite = "allow-nan" if allow_nan else True
     # scikit-learn's check would read the whole file into memory.
@@ -61,7 +81,37 @@ def check_input(
     X = check(X, **kwargs)
     if on_disk:
         check_finite(X, allow_nan=allow_nan)
-    return X
+    return X if marker is None or allow_nan else _mark_missing(X, marker)
+
+
+def _mark_missing(X: Any, marker: float) -> Any:
+    """Put NaN where the marker of missing cells stands."""
+    if is_tensor(X):
+        return namespace(X).where(float(marker) == X, np.nan, X)
+    if issparse(X):
+        if marker == 0:
+            raise ValueError(
+                "missing_values=0 cannot be distinguished from the zeros that a sparse X "
+                "leaves out; give a dense X."
+            )
+        X = X.astype(output_dtype(X))  # a copy
+        X.data[X.data == _of_dtype(marker, X.dtype)] = np.nan
+        return X
+    value = _of_dtype(marker, X.dtype)
+    if value is None:
+        return X
+    return np.where(value == X, np.nan, X).astype(output_dtype(X), copy=False)
+
+
+def _of_dtype(marker: float, dtype: Any) -> Any:
+    """The marker among values of a dtype; None if no integer equals it."""
+    if dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        is_held = info.min <= marker <= info.max and marker == int(marker)
+        return dtype.type(marker) if is_held else None
+    with np.errstate(over="ignore"):
+        value = dtype.type(marker)
+    return value if dtype.kind == "f" or value == marker else None
 
 
 def as_numpy_table(X: Any) -> Any:
@@ -74,6 +124,7 @@ def checked_weight(sample_weight: Any, n_rows: int) -> NDArray[Any] | None:
     if sample_weight is None:
         return None
     weight, _ = to_compute_array(sample_weight, keep_tensors=False, name="sample_weight")
+    weight = without_mask(weight, None, "sample_weight")
     return check_sample_weight(weight, np.empty(n_rows), dtype=np.float64, ensure_non_negative=True)
 
 

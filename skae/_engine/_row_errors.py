@@ -36,7 +36,7 @@ def row_errors(
     n_latents: int | None = None,
     may_miss: bool = False,
 ) -> Any:
-    """Mean squared error of each row's reconstruction, in the units of X.
+    """Mean squared error of each row's reconstruction, in units of the square of `scaler.unit`.
 
     Parameters
     ----------
@@ -49,18 +49,18 @@ def row_errors(
     may_miss : bool, default=False
         Whether cells of X may be missing.
     """
-    scaler = scaler.on_device_of(X)
+    scaler, unit = scaler.on_device_of(X), scaler.unit
     errors = empty(X.shape[0], X, widest_float(X))
     for span, scaled in net.reconstruct_rows(rows, n_latents):
         difference = scaler.inverse_transform(scaled) - as_dense(X[span])
-        errors[span] = mean_squares(difference, may_miss)
+        errors[span] = mean_squares(difference / unit, may_miss)
     return errors
 
 
-def distances_to(mean: Any, X: Any) -> Any:
-    """Mean squared difference of each row of X from one row."""
+def distances_to(mean: Any, X: Any, unit: float) -> Any:
+    """Mean squared difference of each row of X from one row, in units of the square of `unit`."""
     distances = empty(X.shape[0], X, widest_float(X))
     mean = asarray_like(mean, X, distances.dtype)
     for span, chunk in row_chunks(X):
-        distances[span] = mean_squares(chunk - mean)
+        distances[span] = mean_squares((chunk - mean) / unit)
     return distances

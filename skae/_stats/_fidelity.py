@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.utils import Bunch
 
+from skae._data._scaling import column_moments
 from skae._stats._density_ratio import columns_for_trees
 
 # Largest number of rows of each kind that the classifier and the distances use.
@@ -88,9 +89,8 @@ def column_distance(a: NDArray[Any], b: NDArray[Any], is_code: NDArray[np.bool_]
 
     Missing cells count as a value below all others.
     """
-    low = min(np.nanmin(a, initial=0.0), np.nanmin(b, initial=0.0)) - 1.0
     distances = []
-    a, b = np.nan_to_num(a, nan=low), np.nan_to_num(b, nan=low)
+    a, b = (np.where(np.isnan(rows), -np.inf, rows) for rows in (a, b))
     for x, y, coded in zip(a.T, b.T, is_code, strict=True):
         values = np.unique(np.r_[x, y])
         if coded:
@@ -144,10 +144,8 @@ class _Embedding:
 
     def __init__(self, train: NDArray[Any], is_code: NDArray[np.bool_]) -> None:
         self.is_code = is_code
-        with np.errstate(invalid="ignore"):
-            n_observed = np.maximum((~np.isnan(train)).sum(axis=0), 1)
-            self.mean = np.nansum(train, axis=0) / n_observed
-            deviation = np.sqrt(np.nansum((train - self.mean) ** 2, axis=0) / n_observed)
+        moments = column_moments(train)
+        self.mean, deviation = moments.mean, moments.deviation
         self.scale = np.where(deviation > 0, deviation, 1.0)
         self.levels = [np.unique(train[~np.isnan(train[:, j]), j]) for j in np.flatnonzero(is_code)]
 

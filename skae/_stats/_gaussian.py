@@ -18,6 +18,8 @@ ROUND_SHRINKAGE = 0.005
 FLOOR = 1e-6
 # Variances below this share of the largest squared value are rounding errors of constants.
 ROUNDING = 1e-20
+# So are smaller variances of scaled rows: their inverses would overflow in float32.
+LEAST_VARIANCE = 1e-30
 # Candidates for the shrinkage of the result: few rows do not estimate many covariances well.
 SHRINKAGES = (0.0, 0.05, 0.2, 0.4, 0.7, 1.0)
 # Cells of the linear systems that are in memory at once.
@@ -71,7 +73,8 @@ class Gaussian:
         weight = np.ones(len(X)) if sample_weight is None else sample_weight
         weight = weight / weight.sum()
         self.mean_, variances = _observed_moments(X, missing, weight)
-        self._varies = variances > ROUNDING * np.square(np.nan_to_num(X)).max(axis=0)
+        largest = np.square(np.nan_to_num(X)).max(axis=0)
+        self._varies = variances > np.maximum(ROUNDING * largest, LEAST_VARIANCE)
         self._set_covariance(np.diag(variances), 0.0)
         for _ in range(N_ROUNDS if missing.any() else 1):
             filled = self.fill(X)

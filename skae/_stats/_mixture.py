@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
+from sklearn.exceptions import ConvergenceWarning
 
 # Largest number of iterations, and the gain in nats per row below which they end.
 MAX_ROUNDS, LEAST_GAIN = 20, 1e-3
@@ -52,7 +54,10 @@ def fit_mixture(
     means, variances = means.astype(np.float32), variances.astype(np.float32)
     seed = rng.randint(2**31 - 1)
     k_means = KMeans(n_components, n_init=1, max_iter=10, random_state=seed)
-    with config_context(array_api_dispatch=False):  # KMeans of scikit-learn 1.6 fails with it
+    # KMeans of scikit-learn 1.6 fails with dispatch.
+    with config_context(array_api_dispatch=False), warnings.catch_warnings():
+        # Rows that differ by a rounding can share a cluster: components without rows do no harm.
+        warnings.simplefilter("ignore", ConvergenceWarning)
         clusters = k_means.fit_predict(means)
     shares = np.zeros((n_components, len(means)), dtype=np.float32)
     shares[clusters, np.arange(len(means))] = 1.0

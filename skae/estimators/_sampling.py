@@ -6,8 +6,9 @@ from numbers import Integral
 
 import numpy as np
 from scipy.special import logsumexp
-from sklearn.utils import column_or_1d, gen_batches
+from sklearn.utils import gen_batches
 
+from skae._data._targets import target_column
 from skae.exceptions import warn_user
 
 # Rows and cells drawn at once.
@@ -66,7 +67,7 @@ class SamplingMixin:
         self._check_targets_are_known(y)
         if y is None or np.ndim(y) == 0:
             return int(n_samples)
-        n_wanted = len(column_or_1d(y))
+        n_wanted = len(target_column(y))
         if n_samples not in (1, n_wanted):
             raise ValueError(f"n_samples={n_samples} does not fit y, which has {n_wanted} values.")
         return n_wanted
@@ -83,7 +84,7 @@ class SamplingMixin:
             return np.full(n_samples, np.nan)
         if y is None:
             return self._targets.draw(n_samples, rng)
-        return self._targets.codes(np.broadcast_to(column_or_1d(np.atleast_1d(y)), n_samples))
+        return self._targets.codes(np.broadcast_to(target_column(y), n_samples))
 
     @property
     def _n_candidates(self):

@@ -24,8 +24,9 @@ class OutputLink(nn.Module):
     def __init__(self, activation: str, center: np.ndarray, scale: np.ndarray):
         super().__init__()
         self.activation = activation
-        self.register_buffer("center", torch.from_numpy(center.astype(np.float32)))
-        self.register_buffer("scale", torch.from_numpy(scale.astype(np.float32)))
+        with np.errstate(over="ignore"):  # not read without an activation
+            self.register_buffer("center", torch.from_numpy(center.astype(np.float32)))
+            self.register_buffer("scale", torch.from_numpy(scale.astype(np.float32)))
 
     def unscale(self, x: Tensor) -> Tensor:
         """Scaled rows in the units of X."""
