@@ -1,45 +1,48 @@
 """Save a fitted estimator in one file, and load it without running code from the file."""
 
-import contextlib
-import errno
-import hashlib
-import json
 import os
 import platform
-import re
-import uuid
+from contextlib import contextmanager
 from importlib.metadata import version
 
 from sklearn.utils.validation import check_is_fitted
 
 from skae._engine._runtime import (
     borrowed_global_generator,
+    initial_settings,
     resolve_device,
     resolve_precision,
     warn_if_bfloat16_unsupported,
 )
-from skae._sklearn import validate_params
-from skae._storage._documents import DocumentDecoder, DocumentEncoder, expect
+from skae._sklearn import callbacks_of, validate_params
+from skae._storage._documents import DocumentDecoder, DocumentEncoder, read_pairs
 from skae._storage._estimator_kinds import (
     ATTRIBUTES,
-    ESTIMATORS,
-    check_fitted,
-    kinds,
+    KINDS,
     network_of_user,
 )
+from skae._storage._estimator_layouts import check_fitted, fitted_attributes
+from skae._storage._files import NO_CHECKSUM, read_file, replace_file, sealed, unsealed
+from skae._storage._trial import try_out
 from skae._version import __version__
+from skae.estimators._denoising import DenoisingAutoencoder
+from skae.estimators._generator import VAEGenerator
+from skae.estimators._outlier import AutoencoderOutlierDetector
+from skae.estimators._transformer import AutoencoderTransformer
 from skae.exceptions import ModelFileError, warn_user
 
-# To be raised when files of earlier versions can no longer be read as they are.
-FORMAT = 2
 # Format of each estimator's files, where it is not the first one.
-FORMATS = {"AutoencoderOutlierDetector": 2}
-# Key of the JSON document in the metadata of the safetensors file.
-ENTRY = "skae"
+FORMATS = {"AutoencoderOutlierDetector": 2, "DenoisingAutoencoder": 2}
 LIBRARIES = ("numpy", "pandas", "safetensors", "scikit-learn", "skorch", "torch")
-# In the header of the file, where quotes are escaped.
-CHECKSUM = re.compile(rb'\\"sha256\\": \\"([0-9a-f]{64})\\"')
-NO_CHECKSUM = "0" * 64
+ESTIMATORS = {
+    cls.__name__: cls
+    for cls in (
+        AutoencoderOutlierDetector,
+        AutoencoderTransformer,
+        DenoisingAutoencoder,
+        VAEGenerator,
+    )
+}
 KEYS = {"format", "sha256", "estimator", "parameters", "fitted", "versions"}
 
 
@@ -49,7 +52,7 @@ def save(estimator, path):
     The file is in the safetensors format: weights and fitted arrays, and a JSON document
     with the parameters, a format number, a checksum and the versions of the libraries. The
     loaded estimator continues exactly as `estimator` would, in ``partial_fit`` too. Only
-    `callbacks` are left out, with a warning, and entries of ``net_.history`` that are neither
+    callbacks are left out, with a warning, and entries of ``net_.history`` that are neither
     numbers nor text. The file is complete before it replaces an existing one.
 
     It holds statistics of the training rows: means, scales, extremes and covariances of
@@ -64,7 +67,8 @@ def save(estimator, path):
 AutoencoderOutlierDetector
         Fitted.
     path : str or os.PathLike
-        The file, which is replaced if it exists.
+        The file, which is replaced if it exists; links are followed. Temporary files that killed
+        processes left beside it are removed when they are a day old.
 
     Raises
     ------
@@ -72,11 +76,13 @@ AutoencoderOutlierDetector
         If the estimator is not fitted.
     TypeError
         If it is of another class, subclasses included, or holds a value that cannot be
-        saved, such as a level that is not a text, number or date.
+        saved, such as a level that is not a text, number or date, or attributes that do not fit
+        each other.
     ValueError
         If a parameter was set to an invalid value after `fit`.
     OSError
-        If the file cannot be written; an existing file is unchanged.
+        If the file cannot be written, is read-only, or is a folder, pipe, socket or device; what
+        exists is unchanged.
 
     See Also
     --------
@@ -96,11 +102,15 @@ AutoencoderOutlierDetector
     >>> bool((same.transform(X) == model.transform(X)).all())
     True
     """
+    replace_file(path, sealed(*_document_and_arrays(estimator)))
+
+
+def _document_and_arrays(estimator):
     name = type(estimator).__name__
     if ESTIMATORS.get(name) is not type(estimator):
         raise TypeError(
-            f"estimator={estimator!r} must be one of {sorted(ESTIMATORS)}; for other objects, a "
-            "Pipeline say, use skops or joblib."
+            f"estimator={estimator!r} must be one of {sorted(ESTIMATORS)} itself; for "
+            "others, subclasses and pipelines among them, use skops or joblib."
         )
     check_is_fitted(estimator)
     if estimator.callbacks:
@@ -108,12 +118,19 @@ AutoencoderOutlierDetector
             f"callbacks={estimator.callbacks!r} are code, which is not saved: the loaded "
             "estimator will have callbacks=None.",
         )
+    if callbacks_of(estimator):
+        warn_user(
+            f"The callbacks {callbacks_of(estimator)!r} are code, which is not saved: give the "
+            "loaded estimator its own by set_callbacks.",
+        )
     validate_params(estimator)
     parameters = estimator.get_params(deep=False) | {"callbacks": None}
-    not_fitted = {*parameters, "_sklearn_version"}
-    fitted = {k: v for k, v in estimator.__getstate__().items() if k not in not_fitted}
-    check_fitted(type(estimator), fitted)
-    encoder = DocumentEncoder(kinds())
+    fitted = fitted_attributes(estimator)
+    try:
+        check_fitted(estimator)
+    except ValueError as error:
+        raise TypeError(f"{name} cannot be saved: {error}.") from error
+    encoder = DocumentEncoder(KINDS)
     document = {
         "format": FORMATS.get(name, 1),
         "sha256": NO_CHECKSUM,
@@ -128,15 +145,15 @@ AutoencoderOutlierDetector
             f"network={estimator.network!r} is not what the estimator was fitted with; set it "
             "back, or fit again."
         )
-    _replace(path, _sealed(document, encoder.arrays))
+    return document, encoder.arrays
 
 
 def load(path, *, registry=None, device="auto"):
     """Read an estimator that :func:`save` wrote.
 
     No code in the file is run: it holds JSON and arrays, and a file with a value of an
-    unknown kind is refused. So files from untrusted sources are safe to load, though such a
-    model may give wrong results on purpose.
+    unknown kind is refused, and so is one whose values do not fit each other. So files from
+    untrusted sources are safe to load, though such a model may give wrong results on purpose.
 
     Parameters
     ----------
@@ -157,13 +174,14 @@ def load(path, *, registry=None, device="auto"):
     ------
     ModelFileError
         If the file is damaged, truncated, of a newer format, or holds anything
-        unexpected. It is also a ``ValueError``.
+        unexpected, which is named: a missing attribute, an array of another shape or type, a
+        value that is not finite. It is also a ``ValueError``.
     TypeError
         If `registry` is not a dict, or holds a class instead of an object.
     LookupError
         If a network or function is not in `registry`, or does not fit the file.
     OSError
-        If the file cannot be read.
+        If the file cannot be read, or is a folder, pipe, socket or device.
 
     See Also
     --------
@@ -196,12 +214,19 @@ def load(path, *, registry=None, device="auto"):
         if isinstance(value, type):
             raise TypeError(f"registry: {name!r} is a class; it must be an object, {name}(...).")
     resolved_device = resolve_device(device)
-    with open(path, "rb") as file:
-        content = file.read()
+    content = read_file(path)
+    with _errors_of_file(path):
+        document, arrays = unsealed(content)
+        return _restored(document, arrays, len(content), registry, device, resolved_device)
+
+
+@contextmanager
+def _errors_of_file(path):
+    """Errors in the block become those that `load` documents, with the file's name."""
     try:
-        document, arrays = _unsealed(content)
-        with borrowed_global_generator(0):  # custom networks draw their first weights
-            return _restored(document, arrays, registry, device, resolved_device)
+        # Custom networks draw their first weights.
+        with initial_settings(), borrowed_global_generator(0):
+            yield
     except (MemoryError, Warning):
         raise
     except Exception as error:
@@ -211,20 +236,21 @@ def load(path, *, registry=None, device="auto"):
         raise ModelFileError(message) from error
 
 
-def _restored(document, arrays, registry, device, resolved_device):
+def _restored(document, arrays, n_bytes, registry, device, resolved_device):
+    """The estimator in a file of `n_bytes`."""
     if set(document) != KEYS:
         raise ModelFileError(f"its document has the keys {sorted(document)}")
     name = document["estimator"]
     if document["format"] < FORMATS.get(name, 1):
         raise ModelFileError(
-            f"it has format {document['format']} of an {name}, whose scores were other ones; fit "
-            "the estimator again"
+            f"it has format {document['format']} of {name}, whose parameters and results had "
+            "another meaning; fit the estimator again"
         )
     cls = ESTIMATORS.get(name)
     if cls is None:
         raise ModelFileError(f"it holds the unknown estimator {document['estimator']!r:.60}")
-    decoder = DocumentDecoder(kinds(), arrays, registry=registry, device=resolved_device)
-    parameters = _read_pairs(decoder, document["parameters"])
+    decoder = DocumentDecoder(KINDS, arrays, n_bytes, registry=registry, device=resolved_device)
+    parameters = read_pairs(decoder, document["parameters"])
     if set(parameters) != set(cls._get_param_names()):
         raise ModelFileError(f"it has the parameters {sorted(parameters)}")
     estimator = cls(**parameters | {"device": device})
@@ -232,84 +258,12 @@ def _restored(document, arrays, registry, device, resolved_device):
     decoder.notes["network"] = network_of_user(estimator)
     warn_if_bfloat16_unsupported(estimator.precision, resolved_device)
     decoder.notes["precision"] = resolve_precision(estimator.precision, resolved_device)
-    fitted = ATTRIBUTES.from_file(_read_pairs(decoder, document["fitted"]))
+    fitted = ATTRIBUTES.from_file(read_pairs(decoder, document["fitted"]))
     if decoder.arrays:
         raise ModelFileError(f"it holds unused arrays: {sorted(decoder.arrays)[:3]}")
-    check_fitted(cls, fitted)
     vars(estimator).update(fitted)
-    check_is_fitted(estimator)
+    if fitted_attributes(estimator).keys() != fitted.keys():
+        raise ModelFileError(f"it has fitted attributes that are none: {sorted(fitted)}")
+    check_fitted(estimator)
+    try_out(estimator)
     return estimator
-
-
-def _read_pairs(decoder, pairs):
-    named = {expect(name, str): decoder.read(node) for name, node in expect(pairs, list)}
-    if len(named) < len(pairs):
-        raise ModelFileError("it holds a name twice")
-    return named
-
-
-# The file: safetensors with a checksum of the whole in its header.
-
-
-def _sealed(document, arrays):
-    """The bytes of a file."""
-    from safetensors.numpy import save as tensors_to_bytes
-
-    text = json.dumps(document, allow_nan=False)
-    content = bytearray(tensors_to_bytes(arrays, metadata={ENTRY: text}))
-    checksum = CHECKSUM.search(content)
-    content[slice(*checksum.span(1))] = hashlib.sha256(content).hexdigest().encode()
-    return bytes(content)
-
-
-def _unsealed(content):
-    """The document and the arrays of a file's bytes."""
-    from safetensors.numpy import load as tensors_from_bytes
-
-    length = int.from_bytes(content[:8], "little")
-    header = content[8 : 8 + length]
-    if len(content) < 8 or len(header) < length:
-        raise ModelFileError("it is truncated, or not a file that skae.save wrote")
-    checksums = list(CHECKSUM.finditer(header))
-    if len(checksums) != 1:
-        raise ModelFileError(
-            "it has no checksum: it is damaged, or not a file that skae.save wrote"
-        )
-    start, end = (8 + position for position in checksums[0].span(1))
-    rest = hashlib.sha256(content[:start] + NO_CHECKSUM.encode())
-    rest.update(memoryview(content)[end:])
-    if rest.hexdigest().encode() != content[start:end]:
-        raise ModelFileError("its checksum is wrong: it is damaged")
-    metadata = json.loads(header).get("__metadata__")
-    if not isinstance(metadata, dict) or set(metadata) != {ENTRY}:
-        raise ModelFileError(f"its metadata must hold {ENTRY!r} only")
-    document = expect(json.loads(metadata[ENTRY]), dict)
-    number = document.get("format")
-    if type(number) is not int or not 1 <= number <= FORMAT:
-        raise ModelFileError(
-            f"it has format {number!r:.20}, written by {document.get('versions')!r:.200}; this "
-            f"version of skae reads formats up to {FORMAT}"
-        )
-    # Arrays are views of the file's bytes, which are read-only.
-    arrays = {name: array.copy() for name, array in tensors_from_bytes(content).items()}
-    return document, arrays
-
-
-def _replace(path, content):
-    """Write a temporary file beside `path` and rename it; remove it if anything fails."""
-    target = os.path.realpath(path)
-    if not os.path.isdir(os.path.dirname(target)):
-        raise FileNotFoundError(errno.ENOENT, "No such folder to save in", os.path.dirname(target))
-    temporary = os.path.join(os.path.dirname(target), f".skae-{uuid.uuid4().hex}")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileNotFoundError):
-            os.chmod(temporary, os.stat(target).st_mode & 0o777)
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise

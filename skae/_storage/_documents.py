@@ -6,10 +6,13 @@ whose key "is" names its kind; its other keys are fixed for each kind.
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, NamedTuple
 
 # No document that is written is nested more deeply.
 MAX_DEPTH = 100
+# Memory that values may take beyond that of the file: so much, and so many times its size.
+FREE_BYTES, MAX_EXPANSION = 8_000_000, 32
 
 
 class Kind(NamedTuple):
@@ -25,12 +28,15 @@ class Kind(NamedTuple):
         From an encoder, a value and its path to the nodes of the keys.
     read : callable
         From a decoder and the nodes of the keys to a value.
+    n_bytes : int
+        Memory of such a value where it is much more than its text takes in a file.
     """
 
     keys: tuple[str, ...]
     holds: Callable[[Any], bool]
     write: Callable[..., tuple]
     read: Callable[..., Any]
+    n_bytes: int = 0
 
 
 class DocumentEncoder:
@@ -48,6 +54,8 @@ class DocumentEncoder:
     notes : dict
         What the functions of kinds remember from one value to the next.
     """
+
+    takes_objects = False  # or what has no kind is kept as it is
 
     def __init__(self, kinds):
         self.kinds = kinds
@@ -86,13 +94,17 @@ class DocumentDecoder:
     kinds : dict of Kind
     arrays : dict of array
         Each can be taken once; those that are left have not been read.
+    n_bytes : int
+        Size of the file: the values of a small one must not fill the memory.
     **notes : dict
         What the functions of kinds need to know.
     """
 
-    def __init__(self, kinds, arrays, **notes):
+    def __init__(self, kinds, arrays, n_bytes=0, **notes):
         self.kinds = kinds
         self.arrays = dict(arrays)
+        self.n_values = sum(array.size for array in arrays.values())
+        self.n_bytes_left = FREE_BYTES + MAX_EXPANSION * n_bytes
         self.notes = notes
         self.depth = 0
 
@@ -115,7 +127,14 @@ class DocumentDecoder:
             raise ValueError(f"it holds a value of the unknown kind {name!r}")
         if set(node) != {"is", *kind.keys}:
             raise ValueError(f"a value of kind {name!r} has the keys {sorted(node)}")
+        self.spend(kind.n_bytes)
         return kind.read(self, *(node[key] for key in kind.keys))
+
+    def spend(self, n_bytes):
+        """Count the memory of values; raise ValueError if it is too much for the file."""
+        self.n_bytes_left -= n_bytes
+        if self.n_bytes_left < 0:
+            raise ValueError("its values would take far more memory than the file")
 
     def take(self, name):
         """The array of a name, which is removed from those that are left."""
@@ -153,6 +172,10 @@ class FileNames:
     ----------
     renamed : dict of str to str
         Names in files by names in code, where they differ.
+
+    Notes
+    -----
+    Cached properties are written to files, and left out of states, which use must not change.
     """
 
     def __init__(self, renamed):
@@ -171,39 +194,51 @@ class FileNames:
         return {self.in_code.get(name, name): value for name, value in named.items()}
 
 
-def record(cls, fields, check=None):
+def record(cls, names, renamed=None):
     """A kind of objects that are given by their attributes, read without calling their code.
 
     Parameters
     ----------
     cls : type
-    fields : str
-        Names of the attributes that an object may have, separated by spaces. ``new:old`` is
-        an attribute that is called ``old`` in files.
-    check : callable, default=None
-        Raises ValueError if an object that was read is not safe to use.
+    names : iterable of str
+        Attributes that an object may have.
+    renamed : dict of str to str, default=None
+        Names in files by names in code, where they differ.
+
+    Notes
+    -----
+    Cached properties are written to files, and left out of states, which use must not change.
     """
-    pairs = [field.partition(":")[::2] for field in fields.split()]
-    known = {new for new, _ in pairs}
-    names = FileNames({new: old for new, old in pairs if old})
+    known, in_files = set(names), FileNames(renamed or {})
+    cached = {name for name in known if isinstance(getattr(cls, name, None), cached_property)}
 
     def write(encoder, value, path):
         unknown = sorted(set(vars(value)) - known)
         if unknown:
             raise TypeError(f"{path} has the attributes {unknown}, which cannot be saved.")
-        items = names.to_file(vars(value))
+        skipped = cached if encoder.takes_objects else ()  # files of all versions hold them
+        items = {name: item for name, item in vars(value).items() if name not in skipped}
+        items = in_files.to_file(items)
         return ([[name, encoder.write(item, f"{path}.{name}")] for name, item in items.items()],)
 
     def read(decoder, items):
-        state = {expect(name, str): decoder.read(node) for name, node in expect(items, list)}
-        state = names.from_file(state)
+        state = in_files.from_file(read_pairs(decoder, items))
         unknown = sorted(set(state) - known)
         if unknown:
             raise ValueError(f"a {cls.__name__} has the attributes {unknown}")
         value = cls.__new__(cls)
         vars(value).update(state)
-        if check is not None:
-            check(value)
         return value
 
     return Kind(("items",), is_exactly(cls), write, read)
+
+
+def read_pairs(decoder, pairs):
+    """A dict of values by their names; raise ValueError if one occurs twice."""
+    for pair in expect(pairs, list):
+        if len(expect(pair, list)) != 2:
+            raise ValueError(f"it holds {pair!r:.60} where a name and a value were expected")
+    named = {expect(name, str): decoder.read(node) for name, node in pairs}
+    if len(named) < len(pairs):
+        raise ValueError("it holds a name twice")
+    return named

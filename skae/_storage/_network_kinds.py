@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -22,22 +23,14 @@ from skae._storage._documents import (
     Kind,
     expect,
     is_exactly,
+    read_pairs,
     record,
 )
-from skae.networks._autoencoder import Autoencoder, OutputLink
+from skae._storage._network_layouts import BEST_WEIGHTS, CORRUPTION, NET, NOT_SETTINGS, PARTS
+from skae.networks._autoencoder import Autoencoder
 from skae.networks._conv import ConvDecoder, ConvEncoder
-from skae.networks._layers import ORIGIN, Dropout, Origin, has_hooks
-from skae.networks._linear_path import LinearPath, TiedLinear
-from skae.networks._mlp import MLP, TiedMLP
-from skae.networks._stacked import MemberLinear, OneByOne
-from skae.networks._variational import (
-    BernoulliOutput,
-    ConcatOutputs,
-    GaussianOutput,
-    TableOutput,
-    VariationalAutoencoder,
-    VariationalEncoder,
-)
+from skae.networks._layers import ORIGIN, Origin, has_hooks
+from skae.networks._variational import ConcatOutputs, VariationalAutoencoder
 
 CONVOLUTION = (
     "in_channels out_channels kernel_size stride padding dilation groups bias padding_mode"
@@ -60,36 +53,17 @@ TORCH_LAYERS: dict[type[nn.Module], str] = {
 }
 # Layers that are restored from these attributes, without their constructors: those of skae, and
 # containers of torch.
-LAYERS: dict[type[nn.Module], str] = {
-    Autoencoder: "missing n_latents n_kept",
-    BernoulliOutput: "is_binary",
-    ConcatOutputs: "",
-    ConvDecoder: "",
-    ConvEncoder: "",
-    Dropout: "p",
-    EvidenceBound: "beta warmup n_warm_steps n_steps_done",
-    GaussianOutput: "log_slope",
-    LinearPath: "gain",
-    MLP: "sizes",
-    MemberLinear: "",
-    Objective: "loss l1 sparsity sparsity_penalty sparsity_target kl missing",
-    OneByOne: "",
-    OutputLink: "activation",
-    TableOutput: "log_slope n_scores level_counts n_continuous",
-    TiedLinear: "_layer factor",
-    TiedMLP: "_layers",
-    VariationalAutoencoder: "missing n_latents n_kept n_inputs n_conditions",
-    VariationalEncoder: "",
-    nn.ModuleList: "",
-    nn.ParameterList: "_size",
-    nn.Sequential: "",
+LAYERS: dict[type[nn.Module], set[str]] = {
+    **{cls: set(parts.settings) for cls, parts in PARTS.items()},
+    ConvDecoder: set(),
+    ConvEncoder: set(),
+    nn.ModuleList: set(),
+    nn.ParameterList: {"_size"},
+    nn.Sequential: set(),
 }
 # Layers that were renamed after format 1 was fixed.
 RENAMED_LAYERS: dict[type[nn.Module], str] = {ConcatOutputs: "Beside"}
 BY_NAME = {RENAMED_LAYERS.get(cls, cls.__name__): cls for cls in (*TORCH_LAYERS, *LAYERS)}
-# Attributes of every module, and those that are set before each training.
-NOT_SAVED = {*vars(nn.Module()), "generator", ORIGIN}
-
 NETS: dict[type[AutoencoderNet], str] = {
     AutoencoderNet: "",
     DenoisingNet: "",
@@ -97,19 +71,18 @@ NETS: dict[type[AutoencoderNet], str] = {
     VariationalNet: "",
 }
 NETS_BY_NAME = {cls.__name__: cls for cls in NETS}
-NET_PARAMETERS = (
-    *("learning_rate", "partial_rate", "alpha", "max_norm", "patience", "global_seed"),
-    *("batch_size", "max_epochs", "verbose"),
-)
+NET_PARAMETERS = tuple(NET)
 # Attributes that training sets in a net and in its callbacks.
 SET_BY_TRAINING = ("stop_", "views_", "draws_")
-SET_BY_BEST_WEIGHTS = ("keep_epoch_", "keep_last_", "losses_", "best_epoch_")
 # Types of saved entries of the history; callbacks may put others into it.
 PLAIN = (bool, int, float, str, np.generic)
 # Size of the state of torch's Mersenne twister.
 CPU_STATE_BYTES, WORDS_OF_STATE = 5056, 624
-# Layers are counted once for each path to them: torch visits them by every path.
-MAX_LAYERS = 100_000
+# Memory of a layer besides its weights. Layers are counted once for each path to them, and so are
+# their weights: torch visits them by every path.
+LAYER_BYTES = 5000
+# The network of a user may be told to build no larger layers than this, relative to the file.
+MAX_WEIGHTS_PER_VALUE = 100
 # In the place of a class: a module that was written before, and one that the network of a user
 # builds.
 SAME, BUILT = "same module", "built module"
@@ -119,13 +92,19 @@ SAME, BUILT = "same module", "built module"
 
 
 def _write_tensor(encoder: DocumentEncoder, tensor: Tensor, path: str) -> tuple[Any, ...]:
+    array, dtype, role = to_array(tensor)
+    return encoder.add(array, path), dtype, role
+
+
+def to_array(tensor: Tensor) -> tuple[Any, str, str]:
+    """A tensor as an array, with its dtype and what it is of a module."""
     values = tensor.detach().cpu().contiguous()
     if values.dtype == torch.bfloat16:  # NumPy has no such dtype
         values = values.view(torch.int16)
     role = "tensor"
     if isinstance(tensor, nn.Parameter):
         role = "parameter" if tensor.requires_grad else "frozen"
-    return encoder.add(values.numpy(), path), str(tensor.dtype), role
+    return values.numpy(), str(tensor.dtype), role
 
 
 def _read_tensor(decoder: DocumentDecoder, name: Any, dtype: Any, role: Any) -> Tensor:
@@ -155,7 +134,7 @@ def _read_generator(
     if state.dtype != torch.uint8 or not _is_within_bounds(state):
         raise ValueError("the state of a generator of random numbers is invalid")
     draws = restored_draws(expect(device, str), state, int(expect(seed, str)))
-    return moved_generator(draws, decoder.notes["device"])
+    return moved_generator(draws, decoder.notes.get("device") or draws.device)
 
 
 def _is_within_bounds(state: Tensor) -> bool:
@@ -173,15 +152,27 @@ def _write_module(encoder: DocumentEncoder, module: nn.Module, path: str) -> tup
     indices = encoder.notes.setdefault("modules", {})
     if id(module) in indices:
         return SAME, indices[id(module)], []
-    is_made_by_user = hasattr(module, ORIGIN) and not _is_known(module)
+    is_plain = all(map(is_known, module.modules())) and not encoder.notes.get("tied")
+    is_made_by_user = hasattr(module, ORIGIN) and not is_plain
     nodes = (_write_built if is_made_by_user else _write_known)(encoder, module, path)
     indices[id(module)] = len(indices)
     return nodes
 
 
-def _is_known(module: nn.Module) -> bool:
-    """Whether a module holds known layers only, without hooks."""
-    return all(type(m) in BY_NAME.values() and not has_hooks(m) for m in module.modules())
+def is_known(layer: nn.Module) -> bool:
+    """Whether the class of a layer is known, and it has no hooks."""
+    return type(layer) in BY_NAME.values() and not has_hooks(layer)
+
+
+def weights(layers: Iterable[nn.Module]) -> list[int]:
+    """Identities of the parameters that belong to the layers themselves."""
+    return [id(weight) for layer in layers for weight in layer.parameters(recurse=False)]
+
+
+def share_weights(layers: Iterable[nn.Module]) -> bool:
+    """Whether two of the layers share a parameter, which files hold with each of them."""
+    identities = weights(layers)
+    return len(set(identities)) < len(identities)
 
 
 def _write_known(encoder: DocumentEncoder, module: nn.Module, path: str) -> tuple[Any, ...]:
@@ -192,8 +183,8 @@ def _write_known(encoder: DocumentEncoder, module: nn.Module, path: str) -> tupl
         if "bias" in settings:
             settings["bias"] = module.bias is not None
     else:
-        settings = {name: value for name, value in vars(module).items() if name not in NOT_SAVED}
-    unknown = sorted(set(settings) - set(LAYERS.get(type(module), " ".join(settings)).split()))
+        settings = {name: value for name, value in vars(module).items() if name not in NOT_SETTINGS}
+    unknown = sorted(set(settings) - LAYERS.get(type(module), set(settings)))
     if unknown or type(module) not in BY_NAME.values():
         raise TypeError(f"{path} is the layer {type(module).__name__}, which cannot be saved.")
     parts = {**module._parameters, **module._buffers, **module._modules}
@@ -221,29 +212,29 @@ def _write_named(encoder: DocumentEncoder, named: Any, path: str) -> list[Any]:
     return [[name, encoder.write(value, f"{path}.{name}")] for name, value in named.items()]
 
 
-def _read_named(decoder: DocumentDecoder, pairs: Any) -> dict[str, Any]:
-    return {expect(name, str): decoder.read(node) for name, node in expect(pairs, list)}
-
-
 def _read_module(decoder: DocumentDecoder, name: Any, settings: Any, parts: Any) -> nn.Module:
     modules = decoder.notes.setdefault("modules", [])
     sizes = decoder.notes.setdefault("sizes", {})
     if name == SAME:
-        return modules[expect(settings, int)]
-    size = 1
+        module = modules[expect(settings, int)]
+        decoder.spend(sizes[id(module)])
+        return module
+    decoder.spend(LAYER_BYTES)
     if name == BUILT:
-        module = _rebuilt(decoder, _read_named(decoder, parts), *expect(settings, list))
+        module = _rebuilt(decoder, read_pairs(decoder, parts), *expect(settings, list))
+        inner = module.state_dict()
     else:
         cls = BY_NAME.get(name)
         if cls is None:
             raise ValueError(f"it holds the unknown layer {name!r:.60}")
-        attributes, inner = _read_named(decoder, settings), _read_named(decoder, parts)
-        size += sum(sizes[id(part)] for part in inner.values() if isinstance(part, nn.Module))
-        if size > MAX_LAYERS:
-            raise ValueError(f"its network has more than {MAX_LAYERS} layers")
+        attributes, inner = read_pairs(decoder, settings), read_pairs(decoder, parts)
         make = _torch_layer if cls in TORCH_LAYERS else _restored_layer
         module = make(cls, attributes, inner)
-    sizes[id(module)] = size
+    # Bytes of a layer and of all that is in it, by every path.
+    sizes[id(module)] = LAYER_BYTES + sum(
+        sizes.get(id(part), 0) if isinstance(part, nn.Module) else part.nbytes
+        for part in inner.values()
+    )
     modules.append(module)
     return module
 
@@ -264,7 +255,7 @@ def _torch_layer(cls: type[nn.Module], settings: dict[str, Any], parts: dict[str
 def _restored_layer(
     cls: type[nn.Module], settings: dict[str, Any], parts: dict[str, Any]
 ) -> nn.Module:
-    unknown = sorted(set(settings) - set(LAYERS[cls].split()))
+    unknown = sorted(set(settings) - LAYERS[cls])
     if unknown:
         raise ValueError(f"a layer {cls.__name__} has the settings {unknown}")
     layer = cls.__new__(cls)
@@ -293,6 +284,8 @@ def _rebuilt(
     if network is None:
         raise ValueError("it holds layers of a custom network, but names none")
     sizes = [expect(size, int) for size in (n_features, n_components)]
+    if n_features * n_components > MAX_WEIGHTS_PER_VALUE * decoder.n_values:
+        raise ValueError(f"it asks the network to build layers of {sizes}, too large for the file")
     try:
         if index not in calls:
             calls[expect(index, int)] = build_network(network, *sizes)
@@ -313,13 +306,13 @@ def _write_net(encoder: DocumentEncoder, net: AutoencoderNet, path: str) -> tupl
     callbacks = dict(net.callbacks_)
     state = {name: vars(net)[name] for name in SET_BY_TRAINING if name in vars(net)}
     state["start_"] = callbacks["divergence_guard"].start_
-    state |= {name: getattr(callbacks["best_weights"], name) for name in SET_BY_BEST_WEIGHTS}
-    history = [
-        {k: v for k, v in epoch.items() if isinstance(v, PLAIN) or v is None}
-        for epoch in net.history
-    ]
+    best = vars(callbacks["best_weights"])
+    state |= {name: best[name] for name in BEST_WEIGHTS if name in best}
+    keep = dict if encoder.takes_objects else _plain_entries
+    history = [keep(epoch) for epoch in net.history]
     moments = [net.optimizer_.state.get(first) for first in _first_parameters(net)]
     moments = [None if of_group is None else dict(of_group) for of_group in moments]
+    encoder.notes["tied"] = share_weights(net.module_.modules())
     return (
         type(net).__name__,
         _write_named(encoder, {name: getattr(net, name) for name in parameters}, path),
@@ -333,11 +326,22 @@ def _write_net(encoder: DocumentEncoder, net: AutoencoderNet, path: str) -> tupl
     )
 
 
+def _plain_entries(epoch: dict[str, Any]) -> dict[str, Any]:
+    """What files hold of the history of an epoch, or of a batch."""
+    plain: dict[str, Any] = {}
+    for name, value in epoch.items():
+        if name == "batches":
+            plain[name] = [_plain_entries(batch) for batch in value]
+        elif isinstance(value, PLAIN) or value is None:
+            plain[name] = value
+    return plain
+
+
 def _read_net(decoder: DocumentDecoder, name: Any, parameters: Any, *parts: Any) -> AutoencoderNet:
     cls = NETS_BY_NAME.get(name)
     if cls is None:
         raise ValueError(f"it holds the unknown net {name!r:.60}")
-    settings = _read_named(decoder, parameters)
+    settings = read_pairs(decoder, parameters)
     if set(settings) != {*NET_PARAMETERS, *NETS[cls].split()}:
         raise ValueError(f"a {name} has the parameters {sorted(settings)}")
     module, criterion, corruption, draws, history, left, moments = parts
@@ -352,10 +356,13 @@ def _read_net(decoder: DocumentDecoder, name: Any, parameters: Any, *parts: Any)
         **settings,
     ).initialize()
     net.restore_history([expect(epoch, dict) for epoch in decoder.read(history)])
-    state = _read_named(decoder, left)
+    state = read_pairs(decoder, left)
+    is_trained = "objects" not in decoder.notes  # as all nets in files are
+    if is_trained and not {"start_", *BEST_WEIGHTS} <= set(state):
+        raise ValueError(f"a {name} lacks some of {sorted(BEST_WEIGHTS)}")
     callbacks = dict(net.callbacks_)
     callbacks["divergence_guard"].start_ = state.pop("start_")
-    for key in SET_BY_BEST_WEIGHTS:
+    for key in BEST_WEIGHTS.keys() & state.keys():
         setattr(callbacks["best_weights"], key, state.pop(key))
     callbacks["best_weights"].weights_ = None
     if not set(state) <= set(SET_BY_TRAINING):
@@ -379,6 +386,8 @@ def _restore_moments(net: AutoencoderNet, moments: list[Any]) -> None:
         shapes = {"step": (), "exp_avg": (size,), "exp_avg_sq": (size,)}
         if {name: tuple(value.shape) for name, value in state.items()} != shapes:
             raise ValueError("the moments of the optimiser do not fit the weights")
+        if not all(v.dtype == torch.float32 and v.isfinite().all() for v in state.values()):
+            raise ValueError("the moments of the optimiser must be finite, in float32")
         net.optimizer_.state[first] = {k: v.to(net.device) for k, v in state.items()}
 
 
@@ -407,5 +416,5 @@ NET_KINDS = {
         _write_net,
         _read_net,
     ),
-    "corruption": record(Corruption, "generator input_noise latent_noise ordered variational"),
+    "corruption": record(Corruption, CORRUPTION),
 }

@@ -5,10 +5,14 @@ import decimal
 
 import numpy as np
 
-from skae._storage._documents import Kind, as_text, expect, is_exactly
+from skae._sklearn import is_pandas_na
+from skae._storage._documents import Kind, as_text, expect, is_exactly, read_pairs
+from skae._storage._zones import check_zone, check_zones_of_dtype, saved_zone
 
-# Letters in an array of texts, each counted with the length of the longest.
-MAX_LETTERS = 10_000_000
+# Bytes of a letter in an array of texts, where each has the length of the longest.
+LETTER_BYTES = 4
+# Memory and time of a dtype or an index of pandas, in bytes: they are objects of many objects.
+PANDAS_BYTES = 5000
 
 
 # Containers.
@@ -33,7 +37,7 @@ def _read_dict(decoder, items):
 
 
 def _is_plain_array(value):
-    return type(value) is np.ndarray and value.dtype.kind in "biufmM"
+    return type(value) is np.ndarray and value.dtype.kind in "biufmM" and value.dtype.itemsize <= 8
 
 
 def _write_array(encoder, array, path):
@@ -75,9 +79,8 @@ def _read_objects(decoder, kind, shape, items):
         array[i] = decoder.read(item)
     if kind != "O":
         texts = [expect(item, str, bytes) for item in array]
-        # Every item takes the memory of the longest: a small file must not fill the memory.
-        if max(map(len, texts), default=0) * len(texts) > MAX_LETTERS + 100 * sum(map(len, texts)):
-            raise ValueError("it holds an array of texts of very different lengths")
+        # Every item takes the memory of the longest.
+        decoder.spend(LETTER_BYTES * max(map(len, texts), default=0) * len(texts))
         array = array.astype(kind)
     return array.reshape(tuple(expect(size, int) for size in expect(shape, list)))
 
@@ -87,9 +90,11 @@ def _write_fields(encoder, array, path):
 
 
 def _read_fields(decoder, fields):
-    columns = {expect(name, str): decoder.read(node) for name, node in expect(fields, list)}
+    columns = read_pairs(decoder, fields)
+    if len({column.shape for column in columns.values()}) != 1:
+        raise ValueError(f"it holds fields of different shapes: {sorted(columns)[:3]}")
     dtype = [(name, column.dtype) for name, column in columns.items()]
-    array = np.empty(len(next(iter(columns.values()))), dtype=dtype)
+    array = np.empty(next(iter(columns.values())).shape, dtype=dtype)
     for name, column in columns.items():
         array[name] = column
     return array
@@ -122,6 +127,12 @@ def _is_pandas(name):
     return lambda value: _is_of("pandas", value) and holds(value)
 
 
+def _read_pandas_na(decoder):
+    import pandas as pd
+
+    return pd.NA
+
+
 def _is_pandas_dtype(value):
     return _is_of("pandas", value) and hasattr(value, "construct_array_type")
 
@@ -131,6 +142,7 @@ def _write_pandas_dtype(encoder, dtype, path):
 
     if isinstance(dtype, pd.CategoricalDtype):
         return "category", [encoder.write(dtype.categories, path), dtype.ordered]
+    saved_zone(check_zones_of_dtype, str(dtype), path)
     if pd.api.types.pandas_dtype(str(dtype)) != dtype:
         raise TypeError(f"{path} is the pandas dtype {dtype!r}, which cannot be saved.")
     return str(dtype), None
@@ -142,7 +154,7 @@ def _read_pandas_dtype(decoder, name, categories):
     if name == "category":
         levels, ordered = expect(categories, list)
         return pd.CategoricalDtype(decoder.read(levels), ordered)
-    _check_zone(expect(name, str))
+    check_zones_of_dtype(expect(name, str))
     dtype = pd.api.types.pandas_dtype(name)
     if name == "str" and isinstance(dtype, np.dtype):
         return np.dtype(object)  # the dtype of texts in pandas 2
@@ -169,21 +181,18 @@ def _read_index(decoder, values, dtype, names):
     return pd.Index(values, dtype=decoder.read(dtype), name=names[0], tupleize_cols=False)
 
 
-def _check_zone(name):
-    """Refuse time zones that pandas hands to dateutil, which opens the file that they name."""
-    if "dateutil" in name:
-        raise ValueError(f"it names the time zone {name!r:.60}, which is read from a file")
-
-
 def _write_timestamp(encoder, stamp, path):
-    return int(stamp.as_unit("ns").value), stamp.unit, None if stamp.tz is None else str(stamp.tz)
+    zone = None if stamp.tz is None else str(stamp.tz)
+    if zone is not None:
+        saved_zone(check_zone, zone, path)
+    return int(stamp.as_unit("ns").value), stamp.unit, zone
 
 
 def _read_timestamp(decoder, value, unit, zone):
     import pandas as pd
 
     if zone is not None:
-        _check_zone(expect(zone, str))
+        check_zone(expect(zone, str))
     stamp = pd.Timestamp(expect(value, int), unit="ns", tz=zone and "UTC")
     return (stamp.tz_convert(zone) if zone else stamp).as_unit(expect(unit, str))
 
@@ -251,6 +260,11 @@ def _read_polars_dtype(decoder, name, settings):
     cls = getattr(pl, expect(name, str), None)
     if not (isinstance(cls, type) and issubclass(cls, pl.DataType)):
         raise ValueError(f"it names the polars dtype {name!r:.60}")
+    if cls is pl.Datetime:
+        for zone in settings[1:]:
+            check_zone("UTC" if zone is None else expect(zone, str))
+    if cls.is_nested():
+        raise ValueError(f"it names the polars dtype {name!r:.60}, which holds others")
     return cls(*expect(settings, list))
 
 
@@ -306,11 +320,20 @@ PLAIN_KINDS = {
         _read_random_state,
     ),
     "pandas dtype": Kind(
-        ("name", "categories"), _is_pandas_dtype, _write_pandas_dtype, _read_pandas_dtype
+        ("name", "categories"),
+        _is_pandas_dtype,
+        _write_pandas_dtype,
+        _read_pandas_dtype,
+        PANDAS_BYTES,
     ),
     "pandas index": Kind(
-        ("values", "dtype", "names"), _is_pandas("Index"), _write_index, _read_index
+        ("values", "dtype", "names"),
+        _is_pandas("Index"),
+        _write_index,
+        _read_index,
+        PANDAS_BYTES,
     ),
+    "pandas NA": Kind((), is_pandas_na, lambda encoder, value, path: (), _read_pandas_na),
     "timestamp": Kind(
         ("value", "unit", "zone"), _is_pandas("Timestamp"), _write_timestamp, _read_timestamp
     ),

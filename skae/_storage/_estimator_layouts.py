@@ -1,0 +1,204 @@
+"""Layouts of fitted attributes, and what belongs together in an estimator."""
+
+import numpy as np
+from sklearn.utils.metadata_routing import MetadataRequest
+
+import skae._data._frames as frames
+import skae._data._normal_scores as ranks
+import skae._engine._views as views
+import skae._stats._scoring as scoring
+from skae._data._scaling import Scaler
+from skae._data._targets import Targets
+from skae._engine._net import AutoencoderNet
+from skae._engine._noise import NOISES
+from skae._sklearn import CALLBACKS
+from skae._stats._density_ratio import DensityRatio
+from skae._storage._layouts import (
+    Optional,
+    anything,
+    array,
+    check_named,
+    flag,
+    listing,
+    mapping,
+    maybe,
+    number,
+    of_type,
+    one_of,
+    refuse,
+    row,
+    text,
+    whole,
+)
+from skae._storage._network_layouts import check_net
+from skae._storage._object_layouts import (
+    NORMAL,
+    WIDTH,
+    check_ascending,
+    check_sums_to_one,
+    instance,
+    mixture,
+)
+from skae.networks._conv import ConvNetwork
+from skae.networks._mlp import MLPNetwork
+from skae.networks._variational import BernoulliOutput, GaussianOutput, TableOutput
+
+SEEDS = whole(0, 2**32 - 1)
+
+
+def names(value, path, sizes):
+    """The layout of the names of columns."""
+    array("O", "d")(value, path, sizes)
+    for i, name in enumerate(value):
+        text(name, f"{path}.{i}", sizes)
+
+
+def noise(value, path, sizes):
+    """The layout of a denoiser's noise: a name, a user's function, or None for pairs."""
+    if not callable(value):
+        one_of(None, *NOISES)(value, path, sizes)
+
+
+def level(value, path, sizes):
+    """The layout of a level of noise: one, or one for each column."""
+    if isinstance(value, np.ndarray):
+        array("f8", *["d"][: value.ndim], low=0)(value, path, sizes)
+    else:
+        number(0)(value, path, sizes)
+
+
+# Fitted attributes of all estimators and of each one; those that set sizes come first.
+
+OF_ALL = {
+    "n_features_in_": whole(1, size="d"),
+    "feature_names_in_": Optional(names),
+    "n_components_": whole(1, size="k"),
+    "n_samples_seen_": Optional(whole(0)),
+    "n_iter_": whole(0),
+    "best_epoch_": whole(0),
+    "loss_curve_": listing(number(finite=False)),
+    "validation_loss_curve_": maybe(listing(number(finite=False))),
+    "net_": of_type(AutoencoderNet),
+    "_network_fingerprint": mapping(text, text),
+    "_metadata_request": Optional(of_type(MetadataRequest)),
+    "_sklearn_output_config": Optional(
+        mapping(one_of("transform"), one_of("default", "pandas", "polars"))
+    ),
+}
+OF_EACH = {
+    "AutoencoderTransformer": {
+        "mean_": WIDTH,
+        "_scaler": instance(Scaler),
+        "latent_size_curve_": Optional(array("f8", "n_latents")),
+        "explained_variance_ratio_": Optional(array("f8", "k")),
+    },
+    "AutoencoderOutlierDetector": {
+        "mean_": WIDTH,
+        "_scaler": instance(Scaler),
+        "offset_": number(),
+        "_split_seed": SEEDS,
+        "_rule": instance(scoring.ScoreRule),
+        "_calibration_scores": instance(scoring.CalibrationScores),
+        "_seen": instance(scoring.SeenLosses),
+    },
+    "DenoisingAutoencoder": {
+        "mean_": WIDTH,
+        "_scaler": instance(Scaler),
+        "missing_columns_": array("i", "n_missing", low=0),
+        "noise_": noise,
+        "gaussian_": maybe(NORMAL),
+        "blend_": number(0, 1),
+        "_empty": array("b1", "d"),
+        "_is_paired": flag,
+        "noise_level_": maybe(level),
+        "observed_blend_": array("f8", "d", low=0),
+        "_draw_seed": SEEDS,
+        "_n_draws": whole(0),
+        "_spreads": maybe(row(WIDTH, WIDTH)),
+        "_divisor": maybe(array("f4", "d", low=1)),
+        "_learns_to_fill": flag,
+        "_n_latents_to_learn": whole(1),
+        "_shrinkage": number(0, 1),
+        "_unknown_spread": WIDTH,
+        "_bounds": maybe(row(array("f4", "d"), array("f4", "d"))),
+        "_spread": WIDTH,
+    },
+    "VAEGenerator": {
+        "_scaler": instance(Scaler, ranks.NormalScores),
+        "prior_": maybe(mixture),
+        "refiner_": maybe(instance(DensityRatio)),
+        "_columns": instance(frames.Columns, frames.PlainColumns),
+        "_targets": Optional(instance(Targets)),
+        "_draw_seed": SEEDS,
+        "_group_weights": array("f8", "n_groups", "c", low=0),
+        "_is_binary": Optional(flag),
+    },
+}
+
+
+# What belongs together in an estimator.
+
+
+def _denoiser_fits(estimator, sizes):
+    columns = estimator._columns_with_gaps
+    check_ascending(columns, "missing_columns_")
+    if len(columns) and columns[-1] >= sizes["d"]:
+        raise ValueError(f"missing_columns_ must be below {sizes['d']}; it holds {columns[-1]}")
+
+
+def _generator_fits(estimator, sizes):
+    conditional, targets = estimator.conditional, vars(estimator).get("_targets")
+    if conditional != (targets is not None):
+        raise ValueError(f"conditional={conditional!r} does not fit what was learned of targets")
+    weights, n_groups = estimator._group_weights, len(targets.shares_) if conditional else 1
+    if len(weights) != n_groups or (estimator.prior_ is None and weights.shape[1] != 1):
+        refuse("_group_weights", f"weights of {n_groups} groups", weights)
+    check_sums_to_one(weights, "_group_weights")
+    ratio, n_read_from = estimator.refiner_, sizes["d"] + conditional
+    if ratio is not None and len(ratio.support_) != n_read_from:
+        refuse("refiner_.support_", f"a mask of {n_read_from} columns", ratio.support_)
+    scaler, link = estimator._scaler, estimator.net_.module_.link
+    is_table = estimator.likelihood == "auto"
+    of_likelihood = {"auto": TableOutput, "gaussian": GaussianOutput, "bernoulli": BernoulliOutput}
+    if type(scaler) is not (ranks.NormalScores if is_table else Scaler):
+        raise ValueError(f"likelihood={estimator.likelihood!r} does not fit a {type(scaler)}")
+    if type(link) is not of_likelihood[estimator.likelihood]:
+        raise ValueError(f"likelihood={estimator.likelihood!r} does not fit a {type(link)}")
+    if is_table:
+        learned = scaler.n_levels.tolist(), scaler.n_scores, scaler.level_counts
+        if learned != (estimator._columns.n_levels, link.n_scores, link.level_counts):
+            raise ValueError("_scaler has other columns or levels than _columns and the network")
+        if link.n_continuous != scaler.n_continuous:
+            raise ValueError(f"n_continuous of the network must be {scaler.n_continuous}")
+
+
+BELONGS_TOGETHER = {"DenoisingAutoencoder": _denoiser_fits, "VAEGenerator": _generator_fits}
+
+
+def widths(estimator):
+    """Numbers of columns that the encoder reads, and of conditions of the decoder."""
+    d = estimator.n_features_in_
+    if hasattr(estimator, "conditional"):
+        scaler, targets = estimator._scaler, estimator._targets if estimator.conditional else None
+        return getattr(scaler, "n_inputs", d), 0 if targets is None else targets.n_columns
+    return 2 * d if getattr(estimator, "_reads_mask", False) else d, 0
+
+
+def fitted_attributes(estimator):
+    """What `fit` has set in an estimator, but for what stays out of files."""
+    others = {*estimator.get_params(deep=False), CALLBACKS}
+    return {name: value for name, value in estimator._attributes().items() if name not in others}
+
+
+def check_fitted(estimator):
+    """Raise ValueError unless all fitted attributes are there, and fit each other."""
+    name, sizes = type(estimator).__name__, {}
+    if isinstance(estimator.network, MLPNetwork | ConvNetwork):
+        fields = dict.fromkeys(type(estimator.network).__dataclass_fields__, anything)
+        check_named(vars(estimator.network), fields, "network", sizes)
+    check_named(fitted_attributes(estimator), OF_ALL | OF_EACH[name], "", sizes)
+    if name in BELONGS_TOGETHER:
+        BELONGS_TOGETHER[name](estimator, sizes)
+    check_net(estimator.net_, sizes, *widths(estimator), instance(views.Views))
+    if name == "AutoencoderOutlierDetector" and not hasattr(estimator.net_, "views_"):
+        raise ValueError("net_.views_ is missing")
