@@ -9,25 +9,48 @@ from numpy.typing import NDArray
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils._array_api import _average as average
 from sklearn.utils._array_api import _convert_to_numpy as convert_to_numpy
+from sklearn.utils._array_api import _is_numpy_namespace as is_numpy_namespace
 from sklearn.utils._array_api import _max_precision_float_dtype as max_precision_float_dtype
 from sklearn.utils._array_api import get_namespace_and_device
-from sklearn.utils._missing import is_scalar_nan
-from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
+from sklearn.utils._missing import is_pandas_na, is_scalar_nan
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    MissingValues,
+    RealNotInt,
+    StrOptions,
+)
 from sklearn.utils.stats import _weighted_percentile as weighted_percentile
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 
+try:
+    from sklearn.callback import CallbackSupportMixin
+except ImportError:  # scikit-learn < 1.9
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """There are no callbacks to support."""
+
+
 __all__ = [
+    "CALLBACKS",
+    "CallbackSupportMixin",
     "HasMethods",
     "Interval",
+    "MissingValues",
     "RealNotInt",
     "StrOptions",
     "average",
+    "callback_state",
+    "callbacks_of",
     "check_feature_names_in",
     "check_sample_weight",
     "convert_to_numpy",
     "fit_context",
+    "fitted_indicator",
     "get_namespace_and_device",
+    "is_numpy_namespace",
+    "is_pandas_na",
     "is_scalar_nan",
     "max_precision_float_dtype",
     "preceded_by",
@@ -38,9 +61,41 @@ __all__ = [
 ]
 
 
+# Where ``set_callbacks`` keeps callbacks, which ``clone`` hands on.
+CALLBACKS = "_skl_callbacks"
+
+
+def callbacks_of(estimator: Any) -> list[Any]:
+    """What ``set_callbacks`` was given."""
+    return vars(estimator).get(CALLBACKS, [])
+
+
+def callback_state(estimator: Any) -> dict[str, Any]:
+    """Attributes by which ``fit_context`` tears callbacks down, also after a fit that failed."""
+    names = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
+    return {name: vars(estimator)[name] for name in names if name in vars(estimator)}
+
+
 def validate_params(estimator):
     """Raise if a parameter of an estimator is not what its constraints allow."""
     estimator._validate_params()
+
+
+def fitted_indicator(missing_values: Any, misses_cells: NDArray[np.bool_]) -> Any:
+    """The indicator of missing cells that an imputer of scikit-learn would hold.
+
+    Parameters
+    ----------
+    missing_values : object
+        The marker.
+    misses_cells : ndarray of shape (n_features,)
+        Which columns missed cells in ``fit``.
+    """
+    from sklearn.impute import MissingIndicator
+
+    indicator = MissingIndicator(missing_values=missing_values, error_on_new=False)
+    indicator._fit(misses_cells[None], precomputed=True)
+    return indicator
 
 
 def tree_node_dtype() -> np.dtype[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import skorch.callbacks
 import torch
 from skorch.callbacks import Callback
 
@@ -27,6 +28,10 @@ class InternalCallback(Callback):
 
     A ``KeyboardInterrupt`` that passes through it is therefore a Ctrl-C.
     """
+
+
+class EpochTimer(InternalCallback, skorch.callbacks.EpochTimer):
+    """Record the seconds of each epoch in the history, as ``dur``."""
 
 
 class BestWeights(InternalCallback):
@@ -87,13 +92,19 @@ class BestWeights(InternalCallback):
         self.weights_ = None  # a fitted net needs no second copy of its weights
 
     def _compare(self, net: Any, loss: float) -> None:
-        self.losses_.append(loss)
-        if self.keep_last_ or is_new_best(self.losses_, self.best_epoch_):
-            self._keep(net, len(self.losses_) - 1)
+        losses, best = [*self.losses_, loss], (self.best_epoch_, self.weights_)
+        if self.keep_last_ or is_new_best(losses, self.best_epoch_):
+            best = len(losses) - 1, _copied_weights(net)
+        # All in one statement without a call, which no Ctrl-C comes into.
+        self.losses_, (self.best_epoch_, self.weights_) = losses, best
 
     def _keep(self, net: Any, epoch: int) -> None:
-        self.best_epoch_ = epoch
-        self.weights_ = {name: w.clone() for name, w in net.module_.state_dict().items()}
+        weights = _copied_weights(net)
+        self.best_epoch_, self.weights_ = epoch, weights
+
+
+def _copied_weights(net: Any) -> dict[str, torch.Tensor]:
+    return {name: weight.clone() for name, weight in net.module_.state_dict().items()}
 
 
 class DivergenceGuard(InternalCallback):
@@ -112,8 +123,8 @@ class DivergenceGuard(InternalCallback):
 
     def check(self, net: Any, loss: float) -> None:
         """Raise if the loss is not finite or too large to recover from."""
-        assert self.start_ is not None
-        if math.isfinite(loss) and loss <= EXPLOSION * max(self.start_, 1.0):
+        start = self.start_ or 0.0  # unknown if Ctrl-C came before it
+        if math.isfinite(loss) and loss <= EXPLOSION * max(start, 1.0):
             return
         raise DivergenceError(
             f"The training loss became {loss:.3g} in epoch {len(net.history)} with "

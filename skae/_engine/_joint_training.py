@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from itertools import zip_longest
 from typing import Any
 
@@ -15,6 +16,7 @@ from skae._engine._callbacks import InternalCallback, TrainingStopped, is_new_be
 from skae._engine._net import AutoencoderNet
 from skae._engine._noise import Corruption
 from skae._engine._progress import remaining_epochs
+from skae._engine._tasks import current_tasks
 from skae.networks._autoencoder import Autoencoder
 from skae.networks._stacked import OneByOne, load_member, stack_members
 
@@ -23,6 +25,8 @@ SETTINGS = (
     *("alpha", "batch_size", "learning_rate", "max_epochs", "max_norm", "patience"),
     *("precision", "device", "verbose"),
 )
+# Name of the task of a fit that nets are trained together for.
+TASK = "cross-validation"
 
 
 def train_together(
@@ -52,13 +56,16 @@ def train_together(
         Number of trained nets: an interruption leaves later ones untrained.
     """
     module = _joint_module(nets)
+    tasks = current_tasks()
     if module is None:
         triples = zip(nets, rows, valid, strict=True)
-        for n_trained, (net, net_rows, net_valid) in enumerate(triples, start=1):
-            with remaining_epochs(sum(later.max_epochs for later in nets[n_trained:])):
-                net.train(net_rows, net_valid, keep_last=keep_last)
-            if net.stop_ == "interrupted":
-                return n_trained
+        with tasks.task(TASK, len(nets)) if len(nets) > 1 else nullcontext():
+            for n_trained, (net, net_rows, net_valid) in enumerate(triples, start=1):
+                n_later = sum(later.max_epochs for later in nets[n_trained:])
+                with remaining_epochs(n_later), tasks.task("fold", net.max_epochs):
+                    net.train(net_rows, net_valid, keep_last=keep_last)
+                if net.stop_ == "interrupted":
+                    return n_trained
         return len(nets)
     best = BestWeightsPerMember(StackedRows(valid), keep_last, until)
     joint = type(nets[0])(
@@ -74,7 +81,8 @@ def train_together(
     # The loss is the mean over members: it divides each member's gradient by their number,
     # and the norm of all gradients by the square root of it.
     joint.max_norm /= len(nets) ** 0.5
-    joint.train(StackedRows(rows))
+    with tasks.task(TASK, joint.max_epochs):
+        joint.train(StackedRows(rows))
     for i, net in enumerate(nets):
         net.adopt(joint, best.curves[i], best.epochs[i])
         load_member(net.module_, best.weights, i)
@@ -216,16 +224,21 @@ class BestWeightsPerMember(InternalCallback):
 
     def _compare(self, net: Any) -> None:
         losses = member_losses(net, self.valid).tolist()
-        improved = []
-        for i, (curve, loss) in enumerate(zip(self.curves, losses, strict=True)):
+        curves, epochs, improved = [*self.curves], [*self.epochs], []
+        for i, loss in enumerate(losses):
             if self.is_done[i]:
                 continue
-            curve.append(loss)
-            if self.keep_last or is_new_best(curve, self.epochs[i]):
-                self.epochs[i] = len(curve) - 1
+            curves[i] = [*curves[i], loss]
+            if self.keep_last or is_new_best(curves[i], epochs[i]):
+                epochs[i] = len(curves[i]) - 1
                 improved.append(i)
-        for name, weight in net.module_.named_parameters():
-            self.weights[name][improved] = weight.detach()[improved]
+        weights = self.weights
+        if improved:
+            weights = {name: weight.clone() for name, weight in weights.items()}
+            for name, weight in net.module_.named_parameters():
+                weights[name][improved] = weight.detach()[improved]
+        # All in one statement without a call, which no Ctrl-C comes into.
+        self.curves, self.epochs, self.weights = curves, epochs, weights
 
 
 @torch.no_grad()

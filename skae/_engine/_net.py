@@ -7,8 +7,10 @@ skorch's loop over epochs, callbacks and history are used. Replaced are the epoc
 from __future__ import annotations
 
 import copy
+import dis
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from skae._engine._batches import Batches, Rows
 from skae._engine._callbacks import (
     BestWeights,
     DivergenceGuard,
+    EpochTimer,
     InternalCallback,
     TrainingStopped,
     watches_batches,
@@ -33,11 +36,17 @@ from skae._engine._optimizer import FlatAdamW, trapezoid
 from skae._engine._progress import current_progress
 from skae._engine._runtime import autocast, borrowed_global_generator, moved_generator, on_device
 from skae._engine._steps import StepMixin
+from skae._engine._tasks import current_tasks
 from skae.networks._autoencoder import Autoencoder
 from skae.networks._layers import set_generators, weights_of
 
 # Attributes that exist only in training: they hold batches or the module.
+RAISE = dis.opmap["RAISE_VARARGS"]
 WHILE_TRAINING = ("layers_", "passes_", "take_step_")
+# Parameters of skorch that have other defaults here, and the defaults of all.
+OWN_DEFAULTS: dict[str, Any] = {"train_split": None, "optimizer": torch.optim.AdamW}
+DEFAULTS = {k: p.default for k, p in signature(NeuralNet.__init__).parameters.items()}
+DEFAULTS |= OWN_DEFAULTS
 
 
 class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
@@ -94,8 +103,7 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
         **kwargs: Any,
     ):
         # get_params returns both, and sklearn.base.clone passes them back.
-        kwargs = {"train_split": None, "optimizer": torch.optim.AdamW, **kwargs}
-        super().__init__(module, criterion, **kwargs)
+        super().__init__(module, criterion, **{**OWN_DEFAULTS, **kwargs})
         self.corruption = corruption
         self.batch_generator = batch_generator
         self.learning_rate = learning_rate
@@ -109,6 +117,7 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
     @property
     def _default_callbacks(self) -> list[tuple[str, Any]]:
         return [
+            ("epoch_timer", EpochTimer()),
             ("divergence_guard", DivergenceGuard()),
             ("best_weights", BestWeights(self.patience)),
         ]
@@ -137,21 +146,10 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
         plain = [p for p in self.module_.parameters() if not any(p is w for w in decayed)]
         return [(decayed, 1.0, self.alpha), (plain, 1.0, 0.0)]
 
-    # `module` and `module_` are one object, which is stored once.
+    # `skae._storage` makes the states, as it knows all layers.
 
-    def __getstate__(self) -> dict[str, Any]:
-        if "layers_" not in vars(self):
-            return super().__getstate__() | {"module": None}
-        # In training all parameters share one storage, which would be stored with each.
-        snapshot = object.__new__(type(self))
-        state = {name: value for name, value in vars(self).items() if name not in WHILE_TRAINING}
-        module, optimizer = copy.deepcopy((self.module_, self.optimizer_))
-        snapshot.__dict__.update(state, module_=module, optimizer_=optimizer)
-        return snapshot.__getstate__()
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self.__dict__["module"] = self.module_
+    def __setstate__(self, state: Any) -> None:
+        state.restore(self)
 
     # Training.
 
@@ -190,7 +188,7 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
         n_steps = self.max_epochs * -(-len(rows) // self.batch_size)
         self.schedule_ = iter(trapezoid(n_steps, self.learning_rate))
         try:
-            self.partial_fit(rows, epochs=n_epochs)
+            self._run_epochs(rows, n_epochs)
         finally:
             self.schedule_ = self.valid_rows_ = None
             self.optimizer_.state.clear()  # twice the size of the weights, and not used again
@@ -206,8 +204,16 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
         self._set_rate(self.partial_rate)
         self.schedule_ = self.valid_rows_ = self._best_weights.keep_epoch_ = None
         self._best_weights.known_losses_ = None
-        self.set_params(max_epochs=1).partial_fit(rows)
+        self.set_params(max_epochs=1)
+        self._run_epochs(rows)
         self._check_outcome(rows)
+
+    def _run_epochs(self, rows: Rows, n_epochs: int | None = None) -> None:
+        """Train; Ctrl-C ends it in order among the epochs, and is raised before and after them."""
+        self.stop_ = ""
+        self.partial_fit(rows, epochs=n_epochs)
+        if not self.stop_:  # skorch catches all that leave fit_loop
+            raise KeyboardInterrupt
 
     def _check_outcome(self, rows: Rows) -> None:
         # The mean loss of an epoch does not cover what its last steps did to the weights.
@@ -244,6 +250,15 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
         """A deep copy that shares the user's callbacks."""
         callbacks = [c[1] if isinstance(c, tuple) else c for c in self.callbacks or []]
         return copy.deepcopy(self, {id(callback): callback for callback in callbacks})
+
+    def as_if_stopped(self) -> AutoencoderNet:
+        """A copy as this net would be if its training stopped after this epoch."""
+        net = self.copy()
+        if self._best_weights.weights_ is not None:
+            net.module_.load_state_dict(self._best_weights.weights_)
+        net.optimizer_.state.clear()
+        net.stop_ = "stopped"
+        return net
 
     def restore_history(self, epochs: Iterable[dict[str, Any]]) -> None:
         """Replace the history."""
@@ -289,7 +304,7 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
 
     def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **kwargs: Any) -> Any:
         n_epochs = self.max_epochs if epochs is None else epochs
-        self.stop_ = "finished"
+        self.stop_, stop = "", "finished"
         current_progress().begin(n_epochs)
         self.watched_ = any(watches_batches(callback) for _, callback in self.callbacks_)
         set_generators(self.module_, self.corruption.generator)
@@ -298,15 +313,18 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
                 self.layers_ = list(self.module_.modules())
                 self.take_step_ = GraphedSteps(self) if self._is_graphed() else self._eager_step
                 self.passes_ = self._make_passes()
-                super().fit_loop(X, y, epochs=n_epochs, **kwargs)
-        except TrainingStopped:
-            self.stop_ = "stopped"
-        except KeyboardInterrupt:
-            self.stop_ = "interrupted"
+                try:
+                    super().fit_loop(X, y, epochs=n_epochs, **kwargs)
+                except TrainingStopped:
+                    stop = "stopped"
+                except KeyboardInterrupt:
+                    stop = "interrupted"
+                    current_tasks().drop_epoch()
         finally:
             for name in WHILE_TRAINING:
                 self.__dict__.pop(name, None)
-            current_progress().end(self.stop_)
+            current_progress().end(stop)
+        self.stop_ = stop
         return self
 
     def _set_training(self, training: bool = True) -> None:
@@ -327,13 +345,19 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
 
     def notify(self, method_name: str, **cb_kwargs: Any) -> None:
         stop: TrainingStopped | None = None
+        if method_name == "on_epoch_begin":
+            current_tasks().begin_epoch()
         try:
             getattr(self, method_name)(self, **cb_kwargs)
             for _, callback in self.callbacks_:
                 stop = self._notify_one(callback, method_name, cb_kwargs) or stop
+        except TrainingStopped as request:
+            stop = request
         finally:
             if method_name == "on_epoch_end":  # also if a callback has raised
                 current_progress().update(self.history[-1])
+        if method_name == "on_epoch_end" and current_tasks().end_epoch(self):
+            stop = stop or TrainingStopped()
         if stop is not None:
             raise stop
 
@@ -352,7 +376,7 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
                 return stop
             raise
         except KeyboardInterrupt as stop:
-            if is_internal:
+            if is_internal or not _is_raised_by_statement(stop):
                 raise  # Ctrl-C
             raise TrainingStopped from stop  # skorch's callbacks stop training by this
         return None
@@ -411,3 +435,11 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
             total = total.to(loss.device) + loss * x.shape[-2]
             total_weight += x.shape[-2] * (1.0 if weight is None else float(weight.mean()))
         return float(total) / total_weight
+
+
+def _is_raised_by_statement(error: BaseException) -> bool:
+    """Whether ``raise`` raised it, as callbacks do to stop; Ctrl-C comes at any instruction."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is None or trace.tb_frame.f_code.co_code[trace.tb_lasti] == RAISE

@@ -156,8 +156,9 @@ def show_progress(name: str, verbose: int, is_search: bool = False) -> Iterator[
             yield
         return
     progress = Progress(name, HIDDEN if outer.verbose else verbose, is_search)
-    token = _current.set(progress)
+    before = _current.get()
     try:
+        _current.set(progress)
         yield
     except BaseException:
         progress.close(failed=True)
@@ -165,13 +166,13 @@ def show_progress(name: str, verbose: int, is_search: bool = False) -> Iterator[
     else:
         progress.close()
     finally:
-        _current.reset(token)
+        _current.set(before)  # a token of the first call could be lost by Ctrl-C
 
 
 @contextmanager
 def _part_of(search: Progress) -> Iterator[None]:
-    search.is_search = False
     try:
+        search.is_search = False
         yield
     finally:
         search.is_search = True

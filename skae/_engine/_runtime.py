@@ -1,21 +1,26 @@
-"""Device, precision, random generators and threads."""
+"""Device, precision, random generators, threads and other global settings of torch."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from joblib.parallel import get_active_backend
-from torch import Tensor
 
 from skae.exceptions import warn_user
 
 _global_generator_lock = threading.RLock()
 _thread_count_lock = threading.Lock()
 _thread_counts: list[int] = []
+_default_dtype_lock = threading.Lock()
+_default_dtypes: dict[object, torch.dtype] = {}
+# Types of devices whose products a user may have turned to lower precision.
+AUTOCAST_DEVICES = ("cpu", "cuda", "mps", "xpu")
+# What errors of allocators say; that of the CPU and of some GPUs has no type of its own.
+NO_MEMORY = ("DefaultCPUAllocator", "not enough memory", "out of memory", "_ALLOC_FAILED")
 
 
 def resolve_device(device: str) -> torch.device:
@@ -82,20 +87,78 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager:
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
+def initial_settings() -> AbstractContextManager:
+    """Context in which torch's global settings are what they are in a new process.
+
+    These are the default dtype and device, autocast, and the modes of gradients and inference.
+    Those that may cost speed or that only report, such as ``torch.set_float32_matmul_precision``
+    and anomaly detection, are left to the user.
+    """
+    with _default_dtype_lock:  # or another thread could put its dtype back in between
+        probe = torch.empty(0)
+        is_initial = not _default_dtypes and probe.dtype is torch.float32
+    is_initial = is_initial and probe.is_cpu and not probe.is_inference()
+    if is_initial and torch.is_grad_enabled() and not _autocast_devices():
+        return torch.set_grad_enabled(True)  # an interrupt may leave it off inside
+    return _put_aside(is_on_cpu=probe.is_cpu)
+
+
+def _autocast_devices() -> list[str]:
+    return [device for device in AUTOCAST_DEVICES if torch.is_autocast_enabled(device)]
+
+
+@contextmanager
+def _put_aside(is_on_cpu: bool) -> Iterator[None]:
+    with ExitStack() as stack:
+        stack.enter_context(_float32_by_default())
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for device in _autocast_devices():
+            stack.enter_context(torch.autocast(device, enabled=False))
+        if not is_on_cpu:  # it slows all functions of torch down
+            stack.enter_context(torch.device("cpu"))
+        yield
+
+
+@contextmanager
+def _float32_by_default() -> Iterator[None]:
+    """Set the default dtype, which all threads share, until the last of them has left."""
+    block = object()
+    try:
+        with _default_dtype_lock:
+            before = next(iter(_default_dtypes.values()), torch.get_default_dtype())
+            _default_dtypes[block] = before
+            torch.set_default_dtype(torch.float32)
+        yield
+    finally:
+        with _default_dtype_lock:
+            if block in _default_dtypes:  # not if Ctrl-C came first
+                before = _default_dtypes.pop(block)
+                if not _default_dtypes:
+                    torch.set_default_dtype(before)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch means by this error what Python calls a ``MemoryError``."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in text for sign in NO_MEMORY)
+
+
 class Draws(torch.Generator):
     """A generator that can be pickled with a GPU and loaded without one."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return restored_draws, (str(self.device), self.get_state(), self.initial_seed())
+        # As an array: torch pickles tensors with their addresses.
+        return restored_draws, (str(self.device), self.get_state().numpy(), self.initial_seed())
 
 
-def restored_draws(device: str, state: Tensor, seed: int) -> torch.Generator:
+def restored_draws(device: str, state: Any, seed: int) -> torch.Generator:
     """A generator in `state`; if its device is not available, a new one on the CPU."""
     try:
         draws = Draws(device)
     except RuntimeError:
         return generator(seed)
-    draws.set_state(state)
+    draws.set_state(torch.as_tensor(state, device="cpu"))
     return draws
 
 
@@ -124,8 +187,8 @@ def borrowed_global_generator(seed: int) -> Iterator[None]:
     """Seed torch's global CPU generator for the block, and restore it afterwards."""
     with _global_generator_lock:
         state = torch.get_rng_state()
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs, too
         try:
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs, too
             yield
         finally:
             torch.set_rng_state(state)

@@ -12,6 +12,7 @@ import numpy as np
 from skae._engine._joint_training import SETTINGS
 from skae._engine._net import AutoencoderNet
 from skae._engine._progress import remaining_epochs
+from skae._engine._tasks import tasks_of_fit
 from skae._fit._defaults import MIN_ROWS_FOR_SPLIT, MIN_WIDE_COLUMNS
 from skae._fit._plan import Plan, Schedule
 from skae._fit._run import Outcome, Split, finish_split, prepare_split, train_splits
@@ -108,7 +109,8 @@ def _groups_of(prepared: list[Prepared]) -> list[list[Prepared]]:
 
 def _train_group(group: list[Prepared]) -> None:
     splits = [part.split for part in group]
-    n_trained = train_splits(splits)
+    with tasks_of_fit(None, {}):
+        n_trained = train_splits(splits)
     raise_if_interrupted(splits[n_trained - 1].net)
     for job, plan, X, split in group:
         job.finish(finish_split(plan, split, X, None))

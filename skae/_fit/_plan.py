@@ -193,6 +193,9 @@ class Plan(Schedule):
         the numbers of the rows held out (None if there are none) and the weights of all.
     begin : callable
         Called with net and feed before a training that callbacks may watch.
+    attributes_after : callable
+        Called with an outcome, X and the weights of its rows: attributes of the estimator, had
+        the fit come to this.
     rotation : Rotation or None
         Coordinates to train in; a split is trained in them, folds never are.
     link : OutputLink or None
@@ -203,6 +206,7 @@ class Plan(Schedule):
     feed: Feed
     measure: Callable[..., Any] = measure_nothing
     begin: Callable[[AutoencoderNet, Feed], None]
+    attributes_after: Callable[..., dict[str, Any]]
     rotation: Rotation | None = None
     link: Any = None
 
@@ -362,14 +366,25 @@ def may_change(*constraints: Any) -> MayChange:
 
 def _may_change(cls: type) -> set[str]:
     """Parameters with the mark; a subclass may constrain them otherwise, or add others."""
-    tables = [vars(base).get("_parameter_constraints", {}) for base in cls.__mro__]
+    tables = _constraints(cls)
     return {name for table in tables for name in table if isinstance(table[name], MayChange)}
+
+
+def _constraints(cls: type) -> list[dict[str, Any]]:
+    """The tables of constraints of a class and of those that it is derived from."""
+    return [vars(base).get("_parameter_constraints", {}) for base in cls.__mro__]
+
+
+def _parameter_names(estimator: Any) -> set[str]:
+    """Names of all parameters, those too that a subclass sets and does not take itself."""
+    inherited = {name for table in _constraints(type(estimator)) for name in table}
+    return inherited | set(estimator.get_params(deep=False))
 
 
 def network_fingerprint(estimator: Any) -> dict[str, str]:
     """All parameters that a fitted network cannot follow when they change, as texts."""
-    free = _may_change(type(estimator))
-    params = {k: v for k, v in estimator.get_params(deep=False).items() if k not in free}
+    fixed = sorted(_parameter_names(estimator) - _may_change(type(estimator)))
+    params = {name: getattr(estimator, name) for name in fixed}
     if params["network"] is not None and not is_builtin_network(params["network"]):
         params["network"] = type(params["network"]).__qualname__
     # A copy of a function, in another process, say, is another object.

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skae._engine._batches import Rows, SourceRows
-from skae._engine._joint_training import train_together
+from skae._engine._joint_training import TASK, train_together
 from skae._engine._net import AutoencoderNet
 from skae._engine._progress import losses_reported_in, remaining_epochs
 from skae._engine._rotation import Rotation, refit_output
+from skae._engine._tasks import current_tasks, epochs_lead_to
 from skae._fit._plan import Feed, Indices, Plan, Weights
 from skae.exceptions import TrainingInterruptedWarning, warn_user
 
@@ -65,7 +67,13 @@ def fit(plan: Plan, X: Any, sample_weight: Weights, rng: np.random.RandomState) 
         return _fit_folds(plan, X, sample_weight, rng)
     split = prepare_split(plan, X, sample_weight, rng)
     plan.begin(split.net, split.feed)
-    with losses_reported_in(_loss_conversions(plan, split)):
+    current_tasks().begin(plan.max_epochs)
+
+    def attributes_of(net: AutoencoderNet) -> dict[str, Any]:
+        outcome = finish_split(plan, replace(split, net=net), X, sample_weight)
+        return plan.attributes_after(outcome, X, sample_weight)
+
+    with losses_reported_in(_loss_conversions(plan, split)), epochs_lead_to(attributes_of):
         valid = None if split.valid_rows is None else split.validation()
         split.net.train(split.training(), valid, keep_last=plan.keep_last)
     return finish_split(plan, split, X, sample_weight)
@@ -76,6 +84,7 @@ def fit_pass(plan: Plan, X: Any, sample_weight: Weights) -> Outcome:
     feed = plan.feed if plan.resumes else plan.feed.fitted(X, None, sample_weight)
     net = plan.build(None)
     plan.begin(net, feed)
+    current_tasks().begin(0, "partial-fit")
     net.train_on(feed.single_pass(net, feed.rows(X, None, sample_weight)))
     return Outcome.of(net, feed)
 
@@ -189,17 +198,20 @@ def _fit_folds(plan: Plan, X: Any, sample_weight: Weights, rng: np.random.Random
     n_folds, batches = plan.folds(*X.shape)
     folds = np.array_split(rng.permutation(n_rows), n_folds)
     losses, measures = [], []
-    for batch in batches:
-        splits = [_prepare_fold(plan, X, sample_weight, fold) for fold in folds[batch]]
-        with remaining_epochs((n_folds - batch.stop + 1) * plan.max_epochs):
-            n_trained = train_splits(splits, keep_last=plan.keep_last, until=any)
-        for split in splits[:n_trained]:
-            held_out = split.held_out
-            measures.append(plan.measure(split.net, split.feed, X, held_out, sample_weight))
-            losses.append(split.net.validation_losses or [])
-        last = splits[n_trained - 1]
-        if last.net.stop_ == "interrupted":
-            return Outcome.of(last.net, last.feed, measures)
+    tasks = current_tasks()
+    tasks.begin(2)
+    with tasks.task(TASK, n_folds) if len(batches) > 1 else nullcontext():
+        for batch in batches:
+            splits = [_prepare_fold(plan, X, sample_weight, fold) for fold in folds[batch]]
+            with remaining_epochs((n_folds - batch.stop + 1) * plan.max_epochs):
+                n_trained = train_splits(splits, keep_last=plan.keep_last, until=any)
+            for split in splits[:n_trained]:
+                held_out = split.held_out
+                measures.append(plan.measure(split.net, split.feed, X, held_out, sample_weight))
+                losses.append(split.net.validation_losses or [])
+            last = splits[n_trained - 1]
+            if last.net.stop_ == "interrupted":
+                return Outcome.of(last.net, last.feed, measures)
     return _fit_all_rows(plan, X, sample_weight, losses, measures)
 
 
@@ -213,8 +225,18 @@ def _fit_all_rows(
     feed = plan.feed.fitted(X, None, sample_weight)
     net = plan.build(None)
     rows = feed.training(net, feed.rows(X, None, sample_weight))
-    net.train(rows, keep_epoch=best, n_epochs=n_epochs, known_losses=curve)
-    return Outcome(net, feed, measures, net.training_losses, curve)
+
+    def outcome_of(net: AutoencoderNet) -> Outcome:
+        losses = curve[: net.n_epochs_done + 1]
+        return Outcome(net, feed, measures, net.training_losses, losses)
+
+    def attributes_of(net: AutoencoderNet) -> dict[str, Any]:
+        return plan.attributes_after(outcome_of(net), X, sample_weight)
+
+    tasks = current_tasks()
+    with tasks.task("all-rows", n_epochs, **tasks.given), epochs_lead_to(attributes_of):
+        net.train(rows, keep_epoch=best, n_epochs=n_epochs, known_losses=curve)
+    return outcome_of(net)
 
 
 def warn_if_interrupted(net: AutoencoderNet) -> None:

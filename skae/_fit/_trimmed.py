@@ -7,8 +7,10 @@ rows that the model of before fits best, from which the next model is learned.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from skae._engine._batches import SourceRows, TensorRows
 from skae._engine._ensemble_net import MemberNet, MemberRows
 from skae._engine._progress import remaining_epochs
+from skae._engine._tasks import current_tasks, epochs_lead_to
 from skae._fit._run import Outcome
 from skae._stats._trimming import trimmed_subset
 
@@ -46,6 +49,9 @@ class TrimmedPlan:
         Whether the epoch with the lowest loss on held-out rows is kept.
     is_first_fit : bool
         Whether the net has learned nothing yet: then the baseline chooses the first subset.
+    attributes_after : callable
+        Called with an outcome: attributes of the estimator, had the fit come to this. One
+        pass needs none.
     """
 
     net: MemberNet
@@ -56,6 +62,7 @@ class TrimmedPlan:
     n_refits: int
     keeps_best_epoch: bool
     is_first_fit: bool
+    attributes_after: Callable[[Outcome], dict[str, Any]] | None = None
 
 
 def held_out_rows(
@@ -98,11 +105,22 @@ def fit_trimmed(plan: TrimmedPlan) -> Outcome:
     n_epochs = net.max_epochs
     n_short = ceil(n_epochs * SHARE_OF_REFIT)
     n_refits = 0 if plan.fraction == 1 else plan.n_refits
+    tasks = current_tasks()
+    tasks.begin(n_refits + 1)
+
+    def attributes_of(net: MemberNet) -> dict[str, Any]:
+        assert plan.attributes_after is not None
+        return plan.attributes_after(Outcome.of(net, None))
+
     for n_left in range(n_refits, -1, -1):
         net.set_params(max_epochs=n_epochs if n_left == 0 else n_short)
         from_baseline = plan.is_first_fit and n_left == n_refits
         subset = choose_subset(net, rows, member_weights, plan.fraction, from_baseline)
-        with remaining_epochs(n_epochs + (n_left - 1) * n_short if n_left else 0):
+        with (
+            remaining_epochs(n_epochs + (n_left - 1) * n_short if n_left else 0),
+            tasks.task("trimmed-fit", net.max_epochs, **tasks.given),
+            epochs_lead_to(attributes_of),
+        ):
             net.train(MemberRows(rows, member_weights * subset), valid)
         if net.stop_ == "interrupted":
             break
@@ -114,6 +132,7 @@ def fit_trimmed_pass(plan: TrimmedPlan) -> Outcome:
     net, rows = plan.net, plan.rows
     member_weights = weights_of_members(plan.weights, plan.held_out)
     subset = choose_subset(net, rows, member_weights, plan.fraction, plan.is_first_fit)
+    current_tasks().begin(0, "partial-fit")
     net.train_on(MemberRows(rows, member_weights * subset))
     return Outcome.of(net, None)
 

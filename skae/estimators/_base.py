@@ -1,5 +1,6 @@
 """What all estimators share: input validation, fit, and the verbs on latents."""
 
+from copy import copy
 from functools import partial
 from numbers import Integral, Real
 
@@ -8,7 +9,9 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skae._data._arrays import empty, namespace, output_dtype, write_pieces
+from skae._data._arrays import as_precise_as, empty, namespace, output_dtype, write_pieces
+from skae._data._fitted_arrays import note_kind_of_rows
+from skae._data._scaling import LARGEST_READ, LARGEST_TRAINED, check_magnitudes
 from skae._data._validation import (
     as_numpy_table,
     check_input,
@@ -16,8 +19,10 @@ from skae._data._validation import (
     to_compute_array,
 )
 from skae._engine._batches import SourceRows
+from skae._engine._progress import show_progress
 from skae._engine._row_errors import row_errors
 from skae._engine._runtime import resolve_device, resolve_precision, warn_if_bfloat16_unsupported
+from skae._engine._tasks import given_to_fit
 from skae._fit._guard import rollback_on_error
 from skae._fit._plan import (
     check_same_network,
@@ -29,6 +34,7 @@ from skae._fit._plan import (
 from skae._fit._run import fit, fit_pass, warn_if_interrupted
 from skae._onnx_hooks import OptionalMethod
 from skae._sklearn import (
+    CallbackSupportMixin,
     HasMethods,
     Interval,
     RealNotInt,
@@ -36,11 +42,13 @@ from skae._sklearn import (
     fit_context,
     preceded_by,
 )
+from skae._storage._states import PlainStateMixin
 from skae._version import PAGE_OF_CLASS
+from skae.estimators._public import PublicMethodsMixin
 from skae.networks._layers import ACTIVATIONS
 
 
-class BaseAutoencoder(BaseEstimator):
+class BaseAutoencoder(PublicMethodsMixin, PlainStateMixin, CallbackSupportMixin, BaseEstimator):
     """Shared machinery; each estimator brings its own ``__init__`` and public verbs.
 
     Estimators implement three methods, which ``_fit`` and ``_partial_fit`` call:
@@ -69,6 +77,7 @@ class BaseAutoencoder(BaseEstimator):
     """
 
     _accepts_missing = False
+    _largest_read = LARGEST_READ  # of scaled values, after the fit
     _keeps_tensors = True  # or they are taken to NumPy, and results back
 
     _parameter_constraints: dict = {
@@ -130,7 +139,8 @@ class BaseAutoencoder(BaseEstimator):
         DivergenceError
             If the training loss diverges; the estimator stays as it was.
         """
-        return self._fit_guarded(X, y, sample_weight)
+        given = given_to_fit(X, y, sample_weight=sample_weight)
+        return self._fit_guarded(X, y, sample_weight, given)
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None, sample_weight=None):
@@ -154,20 +164,28 @@ class BaseAutoencoder(BaseEstimator):
         self : object
             The estimator, trained further.
         """
-        return self._partial_fit_guarded(X, y, sample_weight)
+        given = given_to_fit(X, y, sample_weight=sample_weight)
+        return self._partial_fit_guarded(X, y, sample_weight, given)
 
-    def _fit_guarded(self, X, y_or_clean, sample_weight):
-        """Fit, or leave everything as it was; `y_or_clean` are targets, or clean rows."""
-        with rollback_on_error(self):
+    def _fit_guarded(self, X, y_or_clean, sample_weight, given):
+        """Fit, or leave everything as it was; `y_or_clean` are targets, or clean rows.
+
+        `given` is what callbacks are told that the fit was called with.
+        """
+        with rollback_on_error(self, given):
+            note_kind_of_rows(self, X)
             reset = not self._resumes
             self._fit(*self._check_training_rows(X, y_or_clean, sample_weight, reset=reset))
         return self
 
-    def _partial_fit_guarded(self, X, y_or_clean, sample_weight):
+    def _partial_fit_guarded(self, X, y_or_clean, sample_weight, given):
         first = not hasattr(self, "net_")
-        with rollback_on_error(self):
+        with rollback_on_error(self, given):
+            note_kind_of_rows(self, X)
+            seen = 0 if first else getattr(self, "n_samples_seen_", 0)  # files may lack it
             rows = self._check_training_rows(X, y_or_clean, sample_weight, reset=first)
             self._partial_fit(*rows, first=first)
+            self.n_samples_seen_ += seen
         return self
 
     @property
@@ -206,7 +224,8 @@ class BaseAutoencoder(BaseEstimator):
         return self._plan(lambda rotation: net, net.max_epochs, net.device, resumes=True)
 
     def _check_range(self, X):
-        """Raise if X cannot be reproduced."""
+        """Raise if X cannot be learned from."""
+        check_values(self, X, LARGEST_TRAINED)
 
     def _begin(self, net, feed):
         """Set the net, and what it was fed: callbacks may ask for them while it is trained."""
@@ -216,11 +235,22 @@ class BaseAutoencoder(BaseEstimator):
         """Keep what a fit left behind; estimators add what follows training."""
         warn_if_interrupted(outcome.net)
         self._begin(outcome.net, outcome.feed)  # folds were trained without the estimator
+        self.n_samples_seen_ = X.shape[0]
         self.n_iter_ = outcome.n_iter
         self.best_epoch_ = outcome.best_epoch
         self.loss_curve_ = outcome.loss_curve
         self.validation_loss_curve_ = outcome.validation_loss_curve
         self._network_fingerprint = network_fingerprint(self)
+
+    def _attributes_after(self, outcome, X, sample_weight):
+        """Attributes of this estimator as if a fit had come to this; itself, it goes on."""
+        return self._attributes_of_copy(lambda model: model._finish(outcome, X, sample_weight))
+
+    def _attributes_of_copy(self, finish):
+        model = copy(self)
+        with show_progress(type(self).__name__, 0):
+            finish(model)
+        return vars(model)
 
     # Verbs.
 
@@ -262,13 +292,14 @@ class BaseAutoencoder(BaseEstimator):
         """
         check_is_fitted(self)
         Z, to_input_type = to_compute_array(Z, self._keeps_tensors, name="Z")
-        floats = {"dtype": [np.float64, np.float32], "allow_nan": False}
+        floats = {"dtype": [np.float64, np.float32], "marker": None}
         Z = check_input(check_array, Z, input_name="Z", accept_sparse=False, **floats)
         if Z.shape[1] != self.net_.n_latents:
             raise ValueError(
                 f"Z has {Z.shape[1]} columns, but {type(self).__name__} was fitted with "
                 f"{self.net_.n_latents} latents."
             )
+        check_magnitudes(Z, None, reach=LARGEST_READ, name="Z")
         return self._wrap_output(self._decode(Z), to_input_type)
 
     def reconstruct(self, X):
@@ -304,8 +335,9 @@ class BaseAutoencoder(BaseEstimator):
         """
         check_is_fitted(self)
         X, to_input_type = self._validate_input(X)
-        errors = self._row_errors(X)
-        return to_input_type(namespace(X).astype(errors, output_dtype(X), copy=False))
+        # Of float32 rows, squares may be larger than float32 holds.
+        errors = self._row_errors(X).clip(max=namespace(X).finfo(output_dtype(X)).max)
+        return to_input_type(as_precise_as(X, errors))
 
     # What computes; tensors that come in stay where they are, and go out beside them.
 
@@ -327,8 +359,8 @@ class BaseAutoencoder(BaseEstimator):
         return out
 
     def _row_errors(self, X):
-        rows, may_miss = self._rows(X), self._may_miss_cells
-        return row_errors(self.net_, rows, self._scaler, X, may_miss=may_miss)
+        rows, may_miss, unit = self._rows(X), self._may_miss_cells, self._scaler.unit
+        return row_errors(self.net_, rows, self._scaler, X, may_miss=may_miss) * unit * unit
 
     @property
     def _n_features_out(self):
@@ -343,13 +375,20 @@ class BaseAutoencoder(BaseEstimator):
 
     def _check_rows(self, X, *, reset):
         """Validate X against what was seen, or note what is seen now."""
-        return check_input(
+        X = check_input(
             partial(validate_data, self),
             to_compute_array(X, self._keeps_tensors)[0],
-            allow_nan=self._accepts_missing,
+            marker=self._marker,
             reset=reset,
             ensure_min_samples=2 if reset else 1,
         )
+        check_values(self, X, None if reset else self._largest_read)
+        return X
+
+    @property
+    def _marker(self):
+        """What stands for a missing cell; None where no cell may be missing."""
+        return np.nan if self._accepts_missing else None
 
     def _validate_input(self, X):
         """Validate X for inference; also return how to hand arrays back."""
@@ -429,3 +468,12 @@ class BaseAutoencoder(BaseEstimator):
         tags.input_tags.sparse = True
         tags.input_tags.allow_nan = self._accepts_missing
         return tags
+
+
+def check_values(model, X, largest_scaled=None):
+    """Raise if values are too large, of themselves or as the scaler of the model scales them."""
+    names = getattr(model, "feature_names_in_", None)
+    if largest_scaled is None:
+        check_magnitudes(X, names)
+    else:
+        model._scaler.check(X, names, largest_scaled)

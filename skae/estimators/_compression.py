@@ -7,14 +7,15 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from skae._data._chunks import value_range
-from skae._data._scaling import Scaler
+from skae._data._fitted_arrays import FittedArray
+from skae._data._scaling import LARGEST_READ, Scaler
 from skae._engine._batches import SourceRows
 from skae._engine._build import build_autoencoder, pca_of_rows
 from skae._engine._losses import Objective
 from skae._engine._progress import show_progress
 from skae._engine._rotation import Rotation
 from skae._engine._row_errors import distances_to, row_errors
-from skae._engine._runtime import one_thread_per_worker
+from skae._engine._runtime import initial_settings, one_thread_per_worker
 from skae._fit._defaults import MIN_WIDE_COLUMNS, Compression
 from skae._fit._plan import (
     Feed,
@@ -30,7 +31,7 @@ from skae._fit._plan import (
     resolve_network,
     wanted_share,
 )
-from skae._sklearn import validate_params
+from skae._sklearn import callbacks_of, validate_params
 from skae._stats._scoring import share_explained
 from skae.estimators._base import BaseAutoencoder
 from skae.networks._autoencoder import OutputLink
@@ -43,10 +44,13 @@ class CompressionMixin:
     """How the transformer is fitted."""
 
     _auto = Compression
+    mean_, latent_size_curve_ = FittedArray(), FittedArray()
+    explained_variance_ratio_ = FittedArray()
 
     def _make_plan(self, X, sample_weight, rng):
         """Learn the scaling, the start and the number of latents; plan the rest."""
         self._scaler = scaler = Scaler(self.scaling).fit(X, sample_weight)
+        self._check_range(X)
         self.mean_ = scaler.mean_
         n_features = self.n_features_in_
         seeds = Seeds.draw(rng)
@@ -59,7 +63,6 @@ class CompressionMixin:
         chosen = None
         if has_plain_output(self) and n_features >= MIN_WIDE_COLUMNS:
             chosen = Rotation.choose(scaler, pca, k)
-        self._check_range(X)
         tied = are_weights_tied(self)
         network = resolve_network(self, Compression, n_features, self.dropout, tied)
         settings = net_settings(self, Compression, n_features, X.shape[0])
@@ -92,19 +95,23 @@ class CompressionMixin:
     def _plan(self, build, max_epochs, device, **fields):
         measure = measure_nothing
         if is_ordered(self):
-            measure = partial(residual_squares, n_latents=self.n_components_, mean=self.mean_)
+            measure = partial(
+                residual_squares, n_latents=self.n_components_, mean=self._scaler.mean_
+            )
         return Plan.of(
             self,
             build=build,
             feed=Feed(self._scaler, device),
             measure=measure,
             begin=self._begin,
+            attributes_after=self._attributes_after,
             max_epochs=max_epochs,
             **folds_and_refit(self),
             **fields,
         )
 
     def _check_range(self, X):
+        super()._check_range(X)
         check_target_range(self, self._scaler, X)
 
     def _finish(self, outcome, X, sample_weight):
@@ -116,14 +123,13 @@ class CompressionMixin:
             vars(self).pop("explained_variance_ratio_", None)
             return
         *residuals, total = np.sum(outcome.measures, axis=0)
-        self.latent_size_curve_ = np.array(
-            [share_explained(residual, total) for residual in residuals]
-        )
+        curve = np.array([share_explained(residual, total) for residual in residuals])
+        self.latent_size_curve_ = curve
         if not isinstance(self.n_components, Integral):
-            enough = np.flatnonzero(self.latent_size_curve_ >= wanted_share(self.n_components))
+            enough = np.flatnonzero(curve >= wanted_share(self.n_components))
             self.n_components_ = int(enough[0]) + 1 if len(enough) else len(residuals)
             self.net_.keep_latents(self.n_components_)
-        shares = np.diff(self.latent_size_curve_, prepend=0.0)
+        shares = np.diff(curve, prepend=0.0)
         self.explained_variance_ratio_ = shares[: self.n_components_]
 
     def _job(self, X):
@@ -151,7 +157,7 @@ class CompressionMixin:
         """What bounds reconstructions, in the units of scaled rows."""
         activation = output_activation(self)
         if self.scaling == "minmax":  # scaled columns fill [0, 1]: bounds speak of them
-            ones = np.ones_like(self.mean_)
+            ones = np.ones_like(self._scaler.mean_)
             return OutputLink(activation, 0 * ones, ones)
         return OutputLink(activation, self._scaler.center_, self._scaler.scale_)
 
@@ -219,6 +225,13 @@ def check_target_range(params, scaler, X):
         low, high = value_range(X)
     name = "loss" if params.loss == "binary_cross_entropy" else "output_activation"
     setting = f"{name}={getattr(params, name)!r}"
+    least, most = scaler.scale_.min(), scaler.scale_.max()
+    if params.scaling != "minmax" and not (least > 1 / LARGEST_READ and most < LARGEST_READ):
+        raise ValueError(
+            f"{setting} needs columns whose scales are from {1 / LARGEST_READ:g} to "
+            f"{LARGEST_READ:g}; they are from {least:.3g} to {most:.3g}. Rescale X, or set "
+            "scaling='minmax'."
+        )
     if activation == "logistic" and (low < 0 or high > 1):
         raise ValueError(
             f"{setting} needs X in [0, 1]; X is in [{low:g}, {high:g}]. Rescale X, set "
@@ -246,7 +259,7 @@ def residual_squares(net, feed, X, held_out, sample_weight, *, n_latents, mean):
     residuals = [
         weight @ row_errors(net, scaled, feed.transform, part, k + 1) for k in range(n_latents)
     ]
-    return np.array([*residuals, weight @ distances_to(mean, part)])
+    return np.array([*residuals, weight @ distances_to(mean, part, feed.transform.unit)])
 
 
 def fit_together(estimators, tables, name):
@@ -261,8 +274,11 @@ def fit_together(estimators, tables, name):
     for estimator, X in zip(estimators, tables, strict=True):
         job = estimator._job(X)
         is_own_fit = type(estimator).fit is not BaseAutoencoder.fit
-        (together if can_stack(job.schedule, *X.shape) and not is_own_fit else alone).append(job)
+        is_watched = bool(callbacks_of(estimator))  # each fit has its own tasks
+        stacks = can_stack(job.schedule, *X.shape) and not is_own_fit and not is_watched
+        (together if stacks else alone).append(job)
     with (
+        initial_settings(),
         one_thread_per_worker(),
         show_progress(name, int(estimators[0].verbose), is_search=True),
     ):

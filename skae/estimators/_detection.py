@@ -1,10 +1,16 @@
-"""How the detector is fitted: views of the rows, an ensemble among them, and a threshold."""
+"""How the detector is fitted (views of the rows, a threshold), and how its parts judge rows."""
+
+from copy import deepcopy
+from functools import partial
 
 import numpy as np
 from sklearn.utils import check_random_state
 
+from skae._data._arrays import empty, is_tensor, namespace, widest_float, write_pieces
 from skae._data._chunks import dense_rows, row_chunks
+from skae._data._fitted_arrays import FittedArray
 from skae._data._scaling import Scaler, column_moments
+from skae._data._tables import as_table
 from skae._engine._batches import SourceRows
 from skae._engine._build import build_members, pca_of_rows
 from skae._engine._ensemble_net import MemberNet
@@ -51,13 +57,14 @@ LARGEST_SEED = np.iinfo(np.int32).max
 
 
 class DetectionMixin:
-    """How the detector is fitted.
+    """How the detector is fitted, and how its fitted parts work together.
 
     Its plans are of another kind, ``TrimmedPlan``: members learn from the trimmed subset,
     and rows are held out for the threshold and not to choose an epoch.
     """
 
     _auto = Detection
+    mean_ = FittedArray()
     _accepts_missing = True
 
     def _fit(self, X, sample_weight):
@@ -76,12 +83,19 @@ class DetectionMixin:
             net = self._fitted_net()
             net.set_params(**net_settings(self, Detection, self.n_features_in_, n_subset))
         self._begin(net, None)
-        outcome = fit_trimmed(self._trimmed_plan(X, weight, net, held_out, starts))
-        self._finish(outcome, X, sample_weight)
-        self._seen = self._learn_views(X, weight, held_out, rng)
-        self._learn_threshold(counts)
-        if self._flags_share:
-            self._flag_share(self._scores(X), weight_of_all)
+
+        def finish(model, outcome, rng):
+            model._finish(outcome, X, sample_weight)
+            model._seen = model._learn_views(X, weight, held_out, rng)
+            model._learn_threshold(counts)
+            if model._flags_share:
+                model._flag_share(model._scores(X), weight_of_all)
+
+        def attributes_after(outcome):
+            return self._attributes_of_copy(partial(finish, outcome=outcome, rng=deepcopy(rng)))
+
+        plan = self._trimmed_plan(X, weight, net, held_out, starts, attributes_after)
+        finish(self, fit_trimmed(plan), rng)
 
     def _partial_fit(self, X, sample_weight, *, first):
         counts = views_that_count(self.views)
@@ -153,7 +167,7 @@ class DetectionMixin:
         fraction, seed = self.validation_fraction, self._split_seed
         return held_out_rows(n_rows, self.n_estimators, fraction, seed)
 
-    def _trimmed_plan(self, X, weight, net, held_out, starts):
+    def _trimmed_plan(self, X, weight, net, held_out, starts, attributes_after=None):
         return TrimmedPlan(
             net=net,
             rows=SourceRows(X, self._scaler, device=net.device).in_memory(),
@@ -163,6 +177,7 @@ class DetectionMixin:
             n_refits=self.n_refits,
             keeps_best_epoch=self.early_stopping,
             is_first_fit=starts,
+            attributes_after=attributes_after,
         )
 
     def _learn_views(self, X, weight, held_out, rng):
@@ -199,6 +214,39 @@ class DetectionMixin:
                 f"contamination={self.contamination!r} asks for a share of outliers that equal "
                 f"scores do not allow: {share:.3g} of the rows are beyond the threshold."
             )
+
+    # What computes, of the fitted parts together.
+
+    def _score_cells(self, raw, cells):
+        """Which rows are outliers, and what each cell contributes to the score."""
+        return -self._rule.scores(raw) < self.offset_, self._contributions(raw, cells)
+
+    def _scores(self, X):
+        return self._of_raw_losses(self._rule.scores, X)
+
+    def _of_raw_losses(self, rule, X):
+        """One number per row, by a rule that reads raw losses."""
+        raw = self.net_.raw_losses_in_pieces(self._rows(X))
+        out = empty(X.shape[0], X, widest_float(X))
+        return write_pieces(out, ((span, rule(losses)) for span, losses in raw))
+
+    def _pvalues(self, raw):
+        return self._calibration_scores.pvalues(self._rule.scores(raw))
+
+    def _contributions(self, raw, cells):
+        return namespace(raw).einsum("mn,mnd->nd", self._rule.factors(raw), cells)
+
+    def _named(self, cells, X, to_input_type):
+        """A DataFrame where the columns' names are known, indexed as X is; else like X."""
+        if not hasattr(self, "feature_names_in_") or is_tensor(cells):
+            return to_input_type(cells)
+        import pandas as pd
+
+        X = as_table(X)
+        if type(X).__module__.startswith("polars"):
+            return type(X)(cells, schema=self.feature_names_in_.tolist())
+        index = X.index if isinstance(X, pd.DataFrame) else None
+        return pd.DataFrame(cells, columns=self.feature_names_in_, index=index)
 
 
 def views_that_count(views):

@@ -10,15 +10,24 @@ from scipy.special import logsumexp
 from sklearn.utils import check_array
 from sklearn.utils.validation import (
     check_consistent_length,
-    column_or_1d,
     validate_data,
 )
 
-from skae._data._arrays import as_array, asarray_like, empty, namespace, widest_float, write_pieces
+from skae._data._arrays import (
+    as_array,
+    as_precise_as,
+    asarray_like,
+    empty,
+    namespace,
+    widest_float,
+    write_pieces,
+)
 from skae._data._chunks import ColumnStack, as_dense, row_chunks, value_range
+from skae._data._fitted_arrays import PrivateArray
 from skae._data._frames import Columns, PlainColumns, is_mixed
 from skae._data._normal_scores import NormalScores
-from skae._data._scaling import Scaler
+from skae._data._scaling import LARGEST_TRAINED, Scaler
+from skae._data._tables import as_table
 from skae._data._targets import TargetedTransform, Targets
 from skae._data._validation import as_numpy_table, check_input, drop_zero_weight_rows
 from skae._engine._build import build_variational, make_output, pca_of_rows
@@ -41,6 +50,7 @@ from skae._fit._plan import (
 from skae._stats._density_ratio import DRAWN_PER_ROW, DensityRatio
 from skae._stats._mixture import fit_mixture, join_mixtures
 from skae._stats._pca import ProbabilisticPCA
+from skae.estimators._base import check_values
 from skae.estimators._sampling import Request, SamplingMixin
 
 # Posteriors that the mixture is fitted to, and training rows kept for `evaluate`.
@@ -58,6 +68,9 @@ class GenerationMixin(SamplingMixin):
     """How the generator validates its rows and is fitted, and how its parts work together."""
 
     _auto = Generation
+    _group_weights, _rows_kept = PrivateArray(), PrivateArray()
+    _largest_read = LARGEST_TRAINED  # densities square them
+    _left_behind = ("_rows_kept",)
 
     @property
     def _accepts_missing(self):
@@ -73,6 +86,7 @@ class GenerationMixin(SamplingMixin):
 
     def _check_rows(self, X, *, reset):
         """Numbers, ticks and codes of a table; a plain array stays as it is."""
+        X = as_table(X)
         as_frame = is_mixed(X) if reset else self._columns.is_frame
         if not as_frame:
             numbers = super()._check_rows(X, reset=reset)
@@ -82,13 +96,15 @@ class GenerationMixin(SamplingMixin):
         if reset:
             self._columns = self._learn_columns(X)
         validate_data(self, X, skip_check_array=True, reset=reset)
-        return check_input(
+        numbers = check_input(
             partial(check_array, estimator=self),
             self._columns.to_numbers(X),
-            allow_nan=self._accepts_missing,
+            marker=self._marker,
             ensure_min_samples=2 if reset else 1,
             input_name="X",
         )
+        check_values(self, numbers, None if reset else self._largest_read)
+        return numbers
 
     def _learn_columns(self, X):
         columns = Columns(X)
@@ -108,7 +124,6 @@ class GenerationMixin(SamplingMixin):
             if y is None:
                 raise ValueError("y=None: conditional=True requires y to be passed to fit.")
             if reset:
-                y = column_or_1d(y)
                 self._targets = Targets().fit(y)
             X = self._with_targets(X, y)
         return drop_zero_weight_rows(X, sample_weight, min_rows=2 if reset else 1)
@@ -120,9 +135,9 @@ class GenerationMixin(SamplingMixin):
             return X
         if y is None:
             return ColumnStack(X, np.full((X.shape[0], 1), np.nan))
-        y = column_or_1d(y)
-        check_consistent_length(X, y)
-        return ColumnStack(X, self._targets.codes(y)[:, None])
+        codes = self._targets.codes(y)
+        check_consistent_length(X, codes)
+        return ColumnStack(X, codes[:, None])
 
     def _cells(self, X):
         """Rows without the codes of their targets."""
@@ -146,7 +161,7 @@ class GenerationMixin(SamplingMixin):
         if hasattr(row, "to_frame") and self._columns.is_frame:
             table = row.to_frame().T  # a row of a pandas frame
         elif not hasattr(row, "columns") and not issparse(row):
-            table = np.asarray(row)
+            table = np.asanyarray(row)  # with its mask
             table = table[None] if table.ndim == 1 else table
         if table.shape[0] != 1:
             raise ValueError(f"{name} must be one row; got {table.shape[0]} rows.")
@@ -155,15 +170,12 @@ class GenerationMixin(SamplingMixin):
     def _wrap_output(self, numbers, to_input_type=lambda out: out, like=None):
         """Rows in the container they came in; a frame keeps the index of the one given."""
         if self._columns.is_frame:
+            like = None if like is None else as_table(like)
             return self._columns.restore(numbers, like.index if hasattr(like, "iloc") else None)
         return to_input_type(self._columns.restore(numbers))
 
     def _reconstruct(self, X):
         return self._decode(*self._encode_with_target(X))
-
-    def __getstate__(self):
-        # Training rows stay where they are.
-        return {k: v for k, v in super().__getstate__().items() if k != "_rows_kept"}
 
     # The fit.
 
@@ -176,6 +188,7 @@ class GenerationMixin(SamplingMixin):
         """Learn scaling and start, and settle on the output; plan the rest."""
         cells = self._cells(X)
         self._learn_scaling(cells, sample_weight)
+        self._check_range(X)
         scaler, n_features = self._scaler, self.n_features_in_
         is_table = self.likelihood == "auto"
         n_inputs = scaler.n_inputs if is_table else n_features
@@ -190,7 +203,6 @@ class GenerationMixin(SamplingMixin):
         k = self.n_components
         k = Generation.n_components(n_directions) if k == "auto" else n_latents(k, pca)
         self.n_components_ = k
-        self._check_range(X)
         network = resolve_network(self, Generation, n_features)
         settings = net_settings(self, Generation, n_features, X.shape[0])
         max_norm = MAX_NORM * np.sqrt(max(1.0, n_inputs / 16))
@@ -226,11 +238,13 @@ class GenerationMixin(SamplingMixin):
             build=build,
             feed=Feed(self._input_transform(), device),
             begin=self._begin,
+            attributes_after=self._attributes_after,
             max_epochs=max_epochs,
             **fields,
         )
 
     def _check_range(self, X):
+        super()._check_range(self._cells(X))
         self._check_pixels(self._cells(X))
 
     def _finish(self, outcome, X, sample_weight):
@@ -353,6 +367,13 @@ class GenerationMixin(SamplingMixin):
             evidence = self._evidence(given, n_draws, [group])[:, 0]
             log_densities[:, group] = evidence + self._log_ratio(given)
         return log_densities + np.log(targets.shares_)
+
+    def _bound(self, rows):
+        """The evidence lower bound of each row, and its two parts."""
+        pieces = self.net_.bound_rows(self._rows(rows), self.n_importance_samples)
+        parts = write_pieces(empty((rows.shape[0], 2), rows, widest_float(rows)), pieces)
+        reconstruction, kl = parts.T
+        return [as_precise_as(rows, part) for part in (reconstruction - kl, reconstruction, kl)]
 
     def _log_ratio(self, rows):
         """Log-ratio of real to drawn densities, by the refiner; zero without one."""

@@ -7,7 +7,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skae._data._arrays import asarray_like, empty, widest_float, write_pieces
+from skae._data._arrays import as_precise_as, asarray_like
 from skae._data._validation import checked_weight
 from skae._fit._plan import may_change
 from skae._sklearn import Interval, StrOptions, average
@@ -102,7 +102,7 @@ class VAEGenerator(
         Called as in skorch.
     random_state : int, RandomState instance or None, default=None
         Seeds the weights, the batches, the posterior draws and the mixture; an int gives
-        the same bits again. ``sample`` has its own.
+        the same bits again, with the same number of threads. ``sample`` has its own.
     verbose : int, default=0
         As in :class:`AutoencoderTransformer`.
 
@@ -128,6 +128,8 @@ class VAEGenerator(
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the columns, where X had string names.
+    n_samples_seen_ : int
+        Rows of positive weight in the last ``fit`` and in each ``partial_fit`` since.
 
     See Also
     --------
@@ -357,7 +359,7 @@ class VAEGenerator(
         """
         check_is_fitted(self)
         rows, to_input_type = self._validate_input(X, y)
-        return to_input_type(self._log_density(rows, y is not None))
+        return to_input_type(as_precise_as(rows, self._log_density(rows, y is not None)))
 
     def score(self, X, y=None, sample_weight=None):
         """Mean log-density of the rows, in nats: higher is better.
@@ -407,14 +409,8 @@ class VAEGenerator(
         if self.conditional and y is None:
             raise ValueError("y=None: with conditional=True the bound is that of rows given y.")
         rows, to_input_type = self._validate_input(X, y)
-        pieces = self.net_.bound_rows(self._rows(rows), self.n_importance_samples)
-        parts = write_pieces(empty((rows.shape[0], 2), rows, widest_float(rows)), pieces)
-        reconstruction, kl = parts.T
-        return Bunch(
-            elbo=to_input_type(reconstruction - kl),
-            reconstruction=to_input_type(reconstruction),
-            kl=to_input_type(kl),
-        )
+        bound, reconstruction, kl = map(to_input_type, self._bound(rows))
+        return Bunch(elbo=bound, reconstruction=reconstruction, kl=kl)
 
     def evaluate(self, X_held_out, *, X_train=None, random_state=0):
         """Compare as many new rows with held-out rows.

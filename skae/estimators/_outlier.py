@@ -1,11 +1,12 @@
 """The outlier detector that replaces IsolationForest."""
 
+from functools import partial
 from numbers import Integral, Real
 
 from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skae._data._arrays import asarray_like, empty, is_tensor, namespace, widest_float, write_pieces
+from skae._data._arrays import as_precise_as, asarray_like, empty, namespace, write_pieces
 from skae._data._chunks import as_dense
 from skae._data._frames import column_mask
 from skae._fit._plan import may_change
@@ -104,7 +105,8 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
     callbacks : list of skorch.callbacks.Callback, default=None
         Called as in skorch, of each of the ``n_refits + 1`` trainings.
     random_state : int, RandomState instance or None, default=None
-        Seeds weights and all draws of rows; an int gives the same bits again.
+        Seeds weights and all draws of rows; an int gives the same bits again,
+        with the same number of threads.
     verbose : int, default=0
         As in :class:`AutoencoderTransformer`.
 
@@ -121,7 +123,7 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
     best_epoch_ : int
         Epoch whose weights were kept.
     loss_curve_ : list of float
-        Training loss of each epoch of the last fit.
+        Training loss of each epoch of the last fit, per scaled cell.
     validation_loss_curve_ : list of float or None
         Loss on held-out rows at the start and after each epoch, with early stopping.
     net_ : skorch.NeuralNet
@@ -130,6 +132,8 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the columns, where X had string names.
+    n_samples_seen_ : int
+        Rows of positive weight in the last ``fit`` and in each ``partial_fit`` since.
 
     See Also
     --------
@@ -180,7 +184,8 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
     With ``sklearn.config_context(array_api_dispatch=True)``, floating torch tensors are read
     on their own device, and the output is on the same device; only the statistics of ``fit`` are
     computed in NumPy, chunk by chunk. Other tensors and array-API
-    arrays are taken to NumPy and back.
+    arrays are taken to NumPy and back. `mean_` is like the rows of ``fit``; that of copies,
+    pickles and loaded files is NumPy's.
 
     References
     ----------
@@ -325,7 +330,8 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
         decisions : ndarray of shape (n_samples,)
             ``score_samples(X) - offset_``; negative for outliers.
         """
-        return self.score_samples(X) - self.offset_
+        # The difference is rounded, not the score: `predict` goes by the same sign.
+        return self._one_per_row(lambda X: -self._scores(X) - self.offset_, X)
 
     def score_samples(self, X):
         """How normal rows are.
@@ -342,9 +348,7 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
             most ordinary, and ordinary rows have about -1.1 on average. There is no lower bound, so
             even gross outliers are in order.
         """
-        check_is_fitted(self)
-        X, to_input_type = self._validate_input(X)
-        return to_input_type(-self._scores(X))
+        return self._one_per_row(lambda X: -self._scores(X), X)
 
     def pvalues(self, X):
         """Conformal p-values: how often a normal row would score as badly.
@@ -384,9 +388,7 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
         >>> int(outliers[:10].sum())
         10
         """
-        check_is_fitted(self)
-        X, to_input_type = self._validate_input(X)
-        return to_input_type(self._of_raw_losses(self._pvalues, X))
+        return self._one_per_row(partial(self._of_raw_losses, self._pvalues), X)
 
     def explain(self, X):
         """Contribution of each column to each row's score.
@@ -407,7 +409,7 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
         check_is_fitted(self)
         rows, to_input_type = self._validate_input(X)
         pieces = self.net_.cell_losses(self._rows(rows))
-        contributions = empty(rows.shape, rows, widest_float(rows))
+        contributions = empty(rows.shape, rows)
         write_pieces(
             contributions, ((span, self._contributions(*parts)) for span, *parts in pieces)
         )
@@ -458,32 +460,7 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
             corrected[span][anomalous[span]] = values[anomalous[span]]
         return self._named(corrected, X, to_input_type)
 
-    def _score_cells(self, raw, cells):
-        """Which rows are outliers, and what each cell contributes to the score."""
-        return -self._rule.scores(raw) < self.offset_, self._contributions(raw, cells)
-
-    def _scores(self, X):
-        return self._of_raw_losses(self._rule.scores, X)
-
-    def _of_raw_losses(self, rule, X):
-        """One number per row, by a rule that reads raw losses."""
-        raw = self.net_.raw_losses_in_pieces(self._rows(X))
-        out = empty(X.shape[0], X, widest_float(X))
-        return write_pieces(out, ((span, rule(losses)) for span, losses in raw))
-
-    def _pvalues(self, raw):
-        return self._calibration_scores.pvalues(self._rule.scores(raw))
-
-    def _contributions(self, raw, cells):
-        return namespace(raw).einsum("mn,mnd->nd", self._rule.factors(raw), cells)
-
-    def _named(self, cells, X, to_input_type):
-        """A DataFrame where the columns' names are known, indexed as X is; else like X."""
-        if not hasattr(self, "feature_names_in_") or is_tensor(cells):
-            return to_input_type(cells)
-        import pandas as pd
-
-        if type(X).__module__.startswith("polars"):
-            return type(X)(cells, schema=self.feature_names_in_.tolist())
-        index = X.index if isinstance(X, pd.DataFrame) else None
-        return pd.DataFrame(cells, columns=self.feature_names_in_, index=index)
+    def _one_per_row(self, compute, X):
+        check_is_fitted(self)
+        X, to_input_type = self._validate_input(X)
+        return to_input_type(as_precise_as(X, compute(X)))

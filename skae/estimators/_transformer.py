@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 from skae._data._arrays import asarray_like, namespace
 from skae._data._validation import checked_weight
 from skae._engine._losses import CELL_LOSSES
-from skae._engine._row_errors import distances_to
+from skae._engine._row_errors import distances_to, row_errors
 from skae._sklearn import Interval, StrOptions
 from skae._stats._scoring import share_explained
 from skae.estimators._base import BaseAutoencoder
@@ -128,7 +128,7 @@ class AutoencoderTransformer(
         not copied.
     random_state : int, RandomState instance or None, default=None
         Seeds the split, the weights, the batches and the noise; an int makes results
-        reproducible, bit for bit.
+        reproducible, bit for bit, with the same number of threads.
     verbose : int, default=0
         1 shows a progress bar with losses and time left for all stages of a fit together: on
         fewer than 1000 rows, these are folds and then all rows. Among workers, say of a grid
@@ -151,7 +151,7 @@ class AutoencoderTransformer(
     best_epoch_ : int
         Epoch whose weights were kept; 0 is the start.
     loss_curve_ : list of float
-        Training loss of each epoch, noise and penalties included.
+        Training loss of each epoch, per scaled cell, noise and penalties included.
     validation_loss_curve_ : list of float or None
         Loss on held-out rows at the start and after each epoch, without noise and
         penalties; None without early stopping and after ``partial_fit``.
@@ -161,6 +161,8 @@ class AutoencoderTransformer(
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the columns, where X had string names.
+    n_samples_seen_ : int
+        Rows of positive weight in the last ``fit`` and in each ``partial_fit`` since.
 
     See Also
     --------
@@ -180,7 +182,8 @@ class AutoencoderTransformer(
     With ``sklearn.config_context(array_api_dispatch=True)``, floating torch tensors are read
     on their own device, and the output is on the same device; only the statistics of ``fit`` are
     computed in NumPy, chunk by chunk. Other tensors and array-API
-    arrays are taken to NumPy and back.
+    arrays are taken to NumPy and back. `mean_` and the other fitted arrays are like the rows of
+    ``fit``; those of copies, pickles and loaded files are NumPy's.
 
     References
     ----------
@@ -358,9 +361,10 @@ class AutoencoderTransformer(
         check_is_fitted(self)
         X, _ = self._validate_input(X)
         weight = checked_weight(sample_weight, X.shape[0])
-        errors = self._row_errors(X)
+        errors = row_errors(self.net_, self._rows(X), self._scaler, X)
         weight = namespace(X).ones_like(errors) if weight is None else asarray_like(weight, errors)
-        return share_explained(weight @ errors, weight @ distances_to(self.mean_, X))
+        distances = distances_to(self._scaler.mean_, X, self._scaler.unit)
+        return share_explained(weight @ errors, weight @ distances)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

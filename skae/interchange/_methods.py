@@ -2,6 +2,7 @@
 
 from sklearn.utils.validation import check_is_fitted
 
+from skae._engine._runtime import initial_settings
 from skae.estimators._denoising import DenoisingAutoencoder
 from skae.estimators._generator import VAEGenerator
 from skae.estimators._outlier import AutoencoderOutlierDetector
@@ -39,7 +40,8 @@ def write_method(estimator, method, X):
     except ValueError as error:
         raise ValueError(f"{message}, nor can any other method: {error}.") from error
     try:
-        return getattr(writer, method)(X)
+        with initial_settings():  # torch.onnx.export runs a user's layers
+            return getattr(writer, method)(X)
     except ValueError as error:
         methods.remove(method)
         raise ValueError(f"{message}: {error}. These can: {methods}.") from error

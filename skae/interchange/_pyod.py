@@ -8,10 +8,12 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_outlier_de
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from skae._sklearn import HasMethods, Interval, fit_context
+from skae._engine._tasks import current_tasks, given_to_fit, tasks_of_fit
+from skae._sklearn import CallbackSupportMixin, HasMethods, Interval, fit_context
+from skae._storage._states import PlainStateMixin
 
 
-class PyODDetector(MetaEstimatorMixin, BaseEstimator):
+class PyODDetector(PlainStateMixin, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator):
     """An outlier detector of scikit-learn with the attributes and methods of PyOD's detectors.
 
     It stands where a detector of PyOD is expected: in the ensembles of PyOD and SUOD, and in
@@ -109,10 +111,14 @@ class PyODDetector(MetaEstimatorMixin, BaseEstimator):
                 f"detector={self.detector!r} is not an outlier detector of scikit-learn. Those of "
                 "PyOD need no adapter."
             )
-        self.detector_ = clone(self.detector).fit(X)
-        self.decision_scores_ = self.decision_function(X)
-        self.threshold_ = float(np.quantile(self.decision_scores_, 1 - self.contamination))
-        self.labels_ = self._labels(self.decision_scores_)
+        with tasks_of_fit(self, given_to_fit(X, y)):
+            current_tasks().begin(1)
+            self.detector_ = clone(self.detector)
+            with current_tasks().fit_of(self.detector_, "fit-detector"):
+                self.detector_.fit(X)
+            self.decision_scores_ = self.decision_function(X)
+            self.threshold_ = float(np.quantile(self.decision_scores_, 1 - self.contamination))
+            self.labels_ = self._labels(self.decision_scores_)
         return self
 
     def decision_function(self, X):
