@@ -1,6 +1,7 @@
 """Tensors in, tensors out, on their device and without a trip through NumPy."""
 
-from copy import deepcopy
+import pickle
+from copy import copy, deepcopy
 from functools import partial
 
 import numpy as np
@@ -9,9 +10,12 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.utils._array_api import yield_namespace_device_dtype_combinations
+from sklearn.utils.estimator_checks import check_array_api_input
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
+import skae
 from skae import (
     AutoencoderOutlierDetector,
     AutoencoderTransformer,
@@ -22,6 +26,8 @@ from skae._data._arrays import namespace
 from skae._data._chunks import TensorTable, row_chunks
 from skae._data._scaling import Scaler
 from skae._engine import _views
+from skae.interchange import to_onnx
+from skae.plotting import LatentSizeDisplay
 
 SMALL = {"hidden_layer_sizes": (8,), "max_epochs": 2, "random_state": 0}
 ROWS = ("encode", "reconstruct", "reconstruction_error")
@@ -354,6 +360,28 @@ def test_a_table_reads_what_its_tensor_holds(train):
     assert all(isinstance(chunk, np.ndarray) for _, chunk in row_chunks(table))
 
 
+@pytest.mark.parametrize("kind", ["classes", "numbers"])
+def test_targets_may_be_in_another_namespace_than_rows(kind, train):
+    xp = pytest.importorskip("array_api_strict", reason="array_api_strict is not installed")
+    y = train[:, 0] if kind == "numbers" else (train[:, 0] > 0.4).astype(int)
+    elsewhere = xp.asarray(y, device=xp.Device("device1"))  # NumPy cannot read it, as on a GPU
+    model = VAEGenerator(conditional=True, n_importance_samples=4, **SMALL)
+    wanted = clone(model).fit(train, y).partial_fit(train, y)
+    X = torch.tensor(train)
+    model.fit(X, elsewhere).partial_fit(X, elsewhere)
+    found = model.score_samples(X, elsewhere)
+    assert_same(found, wanted.score_samples(train, y), X)
+    assert model.score(X, elsewhere) == pytest.approx(wanted.score(train, y), rel=1e-5)
+    for some in (elsewhere[:5], elsewhere[3]):
+        drawn = model.sample(5, y=some, random_state=0)
+        assert_array_equal(
+            drawn,
+            wanted.sample(
+                5, y=np.from_dlpack(some.to_device(xp.Device("CPU_DEVICE"))), random_state=0
+            ),
+        )
+
+
 # Where a trip is needed, tensors come back all the same.
 
 
@@ -366,7 +394,8 @@ def holes(train):
 def test_gaps_are_filled_in_tensors(params, holes):
     X = torch.tensor(holes)
     model = DenoisingAutoencoder(**{**SMALL, **params}).fit(X)
-    assert_same(model.transform(X), model.transform(holes), X)
+    other = deepcopy(model)  # each call draws anew
+    assert_same(model.transform(X), other.transform(holes), X)
     assert_same(model.reconstruction_error(X), model.reconstruction_error(holes), X)
 
 
@@ -423,6 +452,95 @@ def test_other_namespaces_come_back_on_their_device(case, device, train):
             assert found.device == X.device
         else:
             assert found == wanted
+
+
+# The contract of scikit-learn, and fitted arrays.
+
+CHECKED = {
+    "transformer-ordered": AutoencoderTransformer(0.8, **SMALL),
+    "denoiser": DenoisingAutoencoder(**SMALL),
+    "denoiser-latent": DenoisingAutoencoder(2, output="latent", add_indicator=True, **SMALL),
+    "detector": AutoencoderOutlierDetector(**SMALL),
+    "generator": VAEGenerator(n_importance_samples=4, **SMALL),
+    "generator-gaussian": VAEGenerator(likelihood="gaussian", n_importance_samples=4, **SMALL),
+}
+KINDS = [
+    kind
+    for kind in yield_namespace_device_dtype_combinations()
+    if kind[0] in ("numpy", "array_api_strict", "torch") and str(kind[1]) not in ("xpu", "mps")
+]
+
+
+@pytest.mark.parametrize(("namespace", "device", "dtype"), KINDS)
+@pytest.mark.parametrize("case", CHECKED)
+def test_scikit_learn_finds_no_fault_with_arrays_of_other_namespaces(
+    case, namespace, device, dtype, dispatch
+):
+    with config_context(array_api_dispatch=False):  # the check itself switches it on
+        check_array_api_input(case, CHECKED[case], namespace, device, dtype, check_values=True)
+
+
+FITTED_ARRAYS = {
+    "transformer-ordered": ("mean_", "explained_variance_ratio_", "latent_size_curve_"),
+    "denoiser-filling": ("mean_", "missing_columns_"),
+    "detector": ("mean_",),
+}
+
+
+@pytest.mark.parametrize("case", FITTED_ARRAYS)
+def test_fitted_arrays_are_like_the_rows_of_the_last_fit(case, train):
+    model, reference = make(case).fit(torch.tensor(train)), make(case).fit(train)
+    for name in FITTED_ARRAYS[case]:
+        found, wanted = getattr(model, name), getattr(reference, name)
+        assert_same(found, wanted, torch.tensor(train), name)
+        found += 1  # a copy
+        assert_same(getattr(model, name), wanted, torch.tensor(train), name)
+        with config_context(array_api_dispatch=False):  # they stay what they are
+            assert isinstance(getattr(model, name), torch.Tensor)
+    with pytest.raises(ValueError, match="infinity"):
+        model.fit(np.full((3, 1), np.inf))
+    assert isinstance(model.mean_, torch.Tensor)
+    assert isinstance(model.partial_fit(train).mean_, np.ndarray)
+    assert isinstance(model.partial_fit(torch.tensor(train)).mean_, torch.Tensor)
+    assert isinstance(model.fit(train).mean_, np.ndarray)
+
+
+@pytest.mark.parametrize("case", FITTED_ARRAYS)
+def test_copies_and_files_hold_numpy_arrays(case, train, fresh, tmp_path):
+    X = torch.tensor(train)
+    model, reference = make(case).fit(X), make(case).fit(train)
+    skae.save(model, tmp_path / "model")
+    copies = (pickle.loads(pickle.dumps(model)), copy(model), deepcopy(model))
+    for other in (*copies, skae.load(tmp_path / "model")):
+        for name in FITTED_ARRAYS[case]:
+            assert_array_equal(getattr(other, name), getattr(reference, name), strict=True)
+        assert_array_equal(other.encode(fresh), reference.encode(fresh))
+        assert_array_equal(
+            other.partial_fit(X).encode(fresh), deepcopy(reference).partial_fit(train).encode(fresh)
+        )
+
+
+def test_models_fitted_to_tensors_are_drawn_written_and_shown(train):
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    pyplot = pytest.importorskip("matplotlib.pyplot", reason="matplotlib is not installed")
+    X, reference = torch.tensor(train), make("transformer-ordered").fit(train)
+    model = make("transformer-ordered").fit(X)
+    lines = [LatentSizeDisplay.from_estimator(each, train).line_ for each in (model, reference)]
+    assert_array_equal(*(line.get_ydata() for line in lines))
+    assert_array_equal(lines[0].get_ydata(), model.latent_size_curve_)
+    pyplot.close("all")
+    assert_same(model.score(X), reference.score(train), X)
+    assert "encoder" in model._repr_html_().lower()
+    for case in ("transformer-ordered", "denoiser-filling", "denoiser-deep", "detector"):
+        method = "score_samples" if case == "detector" else "transform"
+        files = [to_onnx(make(case).fit(rows), method).SerializeToString() for rows in (X, train)]
+        assert files[0] == files[1]
+
+
+def test_fitted_arrays_that_are_not_there():
+    with pytest.raises(AttributeError, match=r"Autoenc.*latent_size_curve_"):
+        make("transformer").latent_size_curve_  # noqa: B018
+    assert not hasattr(make("transformer").fit(np.eye(5)), "explained_variance_ratio_")
 
 
 # The scaling itself.

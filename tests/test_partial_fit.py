@@ -91,3 +91,24 @@ def test_fit_and_partial_fit_return_self(case, table):
     model = case.make()
     assert model.fit(table) is model
     assert model.partial_fit(table) is model
+
+
+@pytest.mark.parametrize("sample_weight", [False, True])
+def test_rows_are_counted(case, table, sample_weight):
+    def weights(X):
+        return {"sample_weight": np.arange(len(X)) % 3} if sample_weight else {}
+
+    def counted(X):
+        return np.count_nonzero(np.arange(len(X)) % 3) if sample_weight else len(X)
+
+    model = case.make()
+    first, second = table[:80], table[80:]
+    model.partial_fit(first, **weights(first)).partial_fit(second, **weights(second))
+    assert model.n_samples_seen_ == counted(first) + counted(second)
+    model.fit(first, **weights(first))
+    assert model.n_samples_seen_ == counted(first)
+    model.set_params(warm_start=True).fit(second, **weights(second))
+    assert model.n_samples_seen_ == counted(second)
+    with pytest.raises(ValueError, match="features"):
+        model.partial_fit(first[:, :3])
+    assert model.partial_fit(first).n_samples_seen_ == counted(second) + len(first)

@@ -48,6 +48,7 @@ def test_zero_weight_is_absence(n_components, params, case, weighted_rows, table
     assert_array_equal(a.reconstruct(table), b.reconstruct(table))
     assert a.loss_curve_ == b.loss_curve_
     assert a.validation_loss_curve_ == b.validation_loss_curve_
+    assert a.n_samples_seen_ == b.n_samples_seen_ == kept.sum()
     if not isinstance(a, VAEGenerator):  # its normal scores need no mean
         assert_array_equal(a.mean_, b.mean_)
 

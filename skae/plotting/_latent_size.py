@@ -111,6 +111,8 @@ class LatentSizeDisplay:
             "variance as n_components"
         )
         explained = fitted(estimator, "latent_size_curve_", "attribute", have_it=have_it)
+        # Where it was fitted to a tensor, the attribute is one, and what it holds is NumPy's.
+        explained = vars(estimator).get("latent_size_curve_", explained)
         X = as_numbers("X", X, 2)
         pca = np.full(len(explained), np.nan)
         shares = PCA(min(len(pca), *X.shape)).fit(X).explained_variance_ratio_
