@@ -3,6 +3,7 @@
 import importlib.util
 import inspect
 import re
+import shutil
 import warnings
 from itertools import pairwise
 from pathlib import Path
@@ -26,8 +27,11 @@ if not DOCS.exists():
     pytest.skip("the manual is not beside the tests", allow_module_level=True)
 GETTING_STARTED = DOCS / "getting_started.rst"
 PAGES = sorted([*DOCS.glob("user_guide/*.rst"), GETTING_STARTED])
-# Packages whose blocks, of a class of this name, run where they are installed.
-OPTIONAL = {"aeon", "pyod", "sktime", "suod"}
+# Packages whose blocks, of a class of this name, run where they are installed, and what they need.
+OPTIONAL = {"aeon", "pyod", "sktime", "suod", "dask", "distributed", "ray", "pyspark"}
+OPTIONAL |= {"imblearn", "mlflow", "optuna", "optuna_integration", "rich", "shap", "skops", "skrub"}
+MODULES = {"rich": "sklearn.callback"}
+PROGRAMS = {"pyspark": "java"}
 # A title and the line under it.
 HEADING = re.compile(r"^(?P<title>\S.*)\n(?P<line>([=~-])\3{2,})$", re.M)
 BLOCK = re.compile(
@@ -78,9 +82,15 @@ def matches(shown, raised):
     return re.fullmatch(pattern.replace(r"\ .*", ".*"), " ".join(raised.split())) is not None
 
 
-def is_missing(kind):
-    """Whether a block is of an optional package that is not installed."""
-    return kind in OPTIONAL and importlib.util.find_spec(kind) is None
+def missing(kind):
+    """What a block of an optional package needs and does not find, or None."""
+    if kind not in OPTIONAL:
+        return None
+    for module in (kind, MODULES.get(kind)):
+        if module and importlib.util.find_spec(module) is None:
+            return module
+    program = PROGRAMS.get(kind)
+    return program if program and shutil.which(program) is None else None
 
 
 def load(path):
@@ -101,9 +111,12 @@ def quick(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("blocks", UNITS)
 def test_code_runs_by_itself(blocks, quick, request):
-    names = {"__name__": "page"}
+    names, not_found = {"__name__": "page"}, []
     for block, then in pairwise([*blocks, None]):
-        if block.language != "python" or is_missing(block.kind):
+        if missing(block.kind):
+            not_found.append(missing(block.kind))
+            continue
+        if block.language != "python":
             continue
         # Warnings are errors here, so those shown are checked like errors.
         code = compile(block.body, f"{request.node.name}: {block.body.splitlines()[0]}", "exec")
@@ -119,6 +132,8 @@ def test_code_runs_by_itself(blocks, quick, request):
         assert then.kind == "error", f"no error is shown for {block.body!r}"
         raised = f"{caught.type.__name__}: {caught.value}"
         assert matches(then.body, raised), raised
+    if not_found:
+        pytest.skip(f"only the blocks without {', '.join(dict.fromkeys(not_found))} were run")
 
 
 def test_every_error_shown_is_one_that_is_raised():
@@ -137,6 +152,18 @@ def test_blocks_are_found():
     )
     found = [Block("python", None, "a = 1\n\nb = 2"), Block("python", "raises", "1 / 0")]
     assert list(blocks_of(text)) == found
+
+
+def test_blocks_of_other_libraries_need_them(monkeypatch):
+    assert missing(None) is missing("raises") is None
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert missing("pyspark") == "pyspark"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert missing("pyspark") == "java"
+    assert missing("dask") is None
+    kinds = {block.kind for page in PAGES for block in blocks_of(page.read_text(encoding="utf-8"))}
+    assert kinds - {None, "raises", "error"} == OPTIONAL
 
 
 def test_sections_are_found():
