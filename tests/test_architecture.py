@@ -23,12 +23,12 @@ ALLOWED_IMPORTS = {
     "_engine": "_data _stats networks",
     "_fit": "_data _stats _engine",
     "_display": "_engine networks",
-    "estimators": "_data _stats networks _engine _fit _display _onnx_hooks",
-    "_storage": "_data _stats networks _engine estimators",
-    "interchange": "_data _stats networks _engine estimators _onnx_hooks",
+    "_storage": "_data _stats networks _engine",
+    "estimators": "_data _stats networks _engine _fit _display _onnx_hooks _storage",
+    "interchange": "_data _stats networks _engine estimators _onnx_hooks _storage",
     "comparison": "_data _stats estimators",
     "plotting": "",
-    "persistence": "_engine _storage",
+    "persistence": "_engine estimators _storage",
     "__init__": "estimators interchange comparison persistence",
 }
 IMPORTED_BY_ALL = {"_sklearn", "exceptions", "_version"}

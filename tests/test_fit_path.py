@@ -4,14 +4,15 @@ import importlib.util
 
 import pytest
 
-# Methods, and changes of file between them, at most. Hooks of a mixin, as they were before there
-# were plans, took 49 and 18, with folds 47 and 68; and 36, 60 and 53 methods.
+# Methods, and changes of file between them, at most; one of each is the wrapper of public methods.
+# Hooks of a mixin, as they were before there were plans, took 49 and 18, with folds 47 and 68; and
+# 36, 60 and 53 methods.
 AT_MOST = {
-    "AutoencoderTransformer": (25, 8),
+    "AutoencoderTransformer": (25, 9),
     "AutoencoderTransformer, folds": (25, 20),
-    "AutoencoderOutlierDetector": (18, 10),
+    "AutoencoderOutlierDetector": (19, 11),
     "DenoisingAutoencoder, folds": (31, 20),
-    "VAEGenerator": (27, 20),
+    "VAEGenerator": (28, 20),
 }
 
 

@@ -207,17 +207,33 @@ def unfitted(estimator):
 
 
 def _of_file(content):
-    """Fingerprint of a saved file, whatever the order of attributes and the versions are."""
+    """Fingerprint of a saved file, whatever the order of attributes and the versions are.
+
+    The number of rows is not in it: records are older. Nor are the seconds of epochs.
+    """
     length = int.from_bytes(content[:8], "little")
     header, data = json.loads(content[8 : 8 + length]), content[8 + length :]
     document = json.loads(header.pop("__metadata__")["skae"])
-    document["fitted"].sort(key=lambda pair: pair[0])
+    fitted = [pair for pair in document["fitted"] if pair[0] != "n_samples_seen_"]
+    document["fitted"] = sorted(fitted, key=lambda pair: pair[0])
+    for epoch in dict(fitted)["net_"]["history"]:
+        epoch["items"] = [pair for pair in epoch["items"] if pair[0] != "dur"]
     del document["sha256"], document["versions"]
+    document = _without_batches(document)  # of the history; the first records lack them
     digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode())
     for name in sorted(header):
         start, end = header[name]["data_offsets"]
         digest.update(name.encode() + data[start:end])
     return digest.hexdigest()[:16]
+
+
+def _without_batches(node):
+    if isinstance(node, dict):
+        return {key: _without_batches(value) for key, value in node.items()}
+    if isinstance(node, list):
+        kept = [it for it in node if not (isinstance(it, list) and it[:1] == ["batches"])]
+        return [_without_batches(item) for item in kept]
+    return node
 
 
 def _of_answers(model, X):

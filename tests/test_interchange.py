@@ -287,6 +287,8 @@ def test_few_training_rows():
         {"keep_observed": False, "add_indicator": True},
         {"keep_empty_features": True},
         {"noise": "gaussian", "scaling": None},
+        {"noise": "gaussian", "noise_level": 5.0},
+        {"noise": "swap", "keep_observed": False},
         {"missing_values": -1},
     ],
     ids=str,

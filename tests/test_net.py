@@ -84,6 +84,7 @@ def test_history(make_net, data):
     assert len(net.history) == net.n_epochs_done == 4
     for epoch in net.history:
         assert {"epoch", "train_loss", "valid_loss", "valid_loss_best"} <= epoch.keys()
+        assert 0 <= epoch["dur"] < 600  # seconds, as in skorch
         assert len(epoch["batches"]) == 1  # nothing is kept per batch unless somebody asks
     assert net.training_losses == list(net.history[:, "train_loss"])
     assert net.validation_losses[1:] == list(net.history[:, "valid_loss"])

@@ -11,6 +11,7 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from skae._onnx_hooks import IMPLEMENTATIONS
+from skae._sklearn import CallbackSupportMixin
 
 BAD_VALUES = {
     "n_components": [0, -3, 1.0, 1.5, 0.0, "all", None],
@@ -52,6 +53,7 @@ BAD_VALUES_OF_CASES = {
     | {
         "noise": ["pepper"],
         "noise_level": [-1.0],
+        "noise_unit": ["scaled"],
         "output": ["cleaned"],
         "keep_observed": ["always"],
         "missing_values": ["?"],
@@ -196,6 +198,8 @@ COMMON = {
     "set_fit_request",
     "set_partial_fit_request",
 }
+if hasattr(CallbackSupportMixin, "set_callbacks"):  # from scikit-learn 1.9 on
+    COMMON |= {"set_callbacks"}
 OF_TRANSFORMERS = {
     "fit_transform",
     "transform",
