@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import _fit_context as fit_context
+from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils._array_api import _average as average
 from sklearn.utils._array_api import _convert_to_numpy as convert_to_numpy
 from sklearn.utils._array_api import _is_numpy_namespace as is_numpy_namespace
@@ -23,6 +24,7 @@ from sklearn.utils._param_validation import (
 from sklearn.utils.stats import _weighted_percentile as weighted_percentile
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
+from sklearn.utils.validation import _num_samples as num_samples
 
 try:
     from sklearn.callback import CallbackSupportMixin
@@ -53,7 +55,9 @@ __all__ = [
     "is_pandas_na",
     "is_scalar_nan",
     "max_precision_float_dtype",
+    "num_samples",
     "preceded_by",
+    "safe_indexing",
     "tree_node_dtype",
     "tree_values",
     "validate_params",

@@ -1,6 +1,9 @@
 """A row's weight counts as so many repetitions of it; a row without weight is absent."""
 
+from functools import partial
+
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_array_equal
 
@@ -129,3 +132,21 @@ def test_integer_weights_are_repetitions_in_expectation():
 def test_bad_weights(weight, message, case, table):
     with pytest.raises(ValueError, match=message):
         case.make().fit(table, sample_weight=weight)
+
+
+@pytest.mark.parametrize("as_frame", [True, False])
+def test_levels_and_classes_without_weight_are_absent(as_frame, table):
+    weight = np.r_[np.zeros(20), np.ones(100)]
+    frame = pd.DataFrame(table).rename(columns=str).assign(level="often")
+    frame.loc[:19, "level"] = "only without weight"
+    y = np.where(weight == 0, 2, np.arange(120) % 2)
+    X = frame if as_frame else frame.to_numpy(dtype=object)
+    make = partial(VAEGenerator, conditional=True, max_epochs=2, random_state=0)
+    model = make().fit(X, y, sample_weight=weight)
+    expected = make().fit(X[20:], y[20:])
+    drawn, same = (m.sample(50, random_state=0) for m in (model, expected))
+    assert_array_equal(np.asarray(drawn), np.asarray(same))
+    with pytest.raises(ValueError, match="y holds 2"):
+        model.sample(1, y=2)
+    with pytest.raises(ValueError, match="only without weight"):
+        model.score_samples(X[:20])

@@ -23,6 +23,8 @@ from skae._sklearn import (
     convert_to_numpy,
     get_namespace_and_device,
     is_numpy_namespace,
+    num_samples,
+    safe_indexing,
 )
 
 
@@ -126,6 +128,19 @@ def checked_weight(sample_weight: Any, n_rows: int) -> NDArray[Any] | None:
     weight, _ = to_compute_array(sample_weight, keep_tensors=False, name="sample_weight")
     weight = without_mask(weight, None, "sample_weight")
     return check_sample_weight(weight, np.empty(n_rows), dtype=np.float64, ensure_non_negative=True)
+
+
+def rows_with_weight(X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
+    """Rows of any table that have a positive weight, their targets and weights."""
+    X = as_table(X)
+    weight = checked_weight(sample_weight, num_samples(X))
+    if weight is None:
+        return X, y, None
+    kept = np.flatnonzero(weight)
+    if len(kept) in (0, 1, len(weight)):  # too few are an error later
+        return X, y, weight
+    y = None if y is None else safe_indexing(y, kept)
+    return safe_indexing(X, kept), y, weight[kept]
 
 
 def drop_zero_weight_rows(

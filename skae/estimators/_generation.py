@@ -29,7 +29,12 @@ from skae._data._normal_scores import NormalScores
 from skae._data._scaling import LARGEST_TRAINED, Scaler
 from skae._data._tables import as_table
 from skae._data._targets import TargetedTransform, Targets
-from skae._data._validation import as_numpy_table, check_input, drop_zero_weight_rows
+from skae._data._validation import (
+    as_numpy_table,
+    check_input,
+    drop_zero_weight_rows,
+    rows_with_weight,
+)
 from skae._engine._build import build_variational, make_output, pca_of_rows
 from skae._engine._losses import EvidenceBound
 from skae._engine._progress import current_progress
@@ -117,6 +122,8 @@ class GenerationMixin(SamplingMixin):
         return columns
 
     def _check_training_rows(self, X, y, sample_weight, *, reset):
+        if reset:  # levels, dates and classes of rows without weight are not learned
+            X, y, sample_weight = rows_with_weight(X, y, sample_weight)
         X = as_numpy_table(self._check_rows(X, reset=reset))
         if not reset:
             check_same_network(self, self._network_fingerprint)
