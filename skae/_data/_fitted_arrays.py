@@ -39,15 +39,22 @@ class ArrayKind:
         return xp.asarray(values.copy(), dtype=dtype, device=self.device)
 
 
-class FittedArray:
+class _StoredArray:
+    """An attribute that the instance holds under its name, as a NumPy array."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __delete__(self, model: Any) -> None:
+        del vars(model)[self.name]
+
+
+class FittedArray(_StoredArray):
     """A public attribute: an array of the kind of the rows that the estimator was fitted to.
 
     The instance holds NumPy's (so do its pickles and files), and ``_kind_of_rows`` says what users
     get; code of the library reads ``numpy_array``.
     """
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
 
     def __get__(self, model: Any, owner: type | None = None) -> Any:
         if model is None:
@@ -60,19 +67,13 @@ class FittedArray:
     def __set__(self, model: Any, values: NDArray[Any]) -> None:
         vars(model)[self.name] = values
 
-    def __delete__(self, model: Any) -> None:
-        del vars(model)[self.name]
 
-
-class PrivateArray:
+class PrivateArray(_StoredArray):
     """An attribute of code of the library: always NumPy's, whatever the rows were.
 
     It is boxed, since scikit-learn's check of array-API support takes all arrays among the
     instance's attributes for fitted ones, which are to be like the rows.
     """
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
 
     def __get__(self, model: Any, owner: type | None = None) -> Any:
         return self if model is None else numpy_array(model, self.name)

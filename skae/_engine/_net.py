@@ -40,8 +40,9 @@ from skae._engine._tasks import current_tasks
 from skae.networks._autoencoder import Autoencoder
 from skae.networks._layers import set_generators, weights_of
 
-# Attributes that exist only in training: they hold batches or the module.
+# The instruction of a ``raise`` statement.
 RAISE = dis.opmap["RAISE_VARARGS"]
+# Attributes that exist only in training: they hold batches or the module.
 WHILE_TRAINING = ("layers_", "passes_", "take_step_")
 # Parameters of skorch that have other defaults here, and the defaults of all.
 OWN_DEFAULTS: dict[str, Any] = {"train_split": None, "optimizer": torch.optim.AdamW}
