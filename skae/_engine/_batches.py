@@ -27,6 +27,7 @@ Batch = tuple[Tensor, Tensor | None]
 
 def to_array_like(values: Tensor, like: Any = None) -> Any:
     """Convert to a tensor on the device of `like` if that is a tensor, else to NumPy."""
+    values = values.detach()  # a user's network may give out its parameters
     return values.to(like.device) if isinstance(like, Tensor) else values.cpu().numpy()
 
 
@@ -206,6 +207,12 @@ class TensorRows(Rows):
 def shuffled(n_rows: int, generator: torch.Generator) -> Tensor:
     """A random permutation of row indices, on the device of the generator."""
     return torch.randperm(n_rows, generator=generator, device=generator.device)
+
+
+def even_batch_size(n_rows: int, batch_size: int) -> int:
+    """Rows per step if an epoch has as many steps, but no rest of a few rows."""
+    n_steps = max(1, -(-n_rows // batch_size))
+    return max(1, -(-n_rows // n_steps))
 
 
 class Batches:

@@ -33,6 +33,8 @@ from skae.networks._variational import (
 # from a random sample of that size above.
 MIN_ROWS_FOR_PCA, MAX_ROWS_FOR_PCA = 1_000, 16_384
 MAX_CELLS_FOR_PCA = 2**25
+# Rows from which it is told whether a network could do better.
+MAX_ROWS_FOR_COORDINATES = 4096
 # The linear start of a denoiser is fitted to at least this many noisy rows per column.
 DRAWS_PER_COLUMN = 10
 ROWS_PER_BLOCK, MIN_BLOCKS = 4096, 4
@@ -225,6 +227,23 @@ def pca_of_rows(
     rows, sample_weight = _sample_of_rows(X, scaler, sample_weight, seed)
     inputs = np.nan_to_num(rows[:, :n_inputs].numpy(), copy=False)
     return fit_pca(inputs, n_directions, sample_weight, seed)
+
+
+def coordinates_of_rows(
+    X: Any,
+    scaler: Any,
+    pca: FittedPCA,
+    sample_weight: NDArray[Any] | None,
+    seed: int,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Principal coordinates of some scaled rows, their squared norms, and their weights."""
+    indices = np.arange(X.shape[0])
+    n_rows = min(MAX_ROWS_FOR_COORDINATES, max(MIN_ROWS_FOR_PCA, MAX_CELLS_FOR_PCA // X.shape[1]))
+    if len(indices) > n_rows:
+        indices = np.sort(np.random.RandomState(seed).choice(len(indices), n_rows, replace=False))
+    weight = np.ones(len(indices)) if sample_weight is None else sample_weight[indices]
+    rows = SourceRows(X, scaler, indices).read_all().numpy() - pca.mean
+    return rows @ pca.directions.T, np.square(rows).sum(axis=1), weight
 
 
 def linear_denoiser(

@@ -13,10 +13,6 @@ from skae.exceptions import DivergenceError
 
 # Training does not recover from a loss this many times the initial one.
 EXPLOSION = 1e6
-# A validation loss this many times the initial one, after this share of the epochs, means
-# that there are too few rows for the network: more epochs only cost time.
-HOPELESS_AFTER = 0.2
-HOPELESS_LOSS = 1.5
 
 
 class TrainingStopped(KeyboardInterrupt):
@@ -83,7 +79,7 @@ class BestWeights(InternalCallback):
         # Read by skorch's callbacks, for which there is no epoch 0.
         losses = [epoch["valid_loss"] for epoch in net.history if "valid_loss" in epoch]
         net.history.record("valid_loss_best", losses[-1] == min(losses))
-        if should_stop(self.losses_, self.best_epoch_, self.patience, net.max_epochs):
+        if should_stop(self.losses_, self.best_epoch_, self.patience):
             raise TrainingStopped
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
@@ -138,19 +134,11 @@ def is_new_best(losses: list[float], best_epoch: int | None) -> bool:
     return best_epoch is None or losses[-1] < losses[best_epoch]
 
 
-def should_stop(
-    losses: list[float], best_epoch: int | None, patience: int | None, max_epochs: int
-) -> bool:
+def should_stop(losses: list[float], best_epoch: int | None, patience: int | None) -> bool:
     """Whether to stop training early, given the validation losses from epoch 0 on."""
-    n_epochs_since = len(losses) - 1 - (best_epoch or 0)
-    is_out_of_patience = patience is not None and n_epochs_since >= patience
-    return is_out_of_patience or is_hopeless(losses, best_epoch, max_epochs)
-
-
-def is_hopeless(losses: list[float], best_epoch: int | None, max_epochs: int) -> bool:
-    """Whether training has only raised the validation loss since epoch 0."""
-    has_tried = len(losses) - 1 >= HOPELESS_AFTER * max_epochs
-    return has_tried and best_epoch == 0 and losses[-1] > HOPELESS_LOSS * losses[0]
+    # A loss above that of the start is no reason: at the peak of the learning rate it says
+    # nothing of the end of the schedule.
+    return patience is not None and len(losses) - 1 - (best_epoch or 0) >= patience
 
 
 def watches_batches(callback: Callback) -> bool:

@@ -32,13 +32,15 @@ class GraphedSteps:
     def __init__(self, net: Any):
         self.net = net
         self.n_steps = 0
+        self.shape: torch.Size | None = None
         self.graph: Any = None
         self.can_capture = True
 
     def __call__(self, batch: Batch) -> Tensor:
         """Take a step and return the loss."""
         x, weight = batch
-        is_full = x.shape[-2] == self.net.batch_size
+        self.shape = self.shape or x.shape  # the first batch is full
+        is_full = x.shape == self.shape
         # A graph would not follow a change of the frozen parameters between epochs.
         if not (self.can_capture and is_full) or self.net.optimizer_.frozen:
             return self.net._eager_step(batch)

@@ -45,9 +45,17 @@ class InferenceMixin:
         """Yield slices and latents, of shape (n_rows, n_kept)."""
         return self._map_batches(self.module_.encode, rows)
 
+    def code_rows(self, rows: SourceRows) -> Pieces:
+        """Yield slices and codes, which latents are made of, of shape (n_rows, n_kept)."""
+        return self._map_batches(self.module_.kept_code, rows)
+
     def decode_rows(self, Z: Any) -> Pieces:
         """Yield slices and scaled rows for latents `Z`."""
         return self._map_latents(self.module_.decode, Z)
+
+    def rows_of_codes(self, codes: Any) -> Pieces:
+        """Yield slices and scaled rows for codes."""
+        return self._map_latents(self.module_.decode_code, codes)
 
     def reconstruct_rows(self, rows: SourceRows, n_latents: int | None = None) -> Pieces:
         """Yield slices and scaled reconstructions, from the first `n_latents` only if given."""

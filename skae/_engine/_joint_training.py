@@ -23,7 +23,7 @@ from skae.networks._stacked import OneByOne, load_member, stack_members
 # Parameters in which nets must agree to be trained as one.
 SETTINGS = (
     *("alpha", "batch_size", "learning_rate", "max_epochs", "max_norm", "patience"),
-    *("precision", "device", "verbose"),
+    *("orthogonal", "precision", "device", "verbose"),
 )
 # Name of the task of a fit that nets are trained together for.
 TASK = "cross-validation"
@@ -68,6 +68,58 @@ def train_together(
                     return n_trained
         return len(nets)
     best = BestWeightsPerMember(StackedRows(valid), keep_last, until)
+    joint = _joint_net(nets, module, best)
+    with tasks.task(TASK, joint.max_epochs):
+        joint.train(StackedRows(rows))
+    for i, net in enumerate(nets):
+        net.adopt(joint, best.curves[i], best.epochs[i])
+        load_member(net.module_, best.weights, i)
+    return len(nets)
+
+
+def train_all(
+    nets: Sequence[AutoencoderNet],
+    rows: Sequence[Rows],
+    curves: Sequence[list[float] | None],
+    epochs: Sequence[int],
+) -> int:
+    """Train each net on its own rows to the end, and keep the weights of a given epoch.
+
+    Parameters
+    ----------
+    nets, rows : sequence
+        As in ``train_together``.
+    curves : sequence of (list of float or None)
+        Validation losses to be recorded.
+    epochs : sequence of int
+        The epoch that is kept of each.
+
+    Returns
+    -------
+    n_trained : int
+    """
+    module = _joint_module(nets)
+    if module is None:
+        for i, net in enumerate(nets):
+            n_later = sum(later.max_epochs for later in nets[i + 1 :])
+            with remaining_epochs(n_later):
+                net.train(rows[i], keep_epoch=epochs[i], known_losses=curves[i])
+            if net.stop_ == "interrupted":
+                return i + 1
+        return len(nets)
+    kept = KeptWeightsPerMember(epochs)
+    joint = _joint_net(nets, module, kept)
+    joint.train(StackedRows(rows))
+    for i, net in enumerate(nets):
+        net.adopt(joint, curves[i], epochs[i])
+        load_member(net.module_, kept.weights, i)
+    return len(nets)
+
+
+def _joint_net(
+    nets: Sequence[AutoencoderNet], module: Autoencoder, callback: InternalCallback
+) -> AutoencoderNet:
+    """A net around the networks of all `nets`."""
     joint = type(nets[0])(
         module,
         nets[0].criterion,
@@ -75,18 +127,13 @@ def train_together(
             [net.corruption for net in nets], [net.module.n_latents for net in nets]
         ),
         batch_generator=nets[0].batch_generator,
-        callbacks=[best],
+        callbacks=[callback],
         **{name: getattr(nets[0], name) for name in SETTINGS},
     )
     # The loss is the mean over members: it divides each member's gradient by their number,
     # and the norm of all gradients by the square root of it.
     joint.max_norm /= len(nets) ** 0.5
-    with tasks.task(TASK, joint.max_epochs):
-        joint.train(StackedRows(rows))
-    for i, net in enumerate(nets):
-        net.adopt(joint, best.curves[i], best.epochs[i])
-        load_member(net.module_, best.weights, i)
-    return len(nets)
+    return joint
 
 
 def _joint_module(nets: Sequence[AutoencoderNet]) -> Autoencoder | None:
@@ -176,6 +223,47 @@ def _pad(batch: Batch, n_rows: int) -> tuple[Tensor, Tensor]:
     return F.pad(x, (0, 0, 0, n_padded)), F.pad(weight, (0, n_padded))
 
 
+class KeptWeightsPerMember(InternalCallback):
+    """Keep the weights of each member at a given epoch.
+
+    Parameters
+    ----------
+    epochs : sequence of int
+
+    Attributes
+    ----------
+    weights : dict of Tensor
+        The weights of these epochs, stacked; of members that have not come so far, the start.
+    """
+
+    def __init__(self, epochs: Sequence[int]):
+        self.epochs = epochs
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        self.weights = copied_parameters(net)
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        now = [i for i, epoch in enumerate(self.epochs) if epoch == len(net.history)]
+        self.weights = with_members_of(net, self.weights, now)
+
+
+def copied_parameters(net: Any) -> dict[str, Tensor]:
+    return {name: weight.detach().clone() for name, weight in net.module_.named_parameters()}
+
+
+def with_members_of(net: Any, weights: dict[str, Tensor], members: list[int]) -> dict[str, Tensor]:
+    """Stacked weights in which some members are those of the net now."""
+    if not members:
+        return weights
+    is_member = torch.zeros(len(next(iter(weights.values()))), 1, 1, dtype=torch.bool)
+    is_member[members] = True
+    is_member = is_member.to(net.device)
+    return {
+        name: torch.where(is_member, weight.detach(), weights[name])
+        for name, weight in net.module_.named_parameters()
+    }
+
+
 class BestWeightsPerMember(InternalCallback):
     """Keep the weights of each member at its own best epoch, epoch 0 included.
 
@@ -206,8 +294,7 @@ class BestWeightsPerMember(InternalCallback):
         self.curves: list[list[float]] = [[] for _ in self.valid.parts]
         self.epochs = [0] * len(self.curves)
         self.is_done = [False] * len(self.curves)
-        named = net.module_.named_parameters()
-        self.weights = {name: weight.detach().clone() for name, weight in named}
+        self.weights = copied_parameters(net)
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
         if not self.curves[0]:
@@ -218,7 +305,7 @@ class BestWeightsPerMember(InternalCallback):
         last = [curve[-1] for curve in self.curves]
         net.history.record("valid_loss", sum(last) / len(last))
         for i, (curve, best) in enumerate(zip(self.curves, self.epochs, strict=True)):
-            self.is_done[i] |= should_stop(curve, best, net.patience, net.max_epochs)
+            self.is_done[i] |= should_stop(curve, best, net.patience)
         if self.until(self.is_done):
             raise TrainingStopped
 
@@ -232,11 +319,7 @@ class BestWeightsPerMember(InternalCallback):
             if self.keep_last or is_new_best(curves[i], epochs[i]):
                 epochs[i] = len(curves[i]) - 1
                 improved.append(i)
-        weights = self.weights
-        if improved:
-            weights = {name: weight.clone() for name, weight in weights.items()}
-            for name, weight in net.module_.named_parameters():
-                weights[name][improved] = weight.detach()[improved]
+        weights = with_members_of(net, self.weights, improved)
         # All in one statement without a call, which no Ctrl-C comes into.
         self.curves, self.epochs, self.weights = curves, epochs, weights
 

@@ -281,8 +281,11 @@ class Objective(nn.Module):
         error = output - x
         if self.missing:
             error.masked_fill_(x.isnan(), 0.0)
+        if self.loss == "squared_error" and sample_weight is None:
+            flat = error.flatten()
+            return torch.dot(flat, flat).div_(len(flat)), error.mul_(2.0 / len(flat))
         loss, derivative = ERROR_LOSSES[self.loss]
-        gradient = derivative(error) / error.numel()
+        gradient = derivative(error).div_(error.numel())
         if sample_weight is not None:
             gradient = gradient * sample_weight[..., None]
         return mean_over_rows(loss(error), sample_weight), gradient

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import dis
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from inspect import signature
 from typing import Any
 
@@ -19,7 +19,7 @@ from skorch import NeuralNet
 from skorch.history import History
 from torch import nn
 
-from skae._engine._batches import Batches, Rows
+from skae._engine._batches import Batches, Rows, even_batch_size
 from skae._engine._callbacks import (
     BestWeights,
     DivergenceGuard,
@@ -32,7 +32,8 @@ from skae._engine._cuda_graphs import GraphedSteps
 from skae._engine._inference import InferenceMixin
 from skae._engine._losses import Objective
 from skae._engine._noise import Corruption
-from skae._engine._optimizer import FlatAdamW, trapezoid
+from skae._engine._optimizer import ORTHOGONAL_RISE, RISE, FlatAdamW, trapezoid
+from skae._engine._orthogonal import matrices_of
 from skae._engine._progress import current_progress
 from skae._engine._runtime import autocast, borrowed_global_generator, moved_generator, on_device
 from skae._engine._steps import StepMixin
@@ -70,6 +71,8 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
     max_norm : float
         Gradients are scaled down to this norm.
     precision : {"float32", "bfloat16"}
+    orthogonal : bool
+        Whether weight matrices are moved by orthogonalised momentum instead of Adam.
     patience : int or None
         Epochs without a new best validation loss before training stops.
     global_seed : int or None
@@ -99,6 +102,7 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
         alpha: float = 0.0,
         max_norm: float = 5.0,
         precision: str = "float32",
+        orthogonal: bool = False,
         patience: int | None = None,
         global_seed: int | None = None,
         **kwargs: Any,
@@ -112,6 +116,7 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
         self.alpha = alpha
         self.max_norm = max_norm
         self.precision = precision
+        self.orthogonal = orthogonal
         self.patience = patience
         self.global_seed = global_seed
 
@@ -134,10 +139,15 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
         return self
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> AutoencoderNet:
-        groups = [
-            {"params": parameters, "share": share, "weight_decay": alpha}
-            for parameters, share, alpha in self._parameter_groups()
-        ]
+        groups: list[dict[str, Any]] = []
+        matrices = {id(p) for p in matrices_of(self.module_)} if self.orthogonal else set()
+        for parameters, share, alpha in self._parameter_groups():
+            moved = [p for p in parameters if id(p) in matrices]
+            others = [p for p in parameters if id(p) not in matrices]
+            shared = {"share": share, "weight_decay": alpha}
+            groups.append({"params": others, **shared})
+            if moved:
+                groups.append({"params": moved, "orthogonal": True, **shared})
         self.optimizer_ = FlatAdamW(groups, self.learning_rate, self.max_norm)
         return self
 
@@ -187,7 +197,8 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
         best_weights.keep_epoch_, best_weights.keep_last_ = keep_epoch, keep_last
         best_weights.known_losses_ = known_losses
         n_steps = self.max_epochs * -(-len(rows) // self.batch_size)
-        self.schedule_ = iter(trapezoid(n_steps, self.learning_rate))
+        rise = ORTHOGONAL_RISE if self.orthogonal else RISE
+        self.schedule_ = iter(trapezoid(n_steps, self.learning_rate, rise))
         try:
             self._run_epochs(rows, n_epochs)
         finally:
@@ -212,23 +223,28 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
     def _run_epochs(self, rows: Rows, n_epochs: int | None = None) -> None:
         """Train; Ctrl-C ends it in order among the epochs, and is raised before and after them."""
         self.stop_ = ""
-        self.partial_fit(rows, epochs=n_epochs)
-        if not self.stop_:  # skorch catches all that leave fit_loop
-            raise KeyboardInterrupt
+        # As skorch's partial_fit, which would swallow a Ctrl-C that comes at the end of fit_loop.
+        self.notify("on_train_begin", X=rows, y=None)
+        self.fit_loop(rows, epochs=n_epochs)
+        self.notify("on_train_end", X=rows, y=None)
 
     def _check_outcome(self, rows: Rows) -> None:
         # The mean loss of an epoch does not cover what its last steps did to the weights.
         guard: DivergenceGuard = dict(self.callbacks_)["divergence_guard"]
         guard.check(self, self.first_batch_loss(rows))
 
-    def adopt(self, joint: AutoencoderNet, losses: list[float], best_epoch: int) -> None:
-        """Take over the history of `joint`; its training losses are means over all members."""
+    def adopt(self, joint: AutoencoderNet, losses: list[float] | None, best_epoch: int) -> None:
+        """Take over the history of `joint`; its training losses are means over all members.
+
+        `losses` are those on validation rows, from epoch 0 to the last that counts.
+        """
         self.initialized_ = False
         self.initialize()
         self.stop_ = joint.stop_
-        self.restore_history(joint.history[: len(losses) - 1])
-        self.rewrite_history("valid_loss", losses[1:])
-        self._best_weights.losses_ = losses
+        self.restore_history(joint.history[: None if losses is None else len(losses) - 1])
+        if losses is not None:
+            self.rewrite_history("valid_loss", losses[1:])
+        self._best_weights.losses_ = losses or []
         self._best_weights.best_epoch_ = best_epoch
 
     def replace_module(self, module: Autoencoder) -> None:
@@ -300,7 +316,10 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
         if not isinstance(dataset, Rows):
             return super().get_iterator(dataset, training=training)
         if training:
-            return Batches(dataset, self.batch_size, self.batch_generator)
+            size = self.batch_size
+            if self.orthogonal:  # the update's length would be the same after a few rows
+                size = even_batch_size(len(dataset), size)
+            return Batches(dataset, size, self.batch_generator)
         return Batches(dataset, max(self.batch_size, self._inference_batch_size))
 
     def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **kwargs: Any) -> Any:
@@ -399,13 +418,14 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
             self._record_loss(prefix, self._mean_loss(iterator), len(iterator.rows))
             return
         self._set_training(True)
-        total: Any = 0.0
+        # The sum stays on the device: reading it here would synchronise a GPU.
+        total = torch.zeros((), device=self.device)
         n_rows = 0
-        for batch in iterator:
-            # The sum stays on the device: reading it here would synchronise a GPU.
-            n_in_batch = batch[0].shape[-2]
-            total = total + self._step(batch) * n_in_batch
-            n_rows += n_in_batch
+        with torch.set_grad_enabled(self.passes_ is None):
+            for batch in iterator:
+                n_in_batch = batch[0].shape[-2]
+                total.add_(self._step(batch), alpha=n_in_batch)
+                n_rows += n_in_batch
         self.history.new_batch()
         self._record_loss(prefix, float(total) / n_rows, n_rows)
 
@@ -424,7 +444,10 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
 
     def first_batch_loss(self, rows: Rows) -> float:
         """Loss of the first batch, without a step."""
-        return self._mean_loss([next(iter(Batches(rows, self.batch_size)))])
+        # Python drops a Ctrl-C that comes while it closes a generator by itself.
+        batches: Any = iter(Batches(rows, self.batch_size))
+        with closing(batches):
+            return self._mean_loss([next(batches)])
 
     @torch.no_grad()
     def _mean_loss(self, batches: Any) -> float:

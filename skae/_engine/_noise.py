@@ -64,7 +64,9 @@ class Corruption:
         if isinstance(deviation, float | int) and deviation == 0:
             return x
         noise = torch.randn(x.shape, generator=self.generator, device=x.device)
-        return x + deviation * noise
+        if isinstance(deviation, Tensor):
+            return torch.addcmul(x, noise, deviation)
+        return torch.add(x, noise, alpha=deviation)
 
 
 def identity(gradient: Tensor) -> Tensor:

@@ -1,4 +1,7 @@
-"""AdamW on all parameters in one flat tensor, and its learning rate schedule."""
+"""AdamW on all parameters in one flat tensor, and its learning rate schedule.
+
+Matrices may be moved by orthogonalised momentum instead.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from skae._engine._flat_layout import flattened, shaped
+from skae._engine._orthogonal import OrthogonalSteps
+
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
 # Shares of the steps in which the learning rate rises and falls.
 RISE, FALL = 0.1, 0.4
+# With orthogonal updates, whose size does not depend on the gradient's.
+ORTHOGONAL_RISE = 0.03
 
 
 class FlatAdamW(torch.optim.Optimizer):
@@ -33,7 +41,8 @@ class FlatAdamW(torch.optim.Optimizer):
     Parameters
     ----------
     groups : list of dict
-        ``params``, ``weight_decay``, and ``share``, a factor of the learning rate.
+        ``params``, ``weight_decay``, ``share``, a factor of the learning rate, and
+        ``orthogonal``, whether they are moved by ``OrthogonalSteps``.
     lr : float
     max_norm : float
         Largest norm of the gradient of all parameters together.
@@ -47,6 +56,7 @@ class FlatAdamW(torch.optim.Optimizer):
 
     def __init__(self, groups: list[dict[str, Any]], lr: float, max_norm: float):
         defaults = {"lr": lr, "weight_decay": 0.0, "share": 1.0, "max_norm": max_norm}
+        defaults["orthogonal"] = False
         super().__init__(groups, defaults)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -61,19 +71,19 @@ class FlatAdamW(torch.optim.Optimizer):
         dtypes = sorted({str(p.dtype) for p in parameters})
         if len(dtypes) > 1:
             raise TypeError(f"network: its parameters are of {dtypes}; all must be of one type.")
-        values = torch.cat([p.detach().reshape(-1) for p in parameters])
+        values = torch.cat([flattened(p) for p in parameters])
         self.gradients = torch.zeros_like(values)
         sizes = [p.numel() for p in parameters]
         pieces = zip(parameters, values.split(sizes), self.gradients.split(sizes), strict=True)
         for parameter, value, gradient in pieces:
-            parameter.data = value.view_as(parameter)
-            parameter.grad = gradient.view_as(parameter)
+            parameter.data = shaped(value, parameter)
+            parameter.grad = shaped(gradient, parameter)
         sizes = [sum(p.numel() for p in group) for group in groups]
         slices = zip(
             self.param_groups, values.split(sizes), self.gradients.split(sizes), strict=True
         )
         self.flat_groups = [
-            (group, group_values, group_gradients, *self._moments(group, group_values))
+            (group, group_values, self._rule(group, group_values, group_gradients))
             for group, group_values, group_gradients in slices
             if group["params"]
         ]
@@ -85,18 +95,23 @@ class FlatAdamW(torch.optim.Optimizer):
             yield
         finally:
             for parameter in parameters:
-                parameter.data = parameter.data.clone()
+                parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
                 parameter.grad = None
             del self.gradients, self.flat_groups, self.frozen, self.rates
 
-    def _moments(self, group: dict[str, Any], values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """First and second moments and the number of steps: the state of the first parameter."""
+    def _rule(
+        self, group: dict[str, Any], values: Tensor, gradients: Tensor
+    ) -> AdamSteps | OrthogonalSteps:
+        """What moves a group; its state is that of the group's first parameter."""
         state = self.state[group["params"][0]]
         if not state:
-            state["step"] = torch.zeros((), device=values.device)
             state["exp_avg"] = torch.zeros_like(values)
-            state["exp_avg_sq"] = torch.zeros_like(values)
-        return state["exp_avg"], state["exp_avg_sq"], state["step"]
+            if not group["orthogonal"]:
+                state["exp_avg_sq"] = torch.zeros_like(values)
+                state["step"] = torch.zeros((), device=values.device)
+        if group["orthogonal"]:
+            return OrthogonalSteps(group["params"], gradients, state["exp_avg"])
+        return AdamSteps(gradients, state)
 
     def load_rates(self) -> None:
         """Copy the groups' learning rates to where ``step`` reads them."""
@@ -112,43 +127,58 @@ class FlatAdamW(torch.optim.Optimizer):
         """Set all gradients to zero in place."""
         self.gradients.zero_()
 
-    @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Update the parameters with clipped gradients."""
+        with torch.no_grad():
+            self.update()
+
+    def update(self) -> None:
+        """What ``step`` does, which torch wraps in calls of its profiler; without gradients."""
         if not (self.gradients.is_cuda and torch.cuda.is_current_stream_capturing()):
             self.load_rates()
         for parameter, _ in self.frozen:
             parameter.grad.zero_()
         norm = torch.linalg.vector_norm(self.gradients)
-        clip_divisor = (norm / self.defaults["max_norm"]).clamp(min=1.0)
-        for rate, flat_group in zip(self.rates, self.flat_groups, strict=True):
-            group, values, gradients, averages, squares, n_steps = flat_group
-            n_steps.add_(1)
-            # The kernel of torch.optim.AdamW(fused=True).
-            torch._fused_adamw_(
-                [values],
-                [gradients],
-                [averages],
-                [squares],
-                [],
-                [n_steps],
-                lr=rate,
-                beta1=BETAS[0],
-                beta2=BETAS[1],
-                weight_decay=group["weight_decay"],
-                eps=EPSILON,
-                amsgrad=False,
-                maximize=False,
-                grad_scale=clip_divisor,
-            )
+        clip_divisor = norm.div_(self.defaults["max_norm"]).clamp_(min=1.0)
+        for rate, (group, values, rule) in zip(self.rates, self.flat_groups, strict=True):
+            rule.step(values, rate, group["weight_decay"], clip_divisor)
         for parameter, value in self.frozen:
             parameter.copy_(value)
 
 
-def trapezoid(n_steps: int, peak: float) -> list[float]:
+class AdamSteps:
+    """Steps of one group by the kernel of ``torch.optim.AdamW(fused=True)``."""
+
+    def __init__(self, gradients: Tensor, state: dict[str, Tensor]):
+        self.gradients = gradients
+        self.state = state["exp_avg"], state["exp_avg_sq"], state["step"]
+
+    def step(self, values: Tensor, rate: Any, weight_decay: float, clip_divisor: Tensor) -> None:
+        """Move the flat `values` of all parameters."""
+        averages, squares, n_steps = self.state
+        n_steps.add_(1)
+        torch._fused_adamw_(
+            [values],
+            [self.gradients],
+            [averages],
+            [squares],
+            [],
+            [n_steps],
+            lr=rate,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            weight_decay=weight_decay,
+            eps=EPSILON,
+            amsgrad=False,
+            maximize=False,
+            grad_scale=clip_divisor,
+        )
+
+
+def trapezoid(n_steps: int, peak: float, rise: float = RISE) -> list[float]:
     """Learning rates that rise linearly, stay at their peak and fall linearly to zero."""
     rates = []
     for step in range(1, n_steps + 1):
         share = step / (n_steps + 1)
-        rates.append(peak * min(share / RISE, 1.0, (1.0 - share) / FALL))
+        rates.append(peak * min(share / rise, 1.0, (1.0 - share) / FALL))
     return rates

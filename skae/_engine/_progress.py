@@ -90,6 +90,10 @@ class Progress:
         if stop == "interrupted":
             self.close()  # before the warning that follows
 
+    def conclude(self, outcome: str) -> None:
+        """Say what the fit has come to, unless it ended before its time."""
+        self.outcome = self.outcome or outcome
+
     def set_note(self, note: str) -> None:
         """Show what the fit does besides training."""
         if self.bar is not None:
@@ -103,14 +107,16 @@ class Progress:
         self.is_closed = True
         self.outcome = "failed" if failed else self.outcome
         if self.bar is not None:
-            if self.outcome in ("", "stopped early"):
+            if self.outcome not in ("failed", "interrupted"):
                 self.n_total = self.n_done
                 self._set_total()
             self.bar.bar_format = FULL_BAR
             self._show(self.outcome)
             self.bar.close()
             self.bar = None
-        elif self.n_total and (self.verbose == 1 or (self.verbose > 1 and self.outcome)):
+        elif (self.n_total or self.outcome) and (
+            self.verbose == 1 or (self.verbose > 1 and self.outcome)
+        ):
             seconds = time.perf_counter() - self.started
             losses = self._format_losses(".4g")
             parts = [f"{self.n_done} epochs in {seconds:.1f} s", self.outcome, losses]

@@ -172,11 +172,11 @@ def _features_and_errors(module: Autoencoder, rows: SourceRows) -> Any:
     for start in range(0, len(rows), REFIT_BATCH):
         batch = slice(start, start + REFIT_BATCH)
         x = rows.read(batch)
-        z = module.encode(x)
+        z = module.kept_code(x)
         hidden = decoder.residual.layers[:-1](z)
         features = torch.cat([hidden, z, torch.ones_like(z[:, :1])], dim=1)
         weight = None if rows.sample_weight is None else rows.sample_weight[batch]
-        yield features, x - module.decode(z), weight
+        yield features, x - module.decode_code(z), weight
 
 
 def _add_to_output(decoder: Any, correction: Tensor) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from skae._engine._backprop import Pass, has_manual_grad, make_pass
+from skae._engine._backprop import Pass, has_manual_grad
 from skae._engine._batches import Batch
 from skae._engine._losses import Objective
 from skae._engine._noise import Corruption, Gradient
@@ -54,7 +55,14 @@ class StepMixin:
         )
         if not is_manual:
             return None
-        return make_pass(encoder, needs_input=False), make_pass(decoder, needs_input=True)
+        # Layers that encoder and decoder share get gradients from both.
+        ids = [{id(p) for p in part.parameters()} for part in (encoder, decoder)]
+        adds = not self._is_manual() or bool(ids[0] & ids[1])
+        return Pass(encoder, needs_input=False, adds=adds), Pass(decoder, True, adds)
+
+    def _is_manual(self) -> bool:
+        """Whether no gradient comes from autograd, where networks have manual passes."""
+        return self.criterion_.has_manual_grad(self.module_.link)
 
     def _step(self, batch: Batch) -> Tensor:
         if self.schedule_ is not None:
@@ -66,7 +74,9 @@ class StepMixin:
             group["lr"] = rate * group["share"]
 
     def _eager_step(self, batch: Batch) -> Tensor:
-        self.optimizer_.zero_grad()
+        passes = self.passes_
+        if passes is None or passes[0].adds:
+            self.optimizer_.zero_grad()
         loss = self._backpropagate(*batch)
         if self.watched_:
             self.notify(
@@ -75,13 +85,17 @@ class StepMixin:
                 batch=batch,
                 training=True,
             )
-        self.optimizer_.step()
+        if torch.is_grad_enabled():
+            self.optimizer_.step()
+        else:
+            self.optimizer_.update()
         return loss
 
     def _backpropagate(self, x: Tensor, weight: Tensor | None) -> Tensor:
         """Add to the gradients of all parameters and return the loss."""
         if self.passes_ is not None:
-            return self._backpropagate_manually(self.passes_, x, weight)
+            with torch.no_grad() if torch.is_grad_enabled() else nullcontext():
+                return self._backpropagate_manually(self.passes_, x, weight)
         with autocast(self.precision, x.device):
             code = self.module_.encoder(self._inputs(x))
             latents, _ = self._latents(code, x)
@@ -89,7 +103,6 @@ class StepMixin:
         loss.backward()
         return loss.detach()
 
-    @torch.no_grad()
     def _backpropagate_manually(
         self, passes: tuple[Pass, Pass], x: Tensor, weight: Tensor | None
     ) -> Tensor:
@@ -97,22 +110,24 @@ class StepMixin:
         code = encoder.forward(self._inputs(x))
         latents, latents_to_code = self._latents(code, x)
         output = decoder.forward(latents)
-        loss, output_gradient, penalty_gradient = self._loss_and_gradients(output, code, x, weight)
+        penalty_gradient = None
+        if encoder.adds:
+            loss, output_gradient, penalty_gradient = self._recorded_loss(output, code, x, weight)
+        else:
+            loss, output_gradient = self.criterion_.with_gradient(output, self._targets(x), weight)
         code_gradient = latents_to_code(decoder.backward(output_gradient))
         if penalty_gradient is not None:
             code_gradient = code_gradient + penalty_gradient
         encoder.backward(code_gradient)
         return loss
 
-    def _loss_and_gradients(
+    def _recorded_loss(
         self, output: Tensor, code: Tensor, x: Tensor, weight: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The loss, and its partial derivatives with respect to output and code.
+        """The loss by autograd, and its partial derivatives with respect to output and code.
 
         None instead of the latter means zero.
         """
-        if self.criterion_.has_manual_grad(self.module_.link):
-            return *self.criterion_.with_gradient(output, self._targets(x), weight), None
         output, code = output.detach().requires_grad_(), code.detach().requires_grad_()
         with torch.enable_grad():
             loss = self.get_loss((output, code), weight, X=x, training=True)

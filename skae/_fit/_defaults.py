@@ -9,17 +9,60 @@ from math import ceil
 MIN_WIDE_COLUMNS = 256
 # Below this many rows, cross-validation stands in for one split.
 MIN_ROWS_FOR_SPLIT = 1000
+# From this many rows on, a tenth of them is not missed in training.
+MANY_ROWS = 10_000
 # Fewer rows get fresh noise several times an epoch.
 MIN_ROWS_PER_EPOCH = 1000
 
 
 class Compression:
-    """Networks that reproduce rows as well as they can."""
+    """Networks that reproduce rows as well as they can, moved by orthogonalised momentum."""
 
     @staticmethod
     def hidden_layer_sizes(n_features: int) -> tuple[int, ...]:
         """Widths of the encoder's hidden layers."""
         return (512, 128) if n_features >= MIN_WIDE_COLUMNS else (128, 64)
+
+    @staticmethod
+    def batch_size(n_rows: int) -> int:
+        """Rows per step."""
+        if n_rows < MIN_ROWS_FOR_SPLIT:
+            return 96
+        return 192 if n_rows < MANY_ROWS else 384 if n_rows < 50_000 else 512
+
+    @staticmethod
+    def max_epochs(n_rows: int, batch_size: int) -> int:
+        """Passes over the rows: enough steps to learn, few enough not to memorise."""
+        steps_per_epoch = ceil(n_rows / batch_size)
+        if n_rows < MIN_ROWS_FOR_SPLIT:
+            return ceil(min(300, max(50, 5 * n_rows)) / steps_per_epoch)
+        # Sixty-four times the rows are worth twice the steps.
+        return max(2, ceil(500 * (n_rows / 2000) ** (1 / 6) / steps_per_epoch))
+
+    @staticmethod
+    def effort(n_features: int, prospect: str) -> int:
+        """Factor of the epochs: a code that PCA's latents do not hint at has to be found."""
+        return 1 if n_features >= MIN_WIDE_COLUMNS or prospect == "nonlinear" else 2
+
+    @staticmethod
+    def learning_rate(n_features: int, n_rows: int) -> float:
+        """Peak of the schedule."""
+        return 1e-2 if n_features >= MIN_WIDE_COLUMNS else 2e-2
+
+    @staticmethod
+    def alpha(n_features: int, n_steps: int) -> float:
+        """Decoupled weight penalty."""
+        # The product of rate, penalty and steps is what matters: longer fits decay less.
+        return min(0.3, 420 / n_steps) if n_features >= MIN_WIDE_COLUMNS else 0.0
+
+
+class ClassicCompression(Compression):
+    """Such networks where they differ from the default one and are trained by Adam."""
+
+    @staticmethod
+    def effort(n_features: int, prospect: str) -> int:
+        """Factor of the epochs."""
+        return 1
 
     @staticmethod
     def batch_size(n_rows: int) -> int:
@@ -38,12 +81,6 @@ class Compression:
     def learning_rate(n_features: int, n_rows: int) -> float:
         """Peak of the schedule."""
         return 4e-3 if n_features >= MIN_WIDE_COLUMNS else 1e-2
-
-    @staticmethod
-    def alpha(n_features: int, n_steps: int) -> float:
-        """Decoupled weight penalty."""
-        # The product of rate, penalty and steps is what matters: longer fits decay less.
-        return min(0.3, 420 / n_steps) if n_features >= MIN_WIDE_COLUMNS else 0.0
 
 
 class Detection:

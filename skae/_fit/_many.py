@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from skae._engine._joint_training import SETTINGS
+from skae._engine._joint_training import SETTINGS, train_all
 from skae._engine._net import AutoencoderNet
 from skae._engine._progress import remaining_epochs
 from skae._engine._tasks import tasks_of_fit
 from skae._fit._defaults import MIN_ROWS_FOR_SPLIT, MIN_WIDE_COLUMNS
 from skae._fit._plan import Plan, Schedule
-from skae._fit._run import Outcome, Split, finish_split, prepare_split, train_splits
+from skae._fit._run import (
+    Outcome,
+    Split,
+    epoch_of,
+    finish_split,
+    fit,
+    is_start_best,
+    keep_start,
+    prepare_split,
+    split_of_all_rows,
+    train_splits,
+)
 
 # Networks that are trained as one at most, and cells of the rows of each: where products
 # are large, nothing is gained.
@@ -54,7 +65,7 @@ class Job:
 
 
 def can_stack(schedule: Schedule, n_rows: int, n_features: int) -> bool:
-    """Whether a fit is one training on rows as they are, with others held out."""
+    """Whether a fit trains on splits of rows as they are, or on all of them."""
     is_split = n_rows >= MIN_ROWS_FOR_SPLIT and schedule.early_stopping
     is_small = n_features < MIN_WIDE_COLUMNS and n_rows * n_features <= MAX_CELLS
     return is_split and is_small and not schedule.is_watched
@@ -65,55 +76,105 @@ def fit_many(alone: list[Job], together: list[Job]) -> None:
 
     A job that is carried out alone learns nothing before its turn, and keeps nothing after it.
     """
-    groups = _groups_of([_prepare(job) for job in together])
+    started = [_start(job) for job in together]
     n_later = sum(job.n_epochs for job in alone)
-    n_later += sum(group[0].job.n_epochs for group in groups)
     for job in alone:
         n_later -= job.n_epochs
         with remaining_epochs(n_later):
             raise_if_interrupted(job.fit_alone())
-    for group in groups:
-        n_later -= group[0].job.n_epochs
-        with remaining_epochs(n_later):
-            _train_group(group)
+    _judge([part for part in started if part.split is not None])
+    _train_on_all_rows([part for part in started if part.outcome is None])
+    for part in started:
+        assert part.outcome is not None
+        part.job.finish(part.outcome)
 
 
-class Prepared(NamedTuple):
-    """A job whose net is ready to be trained."""
+@dataclass(eq=False)
+class Started:
+    """A job that is under way.
+
+    Attributes
+    ----------
+    split : Split or None
+        What held-out rows judge.
+    curve : list of float or None
+        Their losses, if all rows are to be trained on afterwards.
+    outcome : Outcome or None
+        What has come of the job.
+    """
 
     job: Job
     plan: Plan
     X: Any
-    split: Split
+    split: Split | None = None
+    curve: list[float] | None = None
+    measures: list[Any] = field(default_factory=list)
+    outcome: Outcome | None = None
 
-    @property
-    def settings(self) -> list[str]:
-        return [str(getattr(self.split.net, name)) for name in SETTINGS]
 
-
-def _prepare(job: Job) -> Prepared:
+def _start(job: Job) -> Started:
     plan, X, rng = job.make_plan()
-    return Prepared(job, plan, X, prepare_split(plan, X, None, rng))
+    part = Started(job, plan, X)
+    if plan.prospect in ("linear", "poor"):
+        with tasks_of_fit(None, {}):
+            part.outcome = fit(plan, X, None, rng)
+        raise_if_interrupted(part.outcome.net)
+    elif plan.prospect == "open":
+        part.split = prepare_split(replace(plan, rotation=None), X, None, rng)
+    return part
 
 
-def _groups_of(prepared: list[Prepared]) -> list[list[Prepared]]:
+def _judge(parts: list[Started]) -> None:
+    """Train the splits of jobs, as few networks; it decides what is still to be done."""
+    for group in _groups_of(parts, [_net_of_split(part) for part in parts]):
+        splits = [part.split for part in group if part.split is not None]
+        with tasks_of_fit(None, {}):
+            n_trained = train_splits(splits, keep_last=group[0].plan.keep_last)
+        raise_if_interrupted(splits[n_trained - 1].net)
+        for part, split in zip(group, splits, strict=True):
+            if not part.plan.takes_folds(part.X.shape[0]):
+                part.outcome = finish_split(part.plan, split, part.X, None)
+                continue
+            part.curve = split.net.validation_losses or []
+            part.measures = [part.plan.measure(split.net, split.feed, part.X, split.held_out, None)]
+            if is_start_best(part.plan, part.curve):
+                part.outcome = keep_start(
+                    part.plan, part.X, None, part.measures, split.net, part.curve
+                )
+
+
+def _net_of_split(part: Started) -> AutoencoderNet:
+    assert part.split is not None
+    return part.split.net
+
+
+def _train_on_all_rows(parts: list[Started]) -> None:
+    splits = [split_of_all_rows(part.plan, part.X, None) for part in parts]
+    by_part = dict(zip(map(id, parts), splits, strict=True))
+    for group in _groups_of(parts, [split.net for split in splits]):
+        plans, curves = [part.plan for part in group], [part.curve for part in group]
+        members = [by_part[id(part)] for part in group]
+        nets = [split.net for split in members]
+        rows = [split.training() for split in members]
+        epochs = [epoch_of(*pair) for pair in zip(plans, curves, strict=True)]
+        with tasks_of_fit(None, {}):
+            n_trained = train_all(nets, rows, curves, epochs)
+        raise_if_interrupted(nets[n_trained - 1])
+        for part, split in zip(group, members, strict=True):
+            part.outcome = Outcome.of(split.net, split.feed, part.measures)
+            part.outcome.validation_loss_curve = part.curve
+
+
+def _groups_of(parts: list[Started], nets: list[AutoencoderNet]) -> list[list[Started]]:
     """Jobs whose nets can be trained as one."""
     groups = []
-    ordered = sorted(prepared, key=lambda part: part.settings)
-    for _, alike in groupby(ordered, key=lambda part: part.settings):
-        parts = list(alike)
-        for start in range(0, len(parts), MAX_TOGETHER):
-            groups.append(parts[start : start + MAX_TOGETHER])
+    settings = [[str(getattr(net, name)) for name in SETTINGS] for net in nets]
+    ordered = sorted(range(len(parts)), key=settings.__getitem__)
+    for _, alike in groupby(ordered, key=settings.__getitem__):
+        numbers = list(alike)
+        for start in range(0, len(numbers), MAX_TOGETHER):
+            groups.append([parts[i] for i in numbers[start : start + MAX_TOGETHER]])
     return groups
-
-
-def _train_group(group: list[Prepared]) -> None:
-    splits = [part.split for part in group]
-    with tasks_of_fit(None, {}):
-        n_trained = train_splits(splits)
-    raise_if_interrupted(splits[n_trained - 1].net)
-    for job, plan, X, split in group:
-        job.finish(finish_split(plan, split, X, None))
 
 
 def raise_if_interrupted(net: AutoencoderNet) -> None:

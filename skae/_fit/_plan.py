@@ -23,7 +23,7 @@ from skae._engine._runtime import (
     resolve_precision,
     warn_if_bfloat16_unsupported,
 )
-from skae._fit._defaults import MIN_ROWS_FOR_SPLIT, MIN_WIDE_COLUMNS
+from skae._fit._defaults import MANY_ROWS, MIN_ROWS_FOR_SPLIT, MIN_WIDE_COLUMNS
 
 # Latents trained at most where their number is to be found.
 MAX_LATENTS = 256
@@ -125,6 +125,9 @@ class Schedule:
         Whether the decoder's last layer is refitted after training on a split.
     stacks_folds : bool
         Whether folds are known to train as one network, so that the progress bar can count.
+    keeps_all_rows : bool
+        Whether the kept network is trained on all rows even where one split of them is judged, as
+        long as they are few enough for those held out to be missed.
     """
 
     max_epochs: int
@@ -137,6 +140,7 @@ class Schedule:
     keep_last: bool = False
     refits_output: bool = False
     stacks_folds: bool = False
+    keeps_all_rows: bool = False
 
     @classmethod
     def of(cls, params: Any, **fields: Any) -> Self:
@@ -150,14 +154,16 @@ class Schedule:
         )
 
     def takes_folds(self, n_rows: int) -> bool:
-        """Whether cross-validation chooses the epoch: one split of few rows is mostly noise."""
-        is_small = n_rows < MIN_ROWS_FOR_SPLIT
+        """Whether held-out rows only choose the epoch, and all rows are then trained on."""
+        is_small = n_rows < (MANY_ROWS if self.keeps_all_rows else MIN_ROWS_FOR_SPLIT)
         return self.early_stopping and is_small and not self.is_watched and not self.resumes
 
     def folds(self, n_rows: int, n_features: int) -> tuple[int, list[slice]]:
         """Number of folds, and slices of those that are trained at once."""
-        n_folds = round(1 / self.validation_fraction)
-        n_folds = int(np.clip(n_folds, 2, min(self.max_folds, n_rows)))
+        n_folds = 1  # one split of few rows would be mostly noise
+        if n_rows < MIN_ROWS_FOR_SPLIT:
+            n_folds = round(1 / self.validation_fraction)
+            n_folds = int(np.clip(n_folds, 2, min(self.max_folds, n_rows)))
         # Wide networks gain nothing from training at once, and take memory.
         return n_folds, list(gen_batches(n_folds, n_folds if n_features < MIN_WIDE_COLUMNS else 1))
 
@@ -168,6 +174,20 @@ class Schedule:
         n_valid = n_rows_held_out(self, n_rows)
         order = rng.permutation(n_rows)
         return np.sort(order[n_valid:]), np.sort(order[:n_valid])
+
+    def epoch_to_keep(self, curve: list[float]) -> int:
+        """The epoch that the mean losses of folds speak for."""
+        if self.keeps_all_rows and curve[-1] < curve[0]:
+            return len(curve) - 1  # losses at high rates say less than those after the fall
+        return int(np.argmin(curve))
+
+    def held_out_parts(self, n_rows: int, rng: np.random.RandomState) -> list[NDArray[np.intp]]:
+        """Numbers of the rows that each fold holds out."""
+        n_folds, _ = self.folds(n_rows, 1)
+        if n_folds > 1:
+            return np.array_split(rng.permutation(n_rows), n_folds)
+        _, held_out = self.split(n_rows, rng)
+        return [] if held_out is None else [held_out]
 
     def n_epochs(self, n_rows: int, n_features: int) -> int:
         """Epochs that a fit shows at most; those of folds that train as one count once."""
@@ -200,6 +220,10 @@ class Plan(Schedule):
         Coordinates to train in; a split is trained in them, folds never are.
     link : OutputLink or None
         The link of the net in columns, once it has left the rotation.
+    prospect : {"linear", "poor", "open", "nonlinear"}
+        What the rows promise before training: that nothing beats the start, that hardly anything
+        will, so that a short training may end the fit, that held-out rows must tell, or that
+        training is sure to beat it.
     """
 
     build: Callable[[Rotation | None], AutoencoderNet]
@@ -209,6 +233,7 @@ class Plan(Schedule):
     attributes_after: Callable[..., dict[str, Any]]
     rotation: Rotation | None = None
     link: Any = None
+    prospect: str = "open"
 
 
 def n_rows_held_out(params: Any, n_rows: int) -> int:
@@ -225,16 +250,20 @@ def n_rows_held_out(params: Any, n_rows: int) -> int:
 # What parameters mean. `params` is anything that has them as attributes, an estimator say.
 
 
-def net_settings(params: Any, auto: Any, n_features: int, n_rows: int) -> dict[str, Any]:
+def net_settings(
+    params: Any, auto: Any, n_features: int, n_rows: int, effort: int = 1
+) -> dict[str, Any]:
     """How a net is trained on `n_rows` rows: the "auto" of these parameters is resolved here.
 
     Parameters
     ----------
     auto : class of skae._fit._defaults
         Rules of the estimator.
+    effort : int, default=1
+        Factor of the epochs that the rules ask for.
     """
     batch_size = none_if_auto(params.batch_size) or auto.batch_size(n_rows)
-    max_epochs = none_if_auto(params.max_epochs) or auto.max_epochs(n_rows, batch_size)
+    max_epochs = none_if_auto(params.max_epochs) or effort * auto.max_epochs(n_rows, batch_size)
     rate = none_if_auto(params.learning_rate) or auto.learning_rate(n_features, n_rows)
     alpha = none_if_auto(params.alpha)
     if alpha is None:

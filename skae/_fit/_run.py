@@ -19,6 +19,10 @@ from skae._engine._tasks import current_tasks, epochs_lead_to
 from skae._fit._plan import Feed, Indices, Plan, Weights
 from skae.exceptions import TrainingInterruptedWarning, warn_user
 
+# Share of the schedule that a fit of poor prospect is tried for, and the held-out loss over that
+# of the start, above which it ends there.
+TRIAL, HOPELESS = 0.1, 1.01
+
 
 @dataclass(eq=False)
 class Outcome:
@@ -63,6 +67,15 @@ class Outcome:
 
 def fit(plan: Plan, X: Any, sample_weight: Weights, rng: np.random.RandomState) -> Outcome:
     """Carry out a plan on all rows of X; return its outcome."""
+    if plan.prospect == "linear":
+        return start_of(plan, X, sample_weight)
+    if plan.prospect == "nonlinear":
+        current_tasks().begin(1)
+        return fit_all_rows(plan, X, sample_weight, None, [])
+    if plan.prospect == "poor":
+        outcome = _fit_briefly(plan, X, sample_weight, np.random.RandomState(rng.randint(2**31)))
+        if outcome is not None:
+            return outcome
     if plan.takes_folds(X.shape[0]):
         return _fit_folds(plan, X, sample_weight, rng)
     split = prepare_split(plan, X, sample_weight, rng)
@@ -194,9 +207,8 @@ def train_splits(splits: list[Split], **options: Any) -> int:
 
 
 def _fit_folds(plan: Plan, X: Any, sample_weight: Weights, rng: np.random.RandomState) -> Outcome:
-    n_rows = X.shape[0]
     n_folds, batches = plan.folds(*X.shape)
-    folds = np.array_split(rng.permutation(n_rows), n_folds)
+    folds = plan.held_out_parts(X.shape[0], rng)
     losses, measures = [], []
     tasks = current_tasks()
     tasks.begin(2)
@@ -212,22 +224,88 @@ def _fit_folds(plan: Plan, X: Any, sample_weight: Weights, rng: np.random.Random
             last = splits[n_trained - 1]
             if last.net.stop_ == "interrupted":
                 return Outcome.of(last.net, last.feed, measures)
-    return _fit_all_rows(plan, X, sample_weight, losses, measures)
+    curve = mean_curve(losses)
+    if is_start_best(plan, curve):
+        return keep_start(plan, X, sample_weight, measures, last.net, curve)
+    return fit_all_rows(plan, X, sample_weight, curve, measures)
 
 
-def _fit_all_rows(
-    plan: Plan, X: Any, sample_weight: Weights, losses: list[list[float]], measures: list[Any]
-) -> Outcome:
-    """Train on all rows; the mean of the folds' losses decides which epoch to keep."""
+def _fit_briefly(
+    plan: Plan, X: Any, sample_weight: Weights, rng: np.random.RandomState
+) -> Outcome | None:
+    """The start, if a tenth of the schedule only raises the losses of folds; None otherwise."""
+    n_epochs = max(1, int(TRIAL * plan.max_epochs))
+    folds = plan.held_out_parts(X.shape[0], rng)
+    splits = [_prepare_fold(plan, X, sample_weight, fold) for fold in folds]
+    for split in splits:
+        split.net.set_params(max_epochs=n_epochs)
+    n_later = len(splits) * plan.max_epochs + plan.max_epochs
+    n_trained = 0
+    with remaining_epochs(n_later):
+        for batch in plan.folds(*X.shape)[1]:
+            n_trained += train_splits(splits[batch], keep_last=True)
+            if splits[n_trained - 1].net.stop_ == "interrupted":
+                break
+    judge = splits[n_trained - 1].net
+    curve = mean_curve([split.net.validation_losses or [] for split in splits[:n_trained]])
+    if judge.stop_ != "interrupted" and curve[-1] <= HOPELESS * curve[0]:
+        return None
+    outcome = keep_start(plan, X, sample_weight, [], judge, curve)
+    outcome.measures = [plan.measure(outcome.net, outcome.feed, X, None, sample_weight)]
+    return outcome
+
+
+def mean_curve(losses: list[list[float]]) -> list[float]:
+    """Mean loss of all folds from epoch 0 to the last that all of them have reached."""
     n_epochs = min(map(len, losses)) - 1
-    curve = np.mean([fold_losses[: n_epochs + 1] for fold_losses in losses], axis=0).tolist()
-    best = n_epochs if plan.keep_last else int(np.argmin(curve))
+    return np.mean([fold_losses[: n_epochs + 1] for fold_losses in losses], axis=0).tolist()
+
+
+def is_start_best(plan: Plan, curve: list[float]) -> bool:
+    """Whether the losses of folds say that training adds nothing to the start."""
+    return epoch_of(plan, curve) == 0
+
+
+def start_of(plan: Plan, X: Any, sample_weight: Weights) -> Outcome:
+    """The outcome of a fit that promises nothing beyond its start: no epoch is run."""
+    split = split_of_all_rows(plan, X, sample_weight)
+    plan.begin(split.net, split.feed)
+    current_tasks().begin(0)
+    split.net.train(split.training(), n_epochs=0)
+    return Outcome.of(
+        split.net, split.feed, [plan.measure(split.net, split.feed, X, None, sample_weight)]
+    )
+
+
+def keep_start(
+    plan: Plan,
+    X: Any,
+    sample_weight: Weights,
+    measures: list[Any],
+    judge: AutoencoderNet,
+    curve: list[float],
+) -> Outcome:
+    """The outcome where training was tried in vain: the start, and the history of a fold."""
     feed = plan.feed.fitted(X, None, sample_weight)
     net = plan.build(None)
-    rows = feed.training(net, feed.rows(X, None, sample_weight))
+    net.adopt(judge, curve, 0)
+    return Outcome.of(net, feed, measures)
+
+
+def fit_all_rows(
+    plan: Plan,
+    X: Any,
+    sample_weight: Weights,
+    curve: list[float] | None,
+    measures: list[Any],
+) -> Outcome:
+    """Train on all rows; the losses of folds, if there are any, decide which epoch to keep."""
+    n_epochs = plan.max_epochs if curve is None else len(curve) - 1
+    split = split_of_all_rows(plan, X, sample_weight)
+    feed = split.feed
 
     def outcome_of(net: AutoencoderNet) -> Outcome:
-        losses = curve[: net.n_epochs_done + 1]
+        losses = curve and curve[: net.n_epochs_done + 1]
         return Outcome(net, feed, measures, net.training_losses, losses)
 
     def attributes_of(net: AutoencoderNet) -> dict[str, Any]:
@@ -235,8 +313,22 @@ def _fit_all_rows(
 
     tasks = current_tasks()
     with tasks.task("all-rows", n_epochs, **tasks.given), epochs_lead_to(attributes_of):
-        net.train(rows, keep_epoch=best, n_epochs=n_epochs, known_losses=curve)
-    return outcome_of(net)
+        epoch = epoch_of(plan, curve)
+        split.net.train(split.training(), keep_epoch=epoch, n_epochs=n_epochs, known_losses=curve)
+    return outcome_of(split.net)
+
+
+def split_of_all_rows(plan: Plan, X: Any, sample_weight: Weights) -> Split:
+    """What is to be trained on all rows, with none held out."""
+    feed = plan.feed.fitted(X, None, sample_weight)
+    return _split_of(plan.build(None), feed, X, sample_weight, None, None)
+
+
+def epoch_of(plan: Plan, curve: list[float] | None) -> int:
+    """The epoch to keep; without losses of folds, the last."""
+    if curve is None:
+        return plan.max_epochs
+    return len(curve) - 1 if plan.keep_last else plan.epoch_to_keep(curve)
 
 
 def warn_if_interrupted(net: AutoencoderNet) -> None:

@@ -13,6 +13,8 @@ from skae._sklearn import tree_node_dtype, tree_values
 MAX_TREES = 200
 # Bits in a set of levels; scikit-learn fixes this number.
 MAX_LEVELS = 256
+# Bins of a column of numbers; scikit-learn has one more for missing cells.
+MAX_BINS = 255
 
 
 class BoostedTrees:
@@ -51,19 +53,41 @@ class BoostedTrees:
         self.order_ = np.r_[np.flatnonzero(is_level), np.flatnonzero(~is_level)]
         columns = [X[:, j] for j in np.flatnonzero(is_level)]
         self.levels_ = [np.unique(column[~np.isnan(column)]) for column in columns]
+        coded = self._coded(X)
+        thresholds = [_thresholds(column, sample_weight) for column in coded.T[len(self.levels_) :]]
         classifier = HistGradientBoostingClassifier(
             max_iter=MAX_TREES,
             early_stopping=True,
             categorical_features=np.arange(len(is_level)) < len(self.levels_),
             random_state=seed,
-        ).fit(self._coded(X), y, sample_weight=sample_weight)
+        ).fit(self._binned(coded, thresholds), y, sample_weight=sample_weight)
         trees = [tree for (tree,) in classifier._predictors]
         self.baseline_ = float(classifier._baseline_prediction[0, 0])
         self.nodes_: Any = np.concatenate([tree.nodes for tree in trees])
         self.level_sets_ = np.concatenate([tree.raw_left_cat_bitsets for tree in trees])
+        self._unbin(thresholds)
         self.n_nodes_ = np.array([len(tree.nodes) for tree in trees])
         self.n_sets_ = np.array([len(tree.raw_left_cat_bitsets) for tree in trees])
         return self
+
+    def _binned(self, coded: NDArray[Any], thresholds: list[NDArray[Any]]) -> NDArray[Any]:
+        """Numbers as the numbers of their bins; levels and missing cells stay."""
+        binned = coded.copy()
+        for j, edges in enumerate(thresholds, start=len(self.levels_)):
+            is_known = ~np.isnan(coded[:, j])
+            binned[is_known, j] = np.searchsorted(edges, coded[is_known, j])
+        return binned
+
+    def _unbin(self, thresholds: list[NDArray[Any]]) -> None:
+        """Replace bins at the splits of numbers by the upper ends of the last one that goes left.
+
+        Splits at infinity tell missing cells from others.
+        """
+        nodes = self.nodes_
+        is_number = (nodes["is_leaf"] == 0) & (nodes["is_categorical"] == 0)
+        for i in np.flatnonzero(is_number & np.isfinite(nodes["num_threshold"])):
+            edges = thresholds[nodes["feature_idx"][i] - len(self.levels_)]
+            nodes["num_threshold"][i] = edges[int(nodes["num_threshold"][i])]
 
     def log_odds(self, X: NDArray[Any]) -> NDArray[Any]:
         """Log-odds of class 1 against class 0, per row."""
@@ -140,3 +164,21 @@ class BoostedTrees:
             and (columns < len(self.levels_))[is_level].all()
             and (self.nodes_["bitset_idx"] < n_sets)[is_level].all()
         )
+
+
+def _thresholds(column: NDArray[Any], sample_weight: NDArray[Any] | None) -> NDArray[Any]:
+    """Increasing ends of bins of equal weight, in the middle between distinct values.
+
+    scikit-learn's sort a column anew for each bin if rows have weights.
+    """
+    is_used = ~np.isnan(column)
+    if sample_weight is not None:
+        is_used &= sample_weight > 0
+    values, inverse = np.unique(column[is_used], return_inverse=True)
+    ends = np.arange(len(values) - 1)
+    if len(values) > MAX_BINS:
+        weight = None if sample_weight is None else sample_weight[is_used]
+        sums = np.cumsum(np.bincount(inverse, weight))
+        shares = np.arange(1, MAX_BINS) / MAX_BINS
+        ends = np.unique(np.searchsorted(sums, shares * sums[-1]).clip(max=len(values) - 2))
+    return (values[ends] + values[ends + 1]) / 2

@@ -114,21 +114,27 @@ class Gaussian:
             mean = mean_m - inv(P_mm) P_mo (x_o - mean_o)
             covariance = inv(P_mm)
 
-        which inverts matrices of the size of the missing cells, not of the observed ones.
+        and, with the covariance matrix C, ``mean = mean_m + C_mo inv(C_oo) (x_o - mean_o)``.
+        The mean is computed by the smaller of the two systems.
         """
         missing = np.isnan(X)
-        filled = np.array(X, dtype=np.float64)
-        # P_mo (x_o - mean_o) in the missing cells.
-        products = np.where(missing, 0.0, filled - self.mean_) @ self.precision_
+        n_features = X.shape[1]
+        centred = np.where(missing, 0.0, X - self.mean_)
+        products = (centred @ self.precision_).ravel()  # P_mo (x_o - mean_o) in missing cells
+        shifts = np.zeros(X.size)
+        weights = np.zeros(X.shape)  # inv(C_oo) (x_o - mean_o)
         for rows, pattern, columns in same_count_groups(missing):
-            cells = columns[pattern]
-            right = products[rows[:, None], cells][:, :, None]
-            if len(columns) > len(rows) / 2:
-                shift = np.linalg.solve(self._precision_of(cells), right)
-            else:
-                shift = np.linalg.inv(self._precision_of(columns))[pattern] @ right
-            filled[rows[:, None], cells] = self.mean_[cells] - shift[:, :, 0]
-        return filled
+            first_cells = rows[:, None] * n_features
+            if 2 * columns.shape[1] <= n_features:
+                cells = first_cells + columns[pattern]
+                shifts[cells] = _solved(self.precision_, products.take(cells), pattern, columns)
+            elif columns.shape[1] < n_features:
+                observed = _complement(columns, n_features)
+                cells = first_cells + observed[pattern]
+                right = centred.ravel().take(cells)
+                weights.ravel()[cells] = _solved(self.covariance_, right, pattern, observed)
+        shifts = weights @ self.covariance_ - shifts.reshape(X.shape)
+        return np.where(missing, self.mean_ + shifts, X)
 
     def deviations(
         self, X: NDArray[Any], rng: np.random.Generator | np.random.RandomState
@@ -141,7 +147,7 @@ class Gaussian:
         missing = np.isnan(X)
         out = np.zeros(X.shape)
         for rows, pattern, columns in same_count_groups(missing):
-            roots = np.linalg.cholesky(self._precision_of(columns))[pattern]
+            roots = np.linalg.cholesky(_blocks(self.precision_, columns))[pattern]
             noise = rng.standard_normal((len(rows), columns.shape[1], 1))
             draws = np.linalg.solve(roots.transpose(0, 2, 1), noise)
             out[rows[:, None], columns[pattern]] = draws[:, :, 0]
@@ -158,14 +164,10 @@ class Gaussian:
         total = np.zeros(n_features**2)
         for rows, pattern, columns in same_count_groups(missing):
             share = np.bincount(pattern, weight[rows], minlength=len(columns))
-            parts = np.linalg.inv(self._precision_of(columns)) * share[:, None, None]
+            parts = np.linalg.inv(_blocks(self.precision_, columns)) * share[:, None, None]
             cells = columns[:, :, None] * n_features + columns[:, None, :]
             total += np.bincount(cells.ravel(), parts.ravel(), minlength=n_features**2)
         return total.reshape(n_features, n_features)
-
-    def _precision_of(self, columns: NDArray[Any]) -> NDArray[Any]:
-        """Blocks P_mm of the precision matrix for several sets m of columns."""
-        return self.precision_[columns[:, :, None], columns[:, None, :]]
 
 
 class FactorGaussian:
@@ -302,6 +304,29 @@ def choose_shrinkage(
     return SHRINKAGES[int(losses.argmin())]
 
 
+def _solved(
+    matrix: NDArray[Any], right: NDArray[Any], pattern: NDArray[Any], columns: NDArray[Any]
+) -> NDArray[Any]:
+    """Solutions for right sides with the blocks of `matrix` in the columns of their patterns."""
+    blocks = _blocks(matrix, columns)
+    if len(columns) > len(right) / 2:
+        return np.linalg.solve(blocks[pattern], right[:, :, None])[:, :, 0]
+    return (np.linalg.inv(blocks)[pattern] @ right[:, :, None])[:, :, 0]
+
+
+def _blocks(matrix: NDArray[Any], columns: NDArray[Any]) -> NDArray[Any]:
+    """Square blocks of a matrix for several sets of columns."""
+    # A flat index takes half of the time of a pair of them.
+    return matrix.ravel().take(columns[:, :, None] * len(matrix) + columns[:, None, :])
+
+
+def _complement(columns: NDArray[Any], n_features: int) -> NDArray[Any]:
+    """The columns that are not in sets of columns, which are all of one size."""
+    is_other = np.ones((len(columns), n_features), dtype=bool)
+    np.put_along_axis(is_other, columns, False, axis=1)
+    return np.nonzero(is_other)[1].reshape(len(columns), -1)
+
+
 def same_count_groups(
     missing: NDArray[np.bool_],
 ) -> Iterator[tuple[NDArray[Any], ...]]:
@@ -319,7 +344,12 @@ def same_count_groups(
         Columns missing in each pattern.
     """
     packed = np.packbits(missing, axis=1)
-    keys = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()
+    if packed.shape[1] <= 8:  # integers are sorted ten times as fast as bytes
+        padded = np.zeros((len(packed), 8), dtype=np.uint8)
+        padded[:, : packed.shape[1]] = packed
+        keys: NDArray[Any] = padded.view(np.uint64).ravel()
+    else:
+        keys = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()
     _, first, pattern_of_row = np.unique(keys, return_index=True, return_inverse=True)
     counts = missing[first].sum(axis=1)
     row_counts = counts[pattern_of_row]
