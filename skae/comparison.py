@@ -109,7 +109,7 @@ def latent_size_curve(transformer, X, n_components, *, cv=5):
     """Measure what each number of latents explains of held-out rows, compared with PCA.
 
     All networks, one for each number of latents and fold, are cloned from `transformer`
-    and trained side by side as one batched network where they are small enough (and the
+    and trained side by side as few batched networks where they are small enough (and the
     folds hold 1000 training rows or more). Up to the order of rows in batches, scores are
     those of ``GridSearchCV``, which takes longer.
 

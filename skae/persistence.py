@@ -32,7 +32,11 @@ from skae.estimators._transformer import AutoencoderTransformer
 from skae.exceptions import ModelFileError, warn_user
 
 # Format of each estimator's files, where it is not the first one.
-FORMATS = {"AutoencoderOutlierDetector": 2, "DenoisingAutoencoder": 2}
+FORMATS = {"AutoencoderOutlierDetector": 2, "AutoencoderTransformer": 2, "DenoisingAutoencoder": 2}
+# The oldest format that is read: results of earlier ones had another meaning.
+READABLE = {"AutoencoderOutlierDetector": 2, "DenoisingAutoencoder": 2}
+# Parameters that a later format has, and what estimators of earlier ones were fitted with.
+ADDED = {("AutoencoderTransformer", 1): {"whiten": False}}
 LIBRARIES = ("numpy", "pandas", "safetensors", "scikit-learn", "skorch", "torch")
 ESTIMATORS = {
     cls.__name__: cls
@@ -241,7 +245,7 @@ def _restored(document, arrays, n_bytes, registry, device, resolved_device):
     if set(document) != KEYS:
         raise ModelFileError(f"its document has the keys {sorted(document)}")
     name = document["estimator"]
-    if document["format"] < FORMATS.get(name, 1):
+    if document["format"] < READABLE.get(name, 1):
         raise ModelFileError(
             f"it has format {document['format']} of {name}, whose parameters and results had "
             "another meaning; fit the estimator again"
@@ -250,7 +254,8 @@ def _restored(document, arrays, n_bytes, registry, device, resolved_device):
     if cls is None:
         raise ModelFileError(f"it holds the unknown estimator {document['estimator']!r:.60}")
     decoder = DocumentDecoder(KINDS, arrays, n_bytes, registry=registry, device=resolved_device)
-    parameters = read_pairs(decoder, document["parameters"])
+    added = ADDED.get((name, document["format"]), {})
+    parameters = read_pairs(decoder, document["parameters"]) | added
     if set(parameters) != set(cls._get_param_names()):
         raise ModelFileError(f"it has the parameters {sorted(parameters)}")
     estimator = cls(**parameters | {"device": device})
@@ -261,6 +266,8 @@ def _restored(document, arrays, n_bytes, registry, device, resolved_device):
     fitted = ATTRIBUTES.from_file(read_pairs(decoder, document["fitted"]))
     if decoder.arrays:
         raise ModelFileError(f"it holds unused arrays: {sorted(decoder.arrays)[:3]}")
+    for parameter, value in added.items():
+        fitted["_network_fingerprint"].setdefault(parameter, repr(value))
     vars(estimator).update(fitted)
     if fitted_attributes(estimator).keys() != fitted.keys():
         raise ModelFileError(f"it has fitted attributes that are none: {sorted(fitted)}")

@@ -274,6 +274,18 @@ class NormalScores:
         self.columns_ = {j: self.columns_[j] for j in by_kind}
         return self
 
+    @property
+    def known_ranges(self) -> tuple[NDArray[Any], ...]:
+        """Smallest and largest number of each column, and a quarter of its range.
+
+        They are infinite for codes, which are known or not, and for columns without a number.
+        """
+        low, high, scale = (np.full(len(self.n_levels), v) for v in (-np.inf, np.inf, 1.0))
+        for j, column in self.columns_.items():
+            low[j], high[j] = column.values[[0, -1]]
+            scale[j] = (high[j] - low[j]) / 4 or 1.0
+        return low, high, scale
+
     def check(self, X: Any, names: Any, largest: float) -> None:
         """Raise ValueError if values cannot be squared; scores are bounded, whatever they are."""
         check_magnitudes(X, names)

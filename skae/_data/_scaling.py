@@ -200,6 +200,16 @@ class Scaler:
         """A power of two: in its units, squares of errors neither overflow nor vanish."""
         return float(units((self.data_max_ - self.data_min_).max()))
 
+    @property
+    def known_ranges(self) -> tuple[NDArray[Any], ...]:
+        """Smallest and largest value of each column, and about its standard deviation."""
+        scale, ranges = self.scale_, self.data_max_ - self.data_min_
+        if self.method is None:
+            scale = np.full_like(scale, _one_where_zero(ranges.max() / 4))
+        elif self.method == "minmax":
+            scale = _one_where_zero(ranges / 4)
+        return self.data_min_, self.data_max_, scale
+
     def check(self, X: Any, names: Any, largest: float) -> None:
         """Raise ValueError if scaled values are larger, which float32 would not hold."""
         if self.cut is None:

@@ -80,6 +80,7 @@ OF_ALL = {
     "validation_loss_curve_": maybe(listing(number(finite=False))),
     "net_": of_type(AutoencoderNet),
     "_network_fingerprint": mapping(text, text),
+    "_watches_rows": Optional(flag),
     "_metadata_request": Optional(of_type(MetadataRequest)),
     "_sklearn_output_config": Optional(
         mapping(one_of("transform"), one_of("default", "pandas", "polars"))
@@ -90,7 +91,9 @@ OF_EACH = {
         "mean_": WIDTH,
         "_scaler": instance(Scaler),
         "latent_size_curve_": Optional(array("f8", "n_latents")),
+        "explained_variance_": Optional(array("f8", "k", low=0)),
         "explained_variance_ratio_": Optional(array("f8", "k")),
+        "_latent_unit": Optional(number(0)),
     },
     "AutoencoderOutlierDetector": {
         "mean_": WIDTH,
@@ -197,6 +200,9 @@ def check_fitted(estimator):
         fields = dict.fromkeys(type(estimator.network).__dataclass_fields__, anything)
         check_named(vars(estimator.network), fields, "network", sizes)
     check_named(fitted_attributes(estimator), OF_ALL | OF_EACH[name], "", sizes)
+    of_basis = {name in vars(estimator) for name in ("explained_variance_", "_latent_unit")}
+    if of_basis != {estimator.net_.module_.basis is not None}:  # files of format 1 have none
+        raise ValueError("explained_variance_, _latent_unit and latent_basis belong together")
     if name in BELONGS_TOGETHER:
         BELONGS_TOGETHER[name](estimator, sizes)
     check_net(estimator.net_, sizes, *widths(estimator), instance(views.Views))

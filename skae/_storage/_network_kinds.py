@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from skae._engine._build import build_network
 from skae._engine._denoising_net import DenoisingNet
 from skae._engine._ensemble_net import MemberNet
+from skae._engine._flat_layout import in_flat_order, in_plain_order
 from skae._engine._losses import EvidenceBound, Objective
 from skae._engine._net import AutoencoderNet
 from skae._engine._noise import Corruption
@@ -27,7 +28,7 @@ from skae._storage._documents import (
     record,
 )
 from skae._storage._network_layouts import BEST_WEIGHTS, CORRUPTION, NET, NOT_SETTINGS, PARTS
-from skae.networks._autoencoder import Autoencoder
+from skae.networks._autoencoder import Autoencoder, LatentBasis
 from skae.networks._conv import ConvDecoder, ConvEncoder
 from skae.networks._layers import ORIGIN, Origin, has_hooks
 from skae.networks._variational import ConcatOutputs, VariationalAutoencoder
@@ -267,7 +268,7 @@ def _restored_layer(
         elif isinstance(part, nn.Module):
             layer.add_module(name, part)
         else:
-            layer.register_buffer(name, part)
+            layer.register_buffer(name, part, persistent=cls is not LatentBasis)
     return layer
 
 
@@ -303,6 +304,9 @@ def _rebuilt(
 
 def _write_net(encoder: DocumentEncoder, net: AutoencoderNet, path: str) -> tuple[Any, ...]:
     parameters = (*NET_PARAMETERS, *NETS[type(net)].split())
+    settings = {name: getattr(net, name) for name in parameters}
+    if not net.orthogonal:
+        del settings["orthogonal"]
     callbacks = dict(net.callbacks_)
     state = {name: vars(net)[name] for name in SET_BY_TRAINING if name in vars(net)}
     state["start_"] = callbacks["divergence_guard"].start_
@@ -310,12 +314,11 @@ def _write_net(encoder: DocumentEncoder, net: AutoencoderNet, path: str) -> tupl
     state |= {name: best[name] for name in BEST_WEIGHTS if name in best}
     keep = dict if encoder.takes_objects else _plain_entries
     history = [keep(epoch) for epoch in net.history]
-    moments = [net.optimizer_.state.get(first) for first in _first_parameters(net)]
-    moments = [None if of_group is None else dict(of_group) for of_group in moments]
+    moments = [_moments_of(net, group) for group in net.optimizer_.param_groups]
     encoder.notes["tied"] = share_weights(net.module_.modules())
     return (
         type(net).__name__,
-        _write_named(encoder, {name: getattr(net, name) for name in parameters}, path),
+        _write_named(encoder, settings, path),
         encoder.write(net.module_, f"{path}.module"),
         encoder.write(net.criterion_, f"{path}.criterion"),
         encoder.write(net.corruption, f"{path}.corruption"),
@@ -341,7 +344,8 @@ def _read_net(decoder: DocumentDecoder, name: Any, parameters: Any, *parts: Any)
     cls = NETS_BY_NAME.get(name)
     if cls is None:
         raise ValueError(f"it holds the unknown net {name!r:.60}")
-    settings = read_pairs(decoder, parameters)
+    # Files name it only where it is so.
+    settings = {"orthogonal": False, **read_pairs(decoder, parameters)}
     if set(settings) != {*NET_PARAMETERS, *NETS[cls].split()}:
         raise ValueError(f"a {name} has the parameters {sorted(settings)}")
     module, criterion, corruption, draws, history, left, moments = parts
@@ -377,17 +381,31 @@ def _first_parameters(net: AutoencoderNet) -> list[Any]:
     return [next(iter(group["params"]), None) for group in net.optimizer_.param_groups]
 
 
+def _moments_of(net: AutoencoderNet, group: dict[str, Any]) -> dict[str, Any] | None:
+    """The moments of a group, each in the order of the parameters."""
+    parameters = list(group["params"])
+    state = net.optimizer_.state.get(parameters[0]) if parameters else None
+    if state is None:
+        return None
+    return {k: v if v.ndim == 0 else in_plain_order(v, parameters) for k, v in state.items()}
+
+
 def _restore_moments(net: AutoencoderNet, moments: list[Any]) -> None:
     groups = net.optimizer_.param_groups
     for group, first, state in zip(groups, _first_parameters(net), moments, strict=True):
         if state is None:
             continue
         size = sum(p.numel() for p in group["params"])
-        shapes = {"step": (), "exp_avg": (size,), "exp_avg_sq": (size,)}
+        shapes: dict[str, tuple[int, ...]] = {"exp_avg": (size,)}
+        if not group["orthogonal"]:
+            shapes |= {"step": (), "exp_avg_sq": (size,)}
         if {name: tuple(value.shape) for name, value in state.items()} != shapes:
             raise ValueError("the moments of the optimiser do not fit the weights")
         if not all(v.dtype == torch.float32 and v.isfinite().all() for v in state.values()):
             raise ValueError("the moments of the optimiser must be finite, in float32")
+        state = {
+            k: v if v.ndim == 0 else in_flat_order(v, group["params"]) for k, v in state.items()
+        }
         net.optimizer_.state[first] = {k: v.to(net.device) for k, v in state.items()}
 
 

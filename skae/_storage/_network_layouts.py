@@ -32,7 +32,7 @@ from skae._storage._layouts import (
     refuse,
     whole,
 )
-from skae.networks._autoencoder import Autoencoder, OutputLink
+from skae.networks._autoencoder import Autoencoder, LatentBasis, OutputLink
 from skae.networks._conv import ConvDecoder, ConvEncoder
 from skae.networks._layers import ACTIVATIONS, ORIGIN, Dropout
 from skae.networks._linear_path import LinearPath, TiedLinear
@@ -91,7 +91,7 @@ def a_layer(cls: type[nn.Module]) -> Layout:
 ROWS = {"missing": flag, "n_latents": whole(1), "n_kept": whole(1, size="k")}
 OUTPUT = {"log_slope": number()}
 PARTS: dict[type[nn.Module], Parts] = {
-    Autoencoder: Parts(ROWS, "encoder decoder link", {"baseline": 1}),
+    Autoencoder: Parts(ROWS, "encoder decoder link latent_basis", {"baseline": 1}),
     BernoulliOutput: Parts({"is_binary": flag}),
     ConcatOutputs: Parts({}, "first second"),
     Dropout: Parts({"p": number(0, 1)}),
@@ -104,6 +104,7 @@ PARTS: dict[type[nn.Module], Parts] = {
         }
     ),
     GaussianOutput: Parts(OUTPUT, "", {"raw_deviation": 1}),
+    LatentBasis: Parts({}, "", {"center": 1, "to_latents": 2, "to_codes": 2}),
     LinearPath: Parts({"gain": Optional(one_of(None))}, "path residual", {"gain": 1}),
     MLP: Parts({"sizes": listing(whole(1))}, "layers"),
     MemberLinear: Parts({}, "", {"weight": 3, "bias": 3}),
@@ -135,8 +136,8 @@ PARTS: dict[type[nn.Module], Parts] = {
     ),
     VariationalEncoder: Parts({}, "network"),
 }
-# Tensors that a layer need not have: of another net, or in the place of a setting.
-MAY_MISS = {(Autoencoder, "baseline"), (LinearPath, "gain")}
+# Parts that a layer need not have: of another net, or in the place of a setting.
+MAY_MISS = {(Autoencoder, "baseline"), (Autoencoder, "latent_basis"), (LinearPath, "gain")}
 # Attributes of every module, and those that are set before each training.
 NOT_SETTINGS = {*vars(nn.Module()), "generator", ORIGIN}
 
@@ -154,9 +155,8 @@ def check_parts(module: nn.Module, path: str, sizes: Sizes) -> None:
         optional = {name for name in least if (cls, name) in MAY_MISS}
         if "gain" in optional and "gain" not in has:
             optional = set()
-        if not least - optional <= given <= least or not set(modules.split()) <= set(
-            module._modules
-        ):
+        needed = set(modules.split()) - optional
+        if not least - optional <= given <= least or not needed <= set(module._modules):
             raise ValueError(f"{path} must consist of {sorted(least)}; it has {sorted(given)}")
         for name, value in tensors.items():
             # The units of columns may be beyond single precision; not every link reads them.
@@ -346,6 +346,7 @@ NET = {
     "partial_rate": RATE,
     "alpha": number(0),
     "max_norm": RATE,
+    "orthogonal": flag,
     "patience": maybe(whole(1)),
     "global_seed": maybe(whole(0, 2**63)),
     "batch_size": whole(1),
@@ -405,11 +406,23 @@ def check_net(
             views(net.views_, "net_.views_", sizes)
     elif hasattr(module, "baseline"):
         raise ValueError("net_.module has a baseline, which is a detector's")
+    _check_basis(module, sizes["k"])
     n_outputs = _check_link(module.link, sizes["d"])
     try:
         _follow(net, sizes, n_inputs, n_conditions, n_outputs)
     except UnknownShapeError:
         return
+
+
+def _check_basis(module: Any, k: int) -> None:
+    """Raise ValueError unless a basis of the latents is of their number."""
+    if module.basis is None:
+        return
+    at, basis = "net_.module.latent_basis", module.basis
+    of_type(LatentBasis)(basis, at, {})
+    for name, tensor in basis.named_buffers():
+        if set(tensor.shape) != {k}:
+            refuse(f"{at}.{name}", f"a tensor of {k} rows and columns", tensor)
 
 
 def _check_link(link: Any, d: int) -> int:

@@ -10,6 +10,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skae._data._arrays import as_precise_as, empty, namespace, output_dtype, write_pieces
+from skae._data._drift import MIN_ROWS, warn_if_far
 from skae._data._fitted_arrays import note_kind_of_rows
 from skae._data._scaling import LARGEST_READ, LARGEST_TRAINED, check_magnitudes
 from skae._data._validation import (
@@ -79,6 +80,7 @@ class BaseAutoencoder(PublicMethodsMixin, PlainStateMixin, CallbackSupportMixin,
     _accepts_missing = False
     _largest_read = LARGEST_READ  # of scaled values, after the fit
     _keeps_tensors = True  # or they are taken to NumPy, and results back
+    _latent_unit = 1.0  # of the latents that the network gives out
 
     _parameter_constraints: dict = {
         "n_components": [
@@ -147,7 +149,8 @@ class BaseAutoencoder(PublicMethodsMixin, PlainStateMixin, CallbackSupportMixin,
         """Train one epoch on X, going on from where the network is.
 
         The first call fixes the scaling and the starting weights from its rows, so it
-        should be a representative sample. There is no validation and no schedule: the
+        should be a representative sample: a warning, at most one, tells of later rows that are
+        far from these. There is no validation and no schedule: the
         learning rate is constant, a third of `learning_rate`.
 
         Parameters
@@ -175,7 +178,9 @@ class BaseAutoencoder(PublicMethodsMixin, PlainStateMixin, CallbackSupportMixin,
         with rollback_on_error(self, given):
             note_kind_of_rows(self, X)
             reset = not self._resumes
-            self._fit(*self._check_training_rows(X, y_or_clean, sample_weight, reset=reset))
+            rows = self._check_training_rows(X, y_or_clean, sample_weight, reset=reset)
+            self._fit(*rows)
+            compare_with_scaling(self, rows[0], is_new=reset)
         return self
 
     def _partial_fit_guarded(self, X, y_or_clean, sample_weight, given):
@@ -185,6 +190,7 @@ class BaseAutoencoder(PublicMethodsMixin, PlainStateMixin, CallbackSupportMixin,
             seen = 0 if first else getattr(self, "n_samples_seen_", 0)  # files may lack it
             rows = self._check_training_rows(X, y_or_clean, sample_weight, reset=first)
             self._partial_fit(*rows, first=first)
+            compare_with_scaling(self, rows[0], is_new=first)
             self.n_samples_seen_ += seen
         return self
 
@@ -201,9 +207,8 @@ class BaseAutoencoder(PublicMethodsMixin, PlainStateMixin, CallbackSupportMixin,
     def _fit(self, X, sample_weight):
         rng = check_random_state(self.random_state)
         if self._resumes:
-            plan = self._resume_plan(
-                X, net_settings(self, self._auto, self.n_features_in_, X.shape[0])
-            )
+            settings = net_settings(self, self._auto, self.n_features_in_, X.shape[0])
+            plan = self._resume_plan(X, sample_weight, settings)
         else:
             n_rows_held_out(self, X.shape[0])  # raises before anything is learned
             plan = self._make_plan(X, sample_weight, rng)
@@ -211,15 +216,17 @@ class BaseAutoencoder(PublicMethodsMixin, PlainStateMixin, CallbackSupportMixin,
 
     def _partial_fit(self, X, sample_weight, *, first):
         rng = check_random_state(self.random_state)
-        plan = self._make_plan(X, sample_weight, rng) if first else self._resume_plan(X)
+        make_plan = partial(self._make_plan, rng=rng) if first else self._resume_plan
+        plan = make_plan(X, sample_weight)
         self._finish(fit_pass(plan, X, sample_weight), X, sample_weight)
 
-    def _resume_plan(self, X, settings=None):
+    def _resume_plan(self, X, sample_weight, settings=None):
         """The plan to train a copy of the fitted net further, with other settings if given."""
         check_same_network(self, self._network_fingerprint)
         net = self.net_.copy()
         if settings is not None:
             net.set_params(**settings)
+            net.module_.set_basis(None)  # learned anew
         self._check_range(X)
         return self._plan(lambda rotation: net, net.max_epochs, net.device, resumes=True)
 
@@ -299,7 +306,7 @@ class BaseAutoencoder(PublicMethodsMixin, PlainStateMixin, CallbackSupportMixin,
                 f"Z has {Z.shape[1]} columns, but {type(self).__name__} was fitted with "
                 f"{self.net_.n_latents} latents."
             )
-        check_magnitudes(Z, None, reach=LARGEST_READ, name="Z")
+        check_magnitudes(Z, None, reach=LARGEST_READ * self._latent_unit, name="Z")
         return self._wrap_output(self._decode(Z), to_input_type)
 
     def reconstruct(self, X):
@@ -343,10 +350,14 @@ class BaseAutoencoder(PublicMethodsMixin, PlainStateMixin, CallbackSupportMixin,
 
     def _encode(self, X):
         latents = self.net_.encode_rows(self._rows(X))
-        return write_pieces(empty((X.shape[0], self.net_.n_latents), X), latents)
+        Z = write_pieces(empty((X.shape[0], self.net_.n_latents), X), latents)
+        if self._latent_unit != 1:
+            Z *= self._latent_unit
+        return Z
 
     def _decode(self, Z):
-        return self._unscaled(self.net_.decode_rows(Z), Z)
+        scaled = Z if self._latent_unit == 1 else Z / self._latent_unit
+        return self._unscaled(self.net_.decode_rows(scaled), Z)
 
     def _reconstruct(self, X):
         return self._unscaled(self.net_.reconstruct_rows(self._rows(X)), X)
@@ -468,6 +479,15 @@ class BaseAutoencoder(PublicMethodsMixin, PlainStateMixin, CallbackSupportMixin,
         tags.input_tags.sparse = True
         tags.input_tags.allow_nan = self._accepts_missing
         return tags
+
+
+def compare_with_scaling(model, X, *, is_new):
+    """Warn, once, if training went on with rows far from those that fixed the scaling."""
+    if is_new:
+        model._watches_rows = X.shape[0] >= MIN_ROWS
+    elif vars(model).get("_watches_rows"):  # files of earlier versions do not say
+        names = getattr(model, "feature_names_in_", None)
+        model._watches_rows = not warn_if_far(X, model._scaler, names)
 
 
 def check_values(model, X, largest_scaled=None):

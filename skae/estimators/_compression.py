@@ -7,16 +7,22 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from skae._data._chunks import value_range
-from skae._data._fitted_arrays import FittedArray
-from skae._data._scaling import LARGEST_READ, Scaler
+from skae._data._fitted_arrays import FittedArray, numpy_array
+from skae._data._scaling import LARGEST_READ, Scaler, column_moments
 from skae._engine._batches import SourceRows
-from skae._engine._build import build_autoencoder, pca_of_rows
+from skae._engine._build import build_autoencoder, coordinates_of_rows, pca_of_rows
+from skae._engine._latent_basis import Recipe, learn_basis, spread_rows
 from skae._engine._losses import Objective
-from skae._engine._progress import show_progress
+from skae._engine._progress import current_progress, show_progress
 from skae._engine._rotation import Rotation
 from skae._engine._row_errors import distances_to, row_errors
 from skae._engine._runtime import initial_settings, one_thread_per_worker
-from skae._fit._defaults import MIN_WIDE_COLUMNS, Compression
+from skae._fit._defaults import (
+    MIN_ROWS_FOR_SPLIT,
+    MIN_WIDE_COLUMNS,
+    ClassicCompression,
+    Compression,
+)
 from skae._fit._plan import (
     Feed,
     NetFactory,
@@ -32,41 +38,76 @@ from skae._fit._plan import (
     wanted_share,
 )
 from skae._sklearn import callbacks_of, validate_params
+from skae._stats._nonlinearity import prospect_of
 from skae._stats._scoring import share_explained
 from skae.estimators._base import BaseAutoencoder
+from skae.exceptions import warn_user
 from skae.networks._autoencoder import OutputLink
 
 # Held-out rows that the latent-size curve is read from.
 MAX_ROWS_FOR_CURVE = 2000
+# Columns per row from which rows are too few for a network.
+WIDE = 4
+# The deviation of the noise on latents by default.
+LATENT_NOISE = 0.1
+# What is learned with the basis of the latents.
+OF_BASIS = "_latent_unit", "explained_variance_", "explained_variance_ratio_"
+# Standard deviation of the noise on latents unless it is set.
+LATENT_NOISE = 0.1
 
 
 class CompressionMixin:
     """How the transformer is fitted."""
 
-    _auto = Compression
+    _auto = property(lambda self: rules_of(self))
     mean_, latent_size_curve_ = FittedArray(), FittedArray()
-    explained_variance_ratio_ = FittedArray()
+    explained_variance_, explained_variance_ratio_ = FittedArray(), FittedArray()
+
+    def _partial_fit(self, X, sample_weight, *, first):
+        super()._partial_fit(X, sample_weight, first=first)
+        if first:
+            feed = Feed(self._scaler, self.net_.device)
+            measure = self._measure()(self.net_, feed, X, None, sample_weight)
+            self._learn_latents(self.net_, [measure], X, sample_weight)
+
+    def _resume_plan(self, X, sample_weight, settings=None):
+        """The mean follows all rows since the last ``fit`` began."""
+        if settings is not None and self.max_epochs == "auto":
+            n_features, n_rows = self.n_features_in_, X.shape[0]
+            most = self._auto.effort(n_features, "open")
+            settings |= net_settings(self, self._auto, n_features, n_rows, most)
+        mean, share = numpy_array(self, "mean_"), 1.0
+        if settings is None:
+            seen = getattr(self, "n_samples_seen_", np.inf)  # files of early versions lack it
+            share = X.shape[0] / (seen + X.shape[0])
+        self.mean_ = mean + share * (column_moments(X, sample_weight).mean - mean)
+        return super()._resume_plan(X, sample_weight, settings)
 
     def _make_plan(self, X, sample_weight, rng):
         """Learn the scaling, the start and the number of latents; plan the rest."""
+        for name in OF_BASIS:  # the latents of a net in training are codes
+            vars(self).pop(name, None)
         self._scaler = scaler = Scaler(self.scaling).fit(X, sample_weight)
         self._check_range(X)
         self.mean_ = scaler.mean_
         n_features = self.n_features_in_
+        size = min(X.shape) if self.n_components is None else self.n_components
         seeds = Seeds.draw(rng)
         pca = None
         if self.init == "pca" or self.input_noise == "auto" or is_ordered(self):
-            pca = pca_of_rows(
-                X, scaler, n_directions(self.n_components), sample_weight, seeds.start
-            )
-        self.n_components_ = k = n_latents(self.n_components, pca)
+            pca = pca_of_rows(X, scaler, n_directions(size), sample_weight, seeds.start)
+        self.n_components_ = k = n_latents(size, pca)
+        warn_if_it_may_copy(self, n_features)
+        prospect = self._prospect(X, pca, sample_weight, seeds.start)
         chosen = None
         if has_plain_output(self) and n_features >= MIN_WIDE_COLUMNS:
             chosen = Rotation.choose(scaler, pca, k)
         tied = are_weights_tied(self)
-        network = resolve_network(self, Compression, n_features, self.dropout, tied)
-        settings = net_settings(self, Compression, n_features, X.shape[0])
-        make_net = NetFactory(self, network, seeds, settings)
+        network = resolve_network(self, self._auto, n_features, self.dropout, tied)
+        effort = self._auto.effort(n_features, prospect)
+        settings = net_settings(self, self._auto, n_features, X.shape[0], effort)
+        moves = {"orthogonal": self._auto is Compression}
+        make_net = NetFactory(self, network, seeds, settings, **moves)
         losses = self.loss, self.l1, self.sparsity, self.sparsity_penalty, self.sparsity_target
         input_noise = self.input_noise
         if input_noise == "auto":
@@ -90,56 +131,115 @@ class CompressionMixin:
             return make_net(module, Objective(*losses), input_noise=input_noise, **corruption)
 
         max_epochs, link = settings["max_epochs"], self._link() if chosen else None
-        return self._plan(build, max_epochs, make_net.device, rotation=chosen, link=link)
+        is_rotated = chosen is not None and X.shape[0] >= MIN_ROWS_FOR_SPLIT
+        prospect = self._prospect_to_use(prospect, is_rotated)
+        fields = {"rotation": chosen, "link": link, "prospect": prospect}
+        return self._plan(build, max_epochs, make_net.device, **fields)
+
+    def _prospect(self, X, pca, sample_weight, seed):
+        """What can be told before training where the start would be the best linear answer."""
+        if not has_plain_output(self):
+            return "open"
+        if is_linear(self):
+            return "linear"  # PCA is the best of these networks
+        # Rows so few do not span what others vary in: no decoder can learn it from them.
+        if X.shape[1] > WIDE * X.shape[0]:
+            return "linear"
+        coordinates, squares, weight = coordinates_of_rows(
+            X, self._scaler, pca, sample_weight, seed
+        )
+        return prospect_of(coordinates, weight, self.n_components_, squares, seed)
+
+    def _prospect_to_use(self, prospect, is_rotated):
+        """The prospect, or "open" where the user wants all epochs, or those held out to tell."""
+        if not self.early_stopping or self.callbacks or self.n_iter_no_change is not None:
+            return "open"
+        # Only held-out rows tell what ordered latents are worth, one after the other, and which
+        # refit of the last layer is best after training in principal coordinates.
+        is_unsure = is_ordered(self) or is_rotated or not is_trained_by_default(self)
+        if prospect == "nonlinear" and is_unsure:
+            return "open"
+        # Callbacks of scikit-learn are told of one training on rows, not of a short one before.
+        return "open" if prospect == "poor" and callbacks_of(self) else prospect
 
     def _plan(self, build, max_epochs, device, **fields):
-        measure = measure_nothing
-        if is_ordered(self):
-            measure = partial(
-                residual_squares, n_latents=self.n_components_, mean=self._scaler.mean_
-            )
         return Plan.of(
             self,
             build=build,
             feed=Feed(self._scaler, device),
-            measure=measure,
+            measure=self._measure(),
             begin=self._begin,
             attributes_after=self._attributes_after,
             max_epochs=max_epochs,
-            **folds_and_refit(self),
+            **folds_and_refit(self, self.n_features_in_),
             **fields,
         )
+
+    def _measure(self):
+        """What is measured of a trained net: how much its first latents explain, if ordered."""
+        if not is_ordered(self):
+            return measure_nothing
+        mean = numpy_array(self, "mean_")
+        return partial(residual_squares, n_latents=self.n_components_, mean=mean)
 
     def _check_range(self, X):
         super()._check_range(X)
         check_target_range(self, self._scaler, X)
 
     def _finish(self, outcome, X, sample_weight):
+        if outcome.measures is not None:
+            self._learn_latents(outcome.net, outcome.measures, X, sample_weight)
+            progress = current_progress()
+            if outcome.best_epoch == 0 and self.init == "pca" and not progress.is_search:
+                progress.conclude("no epoch is better than the start")
         super()._finish(outcome, X, sample_weight)
-        if outcome.measures is None:
-            return
-        if not is_ordered(self):
+
+    def _learn_latents(self, net, measures, X, sample_weight):
+        """Learn how many latents there are, their basis and what each explains."""
+        shares = None
+        if is_ordered(self):
+            shares = self._learn_order(net, measures)
+        else:
             vars(self).pop("latent_size_curve_", None)
-            vars(self).pop("explained_variance_ratio_", None)
-            return
-        *residuals, total = np.sum(outcome.measures, axis=0)
+        scaler = self._scaler
+        rows = SourceRows(X, scaler, spread_rows(*X.shape), sample_weight, net.device)
+        # A zero means that an ordered latent is left out, and that a sparse one is silent.
+        recipe = Recipe(
+            keeps_zeros=self.sparsity > 0 or shares is not None,
+            whitens=self.whiten,
+            shares=shares,
+        )
+        learned = learn_basis(net, rows, recipe)
+        net.module_.set_basis(learned.basis)
+        unit = float(scaler.scale_[0]) if scaler.method == "global" else 1.0
+        self._latent_unit = 1.0 if self.whiten else unit
+        self.explained_variance_ = learned.variances * unit**2
+        if shares is None:
+            total = learned.total_variance
+            shares = learned.variances / (total if total > 0 else 1.0)
+        self.explained_variance_ratio_ = shares
+
+    def _learn_order(self, net, measures):
+        """Keep as many latents as are needed; return the share that each adds."""
+        *residuals, total = np.sum(measures, axis=0)
         curve = np.array([share_explained(residual, total) for residual in residuals])
         self.latent_size_curve_ = curve
-        if not isinstance(self.n_components, Integral):
+        if is_size_found(self.n_components):
             enough = np.flatnonzero(curve >= wanted_share(self.n_components))
             self.n_components_ = int(enough[0]) + 1 if len(enough) else len(residuals)
-            self.net_.keep_latents(self.n_components_)
-        shares = np.diff(curve, prepend=0.0)
-        self.explained_variance_ratio_ = shares[: self.n_components_]
+            net.keep_latents(self.n_components_)
+        return np.diff(curve, prepend=0.0)[: self.n_components_]
 
     def _job(self, X):
         """A fresh fit that may be carried out with others."""
         from skae._fit._many import Job
 
         n_features = X.shape[1]
-        max_epochs = net_settings(self, Compression, n_features, X.shape[0])["max_epochs"]
+        most = self._auto.effort(n_features, "open")
+        settings = net_settings(self, self._auto, n_features, X.shape[0], most)
+        max_epochs = settings["max_epochs"]
         return Job(
-            Schedule.of(self, max_epochs=max_epochs, **folds_and_refit(self)),
+            Schedule.of(self, max_epochs=max_epochs, **folds_and_refit(self, n_features)),
             X,
             fit_alone=lambda: self.fit(X).net_,
             make_plan=partial(self._plan_to_share, X),
@@ -165,9 +265,30 @@ class CompressionMixin:
 # What the transformer's parameters mean.
 
 
+def is_size_found(n_components):
+    """Whether the number of latents is found from a share of the variance."""
+    return n_components is not None and not isinstance(n_components, Integral)
+
+
 def is_ordered(params):
     """Whether latents are trained in order of importance."""
-    return params.ordered or not isinstance(params.n_components, Integral)
+    return params.ordered or is_size_found(params.n_components)
+
+
+def warn_if_it_may_copy(params, n_features):
+    """Warn of more latents than columns, unless something was set that keeps from copying."""
+    size = params.n_components
+    if not isinstance(size, Integral) or size <= n_features:
+        return
+    own_noise = params.latent_noise not in (0, LATENT_NOISE)
+    penalties = params.sparsity, params.l1, params.dropout, params.input_noise, params.alpha
+    if own_noise or any(not isinstance(value, str) and value > 0 for value in penalties):
+        return
+    warn_user(
+        f"n_components={size} is more than the {n_features} columns of X: the network can copy "
+        f"them. Lower it to {n_features - 1 or 1} or less, or set sparsity, input_noise or "
+        "another penalty."
+    )
 
 
 def has_plain_output(params):
@@ -183,11 +304,41 @@ def has_plain_output(params):
     )
 
 
-def folds_and_refit(params):
-    """Whether folds train as one network, and whether the last layer is refitted."""
+def is_trained_by_default(params):
+    """Whether nothing that could spoil the training is set by hand."""
+    names = (
+        "hidden_layer_sizes",
+        "input_noise",
+        "alpha",
+        "learning_rate",
+        "batch_size",
+        "max_epochs",
+    )
+    is_auto = all(isinstance(getattr(params, name), str) for name in names)
+    return is_auto and params.dropout == 0 and params.latent_noise <= LATENT_NOISE
+
+
+def rules_of(params):
+    """What "auto" means: the default network has rules of its own."""
+    is_default = has_plain_output(params) and not is_ordered(params)
+    return Compression if is_default else ClassicCompression
+
+
+def is_linear(params):
+    """Whether the default network is linear."""
+    return params.activation == "identity" or np.size(params.hidden_layer_sizes) == 0
+
+
+def folds_and_refit(params, n_features):
+    """How the fits that train on a split, on folds and on all rows go."""
     is_refitted = has_plain_output(params) and not is_ordered(params)
     stacks_folds = is_refitted and params.precision == "float32"
-    return {"refits_output": is_refitted, "stacks_folds": stacks_folds}
+    return {
+        "refits_output": is_refitted,
+        "stacks_folds": stacks_folds,
+        # Wide rows are trained in principal coordinates, which need held-out rows afterwards.
+        "keeps_all_rows": not is_ordered(params) and n_features < MIN_WIDE_COLUMNS,
+    }
 
 
 def are_weights_tied(params):

@@ -6,13 +6,14 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from skae._data._arrays import asarray_like, namespace
+from skae._data._fitted_arrays import numpy_array
 from skae._data._validation import checked_weight
 from skae._engine._losses import CELL_LOSSES
 from skae._engine._row_errors import distances_to, row_errors
 from skae._sklearn import Interval, StrOptions
 from skae._stats._scoring import share_explained
 from skae.estimators._base import BaseAutoencoder
-from skae.estimators._compression import CompressionMixin
+from skae.estimators._compression import LATENT_NOISE, CompressionMixin
 
 
 class AutoencoderTransformer(
@@ -21,23 +22,30 @@ class AutoencoderTransformer(
     """Autoencoder that replaces PCA.
 
     Rows are mapped to a few latents and back by a network that starts as principal
-    component analysis and then learns what a linear map cannot represent. The epoch with
-    the lowest validation loss is kept; the start counts as an epoch, so if there are too few
-    rows to improve on PCA, the result is PCA.
+    component analysis and then learns what a linear map cannot represent. What it learned is
+    kept if it lowers the loss of held-out rows, or if the rows show before training that it
+    will. Otherwise, for example if there are too few rows to improve on PCA, the result is PCA;
+    `best_epoch_` is then 0.
 
     Rows are centred and divided by one common scale, so the default objective is
     PCA's: the total squared error in the units of X. Put a
     :class:`~sklearn.preprocessing.StandardScaler` before it where columns differ in
     units, as you would for PCA.
 
+    Latents come in the units of PCA's scores: centred, uncorrelated, in order of falling
+    variance, and a latent's variance is what it explains. So what is tuned to PCA's scores, such
+    as the `gamma` of a support vector machine, suits them as well.
+
     Parameters
     ----------
-    n_components : int, float or "auto", default="auto"
+    n_components : int, float, None or "auto", default="auto"
         Number of latents. An int may exceed the number of columns; then let a penalty
-        or noise keep the network from copying. A float f in (0, 1) trains ordered
-        latents, as many as PCA would need for the share f of the variance (256 at
-        most), and keeps the fewest leading latents that explain f on held-out rows,
-        or all if none do. ``"auto"`` is 0.95.
+        or noise keep the network from copying (unless one is set, there is a warning). A float f
+        in (0, 1) trains ordered latents, as many as PCA would need for the share f of the
+        variance (256 at most), and keeps the fewest leading latents that explain f on held-out
+        rows, or all if none do. ``"auto"`` is 0.95. None keeps ``min(n_samples, n_features)``,
+        as PCA does: the start then copies the rows, and is what is kept, unless `input_noise`
+        is set and `early_stopping` is False.
     hidden_layer_sizes : int, array-like of int or "auto", default="auto"
         Widths of the encoder's hidden layers; the decoder has them in reverse.
         ``"auto"`` is (128, 64) below 256 columns and (512, 128) from there on.
@@ -65,11 +73,12 @@ class AutoencoderTransformer(
     l1 : float, default=0.0
         Factor of the sum of absolute weights, added to the loss.
     sparsity : float, default=0.0
-        Factor of the penalty that keeps latents near zero.
+        Factor of the penalty that keeps latents near zero. If it is positive, latents are not
+        centred and not rotated, so that those that are zero stay so.
     sparsity_penalty : {"l1", "kl"}, default="l1"
         ``"l1"`` is the mean absolute latent. ``"kl"`` is the Kullback-Leibler divergence
         between Bernoulli distributions with means `sparsity_target` and the batch mean
-        of ``|tanh z|``, summed over latents.
+        of ``|tanh c|`` for the encoder's outputs c (see Notes), summed over them.
     sparsity_target : float, default=0.05
         Mean activity that ``"kl"`` aims at.
     input_noise : float or "auto", default="auto"
@@ -77,8 +86,8 @@ class AutoencoderTransformer(
         ``"auto"`` is half the root mean square error of PCA with as many latents (per
         principal coordinate where training happens in these, see Notes).
     latent_noise : float, default=0.1
-        Standard deviation of Gaussian noise added to the latents in training, where the
-        first latent of PCA has standard deviation 1.
+        Standard deviation of Gaussian noise added to the encoder's outputs in training, where
+        the first latent of PCA has standard deviation 1.
     dropout : float, default=0.0
         Share of hidden units dropped in training (default network only).
     scaling : {"global", "standard", "minmax", "robust"} or None, default="global"
@@ -88,33 +97,42 @@ class AutoencoderTransformer(
     ordered : bool, default=False
         Whether latents come ordered by importance, by nested dropout [2]_. Implied by
         a float or "auto" `n_components`.
+    whiten : bool, default=False
+        Whether ``transform`` divides latents by their standard deviations on the training rows,
+        as PCA's does, and ``inverse_transform`` multiplies by them. It removes what the variances
+        say of the latents' importance, and can help estimators that expect equal ones.
     alpha : float or "auto", default="auto"
         Decoupled L2 weight penalty [3]_. ``"auto"`` is 0 below 256 columns and, from
         there on, the smaller of 0.3 and 420 divided by the number of steps.
     learning_rate : float or "auto", default="auto"
-        Peak of the schedule, which rises over 10 % of the steps and falls to zero over
-        the last 40 %. ``"auto"`` is 0.01 below 256 columns and 0.004 from there on.
+        Peak of the schedule, which rises over 3 % of the steps and falls to zero over
+        the last 40 %. ``"auto"`` is 0.02 below 256 columns and 0.01 from there on. For networks
+        that are not plain (see Notes), it is 0.01 and 0.004, rises over 10 % and falls over 40 %.
     batch_size : int or "auto", default="auto"
-        Rows per step. ``"auto"`` is 64 below 1000 rows and else 128.
+        Rows per step. ``"auto"`` is 96 below 1000 rows, 192 below 10 000, 384 below 50 000 and
+        else 512; for networks that are not plain (see Notes) 64 below 1000 rows and else 128.
+        Plain ones take as many steps in batches of even size, so that an epoch does not end with
+        a step on a few rows.
     max_epochs : int or "auto", default="auto"
-        Passes over the rows. ``"auto"`` is 12 or what 1500 steps take, whichever is
-        more; below 1000 rows it is what ``min(600, max(100, 10 * n_samples))`` steps take.
+        Passes over the rows. ``"auto"`` is what ``500 * (n_samples / 2000) ** (1 / 6)``
+        steps take, but two at least, and below 1000 rows what
+        ``min(300, max(50, 5 * n_samples))`` steps take; below 256 columns it is twice that unless
+        the rows promise much (see Notes). For networks that are not plain, it is what 1500 steps
+        take, but 12 at least, and below 1000 rows what ``min(600, max(100, 10 * n_samples))``
+        steps take.
     early_stopping : bool, default=True
-        Whether rows are held out to choose the epoch whose weights are kept. Below
-        1000 rows the choice is made by cross-validation, with ``1 / validation_fraction``
-        folds, but two at least and five at most; the kept network is then trained on all
-        rows. PCA, the start, was fitted to the held-out rows too, so a later epoch is
-        kept only if its loss on them is lower.
-        With `callbacks` or a warm start there is always one split.
+        Whether the rows decide if training is worth it, and which epoch is kept: by what they
+        show before it, or else by the loss of held-out rows (see Notes). False trains on all
+        rows for `max_epochs` and keeps the last epoch.
     validation_fraction : float, default=0.1
-        Share of the rows that is held out.
+        Share of the rows that is held out, where any are. Below 1000 rows there are
+        ``1 / validation_fraction`` folds, but two at least and five at most.
     n_iter_no_change : int or None, default=None
-        Stop after this many epochs without a new best validation loss. None runs the
-        schedule to its end, which is where most fits are best, unless a fifth of it made
-        the validation loss 1.5 times what it was at the start and nothing better.
+        Stop after this many epochs without a new best validation loss, for which rows are
+        always held out. None runs the schedule to its end, which is where most fits are best.
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the fitted network and its scaling. Parameters that
-        determine the network must not change.
+        Whether ``fit`` goes on from the fitted network and its scaling; units and axes of the
+        latents are learned anew. Parameters that determine the network must not change.
     device : str, default="auto"
         Where to compute: ``"cpu"``, ``"cuda"``, ...; ``"auto"`` is CUDA where there is one.
     precision : {"float32", "bfloat16"}, default="float32"
@@ -122,39 +140,47 @@ class AutoencoderTransformer(
         for wide networks on GPUs and processors with AMX or AVX512-BF16; on others float32 is
         used instead, with a warning.
     callbacks : list of skorch.callbacks.Callback, default=None
-        Called as in skorch; per-batch hooks make training slower, and without any the
-        history counts an epoch as one batch. The learning rate follows skae's own schedule:
-        schedulers (``LRScheduler``) among them have no effect. They are used as they are,
-        not copied.
+        Called as in skorch, in one training with one split of the rows; per-batch hooks make
+        it slower, and without any the history counts an epoch as one batch. The learning rate
+        follows skae's own schedule: schedulers (``LRScheduler``) among them have no effect. They
+        are used as they are, not copied.
     random_state : int, RandomState instance or None, default=None
         Seeds the split, the weights, the batches and the noise; an int makes results
         reproducible, bit for bit, with the same number of threads.
     verbose : int, default=0
-        1 shows a progress bar with losses and time left for all stages of a fit together: on
-        fewer than 1000 rows, these are folds and then all rows. Among workers, say of a grid
-        search, one line is printed when the fit has ended. 2 prints a line an epoch, 0 nothing.
+        1 shows a progress bar with losses and time left for all stages of a fit together, and
+        says if the result is PCA. Among workers, say of a grid search, one line is printed when
+        the fit has ended. 2 prints a line an epoch, 0 nothing.
 
     Attributes
     ----------
     n_components_ : int
         Number of latents.
+    explained_variance_ : ndarray of shape (n_components_,)
+        Variance of each latent on the training rows (before it is divided by, with `whiten`),
+        with ``n_samples - 1`` degrees of freedom. Its unit is that of the latents, squared.
     explained_variance_ratio_ : ndarray of shape (n_components_,)
-        Share of the variance that each latent adds to those before it, on held-out
-        rows. Only with ordered latents.
+        `explained_variance_` divided by the total variance of the training rows. The sum is the
+        share that reconstructions explain of these rows, ``score`` of them (if it is positive).
+        With ordered latents it is instead the share that each latent adds to those before it, on
+        held-out rows, or on the training rows if there were none.
     latent_size_curve_ : ndarray of shape (n_trained_latents,)
         Share of the variance explained by the first 1, 2, ... latents, on held-out
         rows. Only with ordered latents.
     mean_ : ndarray of shape (n_features,)
-        Mean of the training rows.
+        Mean of the training rows: those of the last ``fit`` and of each ``partial_fit`` since.
     n_iter_ : int
-        Epochs run.
+        Epochs run, in the last stage of the fit; 0 if nothing but PCA can be learned.
     best_epoch_ : int
-        Epoch whose weights were kept; 0 is the start.
+        Epoch whose weights were kept. 0 is the start: this is how to see that the result is
+        PCA (unless ``init="random"``).
     loss_curve_ : list of float
         Training loss of each epoch, per scaled cell, noise and penalties included.
     validation_loss_curve_ : list of float or None
-        Loss on held-out rows at the start and after each epoch, without noise and
-        penalties; None without early stopping and after ``partial_fit``.
+        Loss on held-out rows, the mean over folds, at the start and after each epoch, without
+        noise and penalties. None where no rows were held out: without early stopping, after
+        ``partial_fit``, and if the rows promise much or nothing (see Notes). With
+        `n_iter_no_change`, which may be large, or `callbacks`, rows are held out then, too.
     net_ : skorch.NeuralNet
         The trained net; it reads scaled rows.
     n_features_in_ : int
@@ -173,11 +199,50 @@ class AutoencoderTransformer(
     An autoencoder is a network that reproduces its input through a bottleneck [1]_. Here
     the encoder is ``z = W x + b + f(x)`` and the decoder ``x = V z + c + g(z)``, with
     networks f and g whose last layers start at zero and linear maps that start at PCA's,
-    divided by one common scale. Where one split of the rows is held out, not folds, wide rows
-    are trained in their leading principal coordinates, and the rotation is merged into the
-    network's weights afterwards; with the squared error and latents that are not ordered, the
-    decoder's last layer is finally refitted by ridge regression if that lowers the error on the
-    validation rows.
+    divided by one common scale.
+
+    A network is *plain* if `network` is None, `init` is ``"pca"``, the loss is the squared error
+    without bounds on reconstructions, weights are not tied, and `l1` and `sparsity` are 0. Its
+    weight matrices, but for those of the linear maps, are trained by orthogonalised momentum
+    (Muon) [4]_; all else is trained by AdamW [3]_.
+
+    A fit of a plain network, unless that is linear, begins with regressions on random functions
+    of PCA's latents. They take milliseconds, and show what training promises. With early
+    stopping, and without `n_iter_no_change`, `callbacks` and a warm start, this decides:
+
+    - *Nothing*: PCA leaves no error, or there are more than four columns per row. The
+      result is PCA, without training.
+    - *Hardly anything*: no principal coordinate tells of another, as in normal rows. A tenth of
+      the schedule is tried, and the result is PCA if the loss of held-out rows is then above
+      1.01 times what it was at the start.
+    - *Much*: a nonlinear decoder of PCA's latents would save 20 % of PCA's error or more.
+      Training is on all rows, none are held out, and the last epoch is kept. (Rows are still held
+      out for ordered latents and, from 1000 rows on, where training is in principal coordinates.)
+
+    In all other cases held-out rows decide: those of folds below 1000 rows, else those of one
+    split. Below 10 000 rows (1000 with ordered latents or 256 columns), the network is then trained
+    on all rows. Its last epoch is kept if the held-out loss was lower there than at the start;
+    otherwise, and with ordered latents or 256 columns, the epoch where it was lowest. With more
+    rows, `callbacks` or a warm start, there is no training after that on the split, whose best
+    epoch is kept. The start, epoch 0, is always among the candidates.
+
+    Where one training on a split is all, or ``early_stopping=False``, plain networks for 256
+    columns or more are trained in the leading principal coordinates, and the rotation is merged
+    into their weights afterwards. After such a training on a split, the decoder's last layer of
+    plain networks, unless latents are ordered, is refitted by ridge regression if that lowers the
+    error on the held-out rows.
+
+    Encoder and decoder are trained on codes of their own scale. After training, codes c become
+    latents ``z = a R (B^T B)^(1/2) (c - mean(c))``, where B are the coefficients of the linear
+    regression of reconstructions on codes, R rotates to principal axes (with the signs of
+    scikit-learn's PCA), and the factor a makes the variances of the latents add up to the variance
+    that reconstructions explain. If the network is linear, a is 1 and latents are the scores of a
+    PCA of the reconstructions. They are in the units of X with ``scaling="global"`` and None, and
+    else in those of the scaled rows. Ordered latents are only scaled, each on its own, to the
+    variance that it adds to those before it; one that is set to zero is left out. All this is
+    learned from the training rows: from 16384 of them, evenly spread, if there are more, and from
+    fewer if they are wide. ``partial_fit`` learns it in its first call, and keeps it.
+    Reconstructions do not depend on it.
 
     With ``sklearn.config_context(array_api_dispatch=True)``, floating torch tensors are read
     on their own device, and the output is on the same device; only the statistics of ``fit`` are
@@ -192,6 +257,7 @@ class AutoencoderTransformer(
     .. [2] Rippel, Gelbart & Adams, "Learning ordered representations with nested
        dropout", ICML 2014.
     .. [3] Loshchilov & Hutter, "Decoupled weight decay regularization", ICLR 2019.
+    .. [4] Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024.
 
     Examples
     --------
@@ -205,6 +271,8 @@ class AutoencoderTransformer(
     >>> Z.shape
     (1797, 8)
     >>> autoencoder.score(X) > 0.75  # PCA(8) explains 0.67
+    True
+    >>> bool(abs(autoencoder.explained_variance_ratio_.sum() - autoencoder.score(X)) < 1e-4)
     True
 
     Choosing the number of latents from one fit:
@@ -227,6 +295,7 @@ class AutoencoderTransformer(
 
     _parameter_constraints: dict = {
         **BaseAutoencoder._parameter_constraints,
+        "n_components": [*BaseAutoencoder._parameter_constraints["n_components"], None],
         "loss": [StrOptions(set(CELL_LOSSES))],
         "output_activation": [StrOptions({"auto", "identity", "logistic", "relu"})],
         "tied_weights": ["boolean"],
@@ -239,6 +308,7 @@ class AutoencoderTransformer(
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "scaling": [StrOptions({"global", "standard", "minmax", "robust"}), None],
         "ordered": ["boolean"],
+        "whiten": ["boolean"],
     }
 
     def __init__(
@@ -257,10 +327,11 @@ class AutoencoderTransformer(
         sparsity_penalty="l1",
         sparsity_target=0.05,
         input_noise="auto",
-        latent_noise=0.1,
+        latent_noise=LATENT_NOISE,
         dropout=0.0,
         scaling="global",
         ordered=False,
+        whiten=False,
         alpha="auto",
         learning_rate="auto",
         batch_size="auto",
@@ -292,6 +363,7 @@ class AutoencoderTransformer(
         self.dropout = dropout
         self.scaling = scaling
         self.ordered = ordered
+        self.whiten = whiten
         self.alpha = alpha
         self.learning_rate = learning_rate
         self.batch_size = batch_size
@@ -319,7 +391,7 @@ class AutoencoderTransformer(
         Returns
         -------
         Z : ndarray of shape (n_samples, n_components_)
-            Latents.
+            Latents, in the units of X where all columns share one scale.
         """
         return self.encode(X)
 
@@ -339,10 +411,10 @@ class AutoencoderTransformer(
         return self.decode(X)
 
     def score(self, X, y=None, sample_weight=None):
-        """Share of the variance of X about the training mean that latents explain.
+        """Share of the variance of X about the training mean that reconstructions explain.
 
         It is comparable to the sum of PCA's ``explained_variance_ratio_``: 1 is a
-        perfect reconstruction, 0 is no better than the training mean.
+        perfect reconstruction, 0 is no better than the training mean, `mean_`.
 
         Parameters
         ----------
@@ -363,7 +435,7 @@ class AutoencoderTransformer(
         weight = checked_weight(sample_weight, X.shape[0])
         errors = row_errors(self.net_, self._rows(X), self._scaler, X)
         weight = namespace(X).ones_like(errors) if weight is None else asarray_like(weight, errors)
-        distances = distances_to(self._scaler.mean_, X, self._scaler.unit)
+        distances = distances_to(numpy_array(self, "mean_"), X, self._scaler.unit)
         return share_explained(weight @ errors, weight @ distances)
 
     def __sklearn_tags__(self):

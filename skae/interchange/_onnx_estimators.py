@@ -99,6 +99,23 @@ class OnnxWriter:
 
 
 class TransformerWriter(OnnxWriter):
+    """Latents are codes in a basis of their own, if they have one."""
+
+    def encode(self, X):
+        code, basis = self._latents(self._inputs(X)), self.module.basis
+        if basis is None:
+            return code.cast(X.dtype)
+        latents = (code - numbers(basis.center)) @ numbers(basis.to_latents).T
+        return latents.cast(X.dtype) * self.estimator._latent_unit
+
+    def decode(self, Z):
+        basis = self.module.basis
+        if basis is None:
+            return super().decode(Z)
+        scaled = (Z / self.estimator._latent_unit).cast(np.float32)
+        code = scaled @ numbers(basis.to_codes).T + numbers(basis.center)
+        return self._unscaled(self._decoded(code), Z.dtype)
+
     def transform(self, X):
         return self.encode(X)
 

@@ -62,7 +62,8 @@ class LossCurveDisplay:
     >>> from skae import AutoencoderTransformer
     >>> from skae.plotting import LossCurveDisplay
     >>> X, _ = load_digits(return_X_y=True)
-    >>> autoencoder = AutoencoderTransformer(8, max_epochs=5, random_state=0).fit(X)
+    >>> autoencoder = AutoencoderTransformer(8, max_epochs=5, n_iter_no_change=5, random_state=0)
+    >>> autoencoder = autoencoder.fit(X)  # n_iter_no_change makes sure that rows are held out
     >>> display = LossCurveDisplay.from_estimator(autoencoder)
     >>> display.validation_line_.get_xdata().tolist()
     [0, 1, 2, 3, 4, 5]
@@ -99,10 +100,17 @@ class LossCurveDisplay:
             If the estimator is not fitted.
         TypeError
             If it has no loss curve.
+        ValueError
+            If its fit ended at the start without an epoch.
         """
         require_matplotlib(cls)
         have_it = "an estimator of skae, or another with loss_curve_"
         loss_curve = fitted(estimator, "loss_curve_", "attribute", have_it=have_it)
+        if len(loss_curve) == 0:
+            raise ValueError(
+                f"{type(estimator).__name__} was fitted without training (best_epoch_=0): there is "
+                "no loss curve to draw."
+            )
         held_out = getattr(estimator, "validation_loss_curve_", None)
         # Without held-out rows the weights are those of the last epoch.
         best_epoch = None if held_out is None else getattr(estimator, "best_epoch_", None)
