@@ -540,7 +540,7 @@ def test_models_fitted_to_tensors_are_drawn_written_and_shown(train):
 def test_fitted_arrays_that_are_not_there():
     with pytest.raises(AttributeError, match=r"Autoenc.*latent_size_curve_"):
         make("transformer").latent_size_curve_  # noqa: B018
-    assert not hasattr(make("transformer").fit(np.eye(5)), "explained_variance_ratio_")
+    assert not hasattr(make("transformer").fit(np.eye(5)), "latent_size_curve_")
 
 
 # The scaling itself.

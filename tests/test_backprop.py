@@ -14,7 +14,8 @@ from skae import (
     DenoisingAutoencoder,
     VAEGenerator,
 )
-from skae._engine._backprop import DropoutPass, has_manual_grad, make_pass
+from skae._engine import _products, _steps
+from skae._engine._backprop import Pass, has_manual_grad
 from skae._engine._losses import ERROR_LOSSES, Objective
 from skae._engine._noise import Corruption
 from skae._engine._runtime import generator
@@ -65,7 +66,7 @@ def both_ways(module, x, by_output):
     recorded = copy.deepcopy(module)
     for parameter in recorded.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    step = make_pass(module, needs_input=True)
+    step = Pass(module, needs_input=True)
     with torch.no_grad():
         output = step.forward(x)
         by_input = step.backward(by_output)
@@ -98,7 +99,7 @@ def test_gradients(network):
 
 def test_gradients_add_up():
     module = double(mlp)
-    step = make_pass(module, needs_input=False)
+    step = Pass(module, needs_input=False)
     x = torch.randn(6, 5, dtype=torch.float64)
     sums = []
     with torch.no_grad():
@@ -108,6 +109,55 @@ def test_gradients_add_up():
     torch.testing.assert_close(sums[1], 2 * sums[0])
 
 
+@pytest.mark.parametrize("network", [mlp, gated, stacked, WRITTEN["same layer twice"]])
+def test_gradients_are_replaced(network):
+    """Also those of a layer that is used twice, to which both uses add."""
+    module = double(network)
+    x = torch.randn((4, 6, 5) if network is stacked else (6, 5), dtype=torch.float64)
+    by_output = torch.randn_like(module(x))
+    gradients = []
+    with torch.no_grad():
+        for adds in (True, False):
+            for parameter in module.parameters():
+                parameter.grad = torch.full_like(parameter, 0.0 if adds else 7.0)
+            step = Pass(module, needs_input=False, adds=adds)
+            step.forward(x)
+            step.backward(by_output)
+            gradients.append([p.grad for p in module.parameters()])
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("n_rows", [3, 200])
+def test_products_of_both_libraries_agree(n_rows, monkeypatch):
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        pytest.skip("this build of torch has no oneDNN")
+    module = nn.Sequential(nn.Linear(120, 110), nn.Tanh(), nn.Linear(110, 100))
+    x = torch.randn(n_rows, 120)
+    by_output = torch.randn(n_rows, 100)
+    results = []
+    for is_wide in (False, True):
+        monkeypatch.setattr(_products, "has_wide_products", lambda is_wide=is_wide: is_wide)
+        for parameter in module.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        step = Pass(module, needs_input=True)
+        with torch.no_grad():
+            outputs = step.forward(x).clone(), step.backward(by_output).clone()
+        results.append([*outputs, *(p.grad for p in module.parameters())])
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
+
+
+def test_passes_of_several_shapes():
+    module = double(mlp)
+    step = Pass(module, needs_input=True, adds=False)
+    for n_rows in (6, 2, 6):
+        x = torch.randn(n_rows, 5, dtype=torch.float64, requires_grad=True)
+        expected = module(x)
+        (by_input,) = torch.autograd.grad(expected.sum(), x)
+        with torch.no_grad():
+            torch.testing.assert_close(step.forward(x), expected.detach())
+            torch.testing.assert_close(step.backward(torch.ones_like(expected)), by_input)
+
+
 def test_dropout_is_the_same_draw():
     module = double(lambda: mlp(dropout=0.5))
     recorded = copy.deepcopy(module)
@@ -115,9 +165,8 @@ def test_dropout_is_the_same_draw():
     set_generators(module, generator(3))
     set_generators(recorded, generator(3))
     with torch.no_grad():
-        step = make_pass(module, needs_input=True)
+        step = Pass(module, needs_input=True)
         torch.testing.assert_close(step.forward(x), recorded(x))
-    assert any(isinstance(layer, DropoutPass) for layer in step.passes)
 
 
 # Networks that are left to autograd.
@@ -304,3 +353,20 @@ def test_gradient_through_the_corruption_of_latents(options):
     # The same draws at shifted codes: finite differences along each axis.
     jacobian = torch.autograd.functional.jacobian(lambda c: (latents(c)[0] * gradient).sum(), code)
     torch.testing.assert_close(to_code(gradient), jacobian)
+
+
+class OneLayerForBoth:
+    """A network whose decoder reads its latents with a layer of the encoder."""
+
+    def build(self, n_features, n_components):
+        shared = nn.Linear(4, 4)
+        encoder = nn.Sequential(nn.Linear(n_features, 4), shared, nn.Linear(4, n_components))
+        return encoder, nn.Sequential(nn.Linear(n_components, 4), shared, nn.Linear(4, n_features))
+
+
+def test_a_layer_of_encoder_and_decoder_gets_the_gradients_of_both(table, monkeypatch):
+    params = {"network": OneLayerForBoth(), "init": "random", "max_epochs": 2, "random_state": 0}
+    by_hand = AutoencoderTransformer(2, **params).fit(table)
+    monkeypatch.setattr(_steps, "has_manual_grad", lambda module: False)
+    by_autograd = AutoencoderTransformer(2, **params).fit(table)
+    np.testing.assert_allclose(by_hand.loss_curve_, by_autograd.loss_curve_, rtol=1e-4)

@@ -5,7 +5,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_array
 
 from skae._data._scaling import Scaler
-from skae._engine._batches import Batches, SourceRows, TensorRows
+from skae._engine._batches import Batches, SourceRows, TensorRows, even_batch_size
 from skae._engine._runtime import generator
 
 
@@ -124,3 +124,16 @@ def test_skorch_can_read_one_row(X):
     for source in (rows, rows.in_memory()):
         x, _ = source[slice(3, 4)]
         assert_array_equal(x, X[3:4])
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 35, 96, 97, 300, 1350])
+@pytest.mark.parametrize("batch_size", [1, 5, 34, 96, 192, 1000])
+def test_even_batches_are_as_many_without_a_short_rest(n_rows, batch_size):
+    X = TensorRows(torch.zeros(n_rows, 1))
+    plain = Batches(X, batch_size).sizes
+    even = Batches(X, even_batch_size(n_rows, batch_size)).sizes
+    assert sum(even) == n_rows
+    assert len(even) == len(plain)
+    assert max(even) <= batch_size
+    assert len(set(even[:-1])) <= 1
+    assert max(even) - even[-1] < len(even)

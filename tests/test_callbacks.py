@@ -81,7 +81,7 @@ def test_number_of_batches(fit_and_record, case):
 
 def test_batch_callbacks_with_validation(case, digits):
     X = digits[:1100, 20:40]
-    plain = case.make(early_stopping=True).fit(X)
+    plain = case.make(early_stopping=True, callbacks=[Callback()]).fit(X)
     watched = case.make(early_stopping=True, callbacks=[BatchRecorder()]).fit(X)
     case.assert_equal(watched, plain, X)
     assert_allclose(watched.validation_loss_curve_, plain.validation_loss_curve_, rtol=1e-5)

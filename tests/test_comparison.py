@@ -235,10 +235,10 @@ def share_of_pca(size, train, test):
 FEW_EPOCHS = {"hidden_layer_sizes": 16, "max_epochs": 15, "random_state": 0}
 
 
-def test_latent_size_curve(curved, trainings):
+def test_latent_size_curve(curved, trainings, judged):
     model = AutoencoderTransformer(**FEW_EPOCHS)
     table = latent_size_curve(model, curved, [1, 5, 3], cv=4)
-    assert len(trainings) == 1  # all twelve networks at once
+    assert len(trainings) == 2  # all twelve networks at once, on a part of the rows and on all
     assert list(table.index) == [1, 5, 3]
     assert list(table.columns) == ["explained", "explained_std", "pca"]
     cv = KFold(4, shuffle=True, random_state=np.random.RandomState(0).randint(2**31 - 1))
@@ -263,7 +263,8 @@ def test_curves_without_joint_training_are_those_of_single_fits(curved, params):
     assert table["explained"].item() == pytest.approx(alone.score(curved[1100:]))
 
 
-def test_few_rows_are_fitted_one_by_one(table, trainings):
+@pytest.mark.filterwarnings("ignore:n_components=12 is more than the 10 columns")
+def test_few_rows_are_fitted_one_by_one(table, trainings, judged):
     curve = latent_size_curve(AutoencoderTransformer(**FEW_EPOCHS), table, [2, 12], cv=2)
     assert len(trainings) == 2 * 4  # the folds of each fit, then all its rows
     assert curve["pca"][12] == pytest.approx(1)

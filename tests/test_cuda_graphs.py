@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose
 
 from skae import AutoencoderTransformer, VAEGenerator
 from skae._engine import _cuda_graphs
+from skae._engine._batches import even_batch_size
 from skae._engine._net import AutoencoderNet
 
 FAST = {"hidden_layer_sizes": 4, "max_epochs": 4, "batch_size": 16, "random_state": 0}
@@ -77,12 +78,14 @@ def graphs(monkeypatch):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_replayed_steps_are_the_same_steps(weighted, batch_size, table, graphs, monkeypatch):
     """The last batch of an epoch is short, and may be the fourth step."""
+    table = table[:118]
     weight = np.linspace(0.5, 1.5, len(table)) if weighted else None
     params = {**FAST, "batch_size": batch_size, "max_epochs": 8, "early_stopping": False}
+    n_full = even_batch_size(len(table), batch_size)
     replayed = AutoencoderTransformer(2, **params).fit(table, sample_weight=weight)
     (graph,) = graphs
-    assert graph.steps.x.shape == (batch_size, 10)
-    assert graph.n_replays == 8 * (len(table) // batch_size) - 3
+    assert graph.steps.x.shape == (n_full, 10)
+    assert graph.n_replays == 8 * (len(table) // n_full) - 3
     monkeypatch.setattr(AutoencoderNet, "_is_graphed", lambda net: False)
     launched = AutoencoderTransformer(2, **params).fit(table, sample_weight=weight)
     assert (replayed.transform(table) == launched.transform(table)).all()

@@ -10,7 +10,7 @@ from skae._fit._defaults import Cleaning, Compression, Detection, Filling, Gener
 
 
 @pytest.mark.parametrize(
-    ("rules", "least"), [(Cleaning, 12), (Compression, 12), (Detection, 1), (Generation, 20)]
+    ("rules", "least"), [(Cleaning, 12), (Compression, 2), (Detection, 1), (Generation, 20)]
 )
 @pytest.mark.parametrize("n_rows", [2, 30, 64, 65, 500, 999, 1000, 5000, 60_000, 10**7])
 def test_lengths_are_sane(rules, least, n_rows):

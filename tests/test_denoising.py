@@ -715,8 +715,8 @@ def test_partial_fit(paired, holed):
 @pytest.mark.parametrize("paired", [False, True])
 def test_few_rows_come_often_in_fit_and_once_in_partial_fit(paired, holed, monkeypatch):
     steps = []
-    step = FlatAdamW.step
-    monkeypatch.setattr(FlatAdamW, "step", lambda self: steps.append(step(self)))
+    step = FlatAdamW.update
+    monkeypatch.setattr(FlatAdamW, "update", lambda self: steps.append(step(self)))
     X = holed[0][:100]
     clean = {"X_clean": X} if paired else {}
     make(max_epochs=2, early_stopping=False).fit(X, **clean)

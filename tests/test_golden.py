@@ -209,12 +209,14 @@ def unfitted(estimator):
 def _of_file(content):
     """Fingerprint of a saved file, whatever the order of attributes and the versions are.
 
-    The number of rows is not in it: records are older. Nor are the seconds of epochs.
+    The number of rows and whether others are compared with them are not in it: records are
+    older. Nor are the seconds of epochs.
     """
     length = int.from_bytes(content[:8], "little")
     header, data = json.loads(content[8 : 8 + length]), content[8 + length :]
     document = json.loads(header.pop("__metadata__")["skae"])
-    fitted = [pair for pair in document["fitted"] if pair[0] != "n_samples_seen_"]
+    later = "n_samples_seen_", "_watches_rows"
+    fitted = [pair for pair in document["fitted"] if pair[0] not in later]
     document["fitted"] = sorted(fitted, key=lambda pair: pair[0])
     for epoch in dict(fitted)["net_"]["history"]:
         epoch["items"] = [pair for pair in epoch["items"] if pair[0] != "dur"]

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from saved import make as saved
 from scipy import special
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
@@ -143,6 +144,8 @@ def test_large_offsets_keep_their_digits_in_float64(digits):
         {"loss": "binary_cross_entropy"},
         {"ordered": True},
         {"n_components": 0.8},
+        {"whiten": True},
+        {"sparsity": 0.1, "scaling": "robust"},
         *({"activation": name} for name in ("elu", "gelu", "leaky_relu", "relu", "tanh")),
     ],
     ids=str,
@@ -151,6 +154,12 @@ def test_options_of_the_transformer(digits, params):
     model = AutoencoderTransformer(**{"n_components": 4, **FAST, **params}).fit(digits[:300])
     for method in ("transform", "decode", "reconstruct"):
         assert_agrees(model, method, digits[:50])
+
+
+def test_latents_of_the_first_format_have_no_basis():
+    model = skae.load(saved.path_of("ordered", "skae", 1))
+    for method in ("transform", "decode", "reconstruct"):
+        assert_agrees(model, method, saved.X)
 
 
 class Network:

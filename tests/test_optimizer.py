@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from skae._engine._flat_layout import flattened, in_flat_order, in_plain_order
 from skae._engine._optimizer import FlatAdamW
 
 
@@ -85,6 +86,19 @@ def test_parameters_share_storage_only_while_flat():
         assert parameter.untyped_storage().nbytes() == 4 * parameter.numel()
 
 
+def test_thin_matrices_lie_lengthwise_only_while_flat():
+    module, optimizer = make()
+    tall, wide = module[0].weight, module[2].weight  # of shapes (5, 4) and (2, 5)
+    before = tall.detach().clone()
+    with optimizer.flat():
+        for parameter, is_turned in ((tall, True), (wide, False)):
+            for tensor in (parameter, parameter.grad):
+                assert (tensor.T if is_turned else tensor).is_contiguous()
+        assert torch.equal(tall, before)
+    assert tall.is_contiguous()
+    assert torch.equal(tall, before)
+
+
 def test_parameters_get_their_storage_back_if_training_fails():
     module, optimizer = make()
     with pytest.raises(KeyError), optimizer.flat():
@@ -133,3 +147,11 @@ def test_frozen_parameters_do_not_count_in_the_norm():
         module[2].weight.grad.fill_(0.01)
         optimizer.step()
         assert (module[2].weight.grad == 0.01).all()
+
+
+def test_the_order_of_parameters_and_that_of_training_lead_to_each_other():
+    parameters = [torch.randn(5, 3), torch.randn(3, 5), torch.randn(4), torch.randn(2, 5, 3)]
+    flat = torch.cat([flattened(p) for p in parameters])
+    plain = in_plain_order(flat, parameters)
+    assert torch.equal(plain, torch.cat([p.reshape(-1) for p in parameters]))
+    assert torch.equal(in_flat_order(plain, parameters), flat)

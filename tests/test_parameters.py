@@ -14,7 +14,7 @@ from skae._onnx_hooks import IMPLEMENTATIONS
 from skae._sklearn import CallbackSupportMixin
 
 BAD_VALUES = {
-    "n_components": [0, -3, 1.0, 1.5, 0.0, "all", None],
+    "n_components": [0, -3, 1.0, 1.5, 0.0, "all"],
     "hidden_layer_sizes": [0, "wide"],
     "activation": ["sin"],
     "network": ["mlp"],
@@ -33,6 +33,8 @@ BAD_VALUES = {
     "random_state": ["x"],
     "verbose": [-1],
 }
+# None is a number of latents of the transformer only.
+BAD_VALUES_AND_NONE = BAD_VALUES | {"n_components": [*BAD_VALUES["n_components"], None]}
 BAD_VALUES_OF_CASES = {
     "transformer": BAD_VALUES
     | {
@@ -48,8 +50,9 @@ BAD_VALUES_OF_CASES = {
         "dropout": [1.0, -0.1],
         "scaling": ["unit"],
         "ordered": ["yes"],
+        "whiten": ["yes"],
     },
-    "denoiser": BAD_VALUES
+    "denoiser": BAD_VALUES_AND_NONE
     | {
         "noise": ["pepper"],
         "noise_level": [-1.0],
@@ -63,7 +66,7 @@ BAD_VALUES_OF_CASES = {
         "loss": ["binary_cross_entropy"],
         "scaling": ["unit"],
     },
-    "generator": BAD_VALUES
+    "generator": BAD_VALUES_AND_NONE
     | {
         "likelihood": ["normal"],
         "prior": ["flat"],
@@ -74,7 +77,7 @@ BAD_VALUES_OF_CASES = {
         "conditional": ["yes"],
         "n_importance_samples": [0],
     },
-    "detector": BAD_VALUES
+    "detector": BAD_VALUES_AND_NONE
     | {
         "contamination": [0.0, 0.6, "some"],
         "threshold": ["iqr"],

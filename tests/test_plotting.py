@@ -33,7 +33,7 @@ plt = pytest.importorskip("matplotlib.pyplot")
 
 @pytest.fixture(scope="module")
 def transformer(table):
-    return AutoencoderTransformer(3, max_epochs=4, random_state=0).fit(table)
+    return AutoencoderTransformer(3, max_epochs=4, n_iter_no_change=4, random_state=0).fit(table)
 
 
 @pytest.fixture(scope="module")
@@ -437,6 +437,7 @@ def test_bad_latents():
 # Numbers of latents.
 
 
+@pytest.mark.filterwarnings("ignore:n_components=8 is more than the 6 columns")
 def test_latent_size_is_compared_with_pca(table):
     X = table[:, :6]
     ordered = AutoencoderTransformer(8, ordered=True, max_epochs=2, random_state=0).fit(X)

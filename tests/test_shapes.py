@@ -26,6 +26,7 @@ def test_one_row_is_not_enough(case, table):
         case.make().fit(table[:1])
 
 
+@pytest.mark.filterwarnings("ignore:n_components=2 is more than the 1 columns")
 @pytest.mark.parametrize("n_components", [1, 2, 0.9, "auto"])
 def test_one_column(n_components, case, table):
     X = table[:, :1]
@@ -35,6 +36,7 @@ def test_one_column(n_components, case, table):
     assert all(np.isfinite(out).all() for out in case.outputs(model, X))
 
 
+@pytest.mark.filterwarnings("ignore:n_components=2 is more than the 1 columns")
 @pytest.mark.parametrize("n_components", [1, 2, 0.9, "auto"])
 @pytest.mark.parametrize("case", ["transformer"], indirect=True)
 def test_one_column_is_explained(n_components, case, table):

@@ -222,7 +222,7 @@ def test_use_changes_no_byte(fitted):
         for name in ("predict", "correct", "encode", "reconstruction_error"):
             if hasattr(model, name):
                 getattr(model, name)(rows)
-    if hasattr(model, "loss_curve_"):
+    if getattr(model, "loss_curve_", None):
         LossCurveDisplay.from_estimator(model)
     if hasattr(model, "evaluate"):
         model.evaluate(rows, random_state=0)

@@ -59,9 +59,14 @@ def test_starts_as_pca_on_wide_rows():
     assert_allclose(model.reconstruction_error(X).mean(), pca_error(X, 3), rtol=1e-4)
 
 
-def test_latents_start_as_pca_scores_over_one_scale(table):
+def codes(model, X):
+    """What the encoder gives out, before it is expressed in the basis of the latents."""
+    return np.concatenate([part for _, part in model.net_.code_rows(model._rows(X))])
+
+
+def test_codes_start_as_pca_scores_over_one_scale(table):
     model = AutoencoderTransformer(3, early_stopping=False, **STILL).fit(table)
-    Z, scores = model.transform(table), PCA(3).fit_transform(table)
+    Z, scores = codes(model, table), PCA(3).fit_transform(table)
     factors = np.einsum("ij,ij->j", Z, scores) / np.einsum("ij,ij->j", scores, scores)
     assert_allclose(Z, scores * factors, atol=1e-4)
     assert_allclose(np.abs(factors), np.abs(factors[0]), rtol=1e-3)
@@ -84,8 +89,6 @@ def test_better_than_pca_on_digits(digits):
     # 0.46 to 0.47 times PCA's over five seeds.
     assert model.reconstruction_error(test).mean() < 0.75 * pca_error(train, 8, test)
     assert model.best_epoch_ > 0
-    # 0.44 to 0.49 times the start's over five seeds.
-    assert model.validation_loss_curve_[model.best_epoch_] < 0.8 * model.validation_loss_curve_[0]
 
 
 def test_latents_serve_neighbours_better_than_pca(digits):
@@ -288,12 +291,14 @@ def test_attributes_of_an_earlier_fit_do_not_linger(table, fast):
     model = AutoencoderTransformer(3, ordered=True, **fast).fit(table)
     model.set_params(ordered=False).fit(table)
     assert not hasattr(model, "latent_size_curve_")
-    assert not hasattr(model, "explained_variance_ratio_")
+    fresh = AutoencoderTransformer(3, **fast).fit(table)
+    assert_array_equal(model.explained_variance_ratio_, fresh.explained_variance_ratio_)
 
 
 def test_more_latents_than_columns(table):
     X = table[:, :4]
-    model = AutoencoderTransformer(9, max_epochs=10, random_state=0).fit(X)
+    with pytest.warns(UserWarning, match="n_components=9 is more than the 4 columns"):
+        model = AutoencoderTransformer(9, max_epochs=10, random_state=0).fit(X)
     Z = model.transform(X)
     assert Z.shape == (120, 9)
     assert (Z.std(axis=0) > 0).all()
@@ -445,14 +450,15 @@ def test_weight_penalties_shrink(penalty, table):
     assert weights_of(held) < 0.8 * weights_of(free)
 
 
-def latents_under(table, **params):
-    return AutoencoderTransformer(
+def codes_under(table, **params):
+    model = AutoencoderTransformer(
         8, latent_noise=0.0, max_epochs=80, early_stopping=False, random_state=0, **params
-    ).fit_transform(table)
+    )
+    return codes(model.fit(table), table)
 
 
 def test_sparsity_l1_makes_latents_small(table):
-    means = [np.abs(latents_under(table, sparsity=s)).mean() for s in (0.0, 0.3, 3.0)]
+    means = [np.abs(codes_under(table, sparsity=s)).mean() for s in (0.0, 0.3, 3.0)]
     # 0.21 to 0.25 times, then 0.32 to 0.39 times, over five seeds.
     assert means[1] < 0.8 * means[0]
     assert means[2] < 0.8 * means[1]
@@ -460,7 +466,7 @@ def test_sparsity_l1_makes_latents_small(table):
 
 @pytest.mark.parametrize(("target", "tolerance"), [(0.05, 0.04), (0.3, 0.1)])
 def test_sparsity_kl_leads_to_its_target(target, tolerance, table):
-    Z = latents_under(table, sparsity=1.0, sparsity_penalty="kl", sparsity_target=target)
+    Z = codes_under(table, sparsity=1.0, sparsity_penalty="kl", sparsity_target=target)
     # Differences of 0.003 to 0.005, and of 0.001 to 0.002, over five seeds.
     assert_allclose(np.abs(np.tanh(Z)).mean(axis=0), target, atol=tolerance)
 

@@ -24,7 +24,7 @@ def test_verbose(verbose, n_rows, case, digits, capsys):
     ("case", "n_rows", "n_epochs"),
     [
         ("transformer", 120, 4),  # of the folds, and of all rows
-        ("transformer", 1100, 2),
+        ("transformer", 1100, 4),
         ("denoiser", 120, 4),
         ("denoiser", 1100, 2),
         ("generator", 120, 2),
@@ -34,7 +34,7 @@ def test_verbose(verbose, n_rows, case, digits, capsys):
     ],
     indirect=["case"],
 )
-def test_the_number_of_epochs_is_shown(n_rows, n_epochs, verbose, case, digits, capsys):
+def test_the_number_of_epochs_is_shown(n_rows, n_epochs, verbose, case, digits, judged, capsys):
     case.make(verbose=verbose, max_epochs=2).fit(digits[:n_rows, 20:40])
     captured = capsys.readouterr()
     assert f"{n_epochs}/{n_epochs}" in captured.out + captured.err

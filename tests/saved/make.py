@@ -14,7 +14,8 @@ from torch import nn
 
 import skae
 
-FORMATS = {"denoiser": 2, "detector": 2}  # of others, 1
+TRANSFORMERS = ("transformer", "tied", "ordered", "convolution", "own_network")
+FORMATS = dict.fromkeys(("denoiser", "detector", *TRANSFORMERS), 2)  # of others, 1
 X = np.random.default_rng(0).normal(size=(80, 3)).cumsum(axis=1)
 HOLES = np.where(np.random.default_rng(1).random(X.shape) < 0.1, np.nan, X)
 FRAME = pd.DataFrame(X, columns=["a", "b", "c"]).assign(
@@ -51,9 +52,10 @@ MODELS = {
 }
 
 
-def path_of(name, ending):
-    """Path of a file of a model, in the folder of its format."""
-    return Path(__file__).parent / f"format{FORMATS.get(name, 1)}" / f"{name}.{ending}"
+def path_of(name, ending, number=None):
+    """Path of a file of a model, in the folder of its format, or of another."""
+    folder = f"format{number or FORMATS.get(name, 1)}"
+    return Path(__file__).parent / folder / f"{name}.{ending}"
 
 
 def results(model):
