@@ -10,7 +10,7 @@ learning rate below the loss.
 
 A callback is a class with one short method; this one reads the learning rate from
 ``net.optimizer_.param_groups``. A callback may read everything, but the learning rate follows the
-estimator's schedule: it rises over the first tenth of training, stays constant, and falls to zero
+estimator's schedule: it rises over the first 3 % of training, stays constant, and falls to zero
 over the last 40 %.
 """  # noqa: D400
 
@@ -97,6 +97,7 @@ for name, model in {"all epochs": autoencoder, "stopped": quick}.items():
     print(f"Mean squared error of test digits, {name}: {error:.3f}")
 
 # %%
-# Two things to know. With callbacks, small tables too are trained on a single split, without
-# cross-validation, because a callback can follow only one training. And methods that are called for
+# Two things to know. With callbacks, all tables are trained once and on a single split, because a
+# callback can follow only one training; without, these digits would be trained on all rows, and
+# ``validation_loss_curve_`` would be None. And methods that are called for
 # every batch (such as ``on_batch_end``) work, but slow training down.

@@ -9,7 +9,7 @@ of values per row? :class:`~skae.AutoencoderTransformer` takes the place of
 that neither has seen.
 
 In short: with 2 to 16 latents the error of the autoencoder is about half that of PCA, and
-training takes seconds instead of milliseconds.
+training takes about a second instead of milliseconds.
 """  # noqa: D400
 
 # %%
@@ -117,6 +117,6 @@ plt.show()
 # Conclusion
 # ----------
 # At every number of latents the error is close to half of PCA's, and nearly every image gains.
-# The price is seconds instead of milliseconds, and latents that are no longer weights of fixed
+# The price is a second instead of milliseconds, and latents that are no longer weights of fixed
 # images. If there are few rows or all relations are linear, the autoencoder ends where it starts,
 # at PCA; then keep PCA.

@@ -10,8 +10,9 @@ convolutional network for signals in twenty lines of torch, passes it to
 on signals that neither has seen.
 
 Here it is worth it: the convolutional network has a third of the weights, and its error above the
-noise is about a fifth. It takes several times as long to train, partly because skae computes the
-gradients of the default network faster than autograd does, but not those of other layers.
+noise is about a fifth. It takes about ten times as long to train, partly because it takes more
+steps, and because skae computes the gradients of the default network faster than autograd does,
+but not those of other layers.
 """  # noqa: D400
 
 # %%

@@ -22,6 +22,7 @@ the Kullback-Leibler divergence keeps all of them in use, each for a few images.
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
@@ -49,6 +50,9 @@ models = {
 # Training adds noise of 0.1 to the latents (``latent_noise``), so a latent within 0.1 of zero
 # carries almost no information: call it silent for that image. A latent that is silent for nearly
 # all images is off. The strengths of the three penalties were chosen for about the same error.
+# Noise and penalties are in the units of the encoder, so we look at what it gives out for scaled
+# images; ``transform`` gives the same in the units of the pixels and, without `sparsity`, along
+# principal axes.
 
 
 def weights_of(model):
@@ -57,9 +61,16 @@ def weights_of(model):
     return np.concatenate([p.detach().numpy().ravel() for p in matrices])
 
 
+def codes(model):
+    """What the encoder gives out for test images, of shape (n_test, 32)."""
+    scaled = (X_test - X_train.mean(axis=0)) / np.sqrt(X_train.var(axis=0).mean())
+    with torch.no_grad():
+        return model.net_.module_.code(torch.from_numpy(scaled).float()).numpy()
+
+
 def silent(model):
     """Where latents of test images are close to zero, of shape (n_test, 32)."""
-    return np.abs(model.transform(X_test)) < 0.1
+    return np.abs(codes(model)) < 0.1
 
 
 def describe(model):
@@ -104,7 +115,7 @@ shown = ["none", "L1 on latents", "KL on latents"]
 figure, axes = plt.subplots(2, 3, figsize=(11, 6), sharey="row", layout="constrained")
 bins = np.linspace(-2, 2, 81)
 for (top, bottom), name in zip(axes.T, shown, strict=True):
-    top.hist(models[name].transform(X_test).ravel(), bins, density=True, color="tab:blue")
+    top.hist(codes(models[name]).ravel(), bins, density=True, color="tab:blue")
     top.axvspan(-0.1, 0.1, color="tab:orange", alpha=0.25, label="silent")
     top.set(xlabel="value of a latent", title=name, xlim=(-2, 2))
     active = np.sort(1 - silent(models[name]).mean(axis=0))[::-1]
@@ -125,5 +136,5 @@ plt.show()
 # of them in use, each for some of the images; choose it to interpret latents one by one.
 #
 # None of this makes reconstructions better than the default start at PCA does; use constraints for
-# their effect on weights and latents. With that start, a strong penalty may change nothing: the
-# epoch that is kept is the one that reconstructs held-out rows best, and it may be epoch 0.
+# their effect on weights and latents. With that start, a strong penalty may change nothing: if
+# no epoch reconstructs held-out rows better than PCA, the start is kept.
