@@ -83,7 +83,10 @@ def fit_many(alone: list[Job], together: list[Job]) -> None:
         with remaining_epochs(n_later):
             raise_if_interrupted(job.fit_alone())
     _judge([part for part in started if part.split is not None])
-    _train_on_all_rows([part for part in started if part.outcome is None])
+    rest = [part for part in started if part.outcome is None]
+    for part in rest:
+        part.split = split_of_all_rows(part.plan, part.X, None)
+    _train_on_all_rows(rest)
     for part in started:
         assert part.outcome is not None
         part.job.finish(part.outcome)
@@ -96,7 +99,7 @@ class Started:
     Attributes
     ----------
     split : Split or None
-        What held-out rows judge.
+        What is trained next: a part of the rows, which others judge, or all of them.
     curve : list of float or None
         Their losses, if all rows are to be trained on afterwards.
     outcome : Outcome or None
@@ -126,8 +129,8 @@ def _start(job: Job) -> Started:
 
 def _judge(parts: list[Started]) -> None:
     """Train the splits of jobs, as few networks; it decides what is still to be done."""
-    for group in _groups_of(parts, [_net_of_split(part) for part in parts]):
-        splits = [part.split for part in group if part.split is not None]
+    for group in _groups_of(parts):
+        splits = _splits_of(group)
         with tasks_of_fit(None, {}):
             n_trained = train_splits(splits, keep_last=group[0].plan.keep_last)
         raise_if_interrupted(splits[n_trained - 1].net)
@@ -143,32 +146,28 @@ def _judge(parts: list[Started]) -> None:
                 )
 
 
-def _net_of_split(part: Started) -> AutoencoderNet:
-    assert part.split is not None
-    return part.split.net
-
-
 def _train_on_all_rows(parts: list[Started]) -> None:
-    splits = [split_of_all_rows(part.plan, part.X, None) for part in parts]
-    by_part = dict(zip(map(id, parts), splits, strict=True))
-    for group in _groups_of(parts, [split.net for split in splits]):
-        plans, curves = [part.plan for part in group], [part.curve for part in group]
-        members = [by_part[id(part)] for part in group]
-        nets = [split.net for split in members]
-        rows = [split.training() for split in members]
-        epochs = [epoch_of(*pair) for pair in zip(plans, curves, strict=True)]
+    for group in _groups_of(parts):
+        splits = _splits_of(group)
+        nets = [split.net for split in splits]
+        curves = [part.curve for part in group]
+        epochs = [epoch_of(part.plan, part.curve) for part in group]
         with tasks_of_fit(None, {}):
-            n_trained = train_all(nets, rows, curves, epochs)
+            n_trained = train_all(nets, [split.training() for split in splits], curves, epochs)
         raise_if_interrupted(nets[n_trained - 1])
-        for part, split in zip(group, members, strict=True):
+        for part, split in zip(group, splits, strict=True):
             part.outcome = Outcome.of(split.net, split.feed, part.measures)
             part.outcome.validation_loss_curve = part.curve
 
 
-def _groups_of(parts: list[Started], nets: list[AutoencoderNet]) -> list[list[Started]]:
+def _splits_of(parts: list[Started]) -> list[Split]:
+    return [part.split for part in parts if part.split is not None]
+
+
+def _groups_of(parts: list[Started]) -> list[list[Started]]:
     """Jobs whose nets can be trained as one."""
     groups = []
-    settings = [[str(getattr(net, name)) for name in SETTINGS] for net in nets]
+    settings = [[str(getattr(s.net, name)) for name in SETTINGS] for s in _splits_of(parts)]
     ordered = sorted(range(len(parts)), key=settings.__getitem__)
     for _, alike in groupby(ordered, key=settings.__getitem__):
         numbers = list(alike)
