@@ -67,6 +67,25 @@ def test_noise_is_fresh_and_validation_is_not(holed):
     assert torch.equal(a, b)
 
 
+def test_passes_share_a_draw_of_noise_in_another_order(holed):
+    rows = noisy_rows(holed)
+    rows.n_passes = 3
+    rows.rows.sample_weight = rows.rows.X[:, 0].nan_to_num()
+    order = generator(0)
+    passes = [
+        [torch.cat(parts) for parts in zip(*Batches(rows, 16, order), strict=True)]
+        for _ in range(4)
+    ]
+    pairs, weights = zip(*passes, strict=True)
+    ordered = [torch.stack(sorted(p.nan_to_num(-9.0), key=tuple)) for p in pairs]
+    assert torch.equal(ordered[0], ordered[1])
+    assert torch.equal(ordered[0], ordered[2])
+    assert not torch.equal(ordered[0], ordered[3])
+    assert not torch.equal(pairs[0].nan_to_num(), pairs[1].nan_to_num())
+    for pair, weight in zip(pairs, weights, strict=True):
+        assert torch.equal(pair[:, 8].nan_to_num(), weight)  # targets stay beside their weights
+
+
 @pytest.mark.parametrize("batch_size", [7, 16, 64])
 def test_each_row_comes_once_an_epoch_whatever_is_read_at_once(batch_size, holed, set_limits):
     set_limits(noisy_rows=20)

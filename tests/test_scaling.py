@@ -6,6 +6,7 @@ from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 
 from skae._data._chunks import row_chunks
 from skae._data._scaling import Scaler
+from skae._sklearn import weighted_percentile
 
 METHODS = ["global", "standard", "minmax", "robust", None]
 
@@ -162,3 +163,14 @@ def test_other_types_are_read_as_numbers(dtype):
     X = np.array([[0, 1], [1, 1], [1, 0]], dtype=dtype)
     scaled = Scaler("standard").fit(X).transform(X)
     assert_allclose(scaled, StandardScaler().fit_transform(X.astype(float)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_rows", [1, 2, 20, 1001])
+def test_percentiles_of_unweighted_rows_are_those_of_weighted_ones(n_rows, dtype):
+    X = np.random.default_rng(0).normal(size=(n_rows, 5)).round(1).astype(dtype)
+    X[: n_rows // 3, 1] = X[:, 2] = np.nan
+    for rank in (0, 5, 25, 50, 99, 99.9, 100):
+        found = weighted_percentile(X, np.ones(n_rows), rank)
+        assert found.dtype == dtype
+        assert_array_equal(found, weighted_percentile(X, np.full(n_rows, 2.0), rank))

@@ -7,8 +7,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.spatial.distance import cdist
 from scipy.stats import norm
 
-from skae._engine import _views
+from skae._engine import _learn_views, _views
 from skae._engine._learn_views import (
+    distances_to_codes,
     distances_to_others,
     learn_conditional,
     learn_views,
@@ -171,6 +172,34 @@ def test_suspicious_rows_have_penalties():
     nearest = np.sort(cdist(rows, rows), axis=1)[:, 1:6].mean(axis=1)
     assert penalties[-1] == pytest.approx((2 * nearest.max()) ** 2 / 4, rel=1e-4)
     assert_array_equal(penalties_of(distances_to_others(rows[:1]), np.ones(1), 4), [0])
+
+
+@pytest.mark.parametrize("n_rows", [2, 7, 700])
+def test_distances_to_others_are_exact(n_rows):
+    """Products of matrices only choose the rows: distances of near twins are not rounded away."""
+    rows = 100 + correlated(n_rows, 4)
+    rows[n_rows // 2 :] += 50
+    rows[0] = rows[1]
+    rows[-1, 0] += 1e-3
+    expected = np.sort(cdist(rows.astype(float), rows.astype(float)), axis=1)[:, 1:6]
+    found = distances_to_others(torch.from_numpy(rows))
+    assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_distances_to_codes_are_means_over_samples(monkeypatch):
+    x = correlated(600, 4)
+    samples = iter([np.array([0, 3, 5]), np.array([3, 9, 599])])
+    monkeypatch.setattr(_learn_views, "N_DRAWS", 2)
+    monkeypatch.setattr(_learn_views, "choose_rows", lambda *_: next(samples))
+    total, count = np.zeros(600), np.zeros(600)
+    for sample in ([0, 3, 5], [3, 9, 599]):
+        others = np.setdiff1d(np.arange(600), sample)
+        nearest = cdist(x[others], x[sample]).min(axis=1)
+        total[others] += nearest / nearest.mean()
+        count[others] += 1
+    found = distances_to_codes(torch.from_numpy(x), np.ones(600), np.random.RandomState(0))
+    assert_allclose(found, total / np.maximum(count, 1), rtol=1e-4)
+    assert found[3] == 0  # in both samples
 
 
 # All of them.

@@ -110,12 +110,30 @@ class PairTransform:
 
 
 class NoisyRows(Rows):
-    """Clean rows, read as pairs with fresh noise each time."""
+    """Clean rows, read as pairs with fresh noise.
 
-    def __init__(self, rows: SourceRows | TensorRows, noise: Any, input_transform: InputTransform):
+    Parameters
+    ----------
+    rows : SourceRows or TensorRows
+    noise : callable
+    input_transform : InputTransform
+    n_passes : int, default=1
+        Passes over the rows that share a draw of noise if there are `ROWS_AT_ONCE` at most.
+    """
+
+    def __init__(
+        self,
+        rows: SourceRows | TensorRows,
+        noise: Any,
+        input_transform: InputTransform,
+        n_passes: int = 1,
+    ):
         self.rows = rows
         self.noise = noise
         self.input_transform = input_transform
+        self.n_passes = n_passes
+        self.n_passes_left = 0
+        self.kept: Batch | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -138,16 +156,36 @@ class NoisyRows(Rows):
         all_spans = list(spans)
         n_grouped = max(1, ROWS_AT_ONCE // (all_spans[0].stop - all_spans[0].start))
         groups = [all_spans[i : i + n_grouped] for i in range(0, len(all_spans), n_grouped)]
+        noisy = self._noisy_groups(groups, generator)
+        for group, (pairs, weight) in zip(groups, noisy, strict=True):
+            for span in group:
+                batch = slice(span.start - group[0].start, span.stop - group[0].start)
+                yield pairs[batch], None if weight is None else weight[batch]
+
+    def _noisy_groups(
+        self, groups: list[list[slice]], generator: torch.Generator | None
+    ) -> Iterator[Batch]:
+        """Pairs and weights of groups of spans; those of a single group are kept for later."""
+        if generator is not None and len(groups) == 1 and self.n_passes_left:
+            self.n_passes_left -= 1
+            yield self._kept_group(generator)
+            return
         wide_spans = (slice(group[0].start, group[-1].stop) for group in groups)
-        wide_batches = self.rows.batches(wide_spans, generator)
-        for group, (x, weight) in zip(groups, wide_batches, strict=True):
+        for x, weight in self.rows.batches(wide_spans, generator):
             if generator is not None:  # rows of a memory map come sorted
                 order = shuffled(len(x), generator)
                 x, weight = x[order], None if weight is None else weight[order]
             pairs = self.pairs(x)
-            for span in group:
-                batch = slice(span.start - group[0].start, span.stop - group[0].start)
-                yield pairs[batch], None if weight is None else weight[batch]
+            if generator is not None and len(groups) == 1 and self.n_passes > 1:
+                self.kept, self.n_passes_left = (pairs, weight), self.n_passes - 1
+            yield pairs, weight
+
+    def _kept_group(self, generator: torch.Generator) -> Batch:
+        """The pairs of the last pass in another order."""
+        assert self.kept is not None
+        pairs, weight = self.kept
+        order = shuffled(len(pairs), generator)
+        return pairs[order], None if weight is None else weight[order]
 
     def frozen(self) -> TensorRows:
         """At most ``MAX_VALIDATION_ROWS`` pairs with one fixed draw of noise."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from torch import Tensor
 
-from skae._engine._views import Conditional, Ranks, Views
+from skae._engine._views import ROWS_AT_ONCE, Conditional, Ranks, Views
 from skae._sklearn import weighted_percentile
 from skae._stats._gaussian import fit_gaussian
 from skae._stats._surprise import log_ranks, weighted_ranks
@@ -32,6 +32,8 @@ FIRST_TRIMMED, TRIMMED = 0.1, 0.2
 N_TRIMMED_ROUNDS = 2
 # The penalty of a reference row, in distances of as suspicious a row to its nearest others.
 PENALTY, N_NEAREST = 2.0, 5
+# So many more are looked at, as products of matrices round the distances that choose.
+N_SPARE = 3
 # Each fold is predicted by the distribution of the others.
 N_FOLDS = 5
 # A row that is nearer to a reference row than this share of the distance to its nearest other
@@ -188,17 +190,28 @@ def distances_to_codes(
     """
     n_rows = len(rows)
     n_codes = min(N_CODES, max(2, n_rows // 2))
-    total, count = np.zeros(n_rows), np.zeros(n_rows)
-    for _ in range(N_DRAWS):
-        chosen = choose_rows(weight, n_codes, rng)
-        nearest = torch.cdist(rows, rows[chosen], compute_mode="use_mm_for_euclid_dist")
-        distances = nearest.amin(dim=1).double().numpy()
-        others = np.ones(n_rows, dtype=bool)
-        others[chosen] = False
-        if others.any():
-            total[others] += distances[others] / max(distances[others].mean(), 1e-12)
-            count += others
-    return total / np.maximum(count, 1)
+    draws = np.stack([choose_rows(weight, n_codes, rng) for _ in range(N_DRAWS)])
+    distances = distances_to_samples(rows, draws)
+    others = np.ones((N_DRAWS, n_rows))
+    np.put_along_axis(others, draws, 0.0, axis=1)
+    distances *= others
+    means = distances.sum(axis=1, keepdims=True) / others.sum(axis=1, keepdims=True).clip(1)
+    distances /= np.maximum(means, 1e-12)
+    return distances.sum(axis=0) / others.sum(axis=0).clip(1)
+
+
+def distances_to_samples(rows: Tensor, samples: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Distances of all rows to the nearest row of each sample, of shape (n_samples, n_rows)."""
+    rows = rows - rows.mean(dim=0)  # far from zero, differences of squares round
+    squares = rows.square().sum(dim=1)
+    codes = torch.from_numpy(samples).flatten()
+    nearest = torch.empty(len(samples), len(rows))
+    # |x - c|^2 = |x|^2 + (|c|^2 - 2 c x), whose first term does not choose.
+    for piece in torch.arange(len(rows)).split(ROWS_AT_ONCE):
+        span = slice(int(piece[0]), int(piece[-1]) + 1)
+        products = torch.addmm(squares[codes, None], rows[codes], rows[span].T, alpha=-2.0)
+        torch.amin(products.view(*samples.shape, -1), dim=1, out=nearest[:, span])
+    return nearest.add_(squares).clamp_(min=0.0).sqrt_().double().numpy()
 
 
 def penalties_of(nearest: Tensor, suspicion: NDArray[Any], n_features: int) -> NDArray[Any]:
@@ -215,9 +228,27 @@ def distances_to_others(rows: Tensor) -> Tensor:
     """Distances of each row to the `N_NEAREST` nearest others; zero if there are none."""
     if len(rows) < 2:
         return torch.zeros(len(rows), 1)
-    distances = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
-    distances.fill_diagonal_(torch.inf)
-    return distances.topk(min(N_NEAREST, len(rows) - 1), largest=False).values
+    n_others = len(rows) - 1
+    found = rows[nearest_others(rows, min(N_NEAREST + N_SPARE, n_others))]
+    exact = (rows[:, None] - found).square().sum(dim=2).sqrt()
+    return exact.sort(dim=1).values[:, : min(N_NEAREST, n_others)]
+
+
+def nearest_others(rows: Tensor, n_wanted: int) -> Tensor:
+    """Numbers of the nearest others of each row, but for rounding of the squared distances."""
+    centred = rows - rows.mean(dim=0)
+    # As in ``References``; the smallest are found one by one, faster than by sorting.
+    squares = centred.square().sum(dim=1)
+    found = np.empty((len(rows), n_wanted), dtype=np.intp)
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        piece = centred[start : start + ROWS_AT_ONCE]
+        distances = torch.addmm(squares, piece, centred.T, alpha=-2.0).numpy()
+        numbers = np.arange(len(piece))
+        distances[numbers, start + numbers] = np.inf
+        for i in range(n_wanted):
+            found[start + numbers, i] = nearest = distances.argmin(axis=1)
+            distances[numbers, nearest] = np.inf
+    return torch.from_numpy(found)
 
 
 def choose_rows(weight: NDArray[Any], n_rows: int, rng: np.random.RandomState) -> NDArray[np.intp]:

@@ -23,6 +23,8 @@ MAX_CELLS_FOR_GAUSSIAN, MIN_ROWS_FOR_GAUSSIAN = 2**20, 1000
 # Held-out rows that the network's weight is learned from; fewer are made noisy several times.
 ROWS_FOR_BLEND = 2000
 MAX_SHRINKAGE_FOLDS = 5
+# Passes over few rows with the same cells missing, where a normal distribution fills them.
+PASSES_PER_FILL = 3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -113,7 +115,10 @@ class NoisyFeed(Feed):
         in_memory = rows.in_memory()
         if self.is_paired:
             return in_memory
-        return NoisyRows(in_memory, self.cell_noise(net.corruption.generator), self.input_transform)
+        # Filling costs as much as training does, and few passes do not memorise what is missing.
+        n_passes = PASSES_PER_FILL if self.noise == "masking" and self.gaussian is not None else 1
+        noise = self.cell_noise(net.corruption.generator)
+        return NoisyRows(in_memory, noise, self.input_transform, n_passes)
 
     def validation(self, net: AutoencoderNet, rows: SourceRows) -> Rows:
         if self.is_paired:

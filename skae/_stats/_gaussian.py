@@ -118,6 +118,8 @@ class Gaussian:
         The mean is computed by the smaller of the two systems.
         """
         missing = np.isnan(X)
+        if not missing.any():
+            return X.copy()
         n_features = X.shape[1]
         centred = np.where(missing, 0.0, X - self.mean_)
         products = (centred @ self.precision_).ravel()  # P_mo (x_o - mean_o) in missing cells

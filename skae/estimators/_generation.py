@@ -40,7 +40,7 @@ from skae._engine._losses import EvidenceBound
 from skae._engine._progress import current_progress
 from skae._engine._row_errors import mean_squares
 from skae._engine._variational_net import MixturePrior, VariationalNet
-from skae._fit._defaults import MIN_WIDE_COLUMNS, Generation
+from skae._fit._defaults import MIN_ROWS_FOR_SPLIT, MIN_WIDE_COLUMNS, Generation, TableGeneration
 from skae._fit._plan import (
     MAX_LATENTS,
     Feed,
@@ -211,9 +211,11 @@ class GenerationMixin(SamplingMixin):
         k = Generation.n_components(n_directions) if k == "auto" else n_latents(k, pca)
         self.n_components_ = k
         network = resolve_network(self, Generation, n_features)
-        settings = net_settings(self, Generation, n_features, X.shape[0])
+        auto = rules_of(self, X.shape[0], n_features)
+        settings = net_settings(self, auto, n_features, X.shape[0])
         max_norm = MAX_NORM * np.sqrt(max(1.0, n_inputs / 16))
-        make_net = NetFactory(self, network, seeds, settings, VariationalNet, max_norm=max_norm)
+        more = {"max_norm": max_norm, "orthogonal": auto is TableGeneration}
+        make_net = NetFactory(self, network, seeds, settings, VariationalNet, **more)
         n_conditions = self._targets.n_columns if self.conditional else 0
         linear = ProbabilisticPCA.of(pca, k, n_directions, n_conditions)
         starts_at_pca = self.init == "pca"
@@ -238,6 +240,12 @@ class GenerationMixin(SamplingMixin):
             return make_net(module, EvidenceBound(self.beta, self.kl_warmup), variational=True)
 
         return self._plan(build, settings["max_epochs"], make_net.device)
+
+    def _resume_plan(self, X, sample_weight, settings=None):
+        if settings is not None:
+            auto = rules_of(self, X.shape[0], self.n_features_in_)
+            settings |= net_settings(self, auto, self.n_features_in_, X.shape[0])
+        return super()._resume_plan(X, sample_weight, settings)
 
     def _plan(self, build, max_epochs, device, **fields):
         return Plan.of(
@@ -428,6 +436,13 @@ class GenerationMixin(SamplingMixin):
                 difference[missing] = xp.nan
             errors[rows] = mean_squares(difference, may_miss=True)
         return errors
+
+
+def rules_of(params, n_rows, n_features):
+    """What "auto" means: few rows would be memorised by orthogonal steps."""
+    is_default = params.network is None and params.likelihood == "auto"
+    is_table = n_rows >= MIN_ROWS_FOR_SPLIT and n_features < MIN_WIDE_COLUMNS
+    return TableGeneration if is_default and is_table else Generation
 
 
 def _some_rows(n_rows, at_most, sample_weight, rng):

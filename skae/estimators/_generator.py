@@ -83,8 +83,9 @@ class VAEGenerator(
     batch_size : int or "auto", default="auto"
         Rows per step. ``"auto"`` is 256.
     max_epochs : int or "auto", default="auto"
-        Passes over the rows. ``"auto"`` is 20 or what 700 steps take, whichever is more;
-        below 1000 rows 300 steps are enough, as longer training memorises rows.
+        Passes over the rows. ``"auto"`` is 20 or what 400 steps take, whichever is more.
+        With another `network` or `likelihood` and from 256 columns on these are 700 steps; below
+        1000 rows 300 are enough, as longer training memorises rows.
     early_stopping : bool, default=False
         Whether rows are held out to choose the epoch whose weights are kept. By default
         all rows are trained on, and the last weights are kept.
