@@ -1,8 +1,7 @@
 """Tables that compare transformers or outlier detectors, and a choice among candidates."""
 
 import inspect
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable
 from numbers import Integral
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -10,16 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.metrics import average_precision_score, roc_auc_score
-from sklearn.model_selection import KFold, StratifiedKFold, check_cv, cross_validate
-from sklearn.utils import check_array, check_random_state
+from sklearn.model_selection import StratifiedKFold, cross_validate
 
-from skae._data._chunks import as_dense
-from skae._data._validation import check_input, to_compute_array
-from skae._sklearn import validate_params
-from skae._stats._pca import fit_pca
-from skae._stats._scoring import share_explained
-from skae.estimators._compression import fit_together
-from skae.estimators._transformer import AutoencoderTransformer
+from skae.estimators._latent_sizes import check_positive, latent_size_curve
+
+__all__ = ["compare_knn", "compare_outlier_detectors", "latent_size_curve", "smallest_within"]
 
 PASSTHROUGH = "passthrough"
 # Columns of the tables by their names in the results of cross_validate.
@@ -94,106 +88,15 @@ def compare_knn(transformers, X, y, *, n_neighbors=7, cv=5):
     import pandas as pd
 
     named = _named(transformers, _TRANSFORMER)
-    _check_positive("n_neighbors", n_neighbors, at_least=1)
+    check_positive("n_neighbors", n_neighbors, at_least=1)
     if isinstance(cv, Integral):
-        _check_positive("cv", cv, at_least=2)
+        check_positive("cv", cv, at_least=2)
     if y is None:
         raise ValueError("y=None: compare_knn needs one class label per row.")
     splits = cv if isinstance(cv, Integral) or hasattr(cv, "split") else list(cv)
     rows = [_measure(transformer, X, y, n_neighbors, splits) for _, transformer in named]
     index = pd.Index([name for name, _ in named], name="transformer")
     return pd.DataFrame(rows, index=index)
-
-
-def latent_size_curve(transformer, X, n_components, *, cv=5):
-    """Measure what each number of latents explains of held-out rows, compared with PCA.
-
-    All networks, one for each number of latents and fold, are cloned from `transformer`
-    and trained side by side as few batched networks where they are small enough (and the
-    folds hold 1000 training rows or more). Up to the order of rows in batches, scores are
-    those of ``GridSearchCV``, which takes longer.
-
-    Parameters
-    ----------
-    transformer : AutoencoderTransformer
-        Transformer to clone; its own `n_components` does not matter.
-    X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        Rows. For columns of different units, set ``scaling="standard"`` in the transformer
-        rather than scale X: each fold then learns its own scales.
-    n_components : iterable of int
-        Numbers of latents.
-    cv : int, cross-validation generator or iterable, default=5
-        Number of folds, or another way to split. If it is a number, rows are shuffled with
-        the transformer's `random_state`.
-
-    Returns
-    -------
-    table : pandas.DataFrame
-        One row per number of latents, in the order given, with the columns
-
-        - ``explained``, ``explained_std``: share of the held-out rows' variance about the
-          training mean, as ``AutoencoderTransformer.score`` has it: mean and standard
-          deviation over the folds;
-        - ``pca``: the mean share that as many principal components explain.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a parameter is invalid.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_digits
-    >>> from skae import AutoencoderTransformer, latent_size_curve
-    >>> X, _ = load_digits(return_X_y=True)
-    >>> transformer = AutoencoderTransformer(max_epochs=20, random_state=0)
-    >>> table = latent_size_curve(transformer, X, [2, 8], cv=3)
-    >>> bool((table["explained"] > table["pca"]).all())
-    True
-    """
-    import pandas as pd
-
-    if not isinstance(transformer, AutoencoderTransformer):
-        raise TypeError(f"transformer={transformer!r} must be an AutoencoderTransformer.")
-    validate_params(transformer)
-    if not isinstance(n_components, Iterable) or isinstance(n_components, str):
-        raise TypeError(f"n_components={n_components!r} must be a list of numbers of latents.")
-    sizes = list(n_components)
-    if not sizes:
-        raise ValueError("n_components=[] must hold one number of latents at least.")
-    for size in sizes:
-        _check_positive("n_components", size, at_least=1)
-    if isinstance(cv, Integral):
-        _check_positive("cv", cv, at_least=2)
-        seed = check_random_state(transformer.random_state).randint(2**31 - 1)
-        cv = KFold(cv, shuffle=True, random_state=seed)
-    X, _ = to_compute_array(X, keep_tensors=False)
-    X = check_input(partial(check_array, estimator=transformer), X, marker=None, input_name="X")
-    folds = list(check_cv(cv).split(X))
-    if not folds:
-        raise ValueError(f"cv={cv!r} holds no fold.")
-    clones = [clone(transformer).set_params(n_components=size) for size in sizes for _ in folds]
-    fit_together(clones, len(sizes) * [X[train] for train, _ in folds], "latent_size_curve")
-    explained = [
-        fitted.score(X[test]) for fitted, (_, test) in zip(clones, folds * len(sizes), strict=True)
-    ]
-    explained = np.reshape(explained, (len(sizes), len(folds)))
-    by_pca = np.mean([_explained_by_pca(X[train], X[test], sizes) for train, test in folds], axis=0)
-    columns = {
-        "explained": explained.mean(axis=1),
-        "explained_std": explained.std(axis=1),
-        "pca": by_pca,
-    }
-    return pd.DataFrame(columns, index=pd.Index(sizes, name="n_components"))
-
-
-def _explained_by_pca(train, test, sizes):
-    """Share of the test rows' variance that the training rows' first components explain."""
-    pca = fit_pca(as_dense(train).astype(np.float64), min(max(sizes), *train.shape))
-    centred = as_dense(test) - pca.mean
-    explained = np.square(centred @ pca.directions.T).sum(axis=0)
-    total = np.square(centred).sum()
-    return [share_explained(total - explained[:size].sum(), total) for size in sizes]
 
 
 def smallest_within(tolerance=0.01, parameter=None, *, scorer=None):
@@ -327,7 +230,7 @@ def compare_outlier_detectors(detectors, X, y, *, n_splits=3):
     import pandas as pd
 
     named = _named(detectors, _DETECTOR)
-    _check_positive("n_splits", n_splits, at_least=2)
+    check_positive("n_splits", n_splits, at_least=2)
     folds = StratifiedKFold(n_splits, shuffle=True, random_state=0)
     scoring = {"cv": folds, "scoring": _score_outliers, "error_score": "raise"}
     outlying = _outlying(y, n_splits)
@@ -491,10 +394,3 @@ def _name_and_check(position, entry, kind):
     if name is None:
         name = estimator if isinstance(estimator, str) else " ".join(repr(estimator).split())
     return name, estimator
-
-
-def _check_positive(name, value, at_least):
-    if not isinstance(value, Integral) or isinstance(value, bool):
-        raise TypeError(f"{name}={value!r} must be an integer of at least {at_least}.")
-    if value < at_least:
-        raise ValueError(f"{name}={value!r} must be at least {at_least}.")

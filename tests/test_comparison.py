@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 from sklearn.base import clone
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
@@ -19,17 +20,20 @@ from sklearn.model_selection import (
 )
 from sklearn.neighbors import KNeighborsClassifier, LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from skorch.callbacks import Callback
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 from skae._engine._net import AutoencoderNet
+from skae._fit._defaults import Compression
 from skae.comparison import (
     compare_knn,
     compare_outlier_detectors,
     latent_size_curve,
     smallest_within,
 )
+from skae.estimators import _compression
+from skae.estimators._latent_sizes import are_apart, fit_together
 
 COLUMNS = [
     "n_components",
@@ -238,7 +242,7 @@ FEW_EPOCHS = {"hidden_layer_sizes": 16, "max_epochs": 15, "random_state": 0}
 def test_latent_size_curve(curved, trainings, judged):
     model = AutoencoderTransformer(**FEW_EPOCHS)
     table = latent_size_curve(model, curved, [1, 5, 3], cv=4)
-    assert len(trainings) == 2  # all twelve networks at once, on a part of the rows and on all
+    assert len(trainings) == 2  # of twelve networks, each on all rows of its fold
     assert list(table.index) == [1, 5, 3]
     assert list(table.columns) == ["explained", "explained_std", "pca"]
     cv = KFold(4, shuffle=True, random_state=np.random.RandomState(0).randint(2**31 - 1))
@@ -252,29 +256,141 @@ def test_latent_size_curve(curved, trainings, judged):
     assert not hasattr(model, "net_")
 
 
+SPLITS = [
+    (np.arange(1100), np.arange(1100, 1400)),
+    (np.arange(300, 1400), np.arange(300)),
+]
+
+
 @pytest.mark.parametrize(
-    "params", [{"early_stopping": False}, {"callbacks": [Callback()]}, {"ordered": True}]
+    ("params", "splits"),
+    [
+        ({"early_stopping": False}, SPLITS),
+        ({"callbacks": [Callback()]}, SPLITS),
+        ({"n_iter_no_change": 2}, SPLITS),
+        ({"ordered": True}, SPLITS),
+        ({}, SPLITS[:1]),
+    ],
 )
-def test_curves_without_joint_training_are_those_of_single_fits(curved, params):
+def test_curves_without_joint_training_are_those_of_single_fits(curved, params, splits):
     model = AutoencoderTransformer(**FEW_EPOCHS, **params)
-    splits = [(np.arange(1100), np.arange(1100, 1400))]
     table = latent_size_curve(model, curved, [2], cv=splits)
-    alone = clone(model).set_params(n_components=2).fit(curved[:1100])
-    assert table["explained"].item() == pytest.approx(alone.score(curved[1100:]))
+    alone = clone(model).set_params(n_components=2)
+    scores = [alone.fit(curved[train]).score(curved[test]) for train, test in splits]
+    assert table["explained"].item() == pytest.approx(np.mean(scores))
 
 
 @pytest.mark.filterwarnings("ignore:n_components=12 is more than the 10 columns")
-def test_few_rows_are_fitted_one_by_one(table, trainings, judged):
+def test_networks_of_few_rows_are_trained_at_once(table, trainings, judged):
     curve = latent_size_curve(AutoencoderTransformer(**FEW_EPOCHS), table, [2, 12], cv=2)
-    assert len(trainings) == 2 * 4  # the folds of each fit, then all its rows
+    assert len(trainings) == 1
     assert curve["pca"][12] == pytest.approx(1)
     assert np.isfinite(curve).all().all()
+
+
+def test_where_training_does_not_pay_the_curve_is_that_of_pca(monkeypatch):
+    monkeypatch.setattr(_compression, "prospect_of", lambda *args: "open")
+    X = np.random.default_rng(0).normal(size=(300, 8)) * np.linspace(1, 2, 8)
+    curve = latent_size_curve(AutoencoderTransformer(random_state=0), X, [2, 6], cv=2)
+    assert_allclose(curve["explained"], curve["pca"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("prospect", ["open", "nonlinear"])
+def test_rows_that_a_fold_leaves_out_judge_the_others_only(curved, prospect, monkeypatch):
+    monkeypatch.setattr(_compression, "prospect_of", lambda *args: prospect)
+    models = [AutoencoderTransformer(2, random_state=0) for _ in range(2)]
+    usual, unlike = curved[300:], 5 * np.random.default_rng(1).normal(size=(300, 8))
+    parts = [(curved[:300], usual), (curved[:300], unlike)]
+    fit_together(models, parts, "folds", can_share=True)
+    # What is learned pays on usual rows, but costs on those unlike all that it is learned from.
+    start = AutoencoderTransformer(2, hidden_layer_sizes=()).fit(curved[:300])
+    assert models[1].best_epoch_ == models[1].n_iter_ > 0
+    assert models[1].score(usual) > start.score(usual)
+    assert models[1].score(unlike) < start.score(unlike)
+    if prospect == "open":
+        assert models[0].best_epoch_ == 0
+        assert models[0].score(usual) == pytest.approx(start.score(usual))
+    else:
+        assert models[0].best_epoch_ == models[0].n_iter_
+
+
+def test_folds_whose_schedules_differ_in_length_choose_shares_of_them(curved, monkeypatch):
+    prospects = iter(["nonlinear", "open"])
+    monkeypatch.setattr(_compression, "prospect_of", lambda *args: next(prospects))
+    models = [AutoencoderTransformer(2, random_state=0) for _ in range(2)]
+    monkeypatch.setattr(Compression, "max_epochs", staticmethod(lambda *args: 3))
+    parts = [(curved[:300], curved[300:]), (curved[300:600], curved[:300])]
+    fit_together(models, parts, "folds", can_share=True)
+    assert [model.n_iter_ for model in models] == [3, 6]
+    assert models[0].best_epoch_ == 3
+
+
+@pytest.mark.parametrize(
+    ("folds", "expected"),
+    [
+        ([[0, 1], [2, 3]], True),
+        ([[0, 1]], False),
+        ([[0, 1], [1, 2]], False),
+    ],
+)
+def test_only_rows_held_out_of_one_fold_judge_others(folds, expected):
+    assert are_apart([(None, np.array(test)) for test in folds]) == expected
+
+
+def test_a_size_that_is_given_twice_is_not_judged_by_its_own_rows(curved):
+    transformer = AutoencoderTransformer(random_state=0, max_epochs=12)
+    once = latent_size_curve(transformer, curved[:400], [2], cv=2)
+    twice = latent_size_curve(transformer, curved[:400], [2, 2], cv=2)
+    assert_allclose(twice["explained"], 2 * once["explained"].tolist(), atol=0.02)
+
+
+def test_a_curve_that_is_interrupted_is_none(curved, monkeypatch):
+    step = AutoencoderNet._step
+
+    def interrupted(net, batch):
+        if len(net.history) == 2:
+            raise KeyboardInterrupt
+        return step(net, batch)
+
+    monkeypatch.setattr(AutoencoderNet, "_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        latent_size_curve(AutoencoderTransformer(**FEW_EPOCHS), curved, [1, 2], cv=2)
+
+
+def test_the_curve_of_a_pipeline_fits_its_first_steps_in_each_fold():
+    rng = np.random.default_rng(0)
+    kinds = rng.choice(["a", "b", "c"], 240)
+    X = pd.DataFrame({"kind": kinds, "x": rng.normal(size=240), "y": rng.gamma(1.0, size=240)})
+    encode = make_column_transformer(
+        (OneHotEncoder(handle_unknown="ignore", sparse_output=False), ["kind"]),
+        (StandardScaler(), ["x", "y"]),
+    )
+    pipeline = make_pipeline(encode, StandardScaler(), AutoencoderTransformer(**FEW_EPOCHS))
+    splits = [(np.arange(160), np.arange(160, 240))]
+    curve = latent_size_curve(pipeline, X, [1, 3], cv=splits)
+    for size, row in curve.iterrows():
+        alone = clone(pipeline).set_params(autoencodertransformer__n_components=size)
+        alone.fit(X.iloc[:160])
+        assert row["explained"] == pytest.approx(alone.score(X.iloc[160:]))
+        train, test = (alone[:-1].transform(part) for part in (X.iloc[:160], X.iloc[160:]))
+        assert row["pca"] == pytest.approx(share_of_pca(size, train, test), abs=1e-5)
+    assert not hasattr(pipeline[0], "transformers_")
+
+
+def test_a_pipeline_of_one_step_is_that_step(curved):
+    model = AutoencoderTransformer(**FEW_EPOCHS)
+    curves = [
+        latent_size_curve(transformer, curved[:300].tolist(), [2], cv=2)
+        for transformer in (model, make_pipeline(model))
+    ]
+    pd.testing.assert_frame_equal(*curves)
 
 
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
         ({"transformer": PCA(2)}, TypeError, r"transformer=PCA.* must be an AutoencoderTransf"),
+        ({"transformer": make_pipeline(PCA(2))}, TypeError, r"=PCA.* a pipeline that ends in one"),
         ({"n_components": []}, ValueError, r"n_components=\[\]"),
         ({"n_components": 4}, TypeError, r"n_components=4 must be a list"),
         ({"n_components": "24"}, TypeError, r"n_components='24' must be a list"),

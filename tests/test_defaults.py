@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from skae import (
@@ -6,11 +7,19 @@ from skae import (
     DenoisingAutoencoder,
     VAEGenerator,
 )
-from skae._fit._defaults import Cleaning, Compression, Detection, Filling, Generation
+from skae._fit._defaults import (
+    Cleaning,
+    Compression,
+    Detection,
+    Filling,
+    Generation,
+    TableGeneration,
+)
 
 
 @pytest.mark.parametrize(
-    ("rules", "least"), [(Cleaning, 12), (Compression, 2), (Detection, 1), (Generation, 20)]
+    ("rules", "least"),
+    [(Cleaning, 12), (Compression, 1), (Detection, 1), (Generation, 20), (TableGeneration, 20)],
 )
 @pytest.mark.parametrize("n_rows", [2, 30, 64, 65, 500, 999, 1000, 5000, 60_000, 10**7])
 def test_lengths_are_sane(rules, least, n_rows):
@@ -22,7 +31,9 @@ def test_lengths_are_sane(rules, least, n_rows):
         assert n_epochs * -(-n_rows // batch_size) <= 2000  # seconds, not minutes
 
 
-@pytest.mark.parametrize("rules", [Cleaning, Compression, Detection, Filling, Generation])
+@pytest.mark.parametrize(
+    "rules", [Cleaning, Compression, Detection, Filling, Generation, TableGeneration]
+)
 @pytest.mark.parametrize("n_features", [1, 10, 255, 256, 10_000])
 def test_rates_are_sane(rules, n_features):
     assert 1e-4 < rules.learning_rate(n_features, n_rows=5000) < 0.05
@@ -69,3 +80,28 @@ def test_auto_means_the_defaults_of_the_generator(table):
 @pytest.mark.parametrize("n_features", [1, 2, 6, 20, 784, 10**6])
 def test_few_latents(n_features):
     assert 1 <= Detection.n_components(n_features) <= max(1, n_features - 1)
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "params", "is_orthogonal"),
+    [
+        (1000, {}, True),
+        (999, {}, False),
+        (1000, {"likelihood": "gaussian"}, False),
+    ],
+)
+def test_generators_of_tables_take_fewer_steps(n_rows, params, is_orthogonal):
+    X = np.random.default_rng(0).normal(size=(n_rows, 3))
+    model = VAEGenerator(max_epochs=1, refine=False, prior="standard", random_state=0, **params)
+    assert model.fit(X).net_.orthogonal == is_orthogonal
+    assert TableGeneration.max_epochs(1000, 256) == 100 < Generation.max_epochs(1000, 256)
+
+
+def test_a_warm_start_takes_the_same_rules(monkeypatch):
+    monkeypatch.setattr(TableGeneration, "max_epochs", staticmethod(lambda *args: 1))
+    monkeypatch.setattr(Generation, "max_epochs", staticmethod(lambda *args: 2))
+    X = np.random.default_rng(0).normal(size=(1000, 3))
+    model = VAEGenerator(refine=False, prior="standard", warm_start=True, random_state=0)
+    assert model.fit(X).n_iter_ == 1
+    model.fit(X)
+    assert model.net_.max_epochs == 1

@@ -19,7 +19,7 @@ import skae.exceptions
 import skae.interchange
 import skae.networks
 import skae.plotting
-from skae._fit._defaults import Cleaning, Compression, Detection, Generation
+from skae._fit._defaults import Cleaning, Compression, Detection, Generation, TableGeneration
 from skae._version import PAGE_OF_CLASS
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -105,7 +105,7 @@ def quick(monkeypatch, tmp_path):
     """Few epochs, as the quality of the networks does not matter, and a folder to write in."""
     monkeypatch.chdir(tmp_path)
     matplotlib.use("Agg")
-    for rules in (Compression, Cleaning, Detection, Generation):
+    for rules in (Compression, Cleaning, Detection, Generation, TableGeneration):
         monkeypatch.setattr(rules, "max_epochs", staticmethod(lambda n_rows, batch_size: 2))
 
 

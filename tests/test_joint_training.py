@@ -12,7 +12,13 @@ from skae._engine import _joint_training
 from skae._engine._batches import Batches, TensorRows
 from skae._engine._build import build_autoencoder
 from skae._engine._callbacks import should_stop
-from skae._engine._joint_training import StackedRows, train_together
+from skae._engine._joint_training import (
+    Snapshots,
+    StackedRows,
+    can_train_as_one,
+    train_as_one,
+    train_together,
+)
 from skae._engine._losses import Objective
 from skae._engine._net import AutoencoderNet
 from skae._engine._noise import Corruption
@@ -103,6 +109,23 @@ def test_members_are_trained_as_if_alone(make_net, rows, sizes, start):
             assert_allclose(ours.detach(), theirs.detach(), atol=5e-3)
 
 
+def test_snapshots_of_members_are_their_epochs(make_net, rows):
+    """One batch an epoch, so that the order of the rows does not matter."""
+    params = {"learning_rate": 3e-4, "max_epochs": 4}
+    together, alone = ([make_net(k, **params) for k in (2, 5, 3)] for _ in range(2))
+    train, valid = splits(rows)
+    snapshots = Snapshots(StackedRows(valid), [0, 2, 2, 4])
+    joint = train_as_one(together, train, snapshots)
+    for i, (net, other) in enumerate(zip(together, alone, strict=True)):
+        other.train(train[i], valid[i])
+        losses = [losses[i] for losses in snapshots.losses]
+        assert_allclose(losses, np.array(other.validation_losses)[snapshots.epochs], rtol=2e-2)
+        for number, epoch in [(0, 0), (1, 2), (2, 2), (-1, 4)]:
+            snapshots.keep(net, joint, i, number)
+            assert net.best_epoch == epoch
+            assert_allclose(net.validation_loss(valid[i]), losses[number], rtol=1e-4)
+
+
 def test_members_stop_apart(make_net, rows):
     """A member that has run out of patience keeps what it had."""
     nets = [make_net(3, patience=4, learning_rate=0.05, max_epochs=60) for _ in range(3)]
@@ -178,7 +201,7 @@ class Watching(Callback):
 )
 def test_nets_that_cannot_be_stacked_are_trained_in_turn(make_net, rows, params):
     nets = [make_net(3, **params, max_epochs=2) for _ in range(3)]
-    assert _joint_training._joint_module(nets) is None
+    assert not can_train_as_one(nets)
     assert train_together(nets, *splits(rows)) == 3
     assert all(len(net.validation_losses) == 3 for net in nets)
 
@@ -211,20 +234,17 @@ def custom(make_net, network, *sizes):
 
 
 def test_only_networks_of_one_shape_are_stacked(make_net):
-    assert _joint_training._joint_module(custom(make_net, Shaped(), 2, 5)) is None
-    assert _joint_training._joint_module(custom(make_net, Shaped(), 2, 2)) is not None
-    assert _joint_training._joint_module(custom(make_net, Shared(), 2, 2)) is None
+    assert not can_train_as_one(custom(make_net, Shaped(), 2, 5))
+    assert can_train_as_one(custom(make_net, Shaped(), 2, 2))
+    assert not can_train_as_one(custom(make_net, Shared(), 2, 2))
     nets = [make_net(3, network=MLPNetwork((8,), kind)) for kind in ("tanh", "relu")]
-    assert _joint_training._joint_module(nets) is None
-    assert (
-        _joint_training._joint_module([make_net(3), make_net(3, network=MLPNetwork((9,)))]) is None
-    )
+    assert not can_train_as_one(nets)
+    assert not can_train_as_one([make_net(3), make_net(3, network=MLPNetwork((9,)))])
 
 
 def test_nets_with_different_settings_are_trained_in_turn(make_net):
-    assert _joint_training._joint_module([make_net(), make_net(alpha=0.2)]) is None
-    assert _joint_training._joint_module([make_net()]) is None
-    assert _joint_training._joint_module([make_net(), make_net()]) is not None
+    assert not can_train_as_one([make_net(), make_net(alpha=0.2)])
+    assert can_train_as_one([make_net(), make_net()])
 
 
 @pytest.mark.parametrize("estimator", [AutoencoderTransformer, DenoisingAutoencoder])

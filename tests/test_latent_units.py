@@ -312,10 +312,24 @@ def test_warm_start_learns_the_units_anew(curved):
     assert_allclose(model.mean_, other.mean(axis=0))
 
 
-def test_whiten_must_stay_while_training_goes_on(curved):
+@pytest.mark.parametrize("whiten", [False, True])
+def test_warm_start_follows_whiten(whiten, curved):
+    model = AutoencoderTransformer(3, warm_start=True, whiten=not whiten, **QUICK).fit(curved)
+    model.set_params(whiten=whiten).fit(curved)
+    expected = np.ones(3) if whiten else model.explained_variance_
+    assert_allclose(model.transform(curved).var(axis=0, ddof=1), expected, rtol=1e-3)
+    rebuilt = model.inverse_transform(model.transform(curved))
+    assert_allclose(rebuilt, model.reconstruct(curved), atol=1e-3)
+
+
+def test_whiten_must_stay_while_the_units_do(curved):
+    """``partial_fit`` keeps the units of its first call."""
     model = AutoencoderTransformer(3, **QUICK).fit(curved)
-    with pytest.raises(ValueError, match=r"whiten=True does not fit the network"):
+    before = model.transform(curved)
+    with pytest.raises(ValueError, match=r"whiten=True does not fit the network.*whiten=False"):
         model.set_params(whiten=True).partial_fit(curved)
+    assert_allclose(model.transform(curved), before)
+    model.set_params(whiten=False).partial_fit(curved)
 
 
 # The number of latents.

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
@@ -15,6 +16,8 @@ from skae import (
 )
 from skae._fit._defaults import MIN_ROWS_FOR_SPLIT, MIN_WIDE_COLUMNS, Compression
 from skae._fit._plan import (
+    MAX_FOLDS,
+    OPEN_TRIAL,
     MayChange,
     Schedule,
     Seeds,
@@ -26,8 +29,9 @@ from skae._fit._plan import (
 )
 
 
-def make_schedule(**fields):
-    return Schedule.of(AutoencoderTransformer(), **{"max_epochs": 10} | fields)
+def make_schedule(validation_fraction=0.1, **fields):
+    params = AutoencoderTransformer(validation_fraction=validation_fraction)
+    return Schedule.of(params, **{"max_epochs": 10} | fields)
 
 
 def test_a_schedule_follows_the_parameters():
@@ -56,11 +60,28 @@ def test_no_folds_where_one_training_is_wanted(fields):
 @pytest.mark.parametrize("n_rows", [2, 3, 10, 500])
 @pytest.mark.parametrize("n_features", [2, MIN_WIDE_COLUMNS])
 def test_folds_are_all_trained_once(fraction, n_rows, n_features):
-    schedule = Schedule(**(vars(make_schedule(max_folds=3)) | {"validation_fraction": fraction}))
-    n_folds, batches = schedule.folds(n_rows, n_features)
+    schedule = make_schedule(max_folds=3, validation_fraction=fraction)
+    n_folds = schedule.n_folds(n_rows)
+    batches = schedule.batches(n_rows, n_features, n_folds)
     assert 2 <= n_folds <= min(3, n_rows)
     assert [i for batch in batches for i in range(n_folds)[batch]] == list(range(n_folds))
     assert (len(batches) == 1) == (n_features < MIN_WIDE_COLUMNS)
+    parts = schedule.held_out_parts(n_rows, check_random_state(0))
+    assert sorted(np.concatenate(parts)) == list(range(n_rows))
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.3, 0.9])
+def test_parts_of_many_rows_hold_out_other_rows_each(fraction):
+    schedule = make_schedule(validation_fraction=fraction)
+    parts = schedule.held_out_parts(1200, check_random_state(0))
+    assert len(parts) == min(MAX_FOLDS, int(1 / fraction))
+    assert {len(part) for part in parts} == {int(1200 * fraction)}
+    assert len(np.unique(np.concatenate(parts))) == sum(map(len, parts))
+    _, held_out = schedule.split(1200, check_random_state(0))
+    assert_array_equal(parts[0], held_out)
+    batches = schedule.batches(1200, 2, len(parts))
+    assert batches[0] == slice(0, 1)  # one is mostly enough
+    assert [i for batch in batches for i in range(len(parts))[batch]] == list(range(len(parts)))
 
 
 def test_a_split_parts_the_rows():
@@ -78,7 +99,10 @@ def test_epochs_that_the_bar_counts():
     few, many = MIN_ROWS_FOR_SPLIT - 1, MIN_ROWS_FOR_SPLIT
     assert make_schedule().n_epochs(many, 5) == 10
     assert make_schedule().n_epochs(few, 5) == 10 * (1 + 5)  # each fold, then all rows
-    assert make_schedule(stacks_folds=True).n_epochs(few, 5) == 10 * (1 + 1)
+    stacked = make_schedule(stacks_folds=True)
+    assert stacked.n_epochs(few, 5) == 10 * (1 + 1)
+    tried = make_schedule(stacks_folds=True, may_try=True)
+    assert tried.n_epochs(few, 5) == stacked.n_epochs(few, 5) + tried.n_trial_epochs(OPEN_TRIAL)
 
 
 def test_some_rows_must_be_left_to_train_on():

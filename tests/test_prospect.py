@@ -149,6 +149,25 @@ def test_rows_without_weight_do_not_matter(family, n_latents, told, tiny):
     assert told_of(np.vstack([X, others]), n_latents, weight) == told
 
 
+@pytest.mark.parametrize("unit", [1e-30, 1e30, 1e150])
+@pytest.mark.parametrize(
+    ("family", "n_latents", "told"),
+    [(parabola_rows, 2, "nonlinear"), (noise_rows, 3, "poor"), (ring_rows, 1, "open")],
+)
+def test_only_ratios_of_weights_matter(family, n_latents, told, unit):
+    X = drawn(family, 300)
+    assert told_of(X, n_latents, np.full(300, unit)) == told
+    assert told_of(X, n_latents, np.r_[1e-30, np.ones(299)] * unit) == told
+
+
+@pytest.mark.parametrize("family", [noise_rows, tanh_rows])
+def test_weights_may_be_as_large_as_numbers_are(family):
+    X = drawn(family, 300)
+    coordinates, squares = coordinates_of(X, np.r_[300.0, np.ones(299)])
+    with np.errstate(over="raise", invalid="raise"):
+        prospect_of(coordinates, np.r_[1e160, np.ones(299)], 3, squares, 0)
+
+
 @pytest.mark.parametrize("family", [parabola_rows, tanh_rows, noise_rows])
 def test_only_the_space_of_residuals_matters(family):
     coordinates, _ = coordinates_of(drawn(family, 300))

@@ -18,7 +18,7 @@ from skae._engine._noise import Corruption
 from skae._engine._progress import remaining_epochs
 from skae._engine._tasks import current_tasks
 from skae.networks._autoencoder import Autoencoder
-from skae.networks._stacked import OneByOne, load_member, stack_members
+from skae.networks._stacked import can_stack, load_member, stack_members
 
 # Parameters in which nets must agree to be trained as one.
 SETTINGS = (
@@ -55,9 +55,8 @@ def train_together(
     n_trained : int
         Number of trained nets: an interruption leaves later ones untrained.
     """
-    module = _joint_module(nets)
     tasks = current_tasks()
-    if module is None:
+    if len(nets) == 1 or not can_train_as_one(nets):
         triples = zip(nets, rows, valid, strict=True)
         with tasks.task(TASK, len(nets)) if len(nets) > 1 else nullcontext():
             for n_trained, (net, net_rows, net_valid) in enumerate(triples, start=1):
@@ -68,52 +67,31 @@ def train_together(
                     return n_trained
         return len(nets)
     best = BestWeightsPerMember(StackedRows(valid), keep_last, until)
-    joint = _joint_net(nets, module, best)
-    with tasks.task(TASK, joint.max_epochs):
-        joint.train(StackedRows(rows))
+    joint = train_as_one(nets, rows, best)
     for i, net in enumerate(nets):
         net.adopt(joint, best.curves[i], best.epochs[i])
         load_member(net.module_, best.weights, i)
     return len(nets)
 
 
-def train_all(
-    nets: Sequence[AutoencoderNet],
-    rows: Sequence[Rows],
-    curves: Sequence[list[float] | None],
-    epochs: Sequence[int],
-) -> int:
-    """Train each net on its own rows to the end, and keep the weights of a given epoch.
+def train_as_one(
+    nets: Sequence[AutoencoderNet], rows: Sequence[Rows], callback: InternalCallback
+) -> AutoencoderNet:
+    """Train nets that ``can_train_as_one``; return the net around all, as they stay as they are."""
+    joint = _joint_net(nets, _joint_module(nets), callback)
+    with current_tasks().task(TASK, joint.max_epochs):
+        joint.train(StackedRows(rows))
+    return joint
 
-    Parameters
-    ----------
-    nets, rows : sequence
-        As in ``train_together``.
-    curves : sequence of (list of float or None)
-        Validation losses to be recorded.
-    epochs : sequence of int
-        The epoch that is kept of each.
 
-    Returns
-    -------
-    n_trained : int
-    """
-    module = _joint_module(nets)
-    if module is None:
-        for i, net in enumerate(nets):
-            n_later = sum(later.max_epochs for later in nets[i + 1 :])
-            with remaining_epochs(n_later):
-                net.train(rows[i], keep_epoch=epochs[i], known_losses=curves[i])
-            if net.stop_ == "interrupted":
-                return i + 1
-        return len(nets)
-    kept = KeptWeightsPerMember(epochs)
-    joint = _joint_net(nets, module, kept)
-    joint.train(StackedRows(rows))
-    for i, net in enumerate(nets):
-        net.adopt(joint, curves[i], epochs[i])
-        load_member(net.module_, kept.weights, i)
-    return len(nets)
+def can_train_as_one(nets: Sequence[AutoencoderNet]) -> bool:
+    """Whether nets can be stacked, and trained with manual gradients."""
+    first = nets[0]
+    if any(net.callbacks for net in nets) or not _agree(nets):
+        return False
+    is_plain = first.criterion.has_manual_grad(first.module.link) and first.precision == "float32"
+    halves = [net.module.encoder for net in nets], [net.module.decoder for net in nets]
+    return is_plain and not first.corruption.ordered and can_stack(*halves)
 
 
 def _joint_net(
@@ -136,22 +114,12 @@ def _joint_net(
     return joint
 
 
-def _joint_module(nets: Sequence[AutoencoderNet]) -> Autoencoder | None:
-    """All networks as one, or None if they cannot be stacked."""
-    first = nets[0]
-    if len(nets) == 1 or any(net.callbacks for net in nets) or not _agree(nets):
-        return None
-    is_plain = first.criterion.has_manual_grad(first.module.link) and first.precision == "float32"
-    if not is_plain or first.corruption.ordered:
-        return None
-    stacked = stack_members(
+def _joint_module(nets: Sequence[AutoencoderNet]) -> Autoencoder:
+    encoder, decoder = stack_members(
         [net.module.encoder for net in nets], [net.module.decoder for net in nets]
     )
-    if any(isinstance(network, OneByOne) for network in stacked):
-        return None
-    encoder, decoder = stacked
     n_latents = max(net.module.n_latents for net in nets)
-    return Autoencoder(encoder, decoder, first.module.link, n_latents)
+    return Autoencoder(encoder, decoder, nets[0].module.link, n_latents)
 
 
 def _agree(nets: Sequence[AutoencoderNet]) -> bool:
@@ -223,47 +191,6 @@ def _pad(batch: Batch, n_rows: int) -> tuple[Tensor, Tensor]:
     return F.pad(x, (0, 0, 0, n_padded)), F.pad(weight, (0, n_padded))
 
 
-class KeptWeightsPerMember(InternalCallback):
-    """Keep the weights of each member at a given epoch.
-
-    Parameters
-    ----------
-    epochs : sequence of int
-
-    Attributes
-    ----------
-    weights : dict of Tensor
-        The weights of these epochs, stacked; of members that have not come so far, the start.
-    """
-
-    def __init__(self, epochs: Sequence[int]):
-        self.epochs = epochs
-
-    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        self.weights = copied_parameters(net)
-
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        now = [i for i, epoch in enumerate(self.epochs) if epoch == len(net.history)]
-        self.weights = with_members_of(net, self.weights, now)
-
-
-def copied_parameters(net: Any) -> dict[str, Tensor]:
-    return {name: weight.detach().clone() for name, weight in net.module_.named_parameters()}
-
-
-def with_members_of(net: Any, weights: dict[str, Tensor], members: list[int]) -> dict[str, Tensor]:
-    """Stacked weights in which some members are those of the net now."""
-    if not members:
-        return weights
-    is_member = torch.zeros(len(next(iter(weights.values()))), 1, 1, dtype=torch.bool)
-    is_member[members] = True
-    is_member = is_member.to(net.device)
-    return {
-        name: torch.where(is_member, weight.detach(), weights[name])
-        for name, weight in net.module_.named_parameters()
-    }
-
-
 class BestWeightsPerMember(InternalCallback):
     """Keep the weights of each member at its own best epoch, epoch 0 included.
 
@@ -319,9 +246,69 @@ class BestWeightsPerMember(InternalCallback):
             if self.keep_last or is_new_best(curves[i], epochs[i]):
                 epochs[i] = len(curves[i]) - 1
                 improved.append(i)
-        weights = with_members_of(net, self.weights, improved)
+        weights = self._with_members_of(net, improved)
         # All in one statement without a call, which no Ctrl-C comes into.
         self.curves, self.epochs, self.weights = curves, epochs, weights
+
+    def _with_members_of(self, net: Any, members: list[int]) -> dict[str, Tensor]:
+        """The kept weights, in which some members are those of the net now."""
+        if not members:
+            return self.weights
+        is_member = torch.zeros(len(self.curves), 1, 1, dtype=torch.bool)
+        is_member[members] = True
+        is_member = is_member.to(net.device)
+        return {
+            name: torch.where(is_member, weight.detach(), self.weights[name])
+            for name, weight in net.module_.named_parameters()
+        }
+
+
+class Snapshots(InternalCallback):
+    """Weights and validation losses of all members after some epochs.
+
+    Parameters
+    ----------
+    valid : StackedRows
+    epochs : sequence of int
+        From 0 on, never falling; some may be equal.
+
+    Attributes
+    ----------
+    losses : list of list of float
+        For each of the epochs, the validation loss of each member.
+    weights : list of dict of Tensor
+        For each of the epochs, the weights, stacked.
+    """
+
+    def __init__(self, valid: StackedRows, epochs: Sequence[int]):
+        self.valid = valid
+        self.epochs = epochs
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        self.losses: list[list[float]] = []
+        self.weights: list[dict[str, Tensor]] = []
+
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        if not self.losses:
+            self._take(net, 0)
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        if len(net.history) in self.epochs:
+            self._take(net, len(net.history))
+
+    def _take(self, net: Any, epoch: int) -> None:
+        n_equal = self.epochs.count(epoch)
+        self.losses += n_equal * [member_losses(net, self.valid).tolist()]
+        self.weights += n_equal * [copied_parameters(net)]
+
+    def keep(self, net: AutoencoderNet, joint: AutoencoderNet, member: int, number: int) -> None:
+        """Give a member's net the weights of one of the snapshots."""
+        net.adopt(joint, None, self.epochs[number])
+        load_member(net.module_, self.weights[number], member)
+
+
+def copied_parameters(net: Any) -> dict[str, Tensor]:
+    return {name: weight.detach().clone() for name, weight in net.module_.named_parameters()}
 
 
 @torch.no_grad()

@@ -171,7 +171,8 @@ def _moments(net: Any, rows: SourceRows) -> _Moments:
     for span, output in net.rows_of_codes(codes32):
         x = rows.read(span).cpu().numpy()
         residual += _sum_of_squares(x - output, weight[span])
-        shift = x.mean(axis=0) if shift is None else shift  # squares about zero may lose digits
+        if shift is None:  # squares about zero may lose digits, and so may those of heavy rows
+            shift = np.average(x, axis=0, weights=weight[span]).astype(x.dtype)
         x = x - shift
         sums = sums + weight[span] @ x
         squares += _sum_of_squares(x, weight[span])
@@ -185,7 +186,7 @@ def _moments(net: Any, rows: SourceRows) -> _Moments:
 
 
 def _sum_of_squares(x: NDArray[Any], weight: NDArray[Any]) -> float:
-    return float(weight @ np.einsum("ij,ij->i", x, x))
+    return float(weight @ np.einsum("ij,ij->i", x, x, dtype=np.float64))
 
 
 def _regression(covariance: NDArray[Any], cross: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -22,6 +22,8 @@ from skae.networks._autoencoder import Autoencoder, OutputLink
 # The coordinates explain at least this share of the variance, and are this many per latent.
 KEPT_SHARE = 0.9
 COORDINATES_PER_LATENT = 5
+# Of few rows, more coordinates are mostly noise. So many are kept even if fewer explain enough.
+COORDINATES_PER_LATENT_OF_FEW, MIN_COORDINATES_OF_FEW = 2, 100
 # Ridge penalties tried in the refit, relative to the mean square of the features.
 RIDGES = (1e-4, 1e-2)
 REFIT_BATCH = 2048
@@ -57,6 +59,25 @@ class Rotation:
         n_coordinates = max(n_for_variance, n_for_latents, n_latents)
         if n_coordinates > min(n_features // 2, len(pca.directions) - 1):
             return None
+        return cls._of_leading(scaler, pca, n_coordinates)
+
+    @classmethod
+    def of_few_rows(cls, scaler: Any, pca: FittedPCA, n_latents: int) -> Rotation | None:
+        """A rotation of rows fewer than columns or not many more, or None for as many latents.
+
+        They vary in fewer directions than they have columns, and the last of these say nothing
+        of other rows.
+        """
+        n_wanted = max(
+            pca.n_directions_for(KEPT_SHARE),
+            COORDINATES_PER_LATENT_OF_FEW * n_latents,
+            MIN_COORDINATES_OF_FEW,
+        )
+        n_coordinates = min(n_wanted, len(pca.directions))
+        return cls._of_leading(scaler, pca, n_coordinates) if n_coordinates > n_latents else None
+
+    @classmethod
+    def _of_leading(cls, scaler: Any, pca: FittedPCA, n_coordinates: int) -> Rotation:
         return cls(scaler, pca.mean, pca.directions[:n_coordinates], pca.variances[:n_coordinates])
 
     @property

@@ -1,12 +1,16 @@
-"""Mean squared errors of rows: of reconstructions, or of one row for all."""
+"""Errors of rows: of reconstructions, or of one row for all."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
 from skae._data._arrays import asarray_like, empty, namespace, widest_float
 from skae._data._chunks import as_dense, row_chunks
-from skae._engine._batches import SourceRows
+from skae._engine._batches import Rows, SourceRows
 
 
 def mean_squares(difference: Any, may_miss: bool = False) -> Any:
@@ -55,6 +59,18 @@ def row_errors(
         difference = scaler.inverse_transform(scaled) - as_dense(X[span])
         errors[span] = mean_squares(difference / unit, may_miss)
     return errors
+
+
+@torch.no_grad()
+def row_losses(net: Any, rows: Rows) -> NDArray[np.float64]:
+    """Reconstruction loss of each row, the mean over its cells, without noise or penalties."""
+    net._set_training(False)
+    losses = []
+    for x, _ in net.get_iterator(rows, training=False):
+        output, _ = net.infer(x)
+        cells = net.criterion_.cells(net.module_.link, output.float(), net._targets(x))
+        losses.append(cells.mean(dim=-1).double().cpu().numpy())
+    return np.concatenate(losses)
 
 
 def distances_to(mean: Any, X: Any, unit: float) -> Any:

@@ -1,37 +1,40 @@
-"""Carry out several plans, as one network where that is faster."""
+"""Carry out the fits of several candidates and folds, as few networks where that is faster."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from typing import Any
 
 import numpy as np
+from sklearn.utils import gen_even_slices
 
-from skae._engine._joint_training import SETTINGS, train_all
+from skae._engine._joint_training import (
+    SETTINGS,
+    Snapshots,
+    StackedRows,
+    can_train_as_one,
+    train_as_one,
+)
 from skae._engine._net import AutoencoderNet
 from skae._engine._progress import remaining_epochs
 from skae._engine._tasks import tasks_of_fit
-from skae._fit._defaults import MIN_ROWS_FOR_SPLIT, MIN_WIDE_COLUMNS
 from skae._fit._plan import Plan, Schedule
 from skae._fit._run import (
     Outcome,
     Split,
+    end_at_start,
     epoch_of,
-    finish_split,
-    fit,
-    is_start_best,
-    keep_start,
-    prepare_split,
+    mean_curve,
     split_of_all_rows,
-    train_splits,
 )
 
-# Networks that are trained as one at most, and cells of the rows of each: where products
-# are large, nothing is gained.
-MAX_TOGETHER = 16
-MAX_CELLS = 2**22
+# Networks that are trained as one at most: what a step reads should stay in the processor's cache.
+MAX_TOGETHER = 6
+# Epochs, evenly spread, one of which is kept.
+N_SNAPSHOTS = 10
 
 
 @dataclass(eq=False)
@@ -50,6 +53,11 @@ class Job:
         split from.
     finish : callable
         Called with the outcome of such a training.
+    candidate : object
+        What is equal in fits that differ in their rows only.
+    held_out : ndarray, CSR matrix or table of shape (n_held_out, n_features)
+        Rows that the fit leaves out: what its network does to them tells the fits of other folds
+        how long training pays.
     """
 
     schedule: Schedule
@@ -57,6 +65,8 @@ class Job:
     fit_alone: Callable[[], AutoencoderNet]
     make_plan: Callable[[], tuple[Plan, Any, np.random.RandomState]]
     finish: Callable[[Outcome], None]
+    candidate: Any
+    held_out: Any
 
     @property
     def n_epochs(self) -> int:
@@ -64,30 +74,37 @@ class Job:
         return self.schedule.n_epochs(*self.X.shape)
 
 
-def can_stack(schedule: Schedule, n_rows: int, n_features: int) -> bool:
-    """Whether a fit trains on splits of rows as they are, or on all of them."""
-    is_split = n_rows >= MIN_ROWS_FOR_SPLIT and schedule.early_stopping
-    is_small = n_features < MIN_WIDE_COLUMNS and n_rows * n_features <= MAX_CELLS
-    return is_split and is_small and not schedule.is_watched
+def can_share_judges(schedule: Schedule, n_rows: int) -> bool:
+    """Whether held-out rows are there to choose an epoch only, and all are then trained on."""
+    return schedule.takes_folds(n_rows) and schedule.keeps_all_rows
 
 
 def fit_many(alone: list[Job], together: list[Job]) -> None:
     """Carry out jobs: each of the first list alone, those of the second as few networks.
 
     A job that is carried out alone learns nothing before its turn, and keeps nothing after it.
+    Those of the second list are folds, several of each candidate: where a fit alone would first
+    hold rows out to learn how long training pays, they learn it from each other.
     """
-    started = [_start(job) for job in together]
+    parts = [_start(job) for job in together]
+    alone = alone + [part.job for part in parts if not part.can_be_stacked]
+    parts = [part for part in parts if part.can_be_stacked]
     n_later = sum(job.n_epochs for job in alone)
+    n_together = max((part.plan.max_epochs for part in parts), default=0)
     for job in alone:
         n_later -= job.n_epochs
-        with remaining_epochs(n_later):
+        with remaining_epochs(n_later + n_together):
             raise_if_interrupted(job.fit_alone())
-    _judge([part for part in started if part.split is not None])
-    rest = [part for part in started if part.outcome is None]
-    for part in rest:
-        part.split = split_of_all_rows(part.plan, part.X, None)
-    _train_on_all_rows(rest)
-    for part in started:
+    trained = [part for part in parts if part.outcome is None]
+    groups = _groups_of(trained)
+    n_later = sum(group[0].plan.max_epochs for group in groups)
+    for group in groups:
+        n_later -= group[0].plan.max_epochs
+        with remaining_epochs(n_later), tasks_of_fit(None, {}):
+            _train(group)
+    for part in trained:
+        _choose_epoch(part, trained)
+    for part in parts:
         assert part.outcome is not None
         part.job.finish(part.outcome)
 
@@ -98,10 +115,12 @@ class Started:
 
     Attributes
     ----------
-    split : Split or None
-        What is trained next: a part of the rows, which others judge, or all of them.
-    curve : list of float or None
-        Their losses, if all rows are to be trained on afterwards.
+    split : Split
+        A net and all rows, to train on.
+    losses : list of float
+        Of the rows that the job leaves out, in each snapshot of the training.
+    keep : callable
+        Called with the number of the snapshot that the net is to have.
     outcome : Outcome or None
         What has come of the job.
     """
@@ -109,70 +128,74 @@ class Started:
     job: Job
     plan: Plan
     X: Any
-    split: Split | None = None
-    curve: list[float] | None = None
-    measures: list[Any] = field(default_factory=list)
+    split: Split
+    losses: list[float] = field(default_factory=list)
+    keep: Callable[[int], None] | None = None
     outcome: Outcome | None = None
+
+    @property
+    def can_be_stacked(self) -> bool:
+        return can_train_as_one([self.split.net])
 
 
 def _start(job: Job) -> Started:
     plan, X, rng = job.make_plan()
-    part = Started(job, plan, X)
+    part = Started(job, plan, X, split_of_all_rows(plan, X, None))
+    if not part.can_be_stacked:
+        return part
     if plan.prospect in ("linear", "poor"):
         with tasks_of_fit(None, {}):
-            part.outcome = fit(plan, X, None, rng)
+            part.outcome = end_at_start(plan, X, None, rng)
+    if part.outcome is not None:
         raise_if_interrupted(part.outcome.net)
-    elif plan.prospect == "open":
-        part.split = prepare_split(replace(plan, rotation=None), X, None, rng)
     return part
 
 
-def _judge(parts: list[Started]) -> None:
-    """Train the splits of jobs, as few networks; it decides what is still to be done."""
-    for group in _groups_of(parts):
-        splits = _splits_of(group)
-        with tasks_of_fit(None, {}):
-            n_trained = train_splits(splits, keep_last=group[0].plan.keep_last)
-        raise_if_interrupted(splits[n_trained - 1].net)
-        for part, split in zip(group, splits, strict=True):
-            if not part.plan.takes_folds(part.X.shape[0]):
-                part.outcome = finish_split(part.plan, split, part.X, None)
-                continue
-            part.curve = split.net.validation_losses or []
-            part.measures = [part.plan.measure(split.net, split.feed, part.X, split.held_out, None)]
-            if is_start_best(part.plan, part.curve):
-                part.outcome = keep_start(
-                    part.plan, part.X, None, part.measures, split.net, part.curve
-                )
+def _train(parts: list[Started]) -> None:
+    """Train nets that agree as one network."""
+    splits, max_epochs = [part.split for part in parts], parts[0].plan.max_epochs
+    held_out = [part.split.feed.rows(part.job.held_out, None, None) for part in parts]
+    valid = [
+        split.feed.validation(split.net, rows) for split, rows in zip(splits, held_out, strict=True)
+    ]
+    # As many of short schedules, so that a number stands for a share of any of them.
+    epochs = np.linspace(0, max_epochs, N_SNAPSHOTS + 1).round().astype(int).tolist()
+    snapshots = Snapshots(StackedRows(valid), epochs)
+    nets, rows = [split.net for split in splits], [split.training() for split in splits]
+    joint = train_as_one(nets, rows, snapshots)
+    raise_if_interrupted(joint)
+    for i, part in enumerate(parts):
+        part.losses = [losses[i] for losses in snapshots.losses]
+        part.keep = partial(snapshots.keep, part.split.net, joint, i)
 
 
-def _train_on_all_rows(parts: list[Started]) -> None:
-    for group in _groups_of(parts):
-        splits = _splits_of(group)
-        nets = [split.net for split in splits]
-        curves = [part.curve for part in group]
-        epochs = [epoch_of(part.plan, part.curve) for part in group]
-        with tasks_of_fit(None, {}):
-            n_trained = train_all(nets, [split.training() for split in splits], curves, epochs)
-        raise_if_interrupted(nets[n_trained - 1])
-        for part, split in zip(group, splits, strict=True):
-            part.outcome = Outcome.of(split.net, split.feed, part.measures)
-            part.outcome.validation_loss_curve = part.curve
-
-
-def _splits_of(parts: list[Started]) -> list[Split]:
-    return [part.split for part in parts if part.split is not None]
+def _choose_epoch(part: Started, parts: list[Started]) -> None:
+    """Keep the last epoch, or the one that the rows held out of a candidate's other folds want."""
+    others = [
+        other.losses
+        for other in parts
+        if other.job.candidate == part.job.candidate and other.job.held_out is not part.job.held_out
+    ]
+    number = -1
+    if part.plan.prospect != "nonlinear":
+        number = epoch_of(part.plan, mean_curve(others)) if others else 0
+    assert part.keep is not None
+    part.keep(number)
+    part.outcome = Outcome.of(part.split.net, part.split.feed, [])
 
 
 def _groups_of(parts: list[Started]) -> list[list[Started]]:
     """Jobs whose nets can be trained as one."""
+
+    def settings(part: Started) -> list[str]:
+        return [str(getattr(part.split.net, name)) for name in SETTINGS]
+
     groups = []
-    settings = [[str(getattr(s.net, name)) for name in SETTINGS] for s in _splits_of(parts)]
-    ordered = sorted(range(len(parts)), key=settings.__getitem__)
-    for _, alike in groupby(ordered, key=settings.__getitem__):
-        numbers = list(alike)
-        for start in range(0, len(numbers), MAX_TOGETHER):
-            groups.append([parts[i] for i in numbers[start : start + MAX_TOGETHER]])
+    for _, alike in groupby(sorted(parts, key=settings), key=settings):
+        members = list(alike)
+        is_one = can_train_as_one([part.split.net for part in members])
+        n_groups = -(-len(members) // MAX_TOGETHER) if is_one else len(members)
+        groups += [members[part] for part in gen_even_slices(len(members), n_groups)]
     return groups
 
 

@@ -30,6 +30,8 @@ MAX_LATENTS = 256
 # Share of the variance that n_components="auto" keeps.
 AUTO_SHARE = 0.95
 MAX_FOLDS = 5
+# Shares of the schedule that training is tried for: what is poor has to show soon that it is not.
+POOR_TRIAL, OPEN_TRIAL = 0.1, 0.25
 # partial_fit has no schedule to anneal, so its rate is constant and lower.
 PARTIAL_FIT_RATE = 1 / 3
 
@@ -37,6 +39,8 @@ PARTIAL_FIT_RATE = 1 / 3
 # Numbers of rows, or None for all; a weight for each row, or None for one.
 Indices = NDArray[np.intp] | None
 Weights = NDArray[np.float64] | None
+# Builds a net of the coordinates to train in, or of columns.
+Build = Callable[[Rotation | None], AutoencoderNet]
 
 
 class Seeds(NamedTuple):
@@ -128,6 +132,10 @@ class Schedule:
     keeps_all_rows : bool
         Whether the kept network is trained on all rows even where one split of them is judged, as
         long as they are few enough for those held out to be missed.
+    n_candidates : int
+        Networks that each fold may train.
+    may_try : bool
+        Whether a part of the schedule may be tried on held-out rows before.
     """
 
     max_epochs: int
@@ -141,6 +149,8 @@ class Schedule:
     refits_output: bool = False
     stacks_folds: bool = False
     keeps_all_rows: bool = False
+    n_candidates: int = 1
+    may_try: bool = False
 
     @classmethod
     def of(cls, params: Any, **fields: Any) -> Self:
@@ -158,14 +168,25 @@ class Schedule:
         is_small = n_rows < (MANY_ROWS if self.keeps_all_rows else MIN_ROWS_FOR_SPLIT)
         return self.early_stopping and is_small and not self.is_watched and not self.resumes
 
-    def folds(self, n_rows: int, n_features: int) -> tuple[int, list[slice]]:
-        """Number of folds, and slices of those that are trained at once."""
-        n_folds = 1  # one split of few rows would be mostly noise
-        if n_rows < MIN_ROWS_FOR_SPLIT:
-            n_folds = round(1 / self.validation_fraction)
-            n_folds = int(np.clip(n_folds, 2, min(self.max_folds, n_rows)))
+    def n_folds(self, n_rows: int) -> int:
+        """Number of folds; of many rows, one part is enough."""
+        if n_rows >= MIN_ROWS_FOR_SPLIT:
+            return 1
+        n_folds = round(1 / self.validation_fraction)
+        return int(np.clip(n_folds, 2, min(self.max_folds, n_rows)))
+
+    def batches(self, n_rows: int, n_features: int, n_parts: int) -> list[slice]:
+        """Slices of the parts that are held out at once, as many at first as there are folds."""
         # Wide networks gain nothing from training at once, and take memory.
-        return n_folds, list(gen_batches(n_folds, n_folds if n_features < MIN_WIDE_COLUMNS else 1))
+        if n_features >= MIN_WIDE_COLUMNS:
+            return list(gen_batches(n_parts, 1))
+        n_folds = self.n_folds(n_rows)
+        further = [slice(n_folds, n_parts)] if n_parts > n_folds else []
+        return [slice(0, n_folds), *further]
+
+    def n_trainings(self, n_rows: int, n_features: int, n_parts: int) -> int:
+        """Trainings that are shown for so many parts; those that go as one count once."""
+        return len(self.batches(n_rows, n_features, n_parts)) if self.stacks_folds else n_parts
 
     def split(self, n_rows: int, rng: np.random.RandomState) -> tuple[Indices, Indices]:
         """Numbers of the rows to train on and of those held out; None, None for all and none."""
@@ -182,19 +203,29 @@ class Schedule:
         return int(np.argmin(curve))
 
     def held_out_parts(self, n_rows: int, rng: np.random.RandomState) -> list[NDArray[np.intp]]:
-        """Numbers of the rows that each fold holds out."""
-        n_folds, _ = self.folds(n_rows, 1)
+        """Numbers of the rows of each fold; of many rows, those of ``split`` and further parts."""
+        order = rng.permutation(n_rows)
+        n_folds = self.n_folds(n_rows)
         if n_folds > 1:
-            return np.array_split(rng.permutation(n_rows), n_folds)
-        _, held_out = self.split(n_rows, rng)
-        return [] if held_out is None else [held_out]
+            return np.array_split(order, n_folds)
+        n_valid = n_rows_held_out(self, n_rows)
+        n_parts = min(self.max_folds, n_rows // n_valid) if n_rows < MANY_ROWS else 1
+        return [np.sort(order[i * n_valid : (i + 1) * n_valid]) for i in range(n_parts)]
 
     def n_epochs(self, n_rows: int, n_features: int) -> int:
         """Epochs that a fit shows at most; those of folds that train as one count once."""
         if not self.takes_folds(n_rows):
             return self.max_epochs
-        n_folds, batches = self.folds(n_rows, n_features)
-        return self.max_epochs * (1 + (len(batches) if self.stacks_folds else n_folds))
+        n_folds = self.n_trainings(n_rows, n_features, self.n_folds(n_rows))
+        n_epochs = self.max_epochs * (1 + n_folds * self.n_candidates)
+        if self.may_try:
+            n_parts = self.n_trainings(n_rows, n_features, self.max_folds)
+            n_epochs += n_parts * self.n_trial_epochs(OPEN_TRIAL)
+        return n_epochs
+
+    def n_trial_epochs(self, share: float) -> int:
+        """Epochs of a trial for a share of the schedule."""
+        return max(1, int(share * self.max_epochs))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -217,23 +248,28 @@ class Plan(Schedule):
         Called with an outcome, X and the weights of its rows: attributes of the estimator, had
         the fit come to this.
     rotation : Rotation or None
-        Coordinates to train in; a split is trained in them, folds never are.
+        Coordinates to train in; a split is trained in them, folds only are by a `course`.
     link : OutputLink or None
         The link of the net in columns, once it has left the rotation.
-    prospect : {"linear", "poor", "open", "nonlinear"}
-        What the rows promise before training: that nothing beats the start, that hardly anything
-        will, so that a short training may end the fit, that held-out rows must tell, or that
-        training is sure to beat it.
+    prospect : {"linear", "poor", "open", "nonlinear", "unknown"}
+        What the rows promise before training: that nothing beats the start; that hardly anything
+        will, so that a short trial may end the fit; that training will mostly beat it, so that
+        trials have to show that it does not; that it is sure to; or nothing that could be told,
+        so that held-out rows choose the epoch.
+    course : callable or None
+        Called with the plan, X, the weights of its rows and a RandomState: carries the plan out
+        in a way of its own, unless nothing beats the start.
     """
 
-    build: Callable[[Rotation | None], AutoencoderNet]
+    build: Build
     feed: Feed
     measure: Callable[..., Any] = measure_nothing
     begin: Callable[[AutoencoderNet, Feed], None]
     attributes_after: Callable[..., dict[str, Any]]
     rotation: Rotation | None = None
     link: Any = None
-    prospect: str = "open"
+    prospect: str = "unknown"
+    course: Callable[..., Any] | None = None
 
 
 def n_rows_held_out(params: Any, n_rows: int) -> int:

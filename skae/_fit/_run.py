@@ -15,13 +15,15 @@ from skae._engine._joint_training import TASK, train_together
 from skae._engine._net import AutoencoderNet
 from skae._engine._progress import losses_reported_in, remaining_epochs
 from skae._engine._rotation import Rotation, refit_output
+from skae._engine._row_errors import row_losses
 from skae._engine._tasks import current_tasks, epochs_lead_to
-from skae._fit._plan import Feed, Indices, Plan, Weights
+from skae._fit._plan import OPEN_TRIAL, POOR_TRIAL, Build, Feed, Indices, Plan, Weights
+from skae._stats._significance import self_normalised_sum
 from skae.exceptions import TrainingInterruptedWarning, warn_user
 
-# Share of the schedule that a fit of poor prospect is tried for, and the held-out loss over that
-# of the start, above which it ends there.
-TRIAL, HOPELESS = 0.1, 1.01
+# Standard errors by which a mean gain has to differ from zero: training mostly pays, so that less
+# tells that it does than that it spoils the start.
+PAYS, SPOILS = 2.0, -3.0
 
 
 @dataclass(eq=False)
@@ -67,15 +69,14 @@ class Outcome:
 
 def fit(plan: Plan, X: Any, sample_weight: Weights, rng: np.random.RandomState) -> Outcome:
     """Carry out a plan on all rows of X; return its outcome."""
-    if plan.prospect == "linear":
-        return start_of(plan, X, sample_weight)
-    if plan.prospect == "nonlinear":
+    if plan.course is not None and plan.prospect != "linear":
+        return plan.course(plan, X, sample_weight, rng)
+    outcome = end_at_start(plan, X, sample_weight, rng)
+    if outcome is not None:
+        return outcome
+    if plan.prospect in ("open", "nonlinear"):
         current_tasks().begin(1)
         return fit_all_rows(plan, X, sample_weight, None, [])
-    if plan.prospect == "poor":
-        outcome = _fit_briefly(plan, X, sample_weight, np.random.RandomState(rng.randint(2**31)))
-        if outcome is not None:
-            return outcome
     if plan.takes_folds(X.shape[0]):
         return _fit_folds(plan, X, sample_weight, rng)
     split = prepare_split(plan, X, sample_weight, rng)
@@ -86,7 +87,10 @@ def fit(plan: Plan, X: Any, sample_weight: Weights, rng: np.random.RandomState) 
         outcome = finish_split(plan, replace(split, net=net), X, sample_weight)
         return plan.attributes_after(outcome, X, sample_weight)
 
-    with losses_reported_in(_loss_conversions(plan, split)), epochs_lead_to(attributes_of):
+    with (
+        losses_reported_in(loss_conversions(plan, split, plan.rotation)),
+        epochs_lead_to(attributes_of),
+    ):
         valid = None if split.valid_rows is None else split.validation()
         split.net.train(split.training(), valid, keep_last=plan.keep_last)
     return finish_split(plan, split, X, sample_weight)
@@ -122,16 +126,20 @@ class Split:
         assert self.valid_rows is not None
         return self.feed.validation(self.net, self.valid_rows)
 
+    def held_out_losses(self) -> NDArray[Any]:
+        """The loss of each row held out, without noise."""
+        return row_losses(self.net, self.validation())
+
 
 def prepare_split(plan: Plan, X: Any, sample_weight: Weights, rng: np.random.RandomState) -> Split:
     """What is to be trained, on what, and which rows are held out."""
     net = plan.build(plan.rotation)
     train, held_out = plan.split(X.shape[0], rng)
     feed = plan.feed.fitted(X, train, sample_weight)
-    return _split_of(net, feed, X, sample_weight, train, held_out, plan.rotation)
+    return split_of(net, feed, X, sample_weight, train, held_out, plan.rotation)
 
 
-def _split_of(
+def split_of(
     net: AutoencoderNet,
     feed: Feed,
     X: Any,
@@ -147,36 +155,47 @@ def _split_of(
     return Split(net, feed, rows, valid_rows, held_out)
 
 
-def _prepare_fold(plan: Plan, X: Any, sample_weight: Weights, fold: NDArray[np.intp]) -> Split:
+def prepare_fold(
+    plan: Plan,
+    X: Any,
+    sample_weight: Weights,
+    fold: NDArray[np.intp],
+    net: AutoencoderNet | None = None,
+    rotation: Rotation | None = None,
+) -> Split:
+    """What is to be trained on all rows but a fold, the plan's net unless one is given."""
     train = np.setdiff1d(np.arange(X.shape[0]), fold)
     feed = plan.feed.fitted(X, train, sample_weight)
-    return _split_of(plan.build(None), feed, X, sample_weight, train, fold)
+    net = plan.build(None) if net is None else net
+    return split_of(net, feed, X, sample_weight, train, fold, rotation)
 
 
 def finish_split(plan: Plan, split: Split, X: Any, sample_weight: Weights) -> Outcome:
     """What follows the training on a split: back to columns, the last layer, the measure."""
     outcome = Outcome.of(split.net, split.feed)
     if plan.rotation is not None:
-        _leave_rotation(plan.rotation, plan.link, split, outcome)
+        leave_rotation(plan.rotation, plan.link, split, outcome)
     if plan.refits_output and split.valid_rows is not None:
         refit_output(split.net.module_, split.rows, split.valid_rows)
     outcome.measures = [plan.measure(split.net, split.feed, X, split.held_out, sample_weight)]
     return outcome
 
 
-def _loss_conversions(plan: Plan, split: Split) -> dict[str, Callable[[float], float]]:
+def loss_conversions(
+    plan: Plan, split: Split, rotation: Rotation | None
+) -> dict[str, Callable[[float], float]]:
     """What leads from losses in a rotation to those in columns, if they are shown."""
-    if plan.rotation is None or not plan.verbose:
+    if rotation is None or not plan.verbose:
         return {}
     parts = {"train_loss": split.rows, "valid_loss": split.valid_rows}
     return {
-        key: plan.rotation.in_columns(rows.with_scaler(split.feed.transform))
+        key: rotation.in_columns(rows.with_scaler(split.feed.transform))
         for key, rows in parts.items()
         if rows is not None
     }
 
 
-def _leave_rotation(rotation: Rotation, link: Any, split: Split, outcome: Outcome) -> None:
+def leave_rotation(rotation: Rotation, link: Any, split: Split, outcome: Outcome) -> None:
     """Fold the rotation into the network; rows and losses are those of columns from now on."""
     net = split.net
     net.replace_module(rotation.fold(net.module_, link))
@@ -207,14 +226,15 @@ def train_splits(splits: list[Split], **options: Any) -> int:
 
 
 def _fit_folds(plan: Plan, X: Any, sample_weight: Weights, rng: np.random.RandomState) -> Outcome:
-    n_folds, batches = plan.folds(*X.shape)
+    n_folds = plan.n_folds(X.shape[0])
+    batches = plan.batches(X.shape[0], X.shape[1], n_folds)
     folds = plan.held_out_parts(X.shape[0], rng)
     losses, measures = [], []
     tasks = current_tasks()
     tasks.begin(2)
     with tasks.task(TASK, n_folds) if len(batches) > 1 else nullcontext():
         for batch in batches:
-            splits = [_prepare_fold(plan, X, sample_weight, fold) for fold in folds[batch]]
+            splits = [prepare_fold(plan, X, sample_weight, fold) for fold in folds[batch]]
             with remaining_epochs((n_folds - batch.stop + 1) * plan.max_epochs):
                 n_trained = train_splits(splits, keep_last=plan.keep_last, until=any)
             for split in splits[:n_trained]:
@@ -230,29 +250,93 @@ def _fit_folds(plan: Plan, X: Any, sample_weight: Weights, rng: np.random.Random
     return fit_all_rows(plan, X, sample_weight, curve, measures)
 
 
-def _fit_briefly(
+# Trials: train on all rows unless held-out rows show that this makes the start worse.
+
+
+def end_at_start(
     plan: Plan, X: Any, sample_weight: Weights, rng: np.random.RandomState
 ) -> Outcome | None:
-    """The start, if a tenth of the schedule only raises the losses of folds; None otherwise."""
-    n_epochs = max(1, int(TRIAL * plan.max_epochs))
-    folds = plan.held_out_parts(X.shape[0], rng)
-    splits = [_prepare_fold(plan, X, sample_weight, fold) for fold in folds]
-    for split in splits:
-        split.net.set_params(max_epochs=n_epochs)
-    n_later = len(splits) * plan.max_epochs + plan.max_epochs
-    n_trained = 0
-    with remaining_epochs(n_later):
-        for batch in plan.folds(*X.shape)[1]:
-            n_trained += train_splits(splits[batch], keep_last=True)
-            if splits[n_trained - 1].net.stop_ == "interrupted":
-                break
-    judge = splits[n_trained - 1].net
-    curve = mean_curve([split.net.validation_losses or [] for split in splits[:n_trained]])
-    if judge.stop_ != "interrupted" and curve[-1] <= HOPELESS * curve[0]:
+    """The start, if nothing else is promised or trials are sure that it gets worse; else None."""
+    if plan.prospect == "linear":
+        return start_of(plan, X, sample_weight)
+    if plan.prospect not in ("poor", "open"):
         return None
-    outcome = keep_start(plan, X, sample_weight, [], judge, curve)
+    n_rows, n_columns = X.shape
+    if plan.prospect == "poor":  # other rows are held out later on
+        rng = np.random.RandomState(rng.randint(2**31))
+    parts = plan.held_out_parts(n_rows, rng)
+    folds = parts[: plan.n_folds(n_rows)]
+    n_trainings = 1 + plan.n_trainings(n_rows, n_columns, len(folds))
+    with remaining_epochs(n_trainings * plan.max_epochs):
+        share = POOR_TRIAL if plan.prospect == "poor" else OPEN_TRIAL
+        trial = _try(plan, X, sample_weight, parts, share)
+    if plan.prospect == "open" and trial.t <= PAYS and not trial.is_interrupted:
+        # A part of the schedule mostly shows that training pays; only all of it that it does not.
+        with remaining_epochs(plan.max_epochs):
+            trial = _try(plan, X, sample_weight, folds, 1.0)
+    if trial.t >= SPOILS and not trial.is_interrupted:
+        return None
+    current_tasks().begin(0)  # callbacks of scikit-learn are not told of trials
+    outcome = keep_start(plan, X, sample_weight, [], trial.net, trial.curve)
     outcome.measures = [plan.measure(outcome.net, outcome.feed, X, None, sample_weight)]
     return outcome
+
+
+@dataclass(eq=False)
+class Trial:
+    """Trainings on a part of the rows for a part of the schedule, to see what they would bring.
+
+    Attributes
+    ----------
+    net : AutoencoderNet
+        The last net that was trained.
+    curve : list of float
+        Mean held-out loss at the start and after each epoch.
+    t : float
+        Mean gain of a held-out row over its standard error, as ``self_normalised_sum`` has it. If
+        a few far or heavy rows carry the mean, it is near the root of their number at most: one
+        of them decides nothing.
+    """
+
+    net: AutoencoderNet
+    curve: list[float]
+    t: float
+
+    @property
+    def is_interrupted(self) -> bool:
+        return self.net.stop_ == "interrupted"
+
+
+def _try(
+    plan: Plan, X: Any, sample_weight: Weights, parts: list[NDArray[np.intp]], share: float
+) -> Trial:
+    """Train for a share of the schedule; hold out more parts until it is sure what comes of it."""
+    n_rows, n_columns = X.shape
+    n_epochs = plan.n_trial_epochs(share)
+    n_trainings = plan.n_trainings(n_rows, n_columns, len(parts))
+    curves: list[list[float]] = []
+    gains: list[NDArray[Any]] = []
+    t = 0.0
+    for batch in plan.batches(n_rows, n_columns, len(parts)):
+        splits = [prepare_fold(plan, X, sample_weight, part) for part in parts[batch]]
+        for split in splits:
+            split.net.set_params(max_epochs=n_epochs)
+            split.net.initialize()
+        before = [split.held_out_losses() for split in splits]
+        n_later = n_trainings - plan.n_trainings(n_rows, n_columns, batch.stop)
+        with remaining_epochs(n_later * n_epochs):
+            n_trained = train_splits(splits, keep_last=True)
+        curves += [split.net.validation_losses or [] for split in splits[:n_trained]]
+        net = splits[n_trained - 1].net
+        if net.stop_ == "interrupted":
+            break
+        gains += [b - split.held_out_losses() for b, split in zip(before, splits, strict=True)]
+        seen = np.concatenate(parts[: batch.stop])
+        weight = np.ones(len(seen)) if sample_weight is None else sample_weight[seen]
+        t = self_normalised_sum(np.concatenate(gains), weight)
+        if not SPOILS <= t <= PAYS:
+            break
+    return Trial(net, mean_curve(curves), t)
 
 
 def mean_curve(losses: list[list[float]]) -> list[float]:
@@ -298,22 +382,36 @@ def fit_all_rows(
     sample_weight: Weights,
     curve: list[float] | None,
     measures: list[Any],
+    build: Build | None = None,
 ) -> Outcome:
-    """Train on all rows; the losses of folds, if there are any, decide which epoch to keep."""
+    """Train on all rows; the losses of folds, if there are any, decide which epoch to keep.
+
+    What `build` builds, if that is given, is trained in the plan's rotation to the last epoch.
+    """
+    if build is None:
+        build, rotation, epoch = plan.build, None, epoch_of(plan, curve)
+    else:
+        rotation, epoch = plan.rotation, plan.max_epochs
     n_epochs = plan.max_epochs if curve is None else len(curve) - 1
-    split = split_of_all_rows(plan, X, sample_weight)
-    feed = split.feed
+    feed = plan.feed.fitted(X, None, sample_weight)
+    split = split_of(build(rotation), feed, X, sample_weight, None, None, rotation)
 
     def outcome_of(net: AutoencoderNet) -> Outcome:
         losses = curve and curve[: net.n_epochs_done + 1]
-        return Outcome(net, feed, measures, net.training_losses, losses)
+        outcome = Outcome(net, feed, measures, net.training_losses, losses)
+        if rotation is not None:
+            leave_rotation(rotation, plan.link, replace(split, net=net), outcome)
+        return outcome
 
     def attributes_of(net: AutoencoderNet) -> dict[str, Any]:
         return plan.attributes_after(outcome_of(net), X, sample_weight)
 
     tasks = current_tasks()
-    with tasks.task("all-rows", n_epochs, **tasks.given), epochs_lead_to(attributes_of):
-        epoch = epoch_of(plan, curve)
+    with (
+        tasks.task("all-rows", n_epochs, **tasks.given),
+        epochs_lead_to(attributes_of),
+        losses_reported_in(loss_conversions(plan, split, rotation)),
+    ):
         split.net.train(split.training(), keep_epoch=epoch, n_epochs=n_epochs, known_losses=curve)
     return outcome_of(split.net)
 
@@ -321,7 +419,7 @@ def fit_all_rows(
 def split_of_all_rows(plan: Plan, X: Any, sample_weight: Weights) -> Split:
     """What is to be trained on all rows, with none held out."""
     feed = plan.feed.fitted(X, None, sample_weight)
-    return _split_of(plan.build(None), feed, X, sample_weight, None, None)
+    return split_of(plan.build(None), feed, X, sample_weight, None, None)
 
 
 def epoch_of(plan: Plan, curve: list[float] | None) -> int:

@@ -50,9 +50,10 @@ def prospect_of(
     -------
     prospect : {"linear", "poor", "open", "nonlinear"}
         "linear" if nothing but PCA can be learned, "poor" if only codes that fill space could be
-        better, as of normal rows, "nonlinear" if a network is sure to be better.
+        better, as of normal rows, "nonlinear" if a network is sure to be better, else "open".
     """
     n_rows = np.count_nonzero(weight)
+    weight = weight / weight.max()  # squares of weights stay finite
     total = np.average(squares, weights=weight)
     held = np.average(np.square(coordinates), axis=0, weights=weight)
     if total - held[:n_latents].sum() <= NEGLIGIBLE * total:

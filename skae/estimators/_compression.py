@@ -13,16 +13,17 @@ from skae._engine._batches import SourceRows
 from skae._engine._build import build_autoencoder, coordinates_of_rows, pca_of_rows
 from skae._engine._latent_basis import Recipe, learn_basis, spread_rows
 from skae._engine._losses import Objective
-from skae._engine._progress import current_progress, show_progress
+from skae._engine._progress import current_progress
 from skae._engine._rotation import Rotation
 from skae._engine._row_errors import distances_to, row_errors
-from skae._engine._runtime import initial_settings, one_thread_per_worker
 from skae._fit._defaults import (
+    MANY_ROWS,
     MIN_ROWS_FOR_SPLIT,
     MIN_WIDE_COLUMNS,
     ClassicCompression,
     Compression,
 )
+from skae._fit._few_rows import fit_few_rows
 from skae._fit._plan import (
     Feed,
     NetFactory,
@@ -34,13 +35,13 @@ from skae._fit._plan import (
     n_latents,
     n_rows_held_out,
     net_settings,
+    none_if_auto,
     resolve_network,
     wanted_share,
 )
-from skae._sklearn import callbacks_of, validate_params
+from skae._sklearn import validate_params
 from skae._stats._nonlinearity import prospect_of
 from skae._stats._scoring import share_explained
-from skae.estimators._base import BaseAutoencoder
 from skae.exceptions import warn_user
 from skae.networks._autoencoder import OutputLink
 
@@ -48,8 +49,6 @@ from skae.networks._autoencoder import OutputLink
 MAX_ROWS_FOR_CURVE = 2000
 # Columns per row from which rows are too few for a network.
 WIDE = 4
-# The deviation of the noise on latents by default.
-LATENT_NOISE = 0.1
 # What is learned with the basis of the latents.
 OF_BASIS = "_latent_unit", "explained_variance_", "explained_variance_ratio_"
 # Standard deviation of the noise on latents unless it is set.
@@ -76,6 +75,8 @@ class CompressionMixin:
             n_features, n_rows = self.n_features_in_, X.shape[0]
             most = self._auto.effort(n_features, "open")
             settings |= net_settings(self, self._auto, n_features, n_rows, most)
+        if settings is not None:  # the latents' units are learned anew
+            self._network_fingerprint = self._network_fingerprint | {"whiten": repr(self.whiten)}
         mean, share = numpy_array(self, "mean_"), 1.0
         if settings is None:
             seen = getattr(self, "n_samples_seen_", np.inf)  # files of early versions lack it
@@ -98,13 +99,11 @@ class CompressionMixin:
             pca = pca_of_rows(X, scaler, n_directions(size), sample_weight, seeds.start)
         self.n_components_ = k = n_latents(size, pca)
         warn_if_it_may_copy(self, n_features)
-        prospect = self._prospect(X, pca, sample_weight, seeds.start)
-        chosen = None
-        if has_plain_output(self) and n_features >= MIN_WIDE_COLUMNS:
-            chosen = Rotation.choose(scaler, pca, k)
+        told = self._told_before(X, pca, sample_weight, seeds.start)
         tied = are_weights_tied(self)
-        network = resolve_network(self, self._auto, n_features, self.dropout, tied)
-        effort = self._auto.effort(n_features, prospect)
+        dropout = none_if_auto(self.dropout) or 0.0
+        network = resolve_network(self, self._auto, n_features, dropout, tied)
+        effort = self._auto.effort(n_features, told)
         settings = net_settings(self, self._auto, n_features, X.shape[0], effort)
         moves = {"orthogonal": self._auto is Compression}
         make_net = NetFactory(self, network, seeds, settings, **moves)
@@ -115,7 +114,7 @@ class CompressionMixin:
         corruption = {"latent_noise": self.latent_noise, "ordered": is_ordered(self)}
         starts_at_pca = self.init == "pca"
 
-        def build(rotation):
+        def build(rotation, network=network):
             width, start, link = n_features, pca, self._link()
             if rotation is not None:
                 width, start, link = rotation.n_coordinates, rotation.pca, rotation.link
@@ -130,37 +129,50 @@ class CompressionMixin:
             )
             return make_net(module, Objective(*losses), input_noise=input_noise, **corruption)
 
-        max_epochs, link = settings["max_epochs"], self._link() if chosen else None
-        is_rotated = chosen is not None and X.shape[0] >= MIN_ROWS_FOR_SPLIT
-        prospect = self._prospect_to_use(prospect, is_rotated)
-        fields = {"rotation": chosen, "link": link, "prospect": prospect}
-        return self._plan(build, max_epochs, make_net.device, **fields)
+        fields = self._rotation(X.shape, pca)
+        fields["prospect"] = told if goes_by(self, told, *X.shape) else "unknown"
+        fields["course"] = self._course_of_few_rows(X, sample_weight, build, seeds.start)
+        return self._plan(build, settings["max_epochs"], make_net.device, **fields)
 
-    def _prospect(self, X, pca, sample_weight, seed):
-        """What can be told before training where the start would be the best linear answer."""
+    def _rotation(self, shape, pca):
+        """The principal coordinates that wide rows are trained in, and what leads out of them."""
+        chosen = None
+        if has_plain_output(self) and shape[1] >= MIN_WIDE_COLUMNS:
+            is_few = has_few_wide_rows(self, *shape)
+            choose = Rotation.of_few_rows if is_few else Rotation.choose
+            chosen = choose(self._scaler, pca, self.n_components_)
+        return {"rotation": chosen, "link": self._link() if chosen else None}
+
+    def _course_of_few_rows(self, X, sample_weight, build, seed):
+        """How few wide rows are fitted: with dropout or without, as held-out rows decide."""
+        if not has_few_wide_rows(self, *X.shape):
+            return None
+        builds = (build,)
+        if none_if_auto(self.dropout) is None:
+            share = self._auto.dropout_of_few_rows
+            network = resolve_network(self, self._auto, X.shape[1], share)
+            builds = (partial(build, network=network), build)
+
+        def rotation_of(train):
+            part, weight = X[train], None if sample_weight is None else sample_weight[train]
+            n_wanted = n_directions(self.n_components_)
+            pca = pca_of_rows(part, self._scaler, n_wanted, weight, seed)
+            return Rotation.of_few_rows(self._scaler, pca, self.n_components_)
+
+        return partial(fit_few_rows, builds=builds, rotation_of=rotation_of)
+
+    def _told_before(self, X, pca, sample_weight, seed):
+        """The prospect of the rows, where the start is the best linear answer; else "unknown"."""
         if not has_plain_output(self):
-            return "open"
-        if is_linear(self):
-            return "linear"  # PCA is the best of these networks
-        # Rows so few do not span what others vary in: no decoder can learn it from them.
-        if X.shape[1] > WIDE * X.shape[0]:
+            return "unknown"
+        # Nothing beats PCA among linear networks, nor where rows so few do not span what others
+        # vary in, so that no decoder can learn it from them.
+        if is_linear(self) or X.shape[1] > WIDE * X.shape[0]:
             return "linear"
         coordinates, squares, weight = coordinates_of_rows(
             X, self._scaler, pca, sample_weight, seed
         )
         return prospect_of(coordinates, weight, self.n_components_, squares, seed)
-
-    def _prospect_to_use(self, prospect, is_rotated):
-        """The prospect, or "open" where the user wants all epochs, or those held out to tell."""
-        if not self.early_stopping or self.callbacks or self.n_iter_no_change is not None:
-            return "open"
-        # Only held-out rows tell what ordered latents are worth, one after the other, and which
-        # refit of the last layer is best after training in principal coordinates.
-        is_unsure = is_ordered(self) or is_rotated or not is_trained_by_default(self)
-        if prospect == "nonlinear" and is_unsure:
-            return "open"
-        # Callbacks of scikit-learn are told of one training on rows, not of a short one before.
-        return "open" if prospect == "poor" and callbacks_of(self) else prospect
 
     def _plan(self, build, max_epochs, device, **fields):
         return Plan.of(
@@ -230,8 +242,8 @@ class CompressionMixin:
             net.keep_latents(self.n_components_)
         return np.diff(curve, prepend=0.0)[: self.n_components_]
 
-    def _job(self, X):
-        """A fresh fit that may be carried out with others."""
+    def _job(self, X, held_out):
+        """A fresh fit that may be carried out with those of other folds and sizes."""
         from skae._fit._many import Job
 
         n_features = X.shape[1]
@@ -244,6 +256,8 @@ class CompressionMixin:
             fit_alone=lambda: self.fit(X).net_,
             make_plan=partial(self._plan_to_share, X),
             finish=lambda outcome: self._finish(outcome, X, None),
+            candidate=self.n_components,
+            held_out=held_out,
         )
 
     def _plan_to_share(self, X):
@@ -304,6 +318,17 @@ def has_plain_output(params):
     )
 
 
+def has_few_wide_rows(params, n_rows, n_features):
+    """Whether held-out rows decide how wide rows are fitted, in principal coordinates."""
+    is_few_and_wide = n_rows < MIN_ROWS_FOR_SPLIT and n_features >= MIN_WIDE_COLUMNS
+    return is_few_and_wide and rules_of(params) is Compression and lets_rows_decide(params)
+
+
+def lets_rows_decide(params):
+    """Whether a fit may choose its course by the rows, not by what a user wants to see of it."""
+    return params.early_stopping and not params.callbacks and params.n_iter_no_change is None
+
+
 def is_trained_by_default(params):
     """Whether nothing that could spoil the training is set by hand."""
     names = (
@@ -315,7 +340,24 @@ def is_trained_by_default(params):
         "max_epochs",
     )
     is_auto = all(isinstance(getattr(params, name), str) for name in names)
-    return is_auto and params.dropout == 0 and params.latent_noise <= LATENT_NOISE
+    has_dropout = bool(none_if_auto(params.dropout))
+    return is_auto and not has_dropout and params.latent_noise <= LATENT_NOISE
+
+
+def goes_by(params, prospect, n_rows, n_features):
+    """Whether a fit goes by the prospect; if not, it shows losses on held-out rows or runs on."""
+    if not lets_rows_decide(params):
+        return False
+    if prospect in ("linear", "poor"):
+        return True
+    # Only held-out rows tell what ordered latents are worth, one after the other, and whether
+    # settings by hand spoil the training.
+    if is_ordered(params) or not is_trained_by_default(params):
+        return False
+    # Those of wide rows choose the refit of the last layer, after training in principal
+    # coordinates; and of many rows, those held out are not missed.
+    is_sure = prospect == "nonlinear" or (prospect == "open" and n_rows < MANY_ROWS)
+    return n_features < MIN_WIDE_COLUMNS and is_sure
 
 
 def rules_of(params):
@@ -331,13 +373,17 @@ def is_linear(params):
 
 def folds_and_refit(params, n_features):
     """How the fits that train on a split, on folds and on all rows go."""
-    is_refitted = has_plain_output(params) and not is_ordered(params)
+    is_refitted = rules_of(params) is Compression
+    is_narrow = n_features < MIN_WIDE_COLUMNS
     stacks_folds = is_refitted and params.precision == "float32"
+    is_raced = not is_narrow and lets_rows_decide(params) and none_if_auto(params.dropout) is None
     return {
         "refits_output": is_refitted,
         "stacks_folds": stacks_folds,
+        "n_candidates": 2 if is_refitted and is_raced else 1,
         # Wide rows are trained in principal coordinates, which need held-out rows afterwards.
-        "keeps_all_rows": not is_ordered(params) and n_features < MIN_WIDE_COLUMNS,
+        "keeps_all_rows": is_narrow and not is_ordered(params),
+        "may_try": is_narrow and is_refitted and is_trained_by_default(params),
     }
 
 
@@ -411,26 +457,3 @@ def residual_squares(net, feed, X, held_out, sample_weight, *, n_latents, mean):
         weight @ row_errors(net, scaled, feed.transform, part, k + 1) for k in range(n_latents)
     ]
     return np.array([*residuals, weight @ distances_to(mean, part, feed.transform.unit)])
-
-
-def fit_together(estimators, tables, name):
-    """Fit each transformer on its own rows as ``fit`` would, at once where that is faster.
-
-    With `verbose`, all of them show one progress bar under a `name`.
-    """
-    # Imported here to keep `import skae` fast.
-    from skae._fit._many import can_stack, fit_many
-
-    alone, together = [], []
-    for estimator, X in zip(estimators, tables, strict=True):
-        job = estimator._job(X)
-        is_own_fit = type(estimator).fit is not BaseAutoencoder.fit
-        is_watched = bool(callbacks_of(estimator))  # each fit has its own tasks
-        stacks = can_stack(job.schedule, *X.shape) and not is_own_fit and not is_watched
-        (together if stacks else alone).append(job)
-    with (
-        initial_settings(),
-        one_thread_per_worker(),
-        show_progress(name, int(estimators[0].verbose), is_search=True),
-    ):
-        fit_many(alone, together)

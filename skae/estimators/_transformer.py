@@ -88,8 +88,10 @@ class AutoencoderTransformer(
     latent_noise : float, default=0.1
         Standard deviation of Gaussian noise added to the encoder's outputs in training, where
         the first latent of PCA has standard deviation 1.
-    dropout : float, default=0.0
-        Share of hidden units dropped in training (default network only).
+    dropout : float or "auto", default="auto"
+        Share of hidden units dropped in training (default network only). ``"auto"`` is 0; with
+        fewer than 1000 rows of 256 columns or more, it is 0.3 if that lowers the error on held-out
+        rows (see Notes).
     scaling : {"global", "standard", "minmax", "robust"} or None, default="global"
         How rows are scaled inside: one scale for all columns, standard deviations,
         ranges, interquartile ranges about the median (half the range where quartiles
@@ -100,14 +102,16 @@ class AutoencoderTransformer(
     whiten : bool, default=False
         Whether ``transform`` divides latents by their standard deviations on the training rows,
         as PCA's does, and ``inverse_transform`` multiplies by them. It removes what the variances
-        say of the latents' importance, and can help estimators that expect equal ones.
+        say of the latents' importance, and can help estimators that expect equal ones. It may
+        change before a ``fit`` with `warm_start`, but not before ``partial_fit``.
     alpha : float or "auto", default="auto"
         Decoupled L2 weight penalty [3]_. ``"auto"`` is 0 below 256 columns and, from
         there on, the smaller of 0.3 and 420 divided by the number of steps.
     learning_rate : float or "auto", default="auto"
         Peak of the schedule, which rises over 3 % of the steps and falls to zero over
-        the last 40 %. ``"auto"`` is 0.02 below 256 columns and 0.01 from there on. For networks
-        that are not plain (see Notes), it is 0.01 and 0.004, rises over 10 % and falls over 40 %.
+        the last 40 %. ``"auto"`` is 0.02 below 256 columns and from there on 0.01, or 0.015 below
+        1000 rows. For networks that are not plain (see Notes), it is 0.01 and 0.004, rises over
+        10 % and falls over 40 %.
     batch_size : int or "auto", default="auto"
         Rows per step. ``"auto"`` is 96 below 1000 rows, 192 below 10 000, 384 below 50 000 and
         else 512; for networks that are not plain (see Notes) 64 below 1000 rows and else 128.
@@ -115,7 +119,7 @@ class AutoencoderTransformer(
         a step on a few rows.
     max_epochs : int or "auto", default="auto"
         Passes over the rows. ``"auto"`` is what ``500 * (n_samples / 2000) ** (1 / 6)``
-        steps take, but two at least, and below 1000 rows what
+        steps take, one pass at least, and below 1000 rows what
         ``min(300, max(50, 5 * n_samples))`` steps take; below 256 columns it is twice that unless
         the rows promise much (see Notes). For networks that are not plain, it is what 1500 steps
         take, but 12 at least, and below 1000 rows what ``min(600, max(100, 10 * n_samples))``
@@ -178,8 +182,8 @@ class AutoencoderTransformer(
         Training loss of each epoch, per scaled cell, noise and penalties included.
     validation_loss_curve_ : list of float or None
         Loss on held-out rows, the mean over folds, at the start and after each epoch, without
-        noise and penalties. None where no rows were held out: without early stopping, after
-        ``partial_fit``, and if the rows promise much or nothing (see Notes). With
+        noise and penalties. None where they chose no epoch: without early stopping, after
+        ``partial_fit``, and if the rows promise much or nothing or a trial did (see Notes). With
         `n_iter_no_change`, which may be large, or `callbacks`, rows are held out then, too.
     net_ : skorch.NeuralNet
         The trained net; it reads scaled rows.
@@ -213,18 +217,34 @@ class AutoencoderTransformer(
     - *Nothing*: PCA leaves no error, or there are more than four columns per row. The
       result is PCA, without training.
     - *Hardly anything*: no principal coordinate tells of another, as in normal rows. A tenth of
-      the schedule is tried, and the result is PCA if the loss of held-out rows is then above
-      1.01 times what it was at the start.
+      the schedule is tried, and the result is PCA if held-out rows are then reproduced worse by
+      three standard errors of the mean.
     - *Much*: a nonlinear decoder of PCA's latents would save 20 % of PCA's error or more.
       Training is on all rows, none are held out, and the last epoch is kept. (Rows are still held
-      out for ordered latents and, from 1000 rows on, where training is in principal coordinates.)
+      out for ordered latents and where training is in principal coordinates.)
 
-    In all other cases held-out rows decide: those of folds below 1000 rows, else those of one
-    split. Below 10 000 rows (1000 with ordered latents or 256 columns), the network is then trained
-    on all rows. Its last epoch is kept if the held-out loss was lower there than at the start;
-    otherwise, and with ordered latents or 256 columns, the epoch where it was lowest. With more
-    rows, `callbacks` or a warm start, there is no training after that on the split, whose best
+    - *Neither*: a quarter of the schedule is tried on held-out rows, those of folds below 1000
+      rows, else up to five tenths, one and then all, until the mean gain is two standard errors
+      above zero or three below. If it is two above, training is on all rows, and the last epoch
+      is kept. If not, the whole schedule is tried on the folds, or on one tenth, and the result is
+      PCA if it is worse by three standard errors. (Below 10 000 rows and 256 columns, with layer
+      sizes, epochs, rates and penalties left as they are, and without ordered latents.)
+
+    In all other cases held-out rows choose the epoch: those of folds below 1000 rows, else those
+    of one split. Below 10 000 rows (1000 with ordered latents or 256 columns), the network is then
+    trained on all rows. Its last epoch is kept if the held-out loss was lower there than at the
+    start; otherwise, and with ordered latents or 256 columns, the epoch where it was lowest. With
+    more rows, `callbacks` or a warm start, there is no training after that on the split, whose best
     epoch is kept. The start, epoch 0, is always among the candidates.
+
+    Below 1000 rows of 256 columns or more, plain networks memorise what PCA leaves out. They are
+    trained in the leading principal coordinates (those that explain 90 % of the variance, two per
+    latent, or 100), on a fifth less than all rows first: once with `dropout` and once without, if
+    it is "auto". Squared errors of the held-out rows are compared with those of PCA on the same
+    rows, and more folds follow until 100 rows have been held out or the mean difference is beyond
+    three standard errors. Then the better network is trained on all rows, to the last epoch, or
+    the result is PCA. Of rows that show hardly anything, it is PCA unless a tenth of the schedule
+    lowers the loss. (Not for ordered latents, `n_iter_no_change`, `callbacks` and a warm start.)
 
     Where one training on a split is all, or ``early_stopping=False``, plain networks for 256
     columns or more are trained in the leading principal coordinates, and the rotation is merged
@@ -305,7 +325,7 @@ class AutoencoderTransformer(
         "sparsity_target": [Interval(Real, 0, 1, closed="neither")],
         "input_noise": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "latent_noise": [Interval(Real, 0, None, closed="left")],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "dropout": [Interval(Real, 0, 1, closed="left"), StrOptions({"auto"})],
         "scaling": [StrOptions({"global", "standard", "minmax", "robust"}), None],
         "ordered": ["boolean"],
         "whiten": ["boolean"],
@@ -328,7 +348,7 @@ class AutoencoderTransformer(
         sparsity_target=0.05,
         input_noise="auto",
         latent_noise=LATENT_NOISE,
-        dropout=0.0,
+        dropout="auto",
         scaling="global",
         ordered=False,
         whiten=False,

@@ -56,14 +56,25 @@ def stack_members(*networks: Sequence[nn.Module]) -> list[nn.Module]:
     layer of another library runs member by member, as the layer may not accept a leading
     axis. So do networks that share parameters.
     """
-    firsts = [members[0] for members in networks]
-    named = [first.named_parameters(remove_duplicate=False) for first in firsts]
-    parameters = [id(p) for pairs in named for _, p in pairs]
-    if len(set(parameters)) < len(parameters):
+    if shares_parameters(networks):
         return [OneByOne(members) for members in networks]
     return [
         _stack(members) if _is_stackable(members[0]) else OneByOne(members) for members in networks
     ]
+
+
+def can_stack(*networks: Sequence[nn.Module]) -> bool:
+    """Whether ``stack_members`` stacks all layers."""
+    is_each = all(_is_stackable(members[0]) for members in networks)
+    return is_each and not shares_parameters(networks)
+
+
+def shares_parameters(networks: Sequence[Sequence[nn.Module]]) -> bool:
+    """Whether a parameter stands in several places of a member."""
+    firsts = [members[0] for members in networks]
+    named = [first.named_parameters(remove_duplicate=False) for first in firsts]
+    parameters = [id(p) for pairs in named for _, p in pairs]
+    return len(set(parameters)) < len(parameters)
 
 
 @torch.no_grad()
