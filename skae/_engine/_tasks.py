@@ -1,9 +1,9 @@
 """Tasks of a fit, which scikit-learn's callbacks are told of (from version 1.9 on).
 
-The tasks are a tree: "fit", the root; below it "epoch", or, where folds come before the training on
-all rows, "cross-validation" and "all-rows" with epochs of their own. A detector has a "trimmed-fit"
-for each choice of its rows. Folds that train as one network share their epochs; otherwise each has
-a task "fold". ``partial_fit`` is a single task.
+The tasks are a tree: "fit", the root; below it "epoch", or, where no rows are held out in the end,
+"all-rows" with epochs of its own, after "cross-validation" if folds come before it. A detector has
+a "trimmed-fit" for each choice of its rows. Folds that train as one network share their epochs;
+otherwise each has a task "fold". ``partial_fit`` is a single task.
 """
 
 from __future__ import annotations

@@ -21,9 +21,8 @@ from skae._fit._plan import OPEN_TRIAL, POOR_TRIAL, Build, Feed, Indices, Plan, 
 from skae._stats._significance import self_normalised_sum
 from skae.exceptions import TrainingInterruptedWarning, warn_user
 
-# Standard errors by which a mean gain has to differ from zero: training mostly pays, so that less
-# tells that it does than that it spoils the start.
-PAYS, SPOILS = 2.0, -3.0
+# Standard errors by which a mean gain has to differ from zero. In between, training mostly pays.
+PAYS, SPOILS = 2.0, -2.0
 
 
 @dataclass(eq=False)

@@ -218,16 +218,16 @@ class AutoencoderTransformer(
       result is PCA, without training.
     - *Hardly anything*: no principal coordinate tells of another, as in normal rows. A tenth of
       the schedule is tried, and the result is PCA if held-out rows are then reproduced worse by
-      three standard errors of the mean.
+      two standard errors of the mean.
     - *Much*: a nonlinear decoder of PCA's latents would save 20 % of PCA's error or more.
       Training is on all rows, none are held out, and the last epoch is kept. (Rows are still held
       out for ordered latents and where training is in principal coordinates.)
 
     - *Neither*: a quarter of the schedule is tried on held-out rows, those of folds below 1000
       rows, else up to five tenths, one and then all, until the mean gain is two standard errors
-      above zero or three below. If it is two above, training is on all rows, and the last epoch
+      above or below zero. If it is two above, training is on all rows, and the last epoch
       is kept. If not, the whole schedule is tried on the folds, or on one tenth, and the result is
-      PCA if it is worse by three standard errors. (Below 10 000 rows and 256 columns, with layer
+      PCA if it is worse by two standard errors. (Below 10 000 rows and 256 columns, with layer
       sizes, epochs, rates and penalties left as they are, and without ordered latents.)
 
     In all other cases held-out rows choose the epoch: those of folds below 1000 rows, else those
