@@ -35,8 +35,8 @@ def latent_size_curve(transformer, X, n_components, *, cv=5):
         pipeline are fitted on the training rows of each fold.
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Rows; whatever the first step accepts if there is a pipeline. For columns of different
-        units, set ``scaling="standard"`` in the transformer rather than scale X: each fold then
-        learns its own scales.
+        units, pass a pipeline of ``StandardScaler`` and the transformer: each fold then learns its
+        own scales, and PCA is compared in them, too.
     n_components : iterable of int
         Numbers of latents.
     cv : int, cross-validation generator or iterable, default=5
@@ -66,7 +66,7 @@ def latent_size_curve(transformer, X, n_components, *, cv=5):
     PCA compresses best, and then trains on all rows. Here, each network trains once, on all
     training rows of its fold, and the rows left out of the *other* folds tell which of ten
     epochs, or the start, is kept. Up to this and to the order of rows in batches, scores are
-    those of ``GridSearchCV``.
+    those of ``GridSearchCV`` over the same folds (which it does not shuffle by default).
 
     Networks that can not be stacked, fits with `callbacks`, `n_iter_no_change` or
     ``ordered=True``, tables of 256 columns or of 10 000 training rows or more, and a single fold

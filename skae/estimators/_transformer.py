@@ -216,9 +216,9 @@ class AutoencoderTransformer(
 
     - *Nothing*: PCA leaves no error, or there are more than four columns per row. The
       result is PCA, without training.
-    - *Hardly anything*: no principal coordinate tells of another, as in normal rows. A tenth of
-      the schedule is tried, and the result is PCA if held-out rows are then reproduced worse by
-      two standard errors of the mean.
+    - *Hardly anything*: no principal coordinate tells of another, and there are 12 at least. A
+      tenth of the schedule is tried, and the result is PCA if held-out rows are then reproduced
+      worse by two standard errors of the mean.
     - *Much*: a nonlinear decoder of PCA's latents would save 20 % of PCA's error or more.
       Training is on all rows, none are held out, and the last epoch is kept. (Rows are still held
       out for ordered latents and where training is in principal coordinates.)
