@@ -181,28 +181,31 @@ def test_the_fit_is_saved_and_goes_on(of_images, tmp_path):
     assert loaded.score(X_test) > before - 0.1
 
 
+class Watch:
+    """A callback of scikit-learn that notes tasks, and scores on X after each epoch."""
+
+    def __init__(self, X):
+        self.X, self.tasks, self.scores = X, [], []
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context, **told):
+        self.tasks.append(context.task_name)
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator=None, **told):
+        if fitted_estimator is not None and context.task_name == "epoch":
+            self.scores.append(fitted_estimator.score(self.X))
+
+
 def test_callbacks_see_the_folds_and_the_estimator_after_each_epoch():
     pytest.importorskip("sklearn.callback", reason="scikit-learn 1.9 has callbacks")
 
-    class Watch:
-        def __init__(self):
-            self.tasks, self.scores = [], []
-
-        def setup(self, estimator, context):
-            pass
-
-        def teardown(self, estimator, context):
-            pass
-
-        def on_fit_task_begin(self, estimator, context, **told):
-            self.tasks.append(context.task_name)
-
-        def on_fit_task_end(self, estimator, context, *, fitted_estimator=None, **told):
-            if fitted_estimator is not None and context.task_name == "epoch":
-                self.scores.append(fitted_estimator.score(X))
-
     X, _ = curved()
-    watch = Watch()
+    watch = Watch(X)
     model = AutoencoderTransformer(4, hidden_layer_sizes=64, dropout=0.0, random_state=0)
     model.set_callbacks(watch).fit(X)
     n_epochs = model.n_iter_
@@ -215,27 +218,12 @@ def test_callbacks_see_the_folds_and_the_estimator_after_each_epoch():
 
 
 def test_callbacks_are_not_told_of_a_short_trial():
-    class Names:
-        def __init__(self):
-            self.of_tasks = []
-
-        def setup(self, estimator, context):
-            pass
-
-        def teardown(self, estimator, context):
-            pass
-
-        def on_fit_task_begin(self, estimator, context, **told):
-            self.of_tasks.append(context.task_name)
-
-        def on_fit_task_end(self, estimator, context, **told):
-            pass
-
+    pytest.importorskip("sklearn.callback", reason="scikit-learn 1.9 has callbacks")
     X, _ = noisy()
-    names = Names()
-    model = AutoencoderTransformer(10, random_state=0).set_callbacks(names).fit(X)
+    watch = Watch(X)
+    model = AutoencoderTransformer(10, random_state=0).set_callbacks(watch).fit(X)
     assert model.best_epoch_ == 0
-    assert names.of_tasks == ["fit"]
+    assert watch.tasks == ["fit"]
 
 
 @pytest.mark.parametrize("prospect", ["poor", "open"])

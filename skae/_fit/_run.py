@@ -392,12 +392,11 @@ def fit_all_rows(
     else:
         rotation, epoch = plan.rotation, plan.max_epochs
     n_epochs = plan.max_epochs if curve is None else len(curve) - 1
-    feed = plan.feed.fitted(X, None, sample_weight)
-    split = split_of(build(rotation), feed, X, sample_weight, None, None, rotation)
+    split = split_of_all_rows(plan, X, sample_weight, build(rotation), rotation)
 
     def outcome_of(net: AutoencoderNet) -> Outcome:
         losses = curve and curve[: net.n_epochs_done + 1]
-        outcome = Outcome(net, feed, measures, net.training_losses, losses)
+        outcome = Outcome(net, split.feed, measures, net.training_losses, losses)
         if rotation is not None:
             leave_rotation(rotation, plan.link, replace(split, net=net), outcome)
         return outcome
@@ -415,10 +414,17 @@ def fit_all_rows(
     return outcome_of(split.net)
 
 
-def split_of_all_rows(plan: Plan, X: Any, sample_weight: Weights) -> Split:
-    """What is to be trained on all rows, with none held out."""
+def split_of_all_rows(
+    plan: Plan,
+    X: Any,
+    sample_weight: Weights,
+    net: AutoencoderNet | None = None,
+    rotation: Rotation | None = None,
+) -> Split:
+    """What is to be trained on all rows, none held out; the plan's net unless one is given."""
     feed = plan.feed.fitted(X, None, sample_weight)
-    return split_of(plan.build(None), feed, X, sample_weight, None, None)
+    net = plan.build(None) if net is None else net
+    return split_of(net, feed, X, sample_weight, None, None, rotation)
 
 
 def epoch_of(plan: Plan, curve: list[float] | None) -> int:
