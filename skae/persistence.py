@@ -32,11 +32,22 @@ from skae.estimators._transformer import AutoencoderTransformer
 from skae.exceptions import ModelFileError, warn_user
 
 # Format of each estimator's files, where it is not the first one.
-FORMATS = {"AutoencoderOutlierDetector": 2, "AutoencoderTransformer": 2, "DenoisingAutoencoder": 2}
+FORMATS = dict.fromkeys(
+    (
+        "AutoencoderOutlierDetector",
+        "AutoencoderTransformer",
+        "DenoisingAutoencoder",
+        "VAEGenerator",
+    ),
+    2,
+)
 # The oldest format that is read: results of earlier ones had another meaning.
 READABLE = {"AutoencoderOutlierDetector": 2, "DenoisingAutoencoder": 2}
 # Parameters that a later format has, and what estimators of earlier ones were fitted with.
-ADDED = {("AutoencoderTransformer", 1): {"whiten": False}}
+ADDED = {
+    ("AutoencoderTransformer", 1): {"whiten": False},
+    ("VAEGenerator", 1): {"relations": None},
+}
 LIBRARIES = ("numpy", "pandas", "safetensors", "scikit-learn", "skorch", "torch")
 ESTIMATORS = {
     cls.__name__: cls
@@ -61,7 +72,8 @@ def save(estimator, path):
 
     It holds statistics of the training rows: means, scales, extremes and covariances of
     columns; for ``VAEGenerator`` the sorted distinct values of each column (of at most 100 000
-    rows, sampled), from which rows cannot be put together. That of a detector holds up to 2048
+    rows, sampled), from which rows cannot be put together, and the combinations of values that
+    its relations are of. That of a detector holds up to 2048
     training rows, scaled, with which others are compared, and the losses and weights of up to
     10 000.
 

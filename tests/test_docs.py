@@ -19,6 +19,7 @@ import skae.exceptions
 import skae.interchange
 import skae.networks
 import skae.plotting
+import skae.relations
 from skae._fit._defaults import Cleaning, Compression, Detection, Generation, TableGeneration
 from skae._version import PAGE_OF_CLASS
 
@@ -192,7 +193,8 @@ def test_reference_lists_every_public_name():
     listed = re.findall(r"^   ([\w.]+)$", text, re.M)
     errors = [name for name, kind in vars(skae.exceptions).items() if isinstance(kind, type)]
     public = {name for name in skae.__all__ if name != "__version__"}
-    public |= {f"networks.{name}" for name in skae.networks.__all__}
+    for module in ("networks", "relations"):
+        public |= {f"{module}.{name}" for name in getattr(skae, module).__all__}
     public |= {f"plotting.{name}" for name in skae.plotting.__all__}
     public |= {f"interchange.{name}" for name in skae.interchange.__all__ if name not in public}
     functions = inspect.getmembers(skae.comparison, inspect.isfunction)

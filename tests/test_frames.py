@@ -104,9 +104,11 @@ def test_bad_cells_are_named(name, value, message):
 def test_columns_that_cannot_be_numbers():
     with pytest.raises(ValueError, match="Complex data not supported: column 'a'"):
         Columns(pd.DataFrame({"a": [1j, 2j]}))
-    frame = pd.DataFrame({"a": [2**60, 2**60 + 1]})
     with pytest.raises(ValueError, match=r"'a'.*2\*\*53"):
-        Columns(frame).to_numbers(frame)
+        Columns(pd.DataFrame({"a": [-(2**62), 1, 2**62]}))
+    later = pd.DataFrame({"a": [2**60, 2**60 + 1]})
+    with pytest.raises(ValueError, match=r"'a'.*2\*\*53"):
+        Columns(pd.DataFrame({"a": [1, 2]})).to_numbers(later)
 
 
 def test_dates_of_other_kinds():

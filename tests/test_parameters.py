@@ -76,6 +76,7 @@ BAD_VALUES_OF_CASES = {
         "kl_warmup": [-0.1, 1.1],
         "conditional": ["yes"],
         "n_importance_samples": [0],
+        "relations": ["all", 3],
     },
     "detector": BAD_VALUES_AND_NONE
     | {

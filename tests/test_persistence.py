@@ -493,7 +493,7 @@ def resealed(document, arrays):
         ),
         (lambda d: d["fitted"].append(["x_", {"is": "dtype", "name": "V8"}]), "V8"),
         (lambda d: d["fitted"].append(["x_", {"is": "registered", "name": "os"}]), "os"),
-        (lambda d: d["fitted"].pop(), "unused arrays|no attribute"),
+        (lambda d: d["fitted"].pop(-2), "unused arrays|no attribute"),
     ],
 )
 def test_what_is_unexpected_is_refused(content, change, message, tmp_path):

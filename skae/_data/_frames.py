@@ -12,12 +12,20 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 
 from skae._data._arrays import is_tensor, namespace, widest_float
+from skae._data._chunks import is_memory_map
+from skae._data._exact_cells import (
+    MAX_INTEGER,
+    Exact,
+    decimals_of,
+    exact,
+    grid,
+    kind_of,
+)
+from skae._data._polars_frames import column_of_polars, frame_to_polars
 from skae.exceptions import warn_user
 
 # Results of `pandas.api.types.infer_dtype` for objects that are all numbers.
 NUMBERS = {"integer", "floating", "mixed-integer-float", "decimal", "empty"}
-# Beyond this, float64 does not represent every integer.
-MAX_INTEGER = 2**53
 # A column with more levels than this share of the rows probably holds identifiers; warned
 # about only in tables of this many rows.
 MAX_LEVEL_SHARE, MIN_ROWS_TO_WARN = 0.5, 100
@@ -35,10 +43,14 @@ class Column:
     levels : list or None
         Levels by their codes, for columns that do not hold numbers.
     origin, tick : int
-        For dates: the first one, and the greatest common divisor of the differences from it,
-        in units of the dtype.
+        For dates and what `exact` holds: the first one, and the greatest common divisor of the
+        differences from it, in units of the dtype.
     is_whole : bool
         Whether a column of objects holds integers.
+    exact : {"integer", "day", "datetime", "timestamp", "decimal"} or None
+        What holds the cells, where neither floats nor dtypes of dates do.
+    decimals : int
+        Digits of decimals behind the point.
     """
 
     name: Any
@@ -47,6 +59,8 @@ class Column:
     origin: int | None = None
     tick: int | None = None
     is_whole: bool = False
+    exact: str | None = None
+    decimals: int = 0
 
     @classmethod
     def of(cls, series: Any) -> Column:
@@ -63,9 +77,12 @@ class Column:
             return describe(origin=origin, tick=max(1, int(np.gcd.reduce(stamps - origin))))
         if pd.api.types.is_complex_dtype(series.dtype):
             raise ValueError(f"Complex data not supported: column {series.name!r} of X.")
-        if pd.api.types.is_numeric_dtype(series.dtype):
+        is_number = pd.api.types.is_numeric_dtype(series.dtype)
+        kind = "" if is_number else pd.api.types.infer_dtype(series, skipna=True)
+        if (held := kind_of(series, kind)) is not None:
+            return cls._of_exact(series, held)
+        if is_number:
             return describe()
-        kind = pd.api.types.infer_dtype(series, skipna=True)
         if kind in NUMBERS:
             return describe(is_whole=kind == "integer")
         levels = _unique(series)
@@ -75,6 +92,51 @@ class Column:
                 "and drawn rows will repeat them. If it names rows, leave it out.",
             )
         return describe(levels=_sorted(levels))
+
+    @classmethod
+    def _of_exact(cls, series: Any, kind: str) -> Column:
+        """Learn a column of large integers, of decimals or of objects of dates."""
+        cells = series.dropna()
+        decimals = decimals_of(cells) if kind == "decimal" else 0
+        integers = set(map(exact(kind, decimals).to_int, cells))
+        origin, tick = grid(integers, series.name)
+        if kind == "decimal" and max(map(abs, integers), default=0) <= MAX_INTEGER:
+            origin, tick = 0, 1  # numbers are the decimals themselves
+        return cls(series.name, series.dtype, None, origin, tick, exact=kind, decimals=decimals)
+
+    @property
+    def _is_value(self) -> bool:
+        """Whether the numbers of decimals are what they are, and no steps of a grid."""
+        return self.exact == "decimal" and (self.origin, self.tick) == (0, 1)
+
+    @property
+    def _divisor(self) -> int:
+        """Steps of the grid in a number of one."""
+        return 10**self.decimals if self._is_value else 1
+
+    @property
+    def _exact(self) -> Exact:
+        return exact(str(self.exact), self.decimals)
+
+    @property
+    def meaning(self) -> tuple[str, int, int]:
+        """What it holds, and of dates the first one and their step in nanoseconds."""
+        import pandas as pd
+
+        if self.levels is not None:
+            is_flag = len(self.levels) == 2 and all(level in (False, True) for level in self.levels)
+            return "flag" if is_flag else "level", 0, 1
+        if self.exact is not None and self.origin is not None and self.tick is not None:
+            step = self._exact.nanoseconds
+            kind = "number" if self._is_value else "other"
+            return "date" if step else kind, self.origin * step, self.tick * step
+        if self.origin is not None and self.tick is not None:
+            clock = _clock(self.dtype)
+            unit = clock.unit if hasattr(clock, "tz") else np.datetime_data(clock)[0]
+            factor = int(np.array(1, f"m8[{unit}]").astype("m8[ns]").astype(int))
+            kind = "lapse" if clock.kind == "m" else "date"
+            return kind, self.origin * factor, self.tick * factor
+        return "flag" if pd.api.types.is_bool_dtype(self.dtype) else "number", 0, 1
 
     def to_numbers(self, series: Any) -> NDArray[Any]:
         """Numbers, ticks or codes; NaN where a cell is missing."""
@@ -91,6 +153,8 @@ class Column:
                     f"not in fit; allowed are {_listed(self.levels)}. Pool rare levels before."
                 )
             return np.where(missing, np.nan, codes)
+        if self.exact is not None:
+            return self._exact_numbers(series, missing)
         if self.origin is not None and self.tick is not None:
             clock = _clock(self.dtype)
             if series.dtype != object and _clock(series.dtype).kind != clock.kind:
@@ -121,6 +185,25 @@ class Column:
             raise ValueError(f"Column {self.name!r} of X contains infinity; allowed is NaN.")
         return numbers
 
+    def _exact_numbers(self, series: Any, missing: NDArray[np.bool_]) -> NDArray[Any]:
+        how, origin, tick = self._exact, self.origin or 0, (self.tick or 1) * self._divisor
+        numbers = np.full(len(series), np.nan)
+        try:
+            cells = [how.to_int(how.parse(cell)) for cell in series[~missing].tolist()]
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise ValueError(
+                f"Column {self.name!r} of X must hold cells as in fit: {error}"
+            ) from error
+        numbers[~missing] = [(cell - origin) / tick for cell in cells]
+        return numbers
+
+    def _exact_cells(self, numbers: NDArray[Any]) -> list[Any]:
+        how, origin, tick = self._exact, self.origin or 0, self.tick or 1
+        return [
+            None if np.isnan(n) else how.to_cell(origin + round(n * self._divisor) * tick)
+            for n in numbers.tolist()
+        ]
+
     def restore(self, numbers: NDArray[Any], index: Any) -> Any:
         """A column of the dtype that it had in `fit`, from its numbers, ticks or codes."""
         import pandas as pd
@@ -130,6 +213,8 @@ class Column:
             codes = np.where(np.isnan(numbers), -1, numbers).astype(int)
             cells = pd.Series(codes, index).map(dict(enumerate(self.levels)))
             return series(cells.astype(object).where(codes >= 0, None), dtype=self.dtype)
+        if self.exact is not None:
+            return series(self._exact_cells(numbers), dtype=self.dtype)
         if self.origin is not None:
             known = ~np.isnan(numbers)
             stamps = np.full(len(numbers), np.iinfo(np.int64).min)  # NaT
@@ -148,7 +233,12 @@ class Column:
         import pandas as pd
 
         cell = pd.Series([value], name=self.name, dtype=object)
-        if self.origin is not None:
+        if self.exact is not None and not pd.isna(value):
+            try:
+                cell = cell.map(self._exact.parse)
+            except (TypeError, ValueError, ArithmeticError) as error:
+                raise ValueError(f"Column {self.name!r} cannot be {value!r}: {error}") from error
+        elif self.origin is not None and self.exact is None:
             try:
                 cell = cell.astype(_clock(self.dtype))
             except (TypeError, ValueError) as error:
@@ -182,6 +272,14 @@ class PlainColumns:
     @property
     def n_levels(self) -> list[int]:
         return [0] * self.n_features
+
+    def meaning(self, j: int) -> tuple[str, int, int]:
+        """What column `j` holds, as in `Columns`."""
+        return "flag" if self.dtype.kind == "b" else "number", 0, 1
+
+    def levels(self, j: int) -> list[Any]:
+        """No levels."""
+        return []
 
     def encode_value(self, j: int, value: Any) -> float:
         """A value of column `j` as a float."""
@@ -236,6 +334,17 @@ class Columns:
         """Number of levels of each column of levels, 0 for the others."""
         return [len(column.levels or []) for column in self.columns]
 
+    def meaning(self, j: int) -> tuple[str, int, int]:
+        """What column `j` holds, and of dates the first one and their step in nanoseconds.
+
+        It is "number", "flag", "level", "date" or "lapse".
+        """
+        return self.columns[j].meaning
+
+    def levels(self, j: int) -> list[Any]:
+        """Levels of column `j` by their codes; none for numbers and dates."""
+        return self.columns[j].levels or []
+
     def encode_value(self, j: int, value: Any) -> float:
         """The number, tick or code of a value of column `j`."""
         return self.columns[j].encode_value(value)
@@ -262,8 +371,8 @@ class Columns:
         frame = pd.concat(cells, axis=1) if cells else pd.DataFrame(index=index)
         frame.columns = self.index
         if self.schema is not None:
-            return _to_polars(frame, self.schema)
-        if self.container == "dates":
+            return frame_to_polars(frame, self.schema)
+        if self.container in ("dates", "integers"):
             return frame.to_numpy()
         return frame.to_numpy(dtype=object) if self.container == "objects" else frame
 
@@ -306,6 +415,9 @@ def _container(X: Any) -> str | None:
     array = X if isinstance(X, np.ndarray) else np.asarray(X)
     if array.ndim != 2:
         return None
+    if array.dtype.kind in "iu" and array.dtype.itemsize == 8 and not is_memory_map(array):
+        is_large = array.size and max(abs(int(array.min())), abs(int(array.max()))) > MAX_INTEGER
+        return "integers" if is_large else None
     return "objects" if array.dtype.kind in "OUS" else "dates" if array.dtype.kind in "mM" else None
 
 
@@ -315,31 +427,13 @@ def _to_pandas(X: Any, container: str | None) -> Any:
     if container == "pandas":
         return X
     if container == "polars":
-        columns = {name: _of_polars(X[name]) for name in X.columns}
+        columns = {name: column_of_polars(X[name]) for name in X.columns}
         return pd.DataFrame(columns)
     if container == "objects":
         cells = np.array(X, dtype=object)
         cells[np.ma.getmaskarray(X)] = None
         return pd.DataFrame(cells)
     return pd.DataFrame(X)
-
-
-def _of_polars(series: Any) -> NDArray[Any]:
-    """Dates and numbers as arrays of their NumPy dtype, everything else as objects."""
-    if series.dtype.is_temporal() or series.dtype.is_numeric():
-        return series.to_numpy()
-    return np.fromiter(series.to_list(), dtype=object, count=len(series))
-
-
-def _to_polars(frame: Any, schema: dict[str, Any]) -> Any:
-    import polars as pl
-
-    columns = []
-    for name, dtype in schema.items():
-        cells = frame[name].astype(object)
-        cells = cells.where(frame[name].notna(), None).tolist()
-        columns.append(pl.Series(name, cells, strict=False).cast(dtype))
-    return pl.DataFrame(columns)
 
 
 def _unique(series: Any) -> list[Any]:

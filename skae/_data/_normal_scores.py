@@ -102,7 +102,7 @@ class RankedColumn:
         self.values, counts, mass = self.values[has_width], counts[has_width], mass[has_width]
         self.shares = np.concatenate([[0.0], np.cumsum(mass) / mass.sum()])
         self.shares[-1] = 1.0
-        self.is_atom = _atoms(counts)
+        self.is_atom = is_atom(counts)
         self.grid = Grid.of(self.values)
         edges = ndtri(self.shares)
         self.edges = np.clip(edges, -MAX_SCORE, MAX_SCORE)
@@ -252,22 +252,33 @@ class NormalScores:
         self.n_levels = np.asarray(n_levels)
         self.of_codes = np.flatnonzero(self.n_levels)
 
-    def fit(self, X: Any, sample_weight: NDArray[Any] | None = None, seed: int = 0) -> NormalScores:
-        """Learn the distributions of the columns from all rows, or a sample of them."""
+    def fit(
+        self,
+        X: Any,
+        sample_weight: NDArray[Any] | None = None,
+        seed: int = 0,
+        unflagged: Sequence[int] = (),
+    ) -> NormalScores:
+        """Learn the distributions of the columns from all rows, or a sample of them.
+
+        Of columns that are `unflagged`, it is not learned where cells are missing.
+        """
         rows, weight = self._sample(X, sample_weight, seed)
         self.columns_, self.gaps_ = {}, {}
         self.level_shares_ = []
         for j, n_levels in enumerate(self.n_levels):
             x = as_dense(rows[:, [j]])[:, 0].astype(np.float64, copy=False)
             gap = np.isnan(x)
+            has_flag = bool(gap.any()) and j not in unflagged
             if n_levels:
                 codes = np.where(gap, n_levels, x).astype(int)
-                mass = np.bincount(codes, weight, minlength=n_levels + bool(gap.any()))
+                mass = np.bincount(codes, weight, minlength=n_levels + has_flag)
+                mass = mass[: n_levels + has_flag]
                 self.level_shares_.append(mass / mass.sum())
                 continue
             if not gap.all():
                 self.columns_[j] = RankedColumn(x[~gap], weight[~gap])
-            if 0 < gap.sum() < len(gap):
+            if has_flag and not gap.all():
                 self.gaps_[j] = RankedColumn(gap.astype(float), weight)
         # Columns without atoms come first.
         by_kind = sorted(self.columns_, key=lambda j: self.columns_[j].is_atom.any())
@@ -378,14 +389,22 @@ class NormalScores:
         """
         X = np.full((1, len(self.n_levels)), np.nan)
         X[0, list(cells)] = list(cells.values())
-        row = self.transform(X)[0]
-        low, high = row[self.n_inputs :][: 2 * self.n_scores].reshape(2, -1)
+        return self.partial_rows(X, list(cells))[0]
+
+    def partial_rows(self, X: NDArray[Any], given: Sequence[int]) -> NDArray[np.float32]:
+        """Inputs and targets of rows of which only the columns `given` are."""
+        hidden = np.setdiff1d(np.arange(len(self.n_levels)), given)
+        X = X.copy()
+        X[:, hidden] = np.nan
+        rows = self.transform(X)
+        ends = rows[:, self.n_inputs :][:, : 2 * self.n_scores].reshape(len(X), 2, -1)
         gaps = np.arange(len(self.columns_), self.n_scores)
-        not_given = gaps[[j not in cells for j in self.gaps_]]
-        low[not_given], high[not_given] = -MAX_SCORE, MAX_SCORE
-        codes = row[self.n_inputs + 2 * self.n_scores : -1]
-        codes[[j not in cells for j in self.of_codes]] = -1
-        return row
+        not_given = gaps[[j in hidden for j in self.gaps_]]
+        ends[:, 0, not_given], ends[:, 1, not_given] = -MAX_SCORE, MAX_SCORE
+        rows[:, self.n_inputs :][:, : 2 * self.n_scores] = ends.reshape(len(X), -1)
+        codes = rows[:, self.n_inputs + 2 * self.n_scores : -1]
+        codes[:, [j in hidden for j in self.of_codes]] = -1
+        return rows
 
     def reason_invalid(self, j: int, x: float, decode_value: Callable[[float], str]) -> str | None:
         """Why column `j` cannot hold the number or code `x`; None if it can.
@@ -427,7 +446,7 @@ class NormalScores:
         return X
 
 
-def _atoms(counts: NDArray[Any]) -> NDArray[np.bool_]:
+def is_atom(counts: NDArray[Any]) -> NDArray[np.bool_]:
     """Mask of the atoms: frequent values, or all values of a discrete column."""
     n_rows = counts.sum()
     atoms = counts >= max(ATOM_ROWS, ATOM_SHARE * n_rows)

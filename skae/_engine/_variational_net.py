@@ -191,11 +191,14 @@ class VariationalNet(AutoencoderNet):
         return np.concatenate([part for _, part in self._map_latents(prior.log_density, Z)])
 
     def likelihood_rows(self, Z: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
-        """Log-likelihoods of one row `x` at each of the latents (and conditions) `Z`."""
-        row = self._tensor(x)
+        """Log-likelihoods of one row `x`, or of one for each, at latents (and conditions) `Z`."""
+        row, n_latents = self._tensor(x), Z.shape[1]
 
         def likelihood(z: Tensor) -> Tensor:
+            z, own = z[:, :n_latents], z[:, n_latents:]
             output = self.module_.decode_raw(z).float()
-            return log_likelihood(self.module_.link, output, row.expand(len(z), -1))
+            rows = row.expand(len(z), -1) if row.ndim == 1 else own
+            return log_likelihood(self.module_.link, output, rows)
 
+        Z = Z if row.ndim == 1 else np.hstack([Z, x])
         return np.concatenate([part for _, part in self._map_latents(likelihood, Z)])

@@ -8,10 +8,14 @@ from sklearn.utils.metadata_routing import MetadataRequest
 
 import skae._data._frames as frames
 import skae._data._normal_scores as ranks
+import skae._data._relation_rules as rules
+import skae._data._relation_steps as steps
 import skae._engine._views as views
 import skae._stats._gaussian as gaussian
 import skae._stats._scoring as scoring
 import skae._stats._surprise as surprise
+from skae._data._relation_units import Unit
+from skae._data._relations import Relations
 from skae._data._scaling import Scaler
 from skae._data._targets import Targets
 from skae._stats._boosted_trees import BoostedTrees
@@ -20,6 +24,7 @@ from skae._storage._documents import FileNames, Kind, expect, is_exactly, record
 from skae._storage._network_kinds import NET_KINDS
 from skae._storage._object_layouts import LAYOUTS, MIXTURE
 from skae._storage._plain_kinds import PLAIN_KINDS
+from skae._storage._relation_layouts import FIELDS_OF_RELATIONS, RELATION_LAYOUTS
 from skae.networks._conv import ConvNetwork
 from skae.networks._mlp import MLPNetwork
 
@@ -109,6 +114,22 @@ KINDS = {
             "trees": BoostedTrees,
         }.items()
     },
+    **{
+        kind: record(cls, RELATION_LAYOUTS[cls].named)
+        for kind, cls in {
+            "relations": Relations,
+            "unit": Unit,
+            "sum rule": rules.SumRule,
+            "formula rule": rules.FormulaRule,
+            "lookup rule": rules.LookupRule,
+            "derived step": steps.DerivedStep,
+            "inequality step": steps.InequalityStep,
+            "combination step": steps.CombinationStep,
+            "gap step": steps.GapStep,
+            "day step": steps.DayStep,
+        }.items()
+    },
+    **{name: record(*fields) for name, fields in FIELDS_OF_RELATIONS.items()},
     "MLPNetwork": record(
         MLPNetwork, ("hidden_layer_sizes", "activation", "dropout", "tied_weights")
     ),

@@ -7,6 +7,7 @@ import skae._data._frames as frames
 import skae._data._normal_scores as ranks
 import skae._engine._views as views
 import skae._stats._scoring as scoring
+from skae._data._relations import Relations
 from skae._data._scaling import Scaler
 from skae._data._targets import Targets
 from skae._engine._net import AutoencoderNet
@@ -39,6 +40,7 @@ from skae._storage._object_layouts import (
     instance,
     mixture,
 )
+from skae._storage._relation_layouts import RELATION_LAYOUTS
 from skae.networks._conv import ConvNetwork
 from skae.networks._mlp import MLPNetwork
 from skae.networks._variational import BernoulliOutput, GaussianOutput, TableOutput
@@ -65,6 +67,12 @@ def level(value, path, sizes):
         array("f8", *["d"][: value.ndim], low=0)(value, path, sizes)
     else:
         number(0)(value, path, sizes)
+
+
+def _relations(value, path, sizes):
+    """The layout of relations between columns."""
+    of_type(Relations)(value, path, sizes)
+    RELATION_LAYOUTS[Relations](value, path, sizes)
 
 
 # Fitted attributes of all estimators and of each one; those that set sizes come first.
@@ -131,6 +139,7 @@ OF_EACH = {
         "prior_": maybe(mixture),
         "refiner_": maybe(instance(DensityRatio)),
         "_columns": instance(frames.Columns, frames.PlainColumns),
+        "_kept_relations": Optional(maybe(_relations)),
         "_targets": Optional(instance(Targets)),
         "_draw_seed": SEEDS,
         "_group_weights": array("f8", "n_groups", "c", low=0),
@@ -157,11 +166,14 @@ def _generator_fits(estimator, sizes):
     if len(weights) != n_groups or (estimator.prior_ is None and weights.shape[1] != 1):
         refuse("_group_weights", f"weights of {n_groups} groups", weights)
     check_sums_to_one(weights, "_group_weights")
-    ratio, n_read_from = estimator.refiner_, sizes["d"] + conditional
+    n_learned = len(estimator._relations.keys)
+    ratio, n_read_from = estimator.refiner_, n_learned + conditional
     if ratio is not None and len(ratio.support_) != n_read_from:
         refuse("refiner_.support_", f"a mask of {n_read_from} columns", ratio.support_)
     scaler, link = estimator._scaler, estimator.net_.module_.link
     is_table = estimator.likelihood == "auto"
+    if not is_table and estimator._relations.steps:
+        raise ValueError(f"likelihood={estimator.likelihood!r} learns no relations")
     of_likelihood = {"auto": TableOutput, "gaussian": GaussianOutput, "bernoulli": BernoulliOutput}
     if type(scaler) is not (ranks.NormalScores if is_table else Scaler):
         raise ValueError(f"likelihood={estimator.likelihood!r} does not fit a {type(scaler)}")
@@ -169,7 +181,7 @@ def _generator_fits(estimator, sizes):
         raise ValueError(f"likelihood={estimator.likelihood!r} does not fit a {type(link)}")
     if is_table:
         learned = scaler.n_levels.tolist(), scaler.n_scores, scaler.level_counts
-        if learned != (estimator._columns.n_levels, link.n_scores, link.level_counts):
+        if learned != (estimator._relations.n_levels, link.n_scores, link.level_counts):
             raise ValueError("_scaler has other columns or levels than _columns and the network")
         if link.n_continuous != scaler.n_continuous:
             raise ValueError(f"n_continuous of the network must be {scaler.n_continuous}")
@@ -193,9 +205,16 @@ def fitted_attributes(estimator):
     return {name: value for name, value in estimator._attributes().items() if name not in others}
 
 
+def _n_learned(estimator):
+    """The number of columns that the model learns, as a size."""
+    keys = getattr(vars(estimator).get("_kept_relations"), "keys", None)
+    n_columns = len(keys) if isinstance(keys, list) else vars(estimator).get("n_features_in_")
+    return {} if n_columns is None else {"m": n_columns}
+
+
 def check_fitted(estimator):
     """Raise ValueError unless all fitted attributes are there, and fit each other."""
-    name, sizes = type(estimator).__name__, {}
+    name, sizes = type(estimator).__name__, _n_learned(estimator)
     if isinstance(estimator.network, MLPNetwork | ConvNetwork):
         fields = dict.fromkeys(type(estimator.network).__dataclass_fields__, anything)
         check_named(vars(estimator.network), fields, "network", sizes)

@@ -1,7 +1,7 @@
 """Layouts of the objects that estimators have learned.
 
-Sizes that they share: d columns, k latents, M members of an ensemble, g groups of targets, and c
-components of a mixture.
+Sizes that they share: d columns, m of them that a generator learns, k latents, M members of an
+ensemble, g groups of targets, and c components of a mixture.
 """
 
 import numpy as np
@@ -110,7 +110,10 @@ def _column_is_one(column, path, sizes):
     if not (of_pandas or isinstance(column.dtype, np.dtype)):
         refuse(f"{path}.dtype", "a dtype", column.dtype)
     is_number = pd.api.types.is_numeric_dtype(column.dtype)
-    if column.levels is not None:
+    if column.exact is not None:
+        if column.levels is not None or None in (column.origin, column.tick):
+            raise ValueError(f"{path} needs an origin and a tick, and no levels")
+    elif column.levels is not None:
         if is_number or (kind in "mM" and column.origin is not None):
             raise ValueError(f"{path} has levels, which its dtype {column.dtype} does not hold")
         if not pd.Index(column.levels, dtype=object, tupleize_cols=False).is_unique:
@@ -264,9 +267,11 @@ LAYOUTS = {
             "name": anything,
             "dtype": anything,
             "levels": maybe(of_type(list)),
-            "origin": maybe(whole(-(2**63), 2**63 - 1)),
-            "tick": maybe(whole(1, 2**63 - 1)),
+            "origin": maybe(whole()),
+            "tick": maybe(whole(1)),
             "is_whole": flag,
+            "exact": Optional(one_of(None, "integer", "day", "datetime", "timestamp", "decimal")),
+            "decimals": Optional(whole(0)),
         },
         _column_is_one,
     ),
@@ -304,7 +309,7 @@ LAYOUTS = {
     ),
     ranks.NormalScores: Attributes(
         {
-            "n_levels": array("i", "d", low=0),
+            "n_levels": array("i", "m", low=0),
             "of_codes": array("i", "n_codes"),
             "columns_": mapping(whole(0), instance(ranks.RankedColumn)),
             "gaps_": mapping(whole(0), instance(ranks.RankedColumn)),
@@ -315,7 +320,7 @@ LAYOUTS = {
     ),
     frames.Columns: Attributes(
         {
-            "container": one_of("pandas", "polars", "objects"),
+            "container": one_of("pandas", "polars", "objects", "dates", "integers"),
             "schema": maybe(of_type(dict)),
             "index": anything,
             "columns": listing(instance(frames.Column), "d"),

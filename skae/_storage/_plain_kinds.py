@@ -142,6 +142,11 @@ def _write_pandas_dtype(encoder, dtype, path):
 
     if isinstance(dtype, pd.CategoricalDtype):
         return "category", [encoder.write(dtype.categories, path), dtype.ordered]
+    arrow = getattr(dtype, "pyarrow_dtype", None)
+    if str(arrow).startswith("decimal128"):
+        return "decimal128", [arrow.precision, arrow.scale]
+    if str(arrow).startswith("dictionary"):
+        return "dictionary", [str(arrow.index_type), str(arrow.value_type), arrow.ordered]
     saved_zone(check_zones_of_dtype, str(dtype), path)
     if pd.api.types.pandas_dtype(str(dtype)) != dtype:
         raise TypeError(f"{path} is the pandas dtype {dtype!r}, which cannot be saved.")
@@ -154,6 +159,16 @@ def _read_pandas_dtype(decoder, name, categories):
     if name == "category":
         levels, ordered = expect(categories, list)
         return pd.CategoricalDtype(decoder.read(levels), ordered)
+    if name == "decimal128":
+        import pyarrow as pa
+
+        return pd.ArrowDtype(pa.decimal128(*(expect(n, int) for n in expect(categories, list))))
+    if name == "dictionary":
+        import pyarrow as pa
+
+        *types, ordered = expect(categories, list)
+        index, values = (pa.type_for_alias(expect(alias, str)) for alias in types)
+        return pd.ArrowDtype(pa.dictionary(index, values, expect(ordered, bool)))
     check_zones_of_dtype(expect(name, str))
     dtype = pd.api.types.pandas_dtype(name)
     if name == "str" and isinstance(dtype, np.dtype):
@@ -351,6 +366,7 @@ PLAIN_KINDS = {
         datetime.datetime, datetime.datetime.fromisoformat, datetime.datetime.isoformat
     ),
     "date": as_text(datetime.date, datetime.date.fromisoformat, datetime.date.isoformat),
+    "time": as_text(datetime.time, datetime.time.fromisoformat, datetime.time.isoformat),
     "decimal": as_text(decimal.Decimal, decimal.Decimal),
     "bytes": as_text(bytes, bytes.fromhex, bytes.hex),
 }

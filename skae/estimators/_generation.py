@@ -56,7 +56,9 @@ from skae._stats._density_ratio import DRAWN_PER_ROW, DensityRatio
 from skae._stats._mixture import fit_mixture, join_mixtures
 from skae._stats._pca import ProbabilisticPCA
 from skae.estimators._base import check_values
-from skae.estimators._sampling import Request, SamplingMixin
+from skae.estimators._conditions import Request
+from skae.estimators._relating import RelationsMixin
+from skae.estimators._sampling import SamplingMixin
 
 # Posteriors that the mixture is fitted to, and training rows kept for `evaluate`.
 MAX_ROWS_FOR_PRIOR, MAX_ROWS_KEPT, MAX_CELLS_KEPT = 10_000, 5_000, 2**21
@@ -69,7 +71,7 @@ DRAWS_FOR_TARGETS = 8
 ALL = slice(None)
 
 
-class GenerationMixin(SamplingMixin):
+class GenerationMixin(RelationsMixin, SamplingMixin):
     """How the generator validates its rows and is fitted, and how its parts work together."""
 
     _auto = Generation
@@ -90,6 +92,13 @@ class GenerationMixin(SamplingMixin):
     # Input validation.
 
     def _check_rows(self, X, *, reset):
+        """Numbers, ticks and codes of a table, without what relations make redundant."""
+        numbers = self._check_table(X, reset=reset)
+        if reset:
+            self._kept_relations = self._learn_relations(numbers)
+        return self._relations.reduce(numbers)
+
+    def _check_table(self, X, *, reset):
         """Numbers, ticks and codes of a table; a plain array stays as it is."""
         X = as_table(X)
         as_frame = is_mixed(X) if reset else self._columns.is_frame
@@ -124,8 +133,11 @@ class GenerationMixin(SamplingMixin):
     def _check_training_rows(self, X, y, sample_weight, *, reset):
         if reset:  # levels, dates and classes of rows without weight are not learned
             X, y, sample_weight = rows_with_weight(X, y, sample_weight)
-        X = as_numpy_table(self._check_rows(X, reset=reset))
-        if not reset:
+            X = as_numpy_table(self._check_rows(X, reset=True))
+        else:
+            table = self._check_table(X, reset=False)
+            self._relations.check(table)
+            X = as_numpy_table(self._relations.reduce(table))
             check_same_network(self, self._network_fingerprint)
         if self.conditional:
             if y is None:
@@ -159,8 +171,8 @@ class GenerationMixin(SamplingMixin):
         return TargetedTransform(self._scaler, self._targets) if self.conditional else self._scaler
 
     def _numbers(self, X):
-        """Rows as a dense array of numbers and codes."""
-        return as_array(as_dense(self._check_rows(X, reset=False))).astype(np.float64)
+        """Rows as a dense array of numbers and codes of all columns of the table."""
+        return as_array(as_dense(self._check_table(X, reset=False))).astype(np.float64)
 
     def _encode_one(self, row, name):
         """What is decoded of one row, which may come without its second axis."""
@@ -175,7 +187,8 @@ class GenerationMixin(SamplingMixin):
         return self._encode_with_target(self._validate_input(table)[0])
 
     def _wrap_output(self, numbers, to_input_type=lambda out: out, like=None):
-        """Rows in the container they came in; a frame keeps the index of the one given."""
+        """Whole rows in the container they came in; a frame keeps the index of the one given."""
+        numbers = self._relations.restore(numbers)
         if self._columns.is_frame:
             like = None if like is None else as_table(like)
             return self._columns.restore(numbers, like.index if hasattr(like, "iloc") else None)
@@ -196,7 +209,7 @@ class GenerationMixin(SamplingMixin):
         cells = self._cells(X)
         self._learn_scaling(cells, sample_weight)
         self._check_range(X)
-        scaler, n_features = self._scaler, self.n_features_in_
+        scaler, n_features = self._scaler, cells.shape[1]
         is_table = self.likelihood == "auto"
         n_inputs = scaler.n_inputs if is_table else n_features
         n_directions = max(1, scaler.n_directions if is_table else n_features)
@@ -268,7 +281,9 @@ class GenerationMixin(SamplingMixin):
 
     def _learn_scaling(self, cells, sample_weight):
         if self.likelihood == "auto":
-            self._scaler = NormalScores(self._columns.n_levels).fit(cells, sample_weight)
+            relations = self._relations
+            self._scaler = NormalScores(relations.n_levels)
+            self._scaler.fit(cells, sample_weight, unflagged=relations.unflagged)
             return
         self._scaler = Scaler("standard" if self.likelihood == "gaussian" else None)
         self._scaler.fit(cells, sample_weight)
@@ -333,8 +348,8 @@ class GenerationMixin(SamplingMixin):
 
     @property
     def _is_code(self):
-        """Which columns hold codes of levels."""
-        return np.asarray(self._columns.n_levels) > 0
+        """Which columns that are learned hold codes of levels."""
+        return np.asarray(self._relations.n_levels) > 0
 
     def _fit_prior(self, X, sample_weight, rng):
         """Fit a mixture to the posteriors, for each target one."""
@@ -408,7 +423,7 @@ class GenerationMixin(SamplingMixin):
         """Most likely rows; without what the decoder is given, the most probable targets."""
         if self.conditional:
             Z = np.hstack([Z, self._targets_at(Z) if given is None else given])
-        out = empty((len(Z), self.n_features_in_), Z, widest_float(Z))
+        out = empty((len(Z), self._n_learned), Z, widest_float(Z))
         pieces = self.net_.decode_rows(Z)
         return write_pieces(out, ((rows, self._scaler.inverse_transform(x)) for rows, x in pieces))
 
@@ -424,12 +439,22 @@ class GenerationMixin(SamplingMixin):
         likely = self._joint_log_density(X, DRAWS_FOR_TARGETS).argmax(axis=1)
         return self._encode(X), self._targets.columns(self._targets.representatives_[likely])
 
+    def _on_line(self, a, b, n):
+        """Rows at `n` latents from that of a row to that of another."""
+        if not isinstance(n, Integral) or n < 2:
+            raise ValueError(f"n={n!r} must be an integer of at least 2.")
+        (z_a, given_a), (z_b, given_b) = self._encode_one(a, "a"), self._encode_one(b, "b")
+        share = np.linspace(0.0, 1.0, n)[:, None]
+        given = (1 - share) * given_a + share * given_b if self.conditional else None
+        return self._decode((1 - share) * z_a + share * z_b, given)
+
     def _row_errors(self, X):
-        """Mean squared difference; a level that differs counts as one."""
-        xp, is_code = namespace(X), self._is_code
+        """Mean squared difference of whole rows; a level that differs counts as one."""
+        xp, whole = namespace(X), self._relations.restore
+        is_code = np.asarray(self._columns.n_levels) > 0
         errors = empty(X.shape[0], X, widest_float(X))
         for rows, chunk in row_chunks(self._cells(X)):
-            difference = self._reconstruct(self._with_targets(chunk)) - chunk
+            difference = whole(self._reconstruct(self._with_targets(chunk))) - whole(chunk)
             if is_code.any():
                 missing = xp.isnan(difference)
                 difference[:, is_code] = difference[:, is_code] != 0

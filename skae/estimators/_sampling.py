@@ -1,7 +1,5 @@
 """How the generator draws rows: latents, conditions, targets, candidates."""
 
-from dataclasses import dataclass, field
-from functools import partial
 from numbers import Integral
 
 import numpy as np
@@ -9,6 +7,7 @@ from scipy.special import logsumexp
 from sklearn.utils import gen_batches
 
 from skae._data._targets import target_column
+from skae.estimators._conditions import ConditionsMixin
 from skae.exceptions import warn_user
 
 # Rows and cells drawn at once.
@@ -17,32 +16,17 @@ ROWS_AT_ONCE, CELLS_AT_ONCE = 2**16, 2**22
 CANDIDATES_TO_REFINE = 8
 # Latents that are weighed against conditions, per row drawn, and at least and at most.
 CANDIDATES_PER_ROW, MIN_CANDIDATES, MAX_CANDIDATES = 20, 20_000, 200_000
+# Times that rows are drawn anew where sums, for instance, are no numbers that occur.
+MAX_REDRAWS = 8
 # The same for each of many targets.
 LEAST_CANDIDATES = 500
 # Fewer effective candidates per row wanted, or fewer at all, are worth a warning.
 MIN_EFFECTIVE_SHARE, MIN_EFFECTIVE_SIZE = 0.5, 10
+# Rows drawn at once to find some that pass tests, and most rows in a search for them.
+ROWS_TO_TEST, MAX_ROWS_TO_TEST = 4096, 2**20
 
 
-@dataclass
-class Request:
-    """What the rows of one call of ``sample`` have in common.
-
-    Attributes
-    ----------
-    cells : dict of int to float
-        Numbers and codes that are fixed, by column.
-    targets_are_given : bool
-        Whether the user chose the targets that rows are for.
-    effective : list of float
-        Effective sample sizes of the latents that went with `cells`, batch by batch.
-    """
-
-    cells: dict = field(default_factory=dict)
-    targets_are_given: bool = False
-    effective: list = field(default_factory=list)
-
-
-class SamplingMixin:
+class SamplingMixin(ConditionsMixin):
     """Rows out of latents, of the fitted parts together."""
 
     def _draw_latents(self, codes, rng):
@@ -60,17 +44,35 @@ class SamplingMixin:
             z[component == c] = self.prior_.means_[c] + z[component == c] @ roots[c].T
         return z
 
-    def _number_to_draw(self, n_samples, y):
-        """Number of rows, checked; that of `y` where it has a value for each row."""
+    def _sample(self, n_samples, y, conditions, rng):
+        """Rows as the user gets them."""
+        n_rows = self._number_to_draw(n_samples, y, conditions)
+        requests = self._requests(conditions, y is not None)
+        codes = self._codes_to_draw(n_rows, y, rng)
+        X = np.empty((n_rows, self._n_learned))
+        for rows, request in requests:
+            X[rows] = self._draw(codes[rows], request, rng)
+        warn_if_rare([size for _, request in requests for size in request.effective], n_rows)
+        return self._wrap_output(X, like=conditions if len(requests) > 1 else None)
+
+    def _number_to_draw(self, n_samples, y, conditions):
+        """Number of rows, checked; that of `y` or `conditions` with a value for each row."""
         if not isinstance(n_samples, Integral) or isinstance(n_samples, bool) or n_samples < 1:
             raise ValueError(f"n_samples={n_samples!r} must be a positive integer.")
         self._check_targets_are_known(y)
-        if y is None or np.ndim(y) == 0:
-            return int(n_samples)
-        n_wanted = len(target_column(y))
-        if n_samples not in (1, n_wanted):
-            raise ValueError(f"n_samples={n_samples} does not fit y, which has {n_wanted} values.")
-        return n_wanted
+        n_rows = int(n_samples)
+        wanted = {}
+        if y is not None and np.ndim(y):
+            wanted["y, which has {} values"] = len(target_column(y))
+        if hasattr(conditions, "columns") and len(conditions) != 1:
+            wanted["conditions, which have {} rows"] = len(conditions)
+        for what, n_wanted in wanted.items():
+            if n_rows not in (1, n_wanted):
+                raise ValueError(f"n_samples={n_rows} does not fit {what.format(n_wanted)}.")
+            n_rows = n_wanted
+        if not n_rows:
+            raise ValueError("conditions have no row.")
+        return n_rows
 
     def _check_targets_are_known(self, y):
         if y is not None and not self.conditional:
@@ -87,6 +89,11 @@ class SamplingMixin:
         return self._targets.codes(np.broadcast_to(target_column(y), n_samples))
 
     @property
+    def _n_learned(self):
+        """Number of columns that the model learns, without what relations make redundant."""
+        return len(self._relations.keys)
+
+    @property
     def _n_candidates(self):
         """How many rows are drawn for one that is given out."""
         return 1 if self.refiner_ is None else CANDIDATES_TO_REFINE
@@ -98,19 +105,96 @@ class SamplingMixin:
 
     def _draw(self, codes, request, rng):
         """Rows for targets; of several candidates for each, one by how real it looks."""
-        X = np.empty((len(codes), self.n_features_in_))
+        X = np.empty((len(codes), self._n_learned))
         for batch in self._batches_of(len(codes), self._n_candidates):
-            rows = self._candidates(np.repeat(codes[batch], self._n_candidates), request, rng)
+            rows = self._tested(np.repeat(codes[batch], self._n_candidates), request, rng)
             picked = np.arange(0, len(rows), self._n_candidates)
             if self.refiner_ is not None:
                 # The largest of log-weights with Gumbel noise is a draw.
                 noisy = self.refiner_.log_ratio(rows) + rng.gumbel(size=len(rows))
                 picked = picked + noisy.reshape(len(picked), -1).argmax(axis=1)
-            X[batch] = rows[picked, : self.n_features_in_]
+            X[batch] = rows[picked, : self._n_learned]
         return X
+
+    def _tested(self, codes, request, rng):
+        """Candidates that pass the tests of a request; others stand in for those that fail."""
+        if not request.tests:
+            return self._candidates(codes, request, rng)
+        rows = np.empty((len(codes), self._n_learned + bool(self.conditional)))
+        todo, n_drawn, passed = np.arange(len(codes)), 0, np.array([], dtype=int)
+        while len(todo) and n_drawn < max(MAX_ROWS_TO_TEST, 4 * len(codes)):
+            places = np.resize(todo, max(len(todo), ROWS_TO_TEST))
+            drawn = self._candidates(codes[places], request, rng)
+            whole = self._relations.restore(drawn[:, : self._n_learned])
+            met = np.flatnonzero(request.met(whole))
+            places, first = np.unique(places[met], return_index=True)
+            rows[places] = drawn[met[first]]
+            passed = np.r_[passed, places]
+            todo, n_drawn = np.setdiff1d(todo, places), n_drawn + len(drawn)
+        if not len(passed):
+            raise ValueError(
+                f"conditions: of {n_drawn} rows drawn none meets them; they hardly go together."
+            )
+        if len(todo):  # rare rows are given out more than once
+            rows[todo] = rows[rng.choice(passed, len(todo))]
+            request.effective.append(len(passed) / self._n_candidates)
+        return rows
 
     def _candidates(self, codes, request, rng):
         """Rows as the network draws them, beside the codes of their targets."""
+        if request.solved:
+            return self._solved(codes, request, rng)
+        rows = self._network_rows(*self._latents_for(codes, request, rng), request, rng)
+        n_effective = len(request.effective)
+        for _ in range(MAX_REDRAWS if self._relations.has_few else 0):
+            again = np.flatnonzero(~self._relations.is_met(rows[:, : self._n_learned]))
+            if not len(again):
+                break
+            latents = self._latents_for(codes[again], request, rng)
+            rows[again] = self._network_rows(*latents, request, rng)
+        del request.effective[n_effective:]  # those of rows drawn anew are of the same latents
+        rows[:, : self._n_learned] = self._relations.close(rows[:, : self._n_learned])
+        return rows
+
+    def _solved(self, codes, request, rng):
+        """Candidates of which some cells are solved for those that relations determine.
+
+        The rest of each is drawn first; then rows are picked by how likely their latents make
+        the cells solved for.
+        """
+        relations, n_rows = self._relations, len(codes)
+        n_drawn = int(np.clip(4 * n_rows, ROWS_TO_TEST, MAX_CANDIDATES))
+        z, codes = self._latents_for(np.resize(codes, n_drawn), request, rng)
+        rows = self._network_rows(z, codes, request, rng)
+        rows[:, : self._n_learned] = relations.close(rows[:, : self._n_learned])
+        learned = rows[:, : self._n_learned]
+        log_weights = np.zeros(len(rows))
+        fixed = {relations.keys[i] for i in request.cells}
+        for key, number in request.solved:
+            learned, log_slopes = relations.solve(learned, key, number, fixed)
+            log_weights -= log_slopes
+        changed = np.flatnonzero(~_equal(learned, rows[:, : self._n_learned]).all(axis=0))
+        met = np.isfinite(log_weights)
+        for j in changed:
+            column = self._scaler.columns_.get(j)
+            if column is not None:
+                low, high = column.values[[0, -1]]
+                met &= np.isnan(learned[:, j]) | ((learned[:, j] >= low) & (learned[:, j] <= high))
+        if not met.any():
+            raise ValueError(
+                f"conditions: of {len(rows)} rows drawn none meets them; they hardly go together."
+            )
+        given = self._scaler.partial_rows(learned[met], changed)
+        likely = self.net_.likelihood_rows(self._with_target_columns(z[met], codes[met]), given)
+        log_weights = log_weights[met] + likely.astype(np.float64)
+        log_weights -= logsumexp(log_weights)
+        request.effective.append(float(np.exp(-logsumexp(2 * log_weights))))
+        picked = np.flatnonzero(met)[rng.choice(met.sum(), n_rows, p=np.exp(log_weights))]
+        rows[:, : self._n_learned] = relations.close(learned)
+        return rows[picked]
+
+    def _latents_for(self, codes, request, rng):
+        """Latents, and the codes of their targets."""
         if not request.cells:
             z = self._draw_latents(codes, rng)
         elif request.targets_are_given:
@@ -118,10 +202,16 @@ class SamplingMixin:
             distinct = np.unique(codes)
             for code in distinct:
                 mask = codes == code
-                z[mask], _ = self._latents_given(request, codes[mask], rng, len(distinct))
+                z[mask], _ = self._latents_given(
+                    request, codes[mask], rng, len(distinct) * request.n_parts
+                )
         else:  # which targets go with the cells is found with the latents
-            z, codes = self._latents_given(request, codes, rng)
-        X = np.empty((len(z), self.n_features_in_))
+            z, codes = self._latents_given(request, codes, rng, request.n_parts)
+        return z, codes
+
+    def _network_rows(self, z, codes, request, rng):
+        """Rows at latents, beside the codes of their targets."""
+        X = np.empty((len(z), self._n_learned))
         for span, drawn in self.net_.draw_rows(
             self._with_target_columns(z, codes), rng.randint(2**31 - 1)
         ):
@@ -132,35 +222,6 @@ class SamplingMixin:
     def _with_target_columns(self, z, codes):
         """Latents beside what the decoder reads of the targets."""
         return np.hstack([z, self._targets.columns(codes)]) if self.conditional else z
-
-    def _condition_cells(self, conditions):
-        """Numbers and codes that `conditions` asks for, by column."""
-        if self.likelihood != "auto":
-            raise ValueError(
-                f"conditions need likelihood='auto'; got likelihood={self.likelihood!r}."
-            )
-        cells = {}
-        for name, value in _items(conditions):
-            j = self._column_number(name)
-            if np.ndim(value) or isinstance(value, slice | set | dict):
-                raise ValueError(f"conditions: column {name!r} must get one value; got {value!r}.")
-            try:
-                number = self._columns.encode_value(j, value)
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"conditions: {error}") from error
-            reason = self._scaler.reason_invalid(j, number, partial(self._columns.decode_value, j))
-            if reason is not None:
-                raise ValueError(f"conditions: column {name!r} cannot be {value!r}; {reason}.")
-            cells[j] = number
-        return cells
-
-    def _column_number(self, name):
-        names = self._columns.names
-        if not self._columns.is_frame and hasattr(self, "feature_names_in_"):
-            names = self.feature_names_in_.tolist()
-        if name not in names:
-            raise ValueError(f"conditions: there is no column {name!r}; columns are {names}.")
-        return names.index(name)
 
     def _latents_given(self, request, codes, rng, n_parts=1):
         """Latents (and targets) resampled by how likely they make the fixed cells."""
@@ -179,25 +240,18 @@ class SamplingMixin:
         return z[picked], codes[picked]
 
 
-def warn_if_rare(request, n_samples):
-    """Warn if few latents stand behind the rows of a call of ``sample``."""
-    effective = sum(request.effective)
-    if request.cells and effective < max(MIN_EFFECTIVE_SIZE, MIN_EFFECTIVE_SHARE * n_samples):
+def _equal(a, b):
+    return (a == b) | (np.isnan(a) & np.isnan(b))
+
+
+def warn_if_rare(effective, n_samples):
+    """Warn if few latents stand behind the rows of a call of ``sample``.
+
+    `effective` holds the effective sample sizes of batches of rows.
+    """
+    effective = sum(effective) if effective else np.inf
+    if effective < max(MIN_EFFECTIVE_SIZE, MIN_EFFECTIVE_SHARE * n_samples):
         warn_user(
             f"Rows with these conditions are rare: {n_samples} rows come from an effective sample "
             f"of {effective:.0f} latents, so many are alike.",
         )
-
-
-def _items(conditions):
-    """Names and values of a dict or of a frame of one row."""
-    if hasattr(conditions, "columns"):
-        if len(conditions) != 1:
-            raise ValueError(f"conditions must be one row; got {len(conditions)} rows.")
-        row = conditions.rows()[0] if hasattr(conditions, "rows") else conditions.iloc[0]
-        return list(zip(conditions.columns, list(row), strict=True))
-    if not hasattr(conditions, "items"):
-        raise TypeError(
-            f"conditions={conditions!r} must be a dict of columns to values, or a frame of one row."
-        )
-    return list(conditions.items())

@@ -192,6 +192,11 @@ def interval_log_likelihood(mean, deviation, low, high):
 def kinds_of(generator):
     """``dtype.kind`` of each column of a generator."""
     columns = generator._columns
+    if generator.relations_:
+        raise ValueError(
+            f"an ONNX model keeps no relations between columns, such as {generator.relations_[0]}. "
+            "Fit with relations=None"
+        )
     if not columns.is_frame:
         return [np.dtype(columns.dtype).kind] * generator.n_features_in_
     for column in columns.columns:

@@ -13,9 +13,11 @@ import pandas as pd
 from torch import nn
 
 import skae
+from skae import relations
 
 TRANSFORMERS = ("transformer", "tied", "ordered", "convolution", "own_network")
-FORMATS = dict.fromkeys(("denoiser", "detector", *TRANSFORMERS), 2)  # of others, 1
+GENERATORS = ("generator", "conditional", "bernoulli", "related")
+FORMATS = dict.fromkeys(("denoiser", "detector", *TRANSFORMERS, *GENERATORS), 2)
 X = np.random.default_rng(0).normal(size=(80, 3)).cumsum(axis=1)
 HOLES = np.where(np.random.default_rng(1).random(X.shape) < 0.1, np.nan, X)
 FRAME = pd.DataFrame(X, columns=["a", "b", "c"]).assign(
@@ -23,6 +25,30 @@ FRAME = pd.DataFrame(X, columns=["a", "b", "c"]).assign(
     day=pd.Timestamp("2026-01-01") + pd.to_timedelta(np.arange(80) % 9, "D"),
 )
 IMAGES = np.random.default_rng(2).random((40, 16))
+_n = np.arange(80)
+RELATED = pd.DataFrame(
+    {
+        **{"low": X[:, 0], "high": X[:, 0] + X[:, 1] ** 2, "a": _n % 7, "b": _n % 11},
+        **{"total": _n % 7 + _n % 11, "even": 1 - _n % 2, "odd": _n % 2, "time": 37 * _n % 2400},
+        **{"hour": 37 * _n % 2400 // 100, "city": _n % 5, "state": _n % 5 // 2},
+        **{
+            "kind": _n % 3,
+            "gap": np.where(_n % 3 == 1, np.nan, X[:, 2]),
+            "day": 20240201 + _n % 29,
+        },
+        **{"make": _n % 4, "model": _n % 4 + _n // 4 % 2},
+    }
+)
+RELATIONS = [
+    relations.Inequality("low", "high"),
+    relations.Sum("total", ["a", "b"]),
+    relations.OneOf(["even", "odd"]),
+    relations.Formula("hour", "time // 100"),
+    relations.Formula("state", of="city"),
+    relations.Gap("gap", by="kind", values=[1]),
+    relations.YearMonthDay("day"),
+    relations.Combination(["make", "model"]),
+]
 QUICK = {"hidden_layer_sizes": (3,), "max_epochs": 2, "random_state": 0, "device": "cpu"}
 
 
@@ -48,6 +74,7 @@ MODELS = {
     "detector": lambda: skae.AutoencoderOutlierDetector(**QUICK).fit(X),
     "generator": lambda: skae.VAEGenerator(2, refine=True, **QUICK).fit(FRAME),
     "conditional": lambda: skae.VAEGenerator(2, conditional=True, **QUICK).fit(X, FRAME["level"]),
+    "related": lambda: skae.VAEGenerator(2, relations=RELATIONS, **QUICK).fit(RELATED),
     "bernoulli": lambda: skae.VAEGenerator(2, likelihood="bernoulli", **QUICK).fit(IMAGES),
 }
 
@@ -60,7 +87,8 @@ def path_of(name, ending, number=None):
 
 def results(model):
     """Results of a model for training rows and for others, as numbers."""
-    rows = {3: X, 16: IMAGES}.get(model.n_features_in_, FRAME)
+    rows = {3: X, 5: FRAME}.get(model.n_features_in_, IMAGES)
+    rows = RELATED if getattr(model, "relations_", None) else rows
     found = {"error": model.reconstruction_error(rows)}
     if hasattr(model, "transform"):
         found["transform"] = model.transform(rows)
