@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_validate
 
 from skae.estimators._latent_sizes import check_positive, latent_size_curve
+from skae.estimators._transformer import AutoencoderTransformer
 
 __all__ = ["compare_knn", "compare_outlier_detectors", "latent_size_curve", "smallest_within"]
 
@@ -62,7 +63,8 @@ def compare_knn(transformers, X, y, *, n_neighbors=7, cv=5):
         - ``accuracy``, ``accuracy_std``: share of the held-out rows classified
           correctly, and its standard deviation over the folds;
         - ``reconstruction_error``: mean squared error per cell of
-          ``inverse_transform``, NaN where there is none;
+          ``inverse_transform``, NaN where there is none; of mixed tables that of
+          ``AutoencoderTransformer.reconstruction_error``;
         - ``fit_seconds``: fitting the transformer, transforming the training rows
           and fitting the classifier;
         - ``predict_seconds``: transforming and classifying the held-out rows.
@@ -332,6 +334,9 @@ def _score(fitted, X, y):
 
 
 def _reconstruction_error(transformer, X, Z):
+    is_ours = isinstance(transformer, AutoencoderTransformer)
+    if is_ours and transformer._columns is not None:
+        return transformer.reconstruction_error(X).mean()
     if not hasattr(transformer, "inverse_transform"):
         return np.nan
     back, X = (_dense(rows) for rows in (transformer.inverse_transform(Z), X))

@@ -32,20 +32,18 @@ from skae.estimators._transformer import AutoencoderTransformer
 from skae.exceptions import ModelFileError, warn_user
 
 # Format of each estimator's files, where it is not the first one.
-FORMATS = dict.fromkeys(
-    (
-        "AutoencoderOutlierDetector",
-        "AutoencoderTransformer",
-        "DenoisingAutoencoder",
-        "VAEGenerator",
-    ),
-    2,
-)
+FORMATS = {
+    "AutoencoderOutlierDetector": 2,
+    "AutoencoderTransformer": 3,
+    "DenoisingAutoencoder": 2,
+    "VAEGenerator": 2,
+}
 # The oldest format that is read: results of earlier ones had another meaning.
 READABLE = {"AutoencoderOutlierDetector": 2, "DenoisingAutoencoder": 2}
 # Parameters that a later format has, and what estimators of earlier ones were fitted with.
 ADDED = {
-    ("AutoencoderTransformer", 1): {"whiten": False},
+    ("AutoencoderTransformer", 1): {"whiten": False, "categorical_features": "from_dtype"},
+    ("AutoencoderTransformer", 2): {"categorical_features": "from_dtype"},
     ("VAEGenerator", 1): {"relations": None},
 }
 LIBRARIES = ("numpy", "pandas", "safetensors", "scikit-learn", "skorch", "torch")

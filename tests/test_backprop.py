@@ -318,7 +318,7 @@ def test_gradients_of_losses(loss, missing, shape, weighted):
         x[..., 0] = torch.nan
     expected = objective.reconstruction(link, output, x, weight)
     expected.backward()
-    value, gradient = objective.with_gradient(output.detach(), x, weight)
+    value, gradient = objective.with_gradient(link, output.detach(), x, weight)
     torch.testing.assert_close(value, expected.detach())
     torch.testing.assert_close(gradient, output.grad)
 
@@ -332,8 +332,9 @@ def test_other_objectives_use_autograd():
 
 
 def test_a_diverged_output_is_not_hidden_by_missing_cells():
+    link = OutputLink("identity", torch.zeros(2).numpy(), torch.ones(2).numpy())
     loss, _ = Objective(missing=True).with_gradient(
-        torch.full((2, 2), torch.nan), torch.ones(2, 2), None
+        link, torch.full((2, 2), torch.nan), torch.ones(2, 2), None
     )
     assert loss.isnan()
 

@@ -398,7 +398,7 @@ def test_a_pipeline_of_one_step_is_that_step(curved):
         ({"n_components": [2, 0]}, ValueError, r"n_components=0"),
         ({"n_components": [2, 0.5]}, TypeError, r"n_components=0\.5"),
         ({"cv": 1}, ValueError, r"cv=1 must be at least 2"),
-        ({"X": [[1.0, np.nan], [0.0, 1.0]]}, ValueError, r"Input X contains NaN"),
+        ({"X": [[1.0, np.inf], [0.0, 1.0]]}, ValueError, r"Input X contains infinity"),
     ],
 )
 def test_bad_input_of_the_curve(change, error, message, curved):

@@ -18,12 +18,14 @@ BAD_ROWS = {
     "no rows": (lambda X: X[:0], "0 sample"),
     "no columns": (lambda X: X[:, :0], "0 feature"),
 }
-# Cells may be missing elsewhere, and strings are levels to the generator.
+# Cells may be missing elsewhere, and strings are levels to two of them.
 ALLOWED = {
     ("denoiser", "NaN"),
     ("generator", "NaN"),
     ("detector", "NaN"),
     ("generator", "strings"),
+    ("transformer", "strings"),
+    ("transformer", "NaN"),
 }
 
 

@@ -8,11 +8,11 @@ import pytest
 # Hooks of a mixin, as they were before there were plans, took 49 and 18, with folds 47 and 68; and
 # 36, 60 and 53 methods.
 AT_MOST = {
-    "AutoencoderTransformer": (25, 9),
-    "AutoencoderTransformer, folds": (25, 20),
+    "AutoencoderTransformer": (27, 13),  # rows come in by the door for mixed tables
+    "AutoencoderTransformer, folds": (27, 20),
     "AutoencoderOutlierDetector": (19, 11),
     "DenoisingAutoencoder, folds": (31, 20),
-    "VAEGenerator": (28, 20),
+    "VAEGenerator": (31, 21),  # relations between columns are found, and left out
 }
 
 

@@ -51,6 +51,7 @@ BAD_VALUES_OF_CASES = {
         "scaling": ["unit"],
         "ordered": ["yes"],
         "whiten": ["yes"],
+        "categorical_features": ["names", 1.5],
     },
     "denoiser": BAD_VALUES_AND_NONE
     | {

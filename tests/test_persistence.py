@@ -322,7 +322,7 @@ def test_it_is_a_safetensors_file(tmp_path):
         weight = file.get_tensor("net_.module.encoder.path.weight")
         document = json.loads(file.metadata()["skae"])
     torch.testing.assert_close(weight, model.net_.module_.encoder.path.weight.detach())
-    assert document["format"] == 2
+    assert document["format"] == 3
     assert document["versions"]["skae"] == skae.__version__
 
 
@@ -464,7 +464,7 @@ def test_other_files_are_refused(content, tmp_path):
 def test_newer_formats_are_refused(content, tmp_path):
     document, arrays = unsealed(content)
     newer = document | {"format": _files.FORMAT + 1}
-    with pytest.raises(ModelFileError, match=r"format 3.*reads formats up to 2"):
+    with pytest.raises(ModelFileError, match=r"format 4.*reads formats up to 3"):
         load_bytes(_files.sealed(newer, arrays), tmp_path)
 
 
@@ -806,6 +806,17 @@ def test_transformers_of_the_first_format_are_read(name, tmp_path):
     after = again.partial_fit(rows).transform(rows)
     assert 0 < np.abs(after - before).max() < 0.5
     assert np.abs(again.fit(rows).transform(rows).mean(axis=0)).max() < 1e-3  # in the new units
+
+
+@pytest.mark.parametrize("name", saved.TRANSFORMERS)
+def test_transformers_of_the_second_format_are_read(name):
+    """They lack a parameter, and training goes on in the scaling they were fitted with."""
+    model = check_results(name, 2)
+    rows = {3: saved.X, 16: saved.IMAGES}[model.n_features_in_]
+    assert model.categorical_features == "from_dtype"
+    assert model.scaling == "global"
+    before = model.transform(rows)
+    assert 0 < np.abs(model.partial_fit(rows).transform(rows) - before).max() < 0.5
 
 
 @pytest.mark.parametrize("name", ["detector", "denoiser"])

@@ -196,6 +196,11 @@ class Scaler:
         return self.mean_, np.full_like(self.mean_, _one_where_zero(moments.common_deviation))
 
     @property
+    def n_inputs(self) -> int:
+        """Width of scaled rows."""
+        return len(self.scale_)
+
+    @property
     def unit(self) -> float:
         """A power of two: in its units, squares of errors neither overflow nor vanish."""
         return float(units((self.data_max_ - self.data_min_).max()))

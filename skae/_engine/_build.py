@@ -12,7 +12,13 @@ from torch import Tensor, nn
 
 from skae._engine._batches import SourceRows
 from skae._engine._runtime import borrowed_global_generator, generator
-from skae._stats._pca import FittedPCA, ProbabilisticPCA, fit_pca, fit_reduced_rank
+from skae._stats._pca import (
+    FittedPCA,
+    ProbabilisticPCA,
+    fit_pca,
+    fit_pca_with_gaps,
+    fit_reduced_rank,
+)
 from skae.networks._autoencoder import LOGIT_SLOPE, Autoencoder, OutputLink
 from skae.networks._conv import ConvNetwork
 from skae.networks._layers import ORIGIN, Call, Origin
@@ -219,12 +225,16 @@ def pca_of_rows(
     sample_weight: NDArray[Any] | None,
     seed: int,
     n_inputs: int | None = None,
+    n_filled_by: int | None = None,
 ) -> FittedPCA:
     """PCA of (the first columns of) scaled rows, validation rows included.
 
-    The validation loss is then slightly biased towards the start, which is the safe side.
+    The validation loss is then slightly biased towards the start, which is the safe side. Missing
+    cells are filled with zero, or by so many components if `n_filled_by` is given.
     """
     rows, sample_weight = _sample_of_rows(X, scaler, sample_weight, seed)
+    if n_filled_by is not None:
+        return fit_pca_with_gaps(rows.numpy(), n_directions, n_filled_by, sample_weight, seed)
     inputs = np.nan_to_num(rows[:, :n_inputs].numpy(), copy=False)
     return fit_pca(inputs, n_directions, sample_weight, seed)
 

@@ -57,6 +57,10 @@ class InferenceMixin:
         """Yield slices and scaled rows for codes."""
         return self._map_latents(self.module_.decode_code, codes)
 
+    def raw_rows_of_codes(self, codes: Any) -> Pieces:
+        """Yield slices and outputs of the decoder for codes, before the output link."""
+        return self._map_latents(self.module_.decode_code_raw, codes)
+
     def reconstruct_rows(self, rows: SourceRows, n_latents: int | None = None) -> Pieces:
         """Yield slices and scaled reconstructions, from the first `n_latents` only if given."""
         return self._map_batches(lambda x: self.module_.reconstruct(x, n_latents), rows)

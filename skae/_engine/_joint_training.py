@@ -119,7 +119,7 @@ def _joint_module(nets: Sequence[AutoencoderNet]) -> Autoencoder:
         [net.module.encoder for net in nets], [net.module.decoder for net in nets]
     )
     n_latents = max(net.module.n_latents for net in nets)
-    return Autoencoder(encoder, decoder, nets[0].module.link, n_latents)
+    return Autoencoder(encoder, decoder, nets[0].module.link, n_latents, nets[0].module.missing)
 
 
 def _agree(nets: Sequence[AutoencoderNet]) -> bool:

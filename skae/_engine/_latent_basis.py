@@ -40,11 +40,14 @@ class Recipe:
     shares : ndarray of shape (n_latents,) or None
         Shares of the rows' variance that the latents are scaled to have; None: as much as
         reconstructions change with them.
+    is_linear : bool
+        Whether the decoder is linear, though its output link is not: then the link does not count.
     """
 
     keeps_zeros: bool = False
     whitens: bool = False
     shares: NDArray[Any] | None = None
+    is_linear: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def learn_basis(net: Any, rows: SourceRows, recipe: Recipe) -> LearnedBasis:
 
     If zeros are kept, the diagonal of ``B^T B`` stands for it, or what leads to the shares.
     """
-    moments = _moments(net, rows)
+    moments = _moments(net, rows, recipe.is_linear)
     forward, back = _maps(moments, recipe)
     variances = np.einsum("ij,jk,ik->i", forward, moments.covariance, forward).clip(0.0)
     if moments.explained > 0 and variances.sum() > 0 and recipe.shares is None:
@@ -154,7 +157,7 @@ def _roots(gram: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     return (vectors * roots) @ vectors.T, (vectors / roots) @ vectors.T
 
 
-def _moments(net: Any, rows: SourceRows) -> _Moments:
+def _moments(net: Any, rows: SourceRows, is_linear: bool) -> _Moments:
     codes32 = np.concatenate([as_array(part) for _, part in net.code_rows(rows)])
     n_rows, weight = len(codes32), np.ones(len(codes32))
     if rows.sample_weight is not None:
@@ -168,9 +171,13 @@ def _moments(net: Any, rows: SourceRows) -> _Moments:
     sums: Any = 0.0
     cross: Any = 0.0
     squares = residual = 0.0
-    for span, output in net.rows_of_codes(codes32):
+    outputs = net.raw_rows_of_codes(codes32) if is_linear else net.rows_of_codes(codes32)
+    for span, output in outputs:
         x = rows.read(span).cpu().numpy()
-        residual += _sum_of_squares(x - output, weight[span])
+        error = x - output
+        if net.module_.missing:
+            error, x = np.nan_to_num(error, copy=False), np.nan_to_num(x, copy=False)
+        residual += _sum_of_squares(error, weight[span])
         if shift is None:  # squares about zero may lose digits, and so may those of heavy rows
             shift = np.average(x, axis=0, weights=weight[span]).astype(x.dtype)
         x = x - shift

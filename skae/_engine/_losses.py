@@ -10,7 +10,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -275,7 +277,7 @@ class Objective(nn.Module):
         return is_plain and not (self.l1 or self.sparsity or self.kl)
 
     def with_gradient(
-        self, output: Tensor, x: Tensor, sample_weight: Tensor | None
+        self, link: OutputLink, output: Tensor, x: Tensor, sample_weight: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Reconstruction loss of a batch, and its gradient with respect to the output."""
         error = output - x
@@ -318,3 +320,53 @@ class Objective(nn.Module):
         divergence = rho * torch.log(rho / activity)
         divergence = divergence + (1 - rho) * torch.log((1 - rho) / (1 - activity))
         return divergence.sum()
+
+
+class MixedObjective(Objective):
+    """An objective for rows of numbers and indicators of levels, which may hold NaN.
+
+    Parameters
+    ----------
+    cell_weights : ndarray of shape (n_inputs,)
+        Factors of the losses of scaled cells: the loss of a number as it is, and the squared error
+        of an indicator, whatever the loss.
+    n_features : int
+        Number of columns of the table; the mean over cells is that over columns.
+    **kwargs : dict
+        Parameters of ``Objective``.
+    """
+
+    weights: Tensor
+
+    def __init__(self, cell_weights: NDArray[Any], n_features: int, **kwargs: Any):
+        super().__init__(missing=True, **kwargs)
+        weights = cell_weights * (len(cell_weights) / n_features)
+        self.register_buffer("weights", torch.from_numpy(weights.astype(np.float32)))
+
+    def has_manual_grad(self, link: Any) -> bool:
+        return not (self.l1 or self.sparsity or self.kl)
+
+    def with_gradient(
+        self, link: Any, output: Tensor, x: Tensor, sample_weight: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        scaled, pullback = link.with_pullback(output)
+        error = (scaled - x).masked_fill_(x.isnan(), 0.0)
+        losses, derivatives = self._of_errors(link, error)
+        gradient = derivatives * (self.weights / error.numel())
+        if sample_weight is not None:
+            gradient = gradient * sample_weight[..., None]
+        return mean_over_rows(losses * self.weights, sample_weight), pullback(gradient)
+
+    def cells(self, link: Any, output: Tensor, x: Tensor) -> Tensor:
+        scaled = link(output)
+        error = scaled - torch.where(x.isnan(), scaled.detach(), x)
+        return self._of_errors(link, error)[0] * self.weights
+
+    def _of_errors(self, link: Any, error: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses of the errors of cells, and their derivatives."""
+        if self.loss == "squared_error":
+            return error.square(), 2.0 * error
+        loss, derivative = ERROR_LOSSES[self.loss]
+        numbers, levels = error[..., : link.n_scores], error[..., link.n_scores :]
+        losses = torch.cat([loss(numbers), levels.square()], dim=-1)
+        return losses, torch.cat([derivative(numbers), 2.0 * levels], dim=-1)

@@ -258,6 +258,7 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
         self.device = device
         self.precision = precision
         self.module_.to(device)
+        self.criterion_.to(device)
         self.corruption.generator = moved_generator(self.corruption.generator, device)
         self.batch_generator = moved_generator(self.batch_generator, device)
         for state in self.optimizer_.state.values():

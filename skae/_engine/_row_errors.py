@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from skae._data._arrays import asarray_like, empty, namespace, widest_float
 from skae._data._chunks import as_dense, row_chunks
+from skae._data._mixed import MixedScaler
 from skae._engine._batches import Rows, SourceRows
 
 
@@ -51,8 +52,15 @@ def row_errors(
     n_latents : int, default=None
         Reconstruct from the first of them only.
     may_miss : bool, default=False
-        Whether cells of X may be missing.
+        Whether cells of X may be missing, and do not count. (In the errors of mixed tables, they
+        count as zero otherwise.)
     """
+    if isinstance(scaler, MixedScaler):
+        errors = np.empty(X.shape[0])
+        for span, scaled in net.reconstruct_rows(rows, n_latents):
+            difference = scaled - scaler.transform(X[span])
+            errors[span] = _mean_errors(scaler.column_errors(difference), may_miss)
+        return errors
     scaler, unit = scaler.on_device_of(X), scaler.unit
     errors = empty(X.shape[0], X, widest_float(X))
     for span, scaled in net.reconstruct_rows(rows, n_latents):
@@ -73,8 +81,24 @@ def row_losses(net: Any, rows: Rows) -> NDArray[np.float64]:
     return np.concatenate(losses)
 
 
-def distances_to(mean: Any, X: Any, unit: float) -> Any:
-    """Mean squared difference of each row of X from one row, in units of the square of `unit`."""
+def _mean_errors(errors: Any, may_miss: bool) -> Any:
+    missing = np.isnan(errors)
+    n_columns = (~missing).sum(axis=1).clip(1) if may_miss else errors.shape[1]
+    return np.where(missing, 0.0, errors).sum(axis=1) / n_columns
+
+
+def distances_to(mean: Any, X: Any, scaler: Any) -> Any:
+    """Mean squared difference of each row of X from one row, in the units of ``row_errors``.
+
+    Those of mixed tables are from the means and shares of their scaler.
+    """
+    if isinstance(scaler, MixedScaler):
+        distances = np.empty(X.shape[0])
+        for span, chunk in row_chunks(X):
+            difference = scaler.transform(chunk) - scaler.baseline
+            distances[span] = _mean_errors(scaler.column_errors(difference), may_miss=False)
+        return distances
+    unit = scaler.unit
     distances = empty(X.shape[0], X, widest_float(X))
     mean = asarray_like(mean, X, distances.dtype)
     for span, chunk in row_chunks(X):

@@ -114,7 +114,8 @@ class StepMixin:
         if encoder.adds:
             loss, output_gradient, penalty_gradient = self._recorded_loss(output, code, x, weight)
         else:
-            loss, output_gradient = self.criterion_.with_gradient(output, self._targets(x), weight)
+            link, target = self.module_.link, self._targets(x)
+            loss, output_gradient = self.criterion_.with_gradient(link, output, target, weight)
         code_gradient = latents_to_code(decoder.backward(output_gradient))
         if penalty_gradient is not None:
             code_gradient = code_gradient + penalty_gradient

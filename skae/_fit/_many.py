@@ -49,10 +49,10 @@ class Job:
     fit_alone : callable
         Fit on X, and return the net.
     make_plan : callable
-        For training with others: the plan, validated rows, and a RandomState to draw the
-        split from.
+        For training with others: the plan, validated rows to train on and of `held_out`, and a
+        RandomState to draw the split from.
     finish : callable
-        Called with the outcome of such a training.
+        Called with the outcome of such a training, and the validated rows.
     candidate : object
         What is equal in fits that differ in their rows only.
     held_out : ndarray, CSR matrix or table of shape (n_held_out, n_features)
@@ -63,8 +63,8 @@ class Job:
     schedule: Schedule
     X: Any
     fit_alone: Callable[[], AutoencoderNet]
-    make_plan: Callable[[], tuple[Plan, Any, np.random.RandomState]]
-    finish: Callable[[Outcome], None]
+    make_plan: Callable[[], tuple[Plan, Any, Any, np.random.RandomState]]
+    finish: Callable[[Outcome, Any], None]
     candidate: Any
     held_out: Any
 
@@ -106,7 +106,7 @@ def fit_many(alone: list[Job], together: list[Job]) -> None:
         _choose_epoch(part, trained)
     for part in parts:
         assert part.outcome is not None
-        part.job.finish(part.outcome)
+        part.job.finish(part.outcome, part.X)
 
 
 @dataclass(eq=False)
@@ -128,6 +128,7 @@ class Started:
     job: Job
     plan: Plan
     X: Any
+    held_out: Any
     split: Split
     losses: list[float] = field(default_factory=list)
     keep: Callable[[int], None] | None = None
@@ -139,8 +140,8 @@ class Started:
 
 
 def _start(job: Job) -> Started:
-    plan, X, rng = job.make_plan()
-    part = Started(job, plan, X, split_of_all_rows(plan, X, None))
+    plan, X, held_out, rng = job.make_plan()
+    part = Started(job, plan, X, held_out, split_of_all_rows(plan, X, None))
     if not part.can_be_stacked:
         return part
     if plan.prospect in ("linear", "poor"):
@@ -154,7 +155,7 @@ def _start(job: Job) -> Started:
 def _train(parts: list[Started]) -> None:
     """Train nets that agree as one network."""
     splits, max_epochs = [part.split for part in parts], parts[0].plan.max_epochs
-    held_out = [part.split.feed.rows(part.job.held_out, None, None) for part in parts]
+    held_out = [part.split.feed.rows(part.held_out, None, None) for part in parts]
     valid = [
         split.feed.validation(split.net, rows) for split, rows in zip(splits, held_out, strict=True)
     ]

@@ -21,6 +21,8 @@ LEAST_SCALE = 1e-2
 # many blocks of rows is held out to choose among them.
 RIDGES = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
 N_HELD_OUT = 4
+# Rounds in which missing cells are filled by principal components of the last round.
+FILLING_ROUNDS = 10
 # Least variance of the noise of a latent model, as a share of the mean variance.
 LEAST_NOISE = 0.05
 
@@ -213,6 +215,43 @@ def fit_pca(
         float(column_variances.sum()),
         column_variances=column_variances,
     )
+
+
+def fit_pca_with_gaps(
+    X: NDArray[Any],
+    n_components: int,
+    n_filled_by: int,
+    sample_weight: NDArray[Any] | None = None,
+    random_state: int | None = None,
+) -> FittedPCA:
+    """Find the leading principal directions of rows with missing cells.
+
+    Regularised iterative PCA [1]_: cells are filled with zero, the centre of the scaling, and then
+    by turns with the reconstructions from `n_filled_by` components. These have the variances l_k,
+    and their scores are multiplied by ``(l_k - s) / l_k``, with the mean s of the others.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        NaN is a missing cell.
+    n_components, sample_weight, random_state
+        As in ``fit_pca``.
+
+    References
+    ----------
+    .. [1] Josse & Husson, "Handling missing values in exploratory multivariate data analysis
+       methods", Journal de la SFdS 153, 2012.
+    """
+    missing = np.isnan(X)
+    filled = np.nan_to_num(X)
+    for _ in range(FILLING_ROUNDS):
+        pca = fit_pca(filled, n_filled_by, sample_weight, random_state)
+        n_others = max(X.shape[1] - len(pca.variances), 1)
+        noise = max(pca.total_variance - pca.variances.sum(), 0.0) / n_others
+        gains = np.maximum(1.0 - noise / np.maximum(pca.variances, 1e-12), 0.0)
+        scores = (filled - pca.mean) @ pca.directions.T
+        filled = np.where(missing, pca.mean + (gains * scores) @ pca.directions, filled)
+    return fit_pca(filled, n_components, sample_weight, random_state)
 
 
 def fit_reduced_rank(blocks: Iterable[tuple[NDArray[Any], ...]], n_components: int) -> FittedPCA:

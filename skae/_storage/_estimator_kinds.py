@@ -14,6 +14,8 @@ import skae._engine._views as views
 import skae._stats._gaussian as gaussian
 import skae._stats._scoring as scoring
 import skae._stats._surprise as surprise
+from skae._data._columns import Column
+from skae._data._mixed import MixedScaler
 from skae._data._relation_units import Unit
 from skae._data._relations import Relations
 from skae._data._scaling import Scaler
@@ -96,6 +98,7 @@ KINDS = {
         kind: record(cls, LAYOUTS[cls].named, RENAMED.get(cls))
         for kind, cls in {
             "scaler": Scaler,
+            "mixed scaler": MixedScaler,
             "score rule": scoring.ScoreRule,
             "surprises": surprise.Surprises,
             "calibration scores": scoring.CalibrationScores,
@@ -105,7 +108,7 @@ KINDS = {
             "factor gaussian": gaussian.FactorGaussian,
             "columns": frames.Columns,
             "plain columns": frames.PlainColumns,
-            "column": frames.Column,
+            "column": Column,
             "targets": Targets,
             "ranks": ranks.NormalScores,
             "ranked column": ranks.RankedColumn,

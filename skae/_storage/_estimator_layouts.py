@@ -7,9 +7,11 @@ import skae._data._frames as frames
 import skae._data._normal_scores as ranks
 import skae._engine._views as views
 import skae._stats._scoring as scoring
+from skae._data._mixed import MixedScaler
 from skae._data._relations import Relations
 from skae._data._scaling import Scaler
 from skae._data._targets import Targets
+from skae._engine._losses import MixedObjective
 from skae._engine._net import AutoencoderNet
 from skae._engine._noise import NOISES
 from skae._sklearn import CALLBACKS
@@ -42,6 +44,7 @@ from skae._storage._object_layouts import (
 )
 from skae._storage._relation_layouts import RELATION_LAYOUTS
 from skae.networks._conv import ConvNetwork
+from skae.networks._levels import MixedOutput
 from skae.networks._mlp import MLPNetwork
 from skae.networks._variational import BernoulliOutput, GaussianOutput, TableOutput
 
@@ -97,7 +100,8 @@ OF_ALL = {
 OF_EACH = {
     "AutoencoderTransformer": {
         "mean_": WIDTH,
-        "_scaler": instance(Scaler),
+        "_scaler": instance(Scaler, MixedScaler),
+        "_columns": Optional(instance(frames.Columns)),
         "latent_size_curve_": Optional(array("f8", "n_latents")),
         "explained_variance_": Optional(array("f8", "k", low=0)),
         "explained_variance_ratio_": Optional(array("f8", "k")),
@@ -187,7 +191,27 @@ def _generator_fits(estimator, sizes):
             raise ValueError(f"n_continuous of the network must be {scaler.n_continuous}")
 
 
-BELONGS_TOGETHER = {"DenoisingAutoencoder": _denoiser_fits, "VAEGenerator": _generator_fits}
+def _transformer_fits(estimator, sizes):
+    scaler, module, columns = (
+        estimator._scaler,
+        estimator.net_.module_,
+        vars(estimator).get("_columns"),
+    )
+    is_mixed = [type(scaler) is MixedScaler, type(module.link) is MixedOutput, columns is not None]
+    is_mixed += [type(estimator.net_.criterion_) is MixedObjective, module.missing]
+    if len(set(is_mixed)) > 1:
+        raise ValueError(
+            "_scaler, _columns and the network must be those of a mixed table, or none"
+        )
+    if is_mixed[0] and scaler.n_levels.tolist() != columns.n_levels:
+        raise ValueError("_scaler has other columns or levels than _columns")
+
+
+BELONGS_TOGETHER = {
+    "AutoencoderTransformer": _transformer_fits,
+    "DenoisingAutoencoder": _denoiser_fits,
+    "VAEGenerator": _generator_fits,
+}
 
 
 def widths(estimator):
@@ -196,6 +220,8 @@ def widths(estimator):
     if hasattr(estimator, "conditional"):
         scaler, targets = estimator._scaler, estimator._targets if estimator.conditional else None
         return getattr(scaler, "n_inputs", d), 0 if targets is None else targets.n_columns
+    if isinstance(estimator._scaler, MixedScaler):
+        return estimator._scaler.n_inputs, 0
     return 2 * d if getattr(estimator, "_reads_mask", False) else d, 0
 
 

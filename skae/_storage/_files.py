@@ -13,7 +13,7 @@ from skae._storage._documents import expect
 from skae.exceptions import ModelFileError
 
 # To be raised when files of earlier versions can no longer be read as they are.
-FORMAT = 2
+FORMAT = 3
 # Key of the JSON document in the metadata of the safetensors file.
 ENTRY = "skae"
 # In the header of the file, where quotes are escaped.

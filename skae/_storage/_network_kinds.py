@@ -13,7 +13,7 @@ from skae._engine._build import build_network
 from skae._engine._denoising_net import DenoisingNet
 from skae._engine._ensemble_net import MemberNet
 from skae._engine._flat_layout import in_flat_order, in_plain_order
-from skae._engine._losses import EvidenceBound, Objective
+from skae._engine._losses import EvidenceBound, MixedObjective, Objective
 from skae._engine._net import AutoencoderNet
 from skae._engine._noise import Corruption
 from skae._engine._runtime import Draws, moved_generator, restored_draws
@@ -352,7 +352,7 @@ def _read_net(decoder: DocumentDecoder, name: Any, parameters: Any, *parts: Any)
     device = decoder.notes["device"]
     net = cls(
         expect(decoder.read(module), Autoencoder, VariationalAutoencoder).to(device),
-        expect(decoder.read(criterion), Objective, EvidenceBound),
+        expect(decoder.read(criterion), Objective, MixedObjective, EvidenceBound),
         corruption=expect(decoder.read(corruption), Corruption),
         batch_generator=expect(decoder.read(draws), Draws),
         device=device,

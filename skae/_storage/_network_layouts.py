@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from skae._engine._ensemble_net import MemberNet
-from skae._engine._losses import CELL_LOSSES, EvidenceBound, Objective
+from skae._engine._losses import CELL_LOSSES, EvidenceBound, MixedObjective, Objective
 from skae._engine._net import AutoencoderNet
 from skae._engine._variational_net import VariationalNet
 from skae._storage._layouts import (
@@ -35,6 +35,7 @@ from skae._storage._layouts import (
 from skae.networks._autoencoder import Autoencoder, LatentBasis, OutputLink
 from skae.networks._conv import ConvDecoder, ConvEncoder
 from skae.networks._layers import ACTIVATIONS, ORIGIN, Dropout
+from skae.networks._levels import MixedOutput
 from skae.networks._linear_path import LinearPath, TiedLinear
 from skae.networks._mlp import MLP, TiedMLP
 from skae.networks._stacked import MemberLinear, OneByOne
@@ -90,6 +91,15 @@ def a_layer(cls: type[nn.Module]) -> Layout:
 
 ROWS = {"missing": flag, "n_latents": whole(1), "n_kept": whole(1, size="k")}
 OUTPUT = {"log_slope": number()}
+OBJECTIVE = {
+    "loss": one_of(*CELL_LOSSES),
+    "l1": number(0),
+    "sparsity": number(0),
+    "sparsity_penalty": one_of("l1", "kl"),
+    "sparsity_target": number(0, 1),
+    "kl": number(0),
+    "missing": flag,
+}
 PARTS: dict[type[nn.Module], Parts] = {
     Autoencoder: Parts(ROWS, "encoder decoder link latent_basis", {"baseline": 1}),
     BernoulliOutput: Parts({"is_binary": flag}),
@@ -108,17 +118,11 @@ PARTS: dict[type[nn.Module], Parts] = {
     LinearPath: Parts({"gain": Optional(one_of(None))}, "path residual", {"gain": 1}),
     MLP: Parts({"sizes": listing(whole(1))}, "layers"),
     MemberLinear: Parts({}, "", {"weight": 3, "bias": 3}),
-    Objective: Parts(
-        {
-            "loss": one_of(*CELL_LOSSES),
-            "l1": number(0),
-            "sparsity": number(0),
-            "sparsity_penalty": one_of("l1", "kl"),
-            "sparsity_target": number(0, 1),
-            "kl": number(0),
-            "missing": flag,
-        }
+    MixedObjective: Parts(OBJECTIVE, "", {"weights": 1}),
+    MixedOutput: Parts(
+        {"n_scores": whole(0), "level_counts": listing(whole(1))}, "", {"shares": 1, "scales": 1}
     ),
+    Objective: Parts(OBJECTIVE),
     OneByOne: Parts({}, "members"),
     OutputLink: Parts(
         {"activation": one_of("identity", "logistic", "relu")}, "", {"center": 1, "scale": 1}
@@ -392,9 +396,11 @@ def check_net(
     check_parts(module, "net_.module", sizes)
     check_parts(net.criterion_, "net_.criterion", sizes)
     is_variational = isinstance(net, VariationalNet)
+    is_mixed = isinstance(module.link, MixedOutput)
+    objective = EvidenceBound if is_variational else MixedObjective if is_mixed else Objective
     for value, cls in (
         (module, VariationalAutoencoder if is_variational else Autoencoder),
-        (net.criterion_, EvidenceBound if is_variational else Objective),
+        (net.criterion_, objective),
     ):
         if type(value) is not cls:
             raise ValueError(f"net_ has a {type(value).__name__} in the place of a {cls.__name__}")
@@ -433,6 +439,12 @@ def _check_link(link: Any, d: int) -> int:
         widths = {"center": d, "scale": d}
         if link.activation != "identity" and not (link.scale > 0).all():
             raise ValueError(f"{at}.scale must be positive")
+    elif isinstance(link, MixedOutput):
+        n_levels = sum(link.level_counts)
+        widths = {"shares": n_levels, "scales": n_levels}
+        n_outputs = link.n_scores + n_levels
+        if not (link.shares > 0).all() or not (link.scales > 0).all():
+            raise ValueError(f"{at}.shares and scales must be positive")
     elif isinstance(link, TableOutput):
         widths = {"raw_deviation": link.n_scores}
         n_outputs = link.n_scores + sum(link.level_counts)

@@ -4,6 +4,8 @@ Sizes that they share: d columns, m of them that a generator learns, k latents, 
 ensemble, g groups of targets, and c components of a mixture.
 """
 
+from itertools import pairwise
+
 import numpy as np
 
 import skae._data._frames as frames
@@ -12,6 +14,8 @@ import skae._engine._views as views
 import skae._stats._gaussian as gaussian
 import skae._stats._scoring as scoring
 import skae._stats._surprise as surprise
+from skae._data._columns import Column
+from skae._data._mixed import MixedScaler
 from skae._data._scaling import Scaler
 from skae._data._targets import N_QUANTILES, Targets
 from skae._stats._boosted_trees import BoostedTrees
@@ -85,6 +89,20 @@ def _ranks_fit(scores, path, sizes):
         raise ValueError(f"{path}.level_scales must have a factor for each level")
 
 
+def _mixed_scaler_fits(scaler, path, sizes):
+    if len(scaler.shares_) != scaler.n_levels.sum():
+        refuse(f"{path}.shares_", f"{scaler.n_levels.sum()} shares", scaler.shares_)
+    starts = np.cumsum([0, *scaler.level_counts])
+    for start, stop in pairwise(starts):
+        check_sums_to_one(scaler.shares_[start:stop], f"{path}.shares_")
+    n_numbers = 0 if scaler.numbers_ is None else len(scaler.numbers_.mean_)
+    if n_numbers != scaler.n_scores:
+        raise ValueError(f"{path}.numbers_ must scale {scaler.n_scores} columns, not {n_numbers}")
+    codes = scaler.mean_[scaler.of_codes]
+    if not ((codes >= 0) & (codes < scaler.level_counts) & (codes % 1 == 0)).all():
+        raise ValueError(f"{path}.mean_ must hold codes of levels")
+
+
 def _targets_fit(targets, path, sizes):
     check_sums_to_one(targets.shares_, f"{path}.shares_")
     if targets.classes_ is not None:
@@ -109,12 +127,11 @@ def _column_is_one(column, path, sizes):
     kind = getattr(column.dtype, "kind", "")
     if not (of_pandas or isinstance(column.dtype, np.dtype)):
         refuse(f"{path}.dtype", "a dtype", column.dtype)
-    is_number = pd.api.types.is_numeric_dtype(column.dtype)
     if column.exact is not None:
         if column.levels is not None or None in (column.origin, column.tick):
             raise ValueError(f"{path} needs an origin and a tick, and no levels")
     elif column.levels is not None:
-        if is_number or (kind in "mM" and column.origin is not None):
+        if column.origin is not None:
             raise ValueError(f"{path} has levels, which its dtype {column.dtype} does not hold")
         if not pd.Index(column.levels, dtype=object, tupleize_cols=False).is_unique:
             raise ValueError(f"{path}.levels are not all different")
@@ -172,6 +189,12 @@ def instance(*classes):
     return check
 
 
+def of_numbers(value, path, sizes):
+    """The layout of the scaler of some of the columns."""
+    of_type(Scaler)(value, path, sizes)
+    LAYOUTS[Scaler](value, path, {})
+
+
 NORMAL = instance(gaussian.Gaussian, gaussian.FactorGaussian)
 HINGES = array("f8", len(views.VIEWS), "n_slopes")
 LOSSES = array("f8", f"M+{len(views.VIEWS)}", "n_rows")
@@ -190,6 +213,16 @@ LAYOUTS = {
             "high_": maybe(array("f8", "d", special="inf")),
         },
         _cut_is_whole,
+    ),
+    MixedScaler: Attributes(
+        {
+            "n_levels": array("i", "d", low=0),
+            "method": one_of(None, "global", "standard", "minmax", "robust"),
+            "mean_": WIDTH,
+            "shares_": array("f8", "n_indicators", low=POSITIVE),
+            "numbers_": maybe(of_numbers),
+        },
+        _mixed_scaler_fits,
     ),
     gaussian.Gaussian: Attributes(
         {
@@ -262,7 +295,7 @@ LAYOUTS = {
         },
         _column_is_ranked,
     ),
-    frames.Column: Attributes(
+    Column: Attributes(
         {
             "name": anything,
             "dtype": anything,
@@ -320,10 +353,10 @@ LAYOUTS = {
     ),
     frames.Columns: Attributes(
         {
-            "container": one_of("pandas", "polars", "objects", "dates", "integers"),
+            "container": one_of("pandas", "polars", "objects", "dates", "integers", "array"),
             "schema": maybe(of_type(dict)),
             "index": anything,
-            "columns": listing(instance(frames.Column), "d"),
+            "columns": listing(instance(Column), "d"),
         },
         _columns_fit,
     ),

@@ -8,11 +8,10 @@ from sklearn.utils import check_random_state
 
 from skae._data._chunks import value_range
 from skae._data._fitted_arrays import FittedArray, numpy_array
-from skae._data._scaling import LARGEST_READ, Scaler, column_moments
+from skae._data._scaling import LARGEST_READ, column_moments
 from skae._engine._batches import SourceRows
 from skae._engine._build import build_autoencoder, coordinates_of_rows, pca_of_rows
 from skae._engine._latent_basis import Recipe, learn_basis, spread_rows
-from skae._engine._losses import Objective
 from skae._engine._progress import current_progress
 from skae._engine._rotation import Rotation
 from skae._engine._row_errors import distances_to, row_errors
@@ -42,17 +41,23 @@ from skae._fit._plan import (
 from skae._sklearn import validate_params
 from skae._stats._nonlinearity import prospect_of
 from skae._stats._scoring import share_explained
+from skae.estimators._compression_parts import (
+    fit_pca,
+    make_link,
+    make_objective,
+    make_scaler,
+)
+from skae.estimators._mixed_tables import is_mixed_table
 from skae.exceptions import warn_user
-from skae.networks._autoencoder import OutputLink
 
 # Held-out rows that the latent-size curve is read from.
 MAX_ROWS_FOR_CURVE = 2000
 # Columns per row from which rows are too few for a network.
 WIDE = 4
-# What is learned with the basis of the latents.
-OF_BASIS = "_latent_unit", "explained_variance_", "explained_variance_ratio_"
 # Standard deviation of the noise on latents unless it is set.
 LATENT_NOISE = 0.1
+# What is learned with the basis of the latents.
+OF_BASIS = "_latent_unit", "explained_variance_", "explained_variance_ratio_"
 
 
 class CompressionMixin:
@@ -72,7 +77,7 @@ class CompressionMixin:
     def _resume_plan(self, X, sample_weight, settings=None):
         """The mean follows all rows since the last ``fit`` began."""
         if settings is not None and self.max_epochs == "auto":
-            n_features, n_rows = self.n_features_in_, X.shape[0]
+            n_features, n_rows = self._scaler.n_inputs, X.shape[0]
             most = self._auto.effort(n_features, "open")
             settings |= net_settings(self, self._auto, n_features, n_rows, most)
         if settings is not None:  # the latents' units are learned anew
@@ -81,22 +86,24 @@ class CompressionMixin:
         if settings is None:
             seen = getattr(self, "n_samples_seen_", np.inf)  # files of early versions lack it
             share = X.shape[0] / (seen + X.shape[0])
-        self.mean_ = mean + share * (column_moments(X, sample_weight).mean - mean)
+        if self._columns is None:  # the shares of levels stay, and so do means
+            self.mean_ = mean + share * (column_moments(X, sample_weight).mean - mean)
         return super()._resume_plan(X, sample_weight, settings)
 
     def _make_plan(self, X, sample_weight, rng):
         """Learn the scaling, the start and the number of latents; plan the rest."""
         for name in OF_BASIS:  # the latents of a net in training are codes
             vars(self).pop(name, None)
-        self._scaler = scaler = Scaler(self.scaling).fit(X, sample_weight)
+        self._scaler = scaler = make_scaler(self).fit(X, sample_weight)
         self._check_range(X)
         self.mean_ = scaler.mean_
-        n_features = self.n_features_in_
-        size = min(X.shape) if self.n_components is None else self.n_components
+        n_features = self._scaler.n_inputs
+        size = self.n_components
+        size = min(X.shape[0], n_features) if size is None else size
         seeds = Seeds.draw(rng)
         pca = None
         if self.init == "pca" or self.input_noise == "auto" or is_ordered(self):
-            pca = pca_of_rows(X, scaler, n_directions(size), sample_weight, seeds.start)
+            pca = fit_pca(self, X, size, sample_weight, seeds.start)
         self.n_components_ = k = n_latents(size, pca)
         warn_if_it_may_copy(self, n_features)
         told = self._told_before(X, pca, sample_weight, seeds.start)
@@ -107,7 +114,6 @@ class CompressionMixin:
         settings = net_settings(self, self._auto, n_features, X.shape[0], effort)
         moves = {"orthogonal": self._auto is Compression}
         make_net = NetFactory(self, network, seeds, settings, **moves)
-        losses = self.loss, self.l1, self.sparsity, self.sparsity_penalty, self.sparsity_target
         input_noise = self.input_noise
         if input_noise == "auto":
             input_noise = 0.5 * pca.residual_deviation(k)
@@ -127,7 +133,8 @@ class CompressionMixin:
                 tied=tied,
                 seed=seeds.weights,
             )
-            return make_net(module, Objective(*losses), input_noise=input_noise, **corruption)
+            module.missing = self._columns is not None
+            return make_net(module, make_objective(self), input_noise=input_noise, **corruption)
 
         fields = self._rotation(X.shape, pca)
         fields["prospect"] = told if goes_by(self, told, *X.shape) else "unknown"
@@ -137,7 +144,7 @@ class CompressionMixin:
     def _rotation(self, shape, pca):
         """The principal coordinates that wide rows are trained in, and what leads out of them."""
         chosen = None
-        if has_plain_output(self) and shape[1] >= MIN_WIDE_COLUMNS:
+        if has_plain_output(self) and self._columns is None and shape[1] >= MIN_WIDE_COLUMNS:
             is_few = has_few_wide_rows(self, *shape)
             choose = Rotation.of_few_rows if is_few else Rotation.choose
             chosen = choose(self._scaler, pca, self.n_components_)
@@ -145,7 +152,7 @@ class CompressionMixin:
 
     def _course_of_few_rows(self, X, sample_weight, build, seed):
         """How few wide rows are fitted: with dropout or without, as held-out rows decide."""
-        if not has_few_wide_rows(self, *X.shape):
+        if self._columns is not None or not has_few_wide_rows(self, *X.shape):
             return None
         builds = (build,)
         if none_if_auto(self.dropout) is None:
@@ -165,10 +172,13 @@ class CompressionMixin:
         """The prospect of the rows, where the start is the best linear answer; else "unknown"."""
         if not has_plain_output(self):
             return "unknown"
-        # Nothing beats PCA among linear networks, nor where rows so few do not span what others
-        # vary in, so that no decoder can learn it from them.
-        if is_linear(self) or X.shape[1] > WIDE * X.shape[0]:
+        # PCA is the best of linear networks. And where rows so few do not span what others vary
+        # in, no decoder can learn it from them.
+        has_few_rows = self._scaler.n_inputs > WIDE * X.shape[0]
+        if has_few_rows or (is_linear(self) and self._columns is None):
             return "linear"
+        if self._columns is not None:  # the error of levels is not that of principal coordinates
+            return "unknown"
         coordinates, squares, weight = coordinates_of_rows(
             X, self._scaler, pca, sample_weight, seed
         )
@@ -183,7 +193,7 @@ class CompressionMixin:
             begin=self._begin,
             attributes_after=self._attributes_after,
             max_epochs=max_epochs,
-            **folds_and_refit(self, self.n_features_in_),
+            **folds_and_refit(self, self._scaler.n_inputs, self._columns is not None),
             **fields,
         )
 
@@ -200,13 +210,14 @@ class CompressionMixin:
 
     def _finish(self, outcome, X, sample_weight):
         if outcome.measures is not None:
-            self._learn_latents(outcome.net, outcome.measures, X, sample_weight)
+            is_start = outcome.best_epoch == 0 and self.init == "pca"
+            self._learn_latents(outcome.net, outcome.measures, X, sample_weight, is_start)
             progress = current_progress()
-            if outcome.best_epoch == 0 and self.init == "pca" and not progress.is_search:
+            if is_start and not progress.is_search:
                 progress.conclude("no epoch is better than the start")
         super()._finish(outcome, X, sample_weight)
 
-    def _learn_latents(self, net, measures, X, sample_weight):
+    def _learn_latents(self, net, measures, X, sample_weight, is_start=False):
         """Learn how many latents there are, their basis and what each explains."""
         shares = None
         if is_ordered(self):
@@ -220,10 +231,12 @@ class CompressionMixin:
             keeps_zeros=self.sparsity > 0 or shares is not None,
             whitens=self.whiten,
             shares=shares,
+            is_linear=self._columns is not None and is_start,
         )
         learned = learn_basis(net, rows, recipe)
         net.module_.set_basis(learned.basis)
-        unit = float(scaler.scale_[0]) if scaler.method == "global" else 1.0
+        has_unit = scaler.method == "global" and self._columns is None
+        unit = float(scaler.scale_[0]) if has_unit else 1.0
         self._latent_unit = 1.0 if self.whiten else unit
         self.explained_variance_ = learned.variances * unit**2
         if shares is None:
@@ -246,34 +259,30 @@ class CompressionMixin:
         """A fresh fit that may be carried out with those of other folds and sizes."""
         from skae._fit._many import Job
 
-        n_features = X.shape[1]
+        n_features, is_mixed = X.shape[1], is_mixed_table(X, self)
         most = self._auto.effort(n_features, "open")
         settings = net_settings(self, self._auto, n_features, X.shape[0], most)
         max_epochs = settings["max_epochs"]
         return Job(
-            Schedule.of(self, max_epochs=max_epochs, **folds_and_refit(self, n_features)),
+            Schedule.of(self, max_epochs=max_epochs, **folds_and_refit(self, n_features, is_mixed)),
             X,
             fit_alone=lambda: self.fit(X).net_,
-            make_plan=partial(self._plan_to_share, X),
-            finish=lambda outcome: self._finish(outcome, X, None),
+            make_plan=partial(self._plan_to_share, X, held_out),
+            finish=partial(self._finish, sample_weight=None),
             candidate=self.n_components,
             held_out=held_out,
         )
 
-    def _plan_to_share(self, X):
+    def _plan_to_share(self, X, held_out):
         validate_params(self)
         X, _ = self._check_training_rows(X, None, None, reset=True)
         rng = check_random_state(self.random_state)
         n_rows_held_out(self, X.shape[0])  # raises before anything is learned
-        return self._make_plan(X, None, rng), X, rng
+        plan = self._make_plan(X, None, rng)
+        return plan, X, self._check_rows(held_out, reset=False), rng
 
     def _link(self):
-        """What bounds reconstructions, in the units of scaled rows."""
-        activation = output_activation(self)
-        if self.scaling == "minmax":  # scaled columns fill [0, 1]: bounds speak of them
-            ones = np.ones_like(self._scaler.mean_)
-            return OutputLink(activation, 0 * ones, ones)
-        return OutputLink(activation, self._scaler.center_, self._scaler.scale_)
+        return make_link(self, output_activation(self))
 
 
 # What the transformer's parameters mean.
@@ -371,14 +380,14 @@ def is_linear(params):
     return params.activation == "identity" or np.size(params.hidden_layer_sizes) == 0
 
 
-def folds_and_refit(params, n_features):
+def folds_and_refit(params, n_features, is_mixed):
     """How the fits that train on a split, on folds and on all rows go."""
     is_refitted = rules_of(params) is Compression
     is_narrow = n_features < MIN_WIDE_COLUMNS
     stacks_folds = is_refitted and params.precision == "float32"
     is_raced = not is_narrow and lets_rows_decide(params) and none_if_auto(params.dropout) is None
     return {
-        "refits_output": is_refitted,
+        "refits_output": is_refitted and not is_mixed,  # levels are no linear function of a layer
         "stacks_folds": stacks_folds,
         "n_candidates": 2 if is_refitted and is_raced else 1,
         # Wide rows are trained in principal coordinates, which need held-out rows afterwards.
@@ -456,4 +465,4 @@ def residual_squares(net, feed, X, held_out, sample_weight, *, n_latents, mean):
     residuals = [
         weight @ row_errors(net, scaled, feed.transform, part, k + 1) for k in range(n_latents)
     ]
-    return np.array([*residuals, weight @ distances_to(mean, part, feed.transform.unit)])
+    return np.array([*residuals, weight @ distances_to(mean, part, feed.transform)])

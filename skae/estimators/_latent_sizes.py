@@ -7,16 +7,13 @@ from numbers import Integral
 import numpy as np
 from sklearn.base import clone
 from sklearn.model_selection import KFold, check_cv
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_random_state
 
-from skae._data._chunks import as_dense
-from skae._data._validation import check_input, to_compute_array
 from skae._engine._progress import show_progress
 from skae._engine._runtime import initial_settings, one_thread_per_worker
 from skae._sklearn import callbacks_of, safe_indexing, validate_params
-from skae._stats._pca import fit_pca
-from skae._stats._scoring import share_explained
 from skae.estimators._base import BaseAutoencoder
+from skae.estimators._size_curve import check_table, explained_by_pca
 from skae.estimators._transformer import AutoencoderTransformer
 
 
@@ -33,7 +30,7 @@ def latent_size_curve(transformer, X, n_components, *, cv=5):
     transformer : AutoencoderTransformer or Pipeline that ends in one
         Transformer to clone; its own `n_components` does not matter. Earlier steps of a
         pipeline are fitted on the training rows of each fold.
-    X : {array-like, sparse matrix} of shape (n_samples, n_features)
+    X : {array-like, sparse matrix} or table of shape (n_samples, n_features)
         Rows; whatever the first step accepts if there is a pipeline. For columns of different
         units, pass a pipeline of ``StandardScaler`` and the transformer: each fold then learns its
         own scales, and PCA is compared in them, too.
@@ -51,7 +48,8 @@ def latent_size_curve(transformer, X, n_components, *, cv=5):
         - ``explained``, ``explained_std``: share of the held-out rows' variance about the
           training mean, as ``AutoencoderTransformer.score`` has it: mean and standard
           deviation over the folds;
-        - ``pca``: the mean share that as many principal components explain.
+        - ``pca``: the mean share that as many principal components explain, or those of factor
+          analysis of mixed data.
 
         Of a pipeline, these are shares of what reaches its last step.
 
@@ -99,7 +97,7 @@ def latent_size_curve(transformer, X, n_components, *, cv=5):
         check_positive("cv", cv, at_least=2)
         seed = check_random_state(transformer.random_state).randint(2**31 - 1)
         cv = KFold(cv, shuffle=True, random_state=seed)
-    check = partial(_checked_rows, transformer)
+    check = partial(check_table, transformer)
     X = X if earlier else check(X)
     folds = list(check_cv(cv).split(X))
     if not folds:
@@ -113,7 +111,8 @@ def latent_size_curve(transformer, X, n_components, *, cv=5):
         fitted.score(test) for fitted, (_, test) in zip(clones, len(sizes) * parts, strict=True)
     ]
     explained = np.reshape(explained, (len(sizes), len(folds)))
-    by_pca = np.mean([_explained_by_pca(train, test, sizes) for train, test in parts], axis=0)
+    of_folds = zip(clones[: len(folds)], parts, strict=True)
+    by_pca = np.mean([explained_by_pca(model, *part, sizes) for model, part in of_folds], axis=0)
     columns = {
         "explained": explained.mean(axis=1),
         "explained_std": explained.std(axis=1),
@@ -135,7 +134,7 @@ def fit_together(estimators, parts, name, *, can_share):
     ----------
     estimators : list of AutoencoderTransformer
         Of each number of latents as many as there are folds.
-    parts : list of (ndarray, ndarray)
+    parts : list of (array or table, array or table)
         Training rows of each, and rows that it leaves out.
     name : str
         Of the one progress bar that all of them show with `verbose`.
@@ -184,21 +183,7 @@ def _checked_sizes(n_components):
     return sizes
 
 
-def _checked_rows(transformer, X):
-    X, _ = to_compute_array(X, keep_tensors=False)
-    return check_input(partial(check_array, estimator=transformer), X, marker=None, input_name="X")
-
-
 def _transformed(earlier, train, test):
     """What the steps before the last make of training and held-out rows."""
     earlier = clone(earlier)
     return earlier.fit_transform(train), earlier.transform(test)
-
-
-def _explained_by_pca(train, test, sizes):
-    """Share of the test rows' variance that the training rows' first components explain."""
-    pca = fit_pca(as_dense(train).astype(np.float64), min(max(sizes), *train.shape))
-    centred = as_dense(test) - pca.mean
-    explained = np.square(centred @ pca.directions.T).sum(axis=0)
-    total = np.square(centred).sum()
-    return [share_explained(total - explained[:size].sum(), total) for size in sizes]

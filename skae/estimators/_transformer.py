@@ -14,10 +14,15 @@ from skae._sklearn import Interval, StrOptions
 from skae._stats._scoring import share_explained
 from skae.estimators._base import BaseAutoencoder
 from skae.estimators._compression import LATENT_NOISE, CompressionMixin
+from skae.estimators._mixed_tables import TablesMixin
 
 
 class AutoencoderTransformer(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, CompressionMixin, BaseAutoencoder
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    CompressionMixin,
+    TablesMixin,
+    BaseAutoencoder,
 ):
     """Autoencoder that replaces PCA.
 
@@ -30,7 +35,9 @@ class AutoencoderTransformer(
     Rows are centred and divided by one common scale, so the default objective is
     PCA's: the total squared error in the units of X. Put a
     :class:`~sklearn.preprocessing.StandardScaler` before it where columns differ in
-    units, as you would for PCA.
+    units, as you would for PCA. Tables with levels (strings, categories, booleans), dates or
+    missing cells are *mixed*: for them, the start is factor analysis of mixed data (FAMD), columns
+    are standardised, and reconstructions are tables like X (see Notes).
 
     Latents come in the units of PCA's scores: centred, uncorrelated, in order of falling
     variance, and a latent's variance is what it explains. So what is tuned to PCA's scores, such
@@ -92,10 +99,13 @@ class AutoencoderTransformer(
         Share of hidden units dropped in training (default network only). ``"auto"`` is 0; with
         fewer than 1000 rows of 256 columns or more, it is 0.3 if that lowers the error on held-out
         rows (see Notes).
-    scaling : {"global", "standard", "minmax", "robust"} or None, default="global"
+    scaling : {"auto", "global", "standard", "minmax", "robust"} or None, default="auto"
         How rows are scaled inside: one scale for all columns, standard deviations,
         ranges, interquartile ranges about the median (half the range where quartiles
-        coincide), or not at all.
+        coincide), or not at all. ``"auto"`` is ``"standard"`` where there are levels or
+        dates, and else ``"global"``. In mixed tables it is about the columns of numbers and dates.
+        Indicators of levels are divided by the roots of their shares, but with ``"minmax"`` and
+        None remain 0 and 1.
     ordered : bool, default=False
         Whether latents come ordered by importance, by nested dropout [2]_. Implied by
         a float or "auto" `n_components`.
@@ -104,6 +114,10 @@ class AutoencoderTransformer(
         as PCA's does, and ``inverse_transform`` multiplies by them. It removes what the variances
         say of the latents' importance, and can help estimators that expect equal ones. It may
         change before a ``fit`` with `warm_start`, but not before ``partial_fit``.
+    categorical_features : {"from_dtype"}, array-like or None, default="from_dtype"
+        Columns of levels, by names, by numbers or as a mask. ``"from_dtype"`` takes those of
+        categories and, if any column holds strings, categories or dates, all of strings, objects
+        and booleans, too. None takes none: dates are read, other cells must be numbers.
     alpha : float or "auto", default="auto"
         Decoupled L2 weight penalty [3]_. ``"auto"`` is 0 below 256 columns and, from
         there on, the smaller of 0.3 and 420 divided by the number of steps.
@@ -167,12 +181,14 @@ class AutoencoderTransformer(
         `explained_variance_` divided by the total variance of the training rows. The sum is the
         share that reconstructions explain of these rows, ``score`` of them (if it is positive).
         With ordered latents it is instead the share that each latent adds to those before it, on
-        held-out rows, or on the training rows if there were none.
+        held-out rows, or on the training rows if there were none. Without, the total of a mixed
+        table is the inertia of FAMD.
     latent_size_curve_ : ndarray of shape (n_trained_latents,)
         Share of the variance explained by the first 1, 2, ... latents, on held-out
         rows. Only with ordered latents.
     mean_ : ndarray of shape (n_features,)
-        Mean of the training rows: those of the last ``fit`` and of each ``partial_fit`` since.
+        Mean of the training rows: those of the last ``fit`` and of each ``partial_fit`` since. In
+        mixed tables, those of the first fit: of dates in ticks, of levels the commonest code.
     n_iter_ : int
         Epochs run, in the last stage of the fit; 0 if nothing but PCA can be learned.
     best_epoch_ : int
@@ -222,7 +238,6 @@ class AutoencoderTransformer(
     - *Much*: a nonlinear decoder of PCA's latents would save 20 % of PCA's error or more.
       Training is on all rows, none are held out, and the last epoch is kept. (Rows are still held
       out for ordered latents and where training is in principal coordinates.)
-
     - *Neither*: a quarter of the schedule is tried on held-out rows, those of folds below 1000
       rows, else up to five tenths, one and then all, until the mean gain is two standard errors
       above or below zero. If it is two above, training is on all rows, and the last epoch
@@ -238,13 +253,10 @@ class AutoencoderTransformer(
     epoch is kept. The start, epoch 0, is always among the candidates.
 
     Below 1000 rows of 256 columns or more, plain networks memorise what PCA leaves out. They are
-    trained in the leading principal coordinates (those that explain 90 % of the variance, two per
-    latent, or 100), on a fifth less than all rows first: once with `dropout` and once without, if
-    it is "auto". Squared errors of the held-out rows are compared with those of PCA on the same
-    rows, and more folds follow until 100 rows have been held out or the mean difference is beyond
-    three standard errors. Then the better network is trained on all rows, to the last epoch, or
-    the result is PCA. Of rows that show hardly anything, it is PCA unless a tenth of the schedule
-    lowers the loss. (Not for ordered latents, `n_iter_no_change`, `callbacks` and a warm start.)
+    trained in the leading principal coordinates, with `dropout` and without if it is "auto", and
+    compared with PCA on folds until 100 rows have been held out or the mean difference is beyond
+    three standard errors. The best is then trained on all rows. (Not for ordered latents,
+    `n_iter_no_change`, `callbacks` and a warm start.)
 
     Where one training on a split is all, or ``early_stopping=False``, plain networks for 256
     columns or more are trained in the leading principal coordinates, and the rotation is merged
@@ -258,11 +270,20 @@ class AutoencoderTransformer(
     scikit-learn's PCA), and the factor a makes the variances of the latents add up to the variance
     that reconstructions explain. If the network is linear, a is 1 and latents are the scores of a
     PCA of the reconstructions. They are in the units of X with ``scaling="global"`` and None, and
-    else in those of the scaled rows. Ordered latents are only scaled, each on its own, to the
-    variance that it adds to those before it; one that is set to zero is left out. All this is
-    learned from the training rows: from 16384 of them, evenly spread, if there are more, and from
-    fewer if they are wide. ``partial_fit`` learns it in its first call, and keeps it.
-    Reconstructions do not depend on it.
+    else in those of the scaled rows. Ordered latents are only scaled, each to the variance that it
+    adds to those before it; one that is set to zero is left out. All this is learned from 16384
+    training rows at most, in ``partial_fit`` those of its first call. Reconstructions do not
+    depend on it.
+
+    A mixed table becomes numbers, ticks of dates and indicators of levels. A level of share p has
+    ``(indicator - p) / sqrt(p)``: PCA of such rows is FAMD [5]_, and as long as the start is kept,
+    latents are its row coordinates. The decoder gives out numbers, and probabilities by a softmax
+    for each column of levels, which are FAMD's reconstruction to first order. Losses of levels are
+    those of ``score``. A missing cell is read as the mean and counts in no loss; PCA or FAMD then
+    comes from ten rounds of filling by its components [6]_. A level that a dtype of pandas
+    declares, but no training row had, is read as a missing cell; other new levels are errors, and
+    so are gaps after a fit without any, and gaps in tensors, sparse rows and rows on disk.
+    Held-out rows decide on these networks, unless there are more than four inputs per row.
 
     With ``sklearn.config_context(array_api_dispatch=True)``, floating torch tensors are read
     on their own device, and the output is on the same device; only the statistics of ``fit`` are
@@ -278,11 +299,12 @@ class AutoencoderTransformer(
        dropout", ICML 2014.
     .. [3] Loshchilov & Hutter, "Decoupled weight decay regularization", ICLR 2019.
     .. [4] Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024.
+    .. [5] Pages, "Multiple Factor Analysis by Example Using R", Chapman & Hall, 2014.
+    .. [6] Josse & Husson, "Handling missing values in exploratory multivariate data analysis
+       methods", Journal de la SFdS 153, 2012.
 
     Examples
     --------
-    Instead of PCA:
-
     >>> from sklearn.datasets import load_digits
     >>> from skae import AutoencoderTransformer
     >>> X, y = load_digits(return_X_y=True)
@@ -301,16 +323,13 @@ class AutoencoderTransformer(
     >>> ordered.latent_size_curve_.shape[0] >= ordered.n_components_
     True
 
-    A network of one's own:
+    A mixed table:
 
-    >>> from torch import nn
-    >>> class Shallow:
-    ...     def build(self, n_features, n_components):
-    ...         encoder = nn.Sequential(nn.Linear(n_features, n_components), nn.Tanh())
-    ...         return encoder, nn.Linear(n_components, n_features)
-    >>> shallow = AutoencoderTransformer(4, network=Shallow(), max_epochs=2, random_state=0)
-    >>> shallow.fit(X).reconstruct(X).shape
-    (1797, 64)
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"digit": pd.Categorical(y), "ink": X.sum(axis=1)})
+    >>> mixed = AutoencoderTransformer(1, max_epochs=2, random_state=0).fit(frame)
+    >>> mixed.reconstruct(frame).dtypes.equals(frame.dtypes)
+    True
     """
 
     _parameter_constraints: dict = {
@@ -326,9 +345,10 @@ class AutoencoderTransformer(
         "input_noise": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "latent_noise": [Interval(Real, 0, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left"), StrOptions({"auto"})],
-        "scaling": [StrOptions({"global", "standard", "minmax", "robust"}), None],
+        "scaling": [StrOptions({"auto", "global", "standard", "minmax", "robust"}), None],
         "ordered": ["boolean"],
         "whiten": ["boolean"],
+        "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
     }
 
     def __init__(
@@ -349,9 +369,10 @@ class AutoencoderTransformer(
         input_noise="auto",
         latent_noise=LATENT_NOISE,
         dropout="auto",
-        scaling="global",
+        scaling="auto",
         ordered=False,
         whiten=False,
+        categorical_features="from_dtype",
         alpha="auto",
         learning_rate="auto",
         batch_size="auto",
@@ -384,6 +405,7 @@ class AutoencoderTransformer(
         self.scaling = scaling
         self.ordered = ordered
         self.whiten = whiten
+        self.categorical_features = categorical_features
         self.alpha = alpha
         self.learning_rate = learning_rate
         self.batch_size = batch_size
@@ -425,8 +447,9 @@ class AutoencoderTransformer(
 
         Returns
         -------
-        X_original : ndarray of shape (n_samples, n_features)
-            Rows, in the units of the training data.
+        X_original : ndarray, or frame as in ``fit``, of shape (n_samples, n_features)
+            Rows, in the units of the training data. Mixed tables come in the container and of the
+            dtypes of ``fit``, with the most probable levels.
         """
         return self.decode(X)
 
@@ -449,16 +472,28 @@ class AutoencoderTransformer(
         -------
         score : float
             ``1 - sum((X - reconstruct(X)) ** 2) / sum((X - mean_) ** 2)``.
+
+        Notes
+        -----
+        In mixed tables, both sums are over observed cells, and errors are those of scaled columns.
+        That of a number is its squared difference over its squared scale. That of a level is
+        ``sum((indicators - p) ** 2) / (1 - sum(shares ** 2))`` with the probabilities p of the
+        reconstruction or, in the lower sum, the shares of the training rows: the upper sum over
+        the lower one is the Gini impurity that remains. (With ``scaling="minmax"`` and None, the
+        divisor is 1.) By default each column counts as much as any other, and the share explained
+        of one column is R^2, or Goodman and Kruskal's tau.
         """
         check_is_fitted(self)
         X, _ = self._validate_input(X)
         weight = checked_weight(sample_weight, X.shape[0])
         errors = row_errors(self.net_, self._rows(X), self._scaler, X)
         weight = namespace(X).ones_like(errors) if weight is None else asarray_like(weight, errors)
-        distances = distances_to(numpy_array(self, "mean_"), X, self._scaler.unit)
+        distances = distances_to(numpy_array(self, "mean_"), X, self._scaler)
         return share_explained(weight @ errors, weight @ distances)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.input_tags.allow_nan = True
+        tags.input_tags.categorical = tags.input_tags.string = self.categorical_features is not None
         return tags

@@ -101,6 +101,11 @@ class OnnxWriter:
 class TransformerWriter(OnnxWriter):
     """Latents are codes in a basis of their own, if they have one."""
 
+    def __init__(self, estimator):
+        super().__init__(estimator)
+        if estimator._columns is not None:
+            raise ValueError("it was fitted to a table with levels, dates or missing cells")
+
     def encode(self, X):
         code, basis = self._latents(self._inputs(X)), self.module.basis
         if basis is None:

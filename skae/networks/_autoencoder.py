@@ -163,17 +163,18 @@ class Autoencoder(nn.Module):
 
     def decode_raw(self, z: Tensor) -> Tensor:
         """Decoder outputs for latents, before the output link."""
-        return self._decoded(z if self.basis is None else self.basis.inverse(z))
+        return self.decode_code_raw(z if self.basis is None else self.basis.inverse(z))
 
     def decode_code(self, code: Tensor) -> Tensor:
         """Scaled rows for codes; missing trailing ones are zero."""
-        return self.link(self._decoded(code))
+        return self.link(self.decode_code_raw(code))
 
-    def _decoded(self, code: Tensor) -> Tensor:
+    def decode_code_raw(self, code: Tensor) -> Tensor:
+        """Decoder outputs for codes, before the output link."""
         n_missing = self.n_latents - code.shape[-1]
         return self.decoder(F.pad(code, (0, n_missing)) if n_missing else code)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The decoder's raw output, and the codes."""
         code = self.kept_code(x)
-        return self._decoded(code), code
+        return self.decode_code_raw(code), code

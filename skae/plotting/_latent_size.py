@@ -86,6 +86,7 @@ class LatentSizeDisplay:
             Fitted with ordered latents. Its curve was measured on its held-out rows.
         X : array-like of shape (n_samples, n_features)
             Rows that PCA is fitted to. Its curve is the share explained of these same rows.
+            For an estimator of mixed tables, it is left out.
         ax : matplotlib Axes, default=None
             Axes to draw into; None makes a figure.
         **kwargs : dict
@@ -113,10 +114,12 @@ class LatentSizeDisplay:
         explained = fitted(estimator, "latent_size_curve_", "attribute", have_it=have_it)
         # Where it was fitted to a tensor, the attribute is one, and what it holds is NumPy's.
         explained = vars(estimator).get("latent_size_curve_", explained)
-        X = as_numbers("X", X, 2)
-        pca = np.full(len(explained), np.nan)
-        shares = PCA(min(len(pca), *X.shape)).fit(X).explained_variance_ratio_
-        pca[: len(shares)] = np.cumsum(shares)
+        pca = None
+        if getattr(estimator, "_columns", None) is None:
+            X = as_numbers("X", X, 2)
+            pca = np.full(len(explained), np.nan)
+            shares = PCA(min(len(pca), *X.shape)).fit(X).explained_variance_ratio_
+            pca[: len(shares)] = np.cumsum(shares)
         sizes = np.arange(1, len(explained) + 1)
         return cls(sizes, explained, pca=pca).plot(ax=ax, **kwargs)
 

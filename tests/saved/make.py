@@ -17,7 +17,9 @@ from skae import relations
 
 TRANSFORMERS = ("transformer", "tied", "ordered", "convolution", "own_network")
 GENERATORS = ("generator", "conditional", "bernoulli", "related")
-FORMATS = dict.fromkeys(("denoiser", "detector", *TRANSFORMERS, *GENERATORS), 2)
+FORMATS = dict.fromkeys((*TRANSFORMERS, "mixed"), 3) | dict.fromkeys(
+    ("denoiser", "detector", *GENERATORS), 2
+)
 X = np.random.default_rng(0).normal(size=(80, 3)).cumsum(axis=1)
 HOLES = np.where(np.random.default_rng(1).random(X.shape) < 0.1, np.nan, X)
 FRAME = pd.DataFrame(X, columns=["a", "b", "c"]).assign(
@@ -70,6 +72,7 @@ MODELS = {
         2, network=skae.networks.ConvNetwork((1, 4, 4), (2,)), **QUICK
     ).fit(IMAGES),
     "own_network": lambda: skae.AutoencoderTransformer(2, network=Shallow(), **QUICK).fit(X),
+    "mixed": lambda: skae.AutoencoderTransformer(2, **QUICK).fit(FRAME),
     "denoiser": lambda: skae.DenoisingAutoencoder(**QUICK).fit(HOLES),
     "detector": lambda: skae.AutoencoderOutlierDetector(**QUICK).fit(X),
     "generator": lambda: skae.VAEGenerator(2, refine=True, **QUICK).fit(FRAME),

@@ -1,0 +1,109 @@
+"""The door for tables that hold more than numbers: levels, dates and gaps."""
+
+from functools import partial
+
+import numpy as np
+from sklearn.utils import check_array
+from sklearn.utils.validation import validate_data
+
+from skae._data._frames import Columns
+from skae._data._mixed import kinds_of_columns
+from skae._data._tables import as_table
+from skae._data._validation import check_input, rows_with_weight, to_compute_array
+from skae.estimators._base import check_values
+
+
+class TablesMixin:
+    """How an estimator with the parameter `categorical_features` reads and gives back tables.
+
+    A table of numbers without gaps is read as it is. Any other, a mixed table, becomes rows of
+    numbers, ticks of dates and codes of levels, with NaN where a cell is missing. What encodes
+    these rows for the network, a scaler, and what the network gives out, is the estimator's affair.
+    """
+
+    _columns = None  # of a mixed table
+
+    @property
+    def _keeps_tensors(self):
+        return self._columns is None  # columns need NumPy
+
+    @property
+    def _may_miss_cells(self):
+        return self._columns is not None or self._accepts_missing
+
+    def _check_training_rows(self, X, y_or_clean, sample_weight, *, reset):
+        if reset and sample_weight is not None and is_mixed_table(X, self):
+            # Levels and dates of rows without weight are not learned.
+            X, y_or_clean, sample_weight = rows_with_weight(X, y_or_clean, sample_weight)
+        return super()._check_training_rows(X, y_or_clean, sample_weight, reset=reset)
+
+    def _check_rows(self, X, *, reset):
+        """Numbers, ticks and codes of a mixed table; a table of numbers stays as it is."""
+        if reset:
+            kinds = kinds_of_columns(as_table(X), self.categorical_features)
+            vars(self).pop("_columns", None)
+            if kinds is not None:
+                self._columns = self._learn_columns(X, kinds)
+        if self._columns is None:
+            try:
+                return super()._check_rows(X, reset=reset)
+            except ValueError as error:
+                if reset or "contains NaN" not in str(error):
+                    raise
+                raise ValueError(
+                    "Input X contains NaN, but no cell was missing in fit: fit the estimator to "
+                    "rows with missing cells, or fill them before."
+                ) from error
+        X, _ = to_compute_array(X, keep_tensors=False)
+        validate_data(self, X, skip_check_array=True, reset=reset)
+        numbers = check_input(
+            partial(check_array, estimator=self),
+            self._columns.to_numbers(X, declared_is_gap=True),
+            marker=np.nan,
+            dtype=[np.float64, np.float32],
+            ensure_min_samples=2 if reset else 1,
+            input_name="X",
+        )
+        check_values(self, numbers, None if reset else self._largest_read)
+        return numbers
+
+    def _learn_columns(self, X, kinds):
+        X, _ = to_compute_array(X, keep_tensors=False)
+        columns = Columns(X, kinds)
+        for column, is_level in zip(columns.columns, kinds, strict=True):
+            if column.levels and is_level is False:
+                raise ValueError(
+                    f"Column {column.name!r} of X holds {column.levels[0]!r}, but must hold "
+                    "numbers or dates: it is not among categorical_features="
+                    f"{self.categorical_features!r}."
+                )
+        return columns
+
+    def _unscaled(self, pieces, X):
+        if self._columns is None:
+            return super()._unscaled(pieces, X)
+        dtype = X.dtype if holds_numbers(self) else np.float64  # ticks need it
+        numbers = np.empty((X.shape[0], self.n_features_in_), dtype)
+        for rows, scaled in pieces:
+            self._scaler.inverse_transform(scaled, out=numbers[rows])
+        return numbers
+
+    def _wrap_output(self, rows, to_input_type, like=None):
+        """Rows in the container they came in; a frame keeps the index of the one given."""
+        if holds_numbers(self):
+            return super()._wrap_output(rows, to_input_type, like)
+        like = None if like is None else as_table(like)
+        restored = self._columns.restore(rows, like.index if hasattr(like, "iloc") else None)
+        return to_input_type(restored) if self._columns.container == "array" else restored
+
+
+def is_mixed_table(X, model):
+    """Whether X holds levels, dates or gaps, as the parameters of a model have it."""
+    return kinds_of_columns(as_table(X), model.categorical_features) is not None
+
+
+def holds_numbers(model):
+    """Whether the table of `fit` held nothing but numbers, and perhaps gaps."""
+    return model._columns is None or not any(
+        column.levels or column.origin is not None for column in model._columns.columns
+    )

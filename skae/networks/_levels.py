@@ -1,0 +1,87 @@
+"""Outputs for rows of numbers and levels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import groupby
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+
+class MixedOutput(nn.Module):
+    """Numbers as they are, and a softmax for the indicators of each column of levels.
+
+    With the share p of a level and the decoder's output y, which stands for the indicator less
+    p, divided by the scale s, the logit is ::
+
+        log p + h(s y / p),    h(u) = log(1 + u) where u > 0, else u
+
+    To first order, the probability is ``p + s y``: a decoder that starts at the factor analysis of
+    mixed data reconstructs as it does. Where y is positive, the exponential of the logit is
+    ``p + s y``, so that rare levels, whose p is small, do not take all of the probability.
+
+    Parameters
+    ----------
+    n_scores : int
+        Number of columns of numbers, which come first.
+    level_counts : list of int
+        Number of levels of each other column, in ascending order.
+    shares, scales : ndarray of shape (n_indicators,)
+    """
+
+    activation = "mixed"
+    shares: Tensor
+    scales: Tensor
+
+    def __init__(
+        self,
+        n_scores: int,
+        level_counts: list[int],
+        shares: NDArray[np.floating],
+        scales: NDArray[np.floating],
+    ):
+        super().__init__()
+        self.n_scores = n_scores
+        self.level_counts = level_counts
+        self.register_buffer("shares", torch.from_numpy(shares.astype(np.float32)))
+        self.register_buffer("scales", torch.from_numpy(scales.astype(np.float32)))
+
+    def extra_repr(self) -> str:
+        """What tells links apart, and which networks can be trained as one."""
+        return f"shares={self.shares.tolist()}, scales={self.scales.tolist()}"
+
+    def forward(self, output: Tensor) -> Tensor:
+        """The decoder's output as scaled rows: probabilities less shares, divided by scales."""
+        return self.with_pullback(output)[0]
+
+    def with_pullback(self, output: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Scaled rows, and the function from the gradient by them to that by the output."""
+        n = self.n_scores
+        slopes = self.scales / self.shares
+        u = output[..., n:] * slopes
+        risen = u.clamp(min=0.0)
+        logits = self.shares.log() + torch.where(u > 0, risen.log1p(), u)
+        probabilities = torch.empty_like(logits)
+        for span, heads in self._heads(logits):
+            probabilities[..., span] = heads.softmax(dim=-1).flatten(-2)
+        scaled = torch.cat([output[..., :n], (probabilities - self.shares) / self.scales], dim=-1)
+
+        def pullback(gradient: Tensor) -> Tensor:
+            product = gradient[..., n:] / self.scales * probabilities
+            for span, heads in self._heads(product):
+                total = heads.sum(dim=-1, keepdim=True).expand(heads.shape).flatten(-2)
+                product[..., span] -= total * probabilities[..., span]
+            return torch.cat([gradient[..., :n], product * slopes / (1.0 + risen)], dim=-1)
+
+        return scaled, pullback
+
+    def _heads(self, cells: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Spans of columns with as many levels, and their cells with an axis for the columns."""
+        start = 0
+        for n_levels, columns in groupby(self.level_counts):
+            stop = start + n_levels * len(list(columns))
+            yield slice(start, stop), cells[..., start:stop].unflatten(-1, (-1, n_levels))
+            start = stop
