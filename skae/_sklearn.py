@@ -21,6 +21,7 @@ from sklearn.utils._param_validation import (
     RealNotInt,
     StrOptions,
 )
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.stats import _weighted_percentile
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
@@ -56,6 +57,7 @@ __all__ = [
     "is_scalar_nan",
     "max_precision_float_dtype",
     "num_samples",
+    "output_container",
     "preceded_by",
     "safe_indexing",
     "tree_node_dtype",
@@ -113,6 +115,11 @@ def fitted_indicator(missing_values: Any, misses_cells: NDArray[np.bool_]) -> An
     indicator = MissingIndicator(missing_values=missing_values, error_on_new=False)
     indicator._fit(misses_cells[None], precomputed=True)
     return indicator
+
+
+def output_container(estimator: Any) -> str:
+    """What ``set_output`` asks of ``transform``: "default", "pandas" or "polars"."""
+    return str(_get_output_config("transform", estimator)["dense"])
 
 
 def tree_node_dtype() -> np.dtype[Any]:

@@ -5,6 +5,7 @@ import platform
 from contextlib import contextmanager
 from importlib.metadata import version
 
+import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from skae._engine._runtime import (
@@ -35,7 +36,7 @@ from skae.exceptions import ModelFileError, warn_user
 FORMATS = {
     "AutoencoderOutlierDetector": 2,
     "AutoencoderTransformer": 3,
-    "DenoisingAutoencoder": 2,
+    "DenoisingAutoencoder": 3,
     "VAEGenerator": 2,
 }
 # The oldest format that is read: results of earlier ones had another meaning.
@@ -44,6 +45,11 @@ READABLE = {"AutoencoderOutlierDetector": 2, "DenoisingAutoencoder": 2}
 ADDED = {
     ("AutoencoderTransformer", 1): {"whiten": False, "categorical_features": "from_dtype"},
     ("AutoencoderTransformer", 2): {"categorical_features": "from_dtype"},
+    ("DenoisingAutoencoder", 2): {
+        "min_value": -np.inf,
+        "max_value": np.inf,
+        "categorical_features": "from_dtype",
+    },
     ("VAEGenerator", 1): {"relations": None},
 }
 LIBRARIES = ("numpy", "pandas", "safetensors", "scikit-learn", "skorch", "torch")

@@ -40,7 +40,7 @@ MATPLOTLIB = {"plotting"}
 # Public methods in the order of their class.
 ORDERS = {
     "_transformer": "transform inverse_transform score",
-    "_denoising": "fit partial_fit transform inverse_transform score get_feature_names_out",
+    "_denoising": "transform inverse_transform score get_feature_names_out",
     "_outlier": "predict decision_function score_samples pvalues explain correct",
     "_generator": (
         "sample interpolate score_samples score elbo evaluate transform inverse_transform"

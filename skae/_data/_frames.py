@@ -130,17 +130,22 @@ class Columns:
 
     def restore(self, numbers: NDArray[Any], index: Any = None) -> Any:
         """Rows in the container and of the dtypes that they had in `fit`."""
+        frame = self.restore_pandas(numbers, index)
+        if self.schema is not None:
+            return frame_to_polars(frame, self.schema)
+        if self.container in ("dates", "integers", "array"):
+            return frame.to_numpy()
+        return frame.to_numpy(dtype=object) if self.container == "objects" else frame
+
+    def restore_pandas(self, numbers: NDArray[Any], index: Any = None) -> Any:
+        """Rows as a pandas frame, of the dtypes that they had in `fit`."""
         import pandas as pd
 
         index = pd.RangeIndex(len(numbers)) if index is None else index
         cells = [c.restore(numbers[:, j], index) for j, c in enumerate(self.columns)]
         frame = pd.concat(cells, axis=1) if cells else pd.DataFrame(index=index)
         frame.columns = self.index
-        if self.schema is not None:
-            return frame_to_polars(frame, self.schema)
-        if self.container in ("dates", "integers", "array"):
-            return frame.to_numpy()
-        return frame.to_numpy(dtype=object) if self.container == "objects" else frame
+        return frame
 
 
 def column_mask(

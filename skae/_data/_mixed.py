@@ -19,10 +19,13 @@ FROM_DTYPE = "from_dtype"
 PLAIN = (None, "minmax")
 
 
-def kinds_of_columns(X: Any, categorical_features: Any) -> list[bool | None] | None:
+def kinds_of_columns(
+    X: Any, categorical_features: Any, fills_gaps: bool = False
+) -> list[bool | None] | None:
     """What `categorical_features` says of each column of a table.
 
-    None if all hold numbers, and no cell of X, which is in memory and dense, is missing.
+    None if all hold numbers, and no cell of X, which is in memory and dense, is missing (or may be
+    missing, for estimators that fill gaps).
 
     Returns
     -------
@@ -33,7 +36,8 @@ def kinds_of_columns(X: Any, categorical_features: Any) -> list[bool | None] | N
     if by_dtype or categorical_features is None:
         numbers = _numbers(X, by_dtype)
         if numbers is not None:
-            return [False] * X.shape[1] if _has_gaps(numbers) else None
+            has_gaps = not fills_gaps and _has_gaps(numbers)
+            return [False] * X.shape[1] if has_gaps else None
         dtypes = getattr(X, "dtypes", [None] * X.shape[1])
         return [_is_boolean(dtype) or None if by_dtype else False for dtype in dtypes]
     if issparse(X):
@@ -46,7 +50,9 @@ def kinds_of_columns(X: Any, categorical_features: Any) -> list[bool | None] | N
     names = list(X.columns) if hasattr(X, "columns") else []
     mask = column_mask(categorical_features, names, np.shape(X)[1], "categorical_features")
     numbers = None if mask.any() else _numbers(X, by_dtype=True)
-    return mask.tolist() if numbers is None or _has_gaps(numbers) else None
+    if numbers is None or (not fills_gaps and _has_gaps(numbers)):
+        return mask.tolist()
+    return None
 
 
 def _numbers(X: Any, by_dtype: bool) -> Any:
@@ -147,6 +153,17 @@ class MixedScaler:
         """Width of encoded rows."""
         return self.n_scores + int(self.n_levels.sum())
 
+    @property
+    def column_of(self) -> NDArray[np.intp]:
+        """Index of the column of each encoded cell."""
+        codes = np.repeat(self.of_codes, np.asarray(self.level_counts, dtype=int))
+        return np.concatenate([self.of_numbers, codes])
+
+    @property
+    def first_of(self) -> NDArray[np.intp]:
+        """Index of the first encoded cell of each column."""
+        return np.unique(self.column_of, return_index=True)[1]
+
     def fit(self, X: Any, sample_weight: NDArray[Any] | None = None) -> MixedScaler:
         """Learn scales and shares from rows of numbers and codes; NaN is a missing cell."""
         self.mean_ = np.zeros(X.shape[1])
@@ -239,11 +256,15 @@ class MixedScaler:
         if self.numbers_ is not None:
             numbers = np.ascontiguousarray(X[:, : self.n_scores])
             rows[:, self.of_numbers] = self.numbers_.inverse_transform(numbers, np.float64)
-        probabilities = X[:, self.n_scores :] * self.level_scales + self.shares_
+        probabilities = self.probabilities(X)
         starts = np.cumsum([0, *self.level_counts])
         for j, start, stop in zip(self.of_codes, starts, starts[1:], strict=False):
             rows[:, j] = probabilities[:, start:stop].argmax(axis=1)
         return rows
+
+    def probabilities(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Probabilities of levels, of shape (n_samples, n_indicators), in encoded rows."""
+        return X[:, self.n_scores :] * self.level_scales + self.shares_
 
     def column_errors(self, difference: NDArray[Any]) -> NDArray[np.float64]:
         """Errors of columns, of shape (n_samples, n_features), from differences of encoded rows.

@@ -34,3 +34,14 @@ def frame_to_polars(frame: Any, schema: dict[str, Any]) -> Any:
         cells = cells.where(frame[name].notna(), None).tolist()
         columns.append(pl.Series(name, cells, strict=False).cast(dtype))
     return pl.DataFrame(columns)
+
+
+def polars_of(frame: Any) -> Any:
+    """A pandas frame as one of polars, cell by cell: polars' own way needs pyarrow."""
+    import polars
+
+    columns = {
+        str(name): frame[name].astype(object).where(frame[name].notna(), None).tolist()
+        for name in frame
+    }
+    return polars.DataFrame(columns, strict=False)

@@ -43,6 +43,8 @@ class InputTransform:
     divisor : ndarray of shape (n_features,), default=None
         Filled values are divided by these: noise may be far larger than what a column is
         scaled by.
+    marks : ndarray of int, default=None
+        The cells that the mask is of: one of each column of a mixed table. None means all.
     """
 
     def __init__(
@@ -53,9 +55,11 @@ class InputTransform:
         empty: NDArray[np.bool_],
         bounds: tuple[NDArray[Any], NDArray[Any]] | None = None,
         divisor: NDArray[np.float32] | None = None,
+        marks: NDArray[np.intp] | None = None,
     ):
         self.scaler = scaler
         self.fill = fill
+        self.marks = marks
         self.append_mask = append_mask
         self.empty = empty
         self.bounds = bounds
@@ -87,6 +91,8 @@ class InputTransform:
             filled = filled / asarray_like(self.divisor, filled)
         if not self.append_mask:
             return filled
+        if self.marks is not None:
+            missing = missing[:, self.marks]
         return xp.concat([filled, xp.asarray(missing, dtype=xp.float32)], axis=1)
 
     def filled(self, inputs: Any) -> Any:
@@ -228,7 +234,7 @@ class DenoisingNet(AutoencoderNet):
 
     @property
     def n_features(self) -> int:
-        return len(self.module_.link.center)
+        return self.module_.link.n_outputs
 
     def hidden_rows(self, rows: SourceRows) -> Pieces:
         """Yield slices and the activations of all hidden layers, the latents among them."""

@@ -100,10 +100,11 @@ def gaussian(x: Tensor, level: Tensor, draws: torch.Generator) -> Tensor:
     return x + level * torch.randn(x.shape, generator=draws, device=x.device)
 
 
-def masking(x: Tensor, level: Tensor, draws: torch.Generator) -> Tensor:
+def masking(x: Tensor, level: Tensor, draws: torch.Generator, column_of: Any = None) -> Tensor:
     # Each row has a random share, so that few and many missing cells occur.
     share = 2.0 * level * torch.rand((len(x), 1), generator=draws, device=x.device)
-    return x.masked_fill(torch.rand(x.shape, generator=draws, device=x.device) < share, torch.nan)
+    hit = torch.rand(_shape(x, column_of), generator=draws, device=x.device) < share
+    return x.masked_fill(hit if column_of is None else hit[:, column_of], torch.nan)
 
 
 def salt_and_pepper(
@@ -114,11 +115,22 @@ def salt_and_pepper(
     return torch.where((level / 2 <= uniform) & (uniform < level), high, x)
 
 
-def swap(x: Tensor, level: Tensor, draws: torch.Generator) -> Tensor:
-    hit = torch.rand(x.shape, generator=draws, device=x.device) < level
-    donors = torch.randint(len(x), x.shape, generator=draws, device=x.device)
+def swap(x: Tensor, level: Tensor, draws: torch.Generator, column_of: Any = None) -> Tensor:
+    shape = _shape(x, column_of)
+    hit = torch.rand(shape, generator=draws, device=x.device) < level
+    donors = torch.randint(len(x), shape, generator=draws, device=x.device)
+    if column_of is not None:
+        hit, donors = hit[:, column_of], donors[:, column_of]
     values = x.gather(0, donors)
     return torch.where(hit & ~values.isnan(), values, x)
+
+
+def _shape(x: Tensor, column_of: Any) -> tuple[int, int]:
+    """Of draws for rows: one for each column of the table whose cells these are.
+
+    `column_of` are the columns of encoded cells, some of which share one; None if none do.
+    """
+    return len(x), x.shape[1] if column_of is None else int(column_of.max()) + 1
 
 
 NOISES: dict[str, Callable[..., Tensor]] = {

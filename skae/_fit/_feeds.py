@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skae._data._chunks import ColumnStack
+from skae._data._mixed import MixedScaler
 from skae._engine._batches import Rows, SourceRows
 from skae._engine._denoising_net import InputTransform, NoisyRows, PairTransform
+from skae._engine._mixed_noise import MixedNoise
 from skae._engine._net import AutoencoderNet
 from skae._engine._noise import NOISES, CellNoise
 from skae._engine._runtime import generator
@@ -33,7 +35,7 @@ class NoisyFeed(Feed):
 
     Attributes
     ----------
-    scaler : Scaler
+    scaler : Scaler or MixedScaler
         What comes out of the network goes back by it.
     device : torch.device
     noise : str, callable or None
@@ -46,8 +48,8 @@ class NoisyFeed(Feed):
         Whether rows stand beside their clean versions.
     reads_mask : bool
         Whether the encoder reads a mask of missing cells behind the filled row.
-    empty : ndarray of bool of shape (n_features,)
-        Columns that held nothing in ``fit``.
+    empty : ndarray of bool of shape (n_inputs,)
+        Encoded columns that held nothing in ``fit``.
     bounds : pair of ndarray or None
         Where scaled values are cut off before the encoder reads them.
     divisor : ndarray or None
@@ -80,7 +82,13 @@ class NoisyFeed(Feed):
         """From rows to what the encoder reads."""
         fill = np.nan_to_num if self.gaussian is None else self.gaussian.fill
         return InputTransform(
-            self.scaler, fill, self.reads_mask, self.empty, self.bounds, self.divisor
+            self.scaler,
+            fill,
+            self.reads_mask,
+            self.empty,
+            self.bounds,
+            self.divisor,
+            self.scaler.first_of if isinstance(self.scaler, MixedScaler) else None,
         )
 
     @property
@@ -88,17 +96,14 @@ class NoisyFeed(Feed):
         """From rows to what a batch holds: rows that are to be made noisy are only scaled."""
         return PairTransform(self.input_transform) if self.is_paired else self.scaler
 
-    def cell_noise(self, draws: Any) -> CellNoise:
+    def cell_noise(self, draws: Any) -> CellNoise | MixedNoise:
         """The noise on scaled rows, drawn from a generator."""
-        level = self.level / self.scaler.scale_ if self.noise == "gaussian" else self.level
-        return CellNoise(
-            self.noise,
-            level,
-            self.hidden_share,
-            scaler=self.scaler,
-            generator=draws,
-            varies=self.level_varies,
-        )
+        level, scaler = self.level, self.scaler
+        how = {"scaler": scaler, "generator": draws, "varies": self.level_varies}
+        if isinstance(scaler, MixedScaler):
+            return MixedNoise(self.noise, level, self.hidden_share, **how)
+        level = level / scaler.scale_ if self.noise == "gaussian" else level
+        return CellNoise(self.noise, level, self.hidden_share, **how)
 
     def fitted(self, X: Any, indices: Indices, sample_weight: Weights) -> NoisyFeed:
         if self.shrinkage is None:
@@ -202,14 +207,22 @@ def noisy_rows(X: Any) -> Any:
 
 
 def cross_validated_shrinkage(
-    rows: NDArray[np.float64], weight: Weights, hidden_share: float, rng: np.random.RandomState
+    rows: NDArray[np.float64],
+    weight: Weights,
+    hidden_share: float,
+    scaler: Any,
+    rng: np.random.RandomState,
 ) -> float:
     """Shrinkage of the normal distribution that fills hidden cells of held-out rows best."""
+    is_mixed = isinstance(scaler, MixedScaler)
+    column_of = scaler.column_of if is_mixed else np.arange(rows.shape[1])
     share = 2 * hidden_share * rng.uniform(size=(len(rows), 1))
-    hidden = np.where(rng.uniform(size=rows.shape) < share, np.nan, rows)
+    is_hidden = rng.uniform(size=(len(rows), column_of.max() + 1)) < share
+    hidden = np.where(is_hidden[:, column_of], np.nan, rows)
     folds = np.array_split(rng.permutation(len(rows)), min(MAX_SHRINKAGE_FOLDS, len(rows)))
     folds = folds if len(rows) < MIN_ROWS_FOR_SPLIT else folds[:1]
-    return choose_shrinkage(rows, hidden, folds, weight)
+    cell_weights = scaler.cell_weights if is_mixed else 1.0
+    return choose_shrinkage(rows, hidden, folds, weight, cell_weights)
 
 
 def blend_measure(
@@ -224,7 +237,7 @@ def blend_measure(
 
     Returns
     -------
-    sums : ndarray of shape (6, n_features), or None if nothing is held out
+    sums : ndarray of shape (6, n_inputs), or None if nothing is held out
     """
     if held_out is None:
         return None

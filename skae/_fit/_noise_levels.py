@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skae._data._mixed import MixedScaler
 from skae._data._scaling import LARGEST_READ, column_moments
 from skae._fit._defaults import Cleaning
 from skae._fit._plan import Weights
@@ -85,6 +86,36 @@ def noise_level(model: Any, spreads: Spreads | None) -> Any:
     level = np.asarray(level, dtype=np.float64)
     if spreads is None:
         return level if level.ndim else float(level)
+    if isinstance(model._scaler, MixedScaler):
+        return _mixed_gaussian_level(model, level, spreads, is_auto)
+    return _gaussian_level(model, level, spreads, is_auto, model._scaler)
+
+
+def _mixed_gaussian_level(model: Any, level: Any, spreads: Spreads, is_auto: bool) -> Any:
+    """Deviations of numbers, and shares of levels that are swapped for those of other rows."""
+    scaler = model._scaler
+    numbers, codes = scaler.of_numbers, scaler.of_codes
+    of_all = np.full(len(scaler.n_levels), Cleaning.noise_levels["swap"])
+    if level.ndim:
+        of_all[codes] = level[codes]
+        wrong = np.sort(codes[level[codes] > 1])
+        if wrong.size:
+            share, name = float(level[wrong[0]]), _name(model, wrong[0])
+            raise ValueError(
+                f"noise_level={share!r} for column {name!r} must be from 0 to 1: it is the share "
+                "of the levels that are swapped."
+            )
+        level = level[numbers]
+    if len(numbers):
+        of_numbers = _gaussian_level(model, level, spreads, is_auto, scaler.numbers_, numbers)
+        of_all[numbers] = of_numbers
+    return of_all
+
+
+def _gaussian_level(
+    model: Any, level: Any, spreads: Spreads, is_auto: bool, scaler: Any, columns: Any = None
+) -> Any:
+    """Standard deviations of Gaussian noise in the units of columns of numbers."""
     deviations, of_changes = spreads
     if is_auto and model.scaling in ("global", None):  # the columns share a unit
         unit = deviations.max() or 1.0  # squares of the deviations may overflow
@@ -94,11 +125,12 @@ def noise_level(model: Any, spreads: Spreads | None) -> Any:
     elif model.noise_unit == "std":
         level = level * deviations
     level = np.broadcast_to(level, deviations.shape).copy()
-    scaled = level / model._scaler.scale_
+    scaled = level / scaler.scale_
     if scaled.max() > LARGEST_READ:
         column = scaled.argmax()
+        name = _name(model, column if columns is None else columns[column])
         raise ValueError(
-            f"noise_level={level[column]:.3g} for column {_name(model, column)!r} is more than "
+            f"noise_level={level[column]:.3g} for column {name!r} is more than "
             f"{LARGEST_READ:g} times the scale of its values; give it in the units of X."
         )
     return level

@@ -282,6 +282,7 @@ def choose_shrinkage(
     hidden: NDArray[Any],
     folds: list[NDArray[Any]],
     sample_weight: NDArray[Any] | None = None,
+    cell_weights: NDArray[Any] | float = 1.0,
 ) -> float:
     """The shrinkage with the least squared error of filled cells.
 
@@ -294,6 +295,8 @@ def choose_shrinkage(
     folds : list of ndarray of int
         Rows of each fold; they are filled by a distribution fitted to the other rows.
     sample_weight : ndarray of shape (n_samples,), default=None
+    cell_weights : ndarray of shape (n_features,), default=1
+        Weights of the squared errors.
     """
     weight = np.ones(len(X)) if sample_weight is None else sample_weight
     losses = np.zeros(len(SHRINKAGES))
@@ -302,7 +305,8 @@ def choose_shrinkage(
         unshrunk = fit_gaussian(X[rest], weight[rest])
         for i, shrinkage in enumerate(SHRINKAGES):
             errors = unshrunk.shrunk(shrinkage).fill(hidden[fold]) - X[fold]
-            losses[i] += weight[fold] @ np.square(np.nan_to_num(errors)).sum(axis=1)
+            squares = np.square(np.nan_to_num(errors)) * cell_weights
+            losses[i] += weight[fold] @ squares.sum(axis=1)
     return SHRINKAGES[int(losses.argmin())]
 
 

@@ -78,6 +78,18 @@ def _relations(value, path, sizes):
     RELATION_LAYOUTS[Relations](value, path, sizes)
 
 
+def _scaler(value, path, sizes):
+    """The layout of a scaler, which sets the width of what a denoiser encodes."""
+    instance(Scaler, MixedScaler)(value, path, sizes)
+    sizes["e"] = value.n_inputs
+
+
+def _of_encoded(layout):
+    """The layout of what is learned from encoded rows."""
+    return lambda value, path, sizes: layout(value, path, sizes | {"d": sizes["e"]})
+
+
+ENCODED = array("f8", "e")
 # Fitted attributes of all estimators and of each one; those that set sizes come first.
 
 OF_ALL = {
@@ -118,10 +130,12 @@ OF_EACH = {
     },
     "DenoisingAutoencoder": {
         "mean_": WIDTH,
-        "_scaler": instance(Scaler),
+        "_scaler": _scaler,
+        "_columns": Optional(instance(frames.Columns)),
+        "_whole": Optional(maybe(array("b1", "d"))),
         "missing_columns_": array("i", "n_missing", low=0),
         "noise_": noise,
-        "gaussian_": maybe(NORMAL),
+        "gaussian_": maybe(_of_encoded(NORMAL)),
         "blend_": number(0, 1),
         "_empty": array("b1", "d"),
         "_is_paired": flag,
@@ -129,14 +143,14 @@ OF_EACH = {
         "observed_blend_": array("f8", "d", low=0),
         "_draw_seed": SEEDS,
         "_n_draws": whole(0),
-        "_spreads": maybe(row(WIDTH, WIDTH)),
-        "_divisor": maybe(array("f4", "d", low=1)),
+        "_spreads": maybe(row(array("f8", "n_numbers"), array("f8", "n_numbers"))),
+        "_divisor": maybe(array("f4", "e", low=1)),
         "_learns_to_fill": flag,
         "_n_latents_to_learn": whole(1),
         "_shrinkage": number(0, 1),
-        "_unknown_spread": WIDTH,
-        "_bounds": maybe(row(array("f4", "d"), array("f4", "d"))),
-        "_spread": WIDTH,
+        "_unknown_spread": ENCODED,
+        "_bounds": maybe(row(array("f4", "e"), array("f4", "e"))),
+        "_spread": ENCODED,
     },
     "VAEGenerator": {
         "_scaler": instance(Scaler, ranks.NormalScores),
@@ -156,6 +170,13 @@ OF_EACH = {
 
 
 def _denoiser_fits(estimator, sizes):
+    is_mixed = _check_mixed(estimator)
+    if is_mixed != (getattr(estimator, "_whole", None) is not None):
+        raise ValueError("_whole must say which columns of a mixed table are whole")
+    spreads = estimator._spreads
+    n_numbers = estimator._scaler.n_scores if is_mixed else sizes["d"]
+    if spreads is not None and len(spreads[0]) != n_numbers:
+        refuse("_spreads", f"those of {n_numbers} columns of numbers", spreads)
     columns = estimator._columns_with_gaps
     check_ascending(columns, "missing_columns_")
     if len(columns) and columns[-1] >= sizes["d"]:
@@ -192,19 +213,21 @@ def _generator_fits(estimator, sizes):
 
 
 def _transformer_fits(estimator, sizes):
-    scaler, module, columns = (
-        estimator._scaler,
-        estimator.net_.module_,
-        vars(estimator).get("_columns"),
-    )
-    is_mixed = [type(scaler) is MixedScaler, type(module.link) is MixedOutput, columns is not None]
-    is_mixed += [type(estimator.net_.criterion_) is MixedObjective, module.missing]
+    _check_mixed(estimator, [estimator.net_.module_.missing])
+
+
+def _check_mixed(estimator, others=()):
+    """Whether an estimator is that of a mixed table; all of its parts must be, or none."""
+    scaler, net, columns = estimator._scaler, estimator.net_, vars(estimator).get("_columns")
+    is_mixed = [type(scaler) is MixedScaler, columns is not None, *others]
+    is_mixed += [type(net.module_.link) is MixedOutput, type(net.criterion_) is MixedObjective]
     if len(set(is_mixed)) > 1:
         raise ValueError(
             "_scaler, _columns and the network must be those of a mixed table, or none"
         )
     if is_mixed[0] and scaler.n_levels.tolist() != columns.n_levels:
         raise ValueError("_scaler has other columns or levels than _columns")
+    return is_mixed[0]
 
 
 BELONGS_TOGETHER = {
@@ -220,9 +243,8 @@ def widths(estimator):
     if hasattr(estimator, "conditional"):
         scaler, targets = estimator._scaler, estimator._targets if estimator.conditional else None
         return getattr(scaler, "n_inputs", d), 0 if targets is None else targets.n_columns
-    if isinstance(estimator._scaler, MixedScaler):
-        return estimator._scaler.n_inputs, 0
-    return 2 * d if getattr(estimator, "_reads_mask", False) else d, 0
+    n_marks = d if getattr(estimator, "_reads_mask", False) else 0
+    return estimator._scaler.n_inputs + n_marks, 0
 
 
 def fitted_attributes(estimator):

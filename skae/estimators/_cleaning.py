@@ -14,9 +14,11 @@ from skae._data._arrays import (
 )
 from skae._data._chunks import as_dense, row_chunks
 from skae._data._fitted_arrays import numpy_array
+from skae._stats._scoring import share_explained
+from skae.estimators._limits import limits_of_columns
+from skae.estimators._table_cleaning import N_SCORE_ROUNDS, clean_table, share_filled
 
 _count_lock = threading.Lock()
-N_SCORE_ROUNDS = 5  # each hides a fifth of the cells
 
 
 class CleaningMixin:
@@ -34,6 +36,8 @@ class CleaningMixin:
 
     def _denoise(self, X, draws=None):
         """Rows without gaps, all columns; missing cells are drawn if `draws` is a generator."""
+        if self._columns is not None:
+            return clean_table(self, X, draws)
         xp, scaler = namespace(X), self._scaler.on_device_of(X)
         out = empty(X.shape, X)
         out[:] = as_dense(X)
@@ -62,7 +66,26 @@ class CleaningMixin:
                 cleaned += xp.where(gaps, 0.0, doubt * (out[rows] - cleaned))
             cleaned[:, equal] = equals
             out[rows] = xp.where(~gaps & kept, out[rows], cleaned)
-        return out
+        limits = limits_of_columns(self)
+        if limits is None:
+            return out
+        low, high = (asarray_like(limit, X, out.dtype) for limit in limits)
+        return xp.where(missing, xp.clip(out, low, high), out)
+
+    def _share_explained(self, X, clean, sample_weight):
+        """Share explained of the cells that are hidden in turn, or of `clean` rows if given."""
+        weights = np.ones(X.shape[0]) if sample_weight is None else sample_weight
+        if self._columns is not None:
+            return share_filled(self, X, clean, weights)
+        sums, draws = np.zeros(2), np.random.RandomState(0)
+        for span, rows in row_chunks(X):
+            truth = as_dense((X if clean is None else clean)[span]).astype(np.float64)
+            output = self._fill_hidden(rows, draws) if clean is None else self._denoise(rows)
+            for i, guess in enumerate((output, self._scaler.mean_)):
+                # Cells whose truth is unknown do not count.
+                errors = np.nan_to_num(truth - guess)[:, ~self._empty] / self._scaler.unit
+                sums[i] += weights[span] @ np.square(errors).sum(axis=1)
+        return share_explained(*sums)
 
     def _fill_hidden(self, rows, draws):
         """Each cell as it is filled when it and a fifth of the others are hidden."""

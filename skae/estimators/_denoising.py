@@ -9,21 +9,25 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skae._data._arrays import namespace
-from skae._data._chunks import as_dense, row_chunks
+from skae._data._tables import as_table
 from skae._data._validation import as_numpy_table, check_input, checked_weight
 from skae._engine._noise import NOISES
-from skae._engine._tasks import given_to_fit
 from skae._fit._plan import may_change
 from skae._sklearn import (
     Interval,
     MissingValues,
     StrOptions,
     check_feature_names_in,
-    fit_context,
 )
-from skae._stats._scoring import share_explained
 from skae.estimators._base import BaseAutoencoder
-from skae.estimators._imputation import ImputationMixin, warn_of_targets
+from skae.estimators._imputation import ImputationMixin
+from skae.estimators._limits import NO_LIMIT
+from skae.estimators._mixed_tables import TablesMixin, holds_numbers
+from skae.estimators._table_cleaning import restored_table
+
+LIMIT = may_change(
+    Interval(Real, None, None, closed="both"), "array-like", StrOptions({"observed"}), None
+)
 
 
 def _returns_latents(estimator):
@@ -31,13 +35,18 @@ def _returns_latents(estimator):
 
 
 class DenoisingAutoencoder(
-    ClassNamePrefixFeaturesOutMixin, ImputationMixin, TransformerMixin, BaseAutoencoder
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    TablesMixin,
+    ImputationMixin,
+    BaseAutoencoder,
 ):
     """Autoencoder that cleans rows and fills missing cells.
 
     By default it is an imputer and leaves observed cells alone; `noise` names what to remove
-    from them. It learns from clean rows, to which noise is added anew for every batch, or from
-    pairs of noisy and clean ones. Training starts at the linear solution: for missing
+    from them. *Mixed* tables, with levels (strings, categories, booleans) or dates, come back as
+    tables (see Notes). It learns from clean rows, to which noise is added anew for every batch, or
+    from pairs of noisy and clean ones. Training starts at the linear solution: for missing
     cells the conditional mean of a normal distribution, otherwise a regression.
 
     Parameters
@@ -50,7 +59,8 @@ class DenoisingAutoencoder(
         What training puts on the rows, which must be without it. ``"gaussian"`` adds
         normal draws of deviation `noise_level`; ``"masking"`` takes cells away as if missing;
         ``"salt_and_pepper"`` sets cells to their column's smallest or largest value;
-        ``"swap"`` takes them from another row. A callable gets rows in the units of X and a
+        ``"swap"`` takes them from another row, as all noise but ``"masking"`` does with levels.
+        A callable gets rows in the units of X and a
         ``numpy.random.Generator`` and returns noisy rows. ``"auto"`` is ``"masking"``,
         but ``"gaussian"`` where `network` is given (images) and X misses no cell. Where
         X misses cells, some are taken away besides any other noise, too. Ignored
@@ -84,6 +94,13 @@ class DenoisingAutoencoder(
         Whether missing cells are drawn from their distribution, for multiple imputation.
         Each call of ``transform`` draws anew, as in scikit-learn; an int `random_state` gives
         the same sequence of draws after each ``fit``.
+    min_value, max_value : float, array-like of shape (n_features,), "observed" or None, \
+default=-inf, inf
+        Limits of filled cells, which are clipped to them: one for all columns of numbers, or one
+        for each column (of dates a date, None or infinite; levels have none). ``"observed"`` is
+        the least or largest value of the column in the clean rows of ``fit``.
+    categorical_features : {"from_dtype"}, array-like or None, default="from_dtype"
+        Columns of levels, as in :class:`AutoencoderTransformer`.
     loss : {"squared_error", "absolute_error", "huber"}, default="squared_error"
         What is minimised, per scaled cell.
     scaling : {"global", "standard", "minmax", "robust"} or None, default="standard"
@@ -146,7 +163,8 @@ class DenoisingAutoencoder(
         The noise of training; None where ``fit`` was given `X_clean`.
     noise_level_ : float, ndarray of shape (n_features,) or None
         Its level: of Gaussian noise the standard deviation in each column, in the units of X
-        (the mean one with ``"auto"``), else the share of cells. None where it has no level.
+        (the mean one with ``"auto"``) or of ticks of dates, else the share of cells. None where
+        it has no level.
     gaussian_ : object or None
         Normal distribution of the (clean) scaled rows, with a method ``fill`` and, up to
         256 columns, `mean_` and `covariance_` (above: of 32 factors). None with
@@ -163,7 +181,8 @@ class DenoisingAutoencoder(
     missing_columns_ : ndarray of int
         Columns that missed cells in ``fit`` (in the first, where training goes on).
     mean_ : ndarray of shape (n_features,)
-        Mean of the training rows (of `X_clean`, if given).
+        Mean of the training rows (of `X_clean`, if given); of dates in ticks, of levels the
+        commonest code.
     n_iter_ : int
         Epochs run.
     best_epoch_ : int
@@ -189,8 +208,16 @@ class DenoisingAutoencoder(
     -----
     A missing cell is filled with ``g + blend_ * (n - g)``, where g is the conditional mean
     of a normal distribution, found by expectation-maximisation [2]_, and n is the
-    output of the network, which reads the row filled with g and a mask of its gaps. Filled values
-    are not confined to the range or the integers of their column.
+    output of the network, which reads the row filled with g and a mask of its gaps. In tables of
+    numbers and booleans alone, which come back as arrays of numbers, it need not be whole.
+
+    In mixed tables, the network reads an indicator for each level, and gives out probabilities:
+    a level is filled with the most probable one, or drawn by these, one cell after the other. An
+    observed level that is cleaned counts as the probability ``1 - observed_blend_``. A level that
+    the dtype declares but no row of ``fit`` had is a missing cell. Columns whose cells were whole
+    numbers in ``fit`` are filled with whole numbers, dates with multiples of the columns' least
+    step, and columns of 0 and 1 with 0 or 1. Losses, `blend_` and ``score`` count each column
+    once, as in the ``score`` of :class:`AutoencoderTransformer`.
 
     With ``sklearn.config_context(array_api_dispatch=True)``, floating torch tensors are read
     on their own device, and the output is on the same device; nothing passes through NumPy
@@ -220,6 +247,14 @@ class DenoisingAutoencoder(
     >>> bool((X_filled[~holes] == X[~holes]).all())
     True
 
+    A mixed table:
+
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"sex": ["m", "f", None] * 40, "size": [180.0, 165.0, 180.0] * 40})
+    >>> filled = DenoisingAutoencoder(max_epochs=5, random_state=0).fit_transform(frame)
+    >>> filled["sex"][2]
+    'm'
+
     Removing noise from images:
 
     >>> from sklearn.datasets import load_digits
@@ -233,6 +268,7 @@ class DenoisingAutoencoder(
     True
     """
 
+    _fills_gaps = True
     _parameter_constraints: dict = {
         **BaseAutoencoder._parameter_constraints,
         "noise": [StrOptions({"auto", *NOISES}), callable],
@@ -246,6 +282,9 @@ class DenoisingAutoencoder(
         "add_indicator": may_change("boolean"),
         "keep_empty_features": may_change("boolean"),
         "sample_posterior": may_change("boolean"),
+        "min_value": LIMIT,
+        "max_value": LIMIT,
+        "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
         "loss": [StrOptions({"squared_error", "absolute_error", "huber"})],
         "scaling": [StrOptions({"global", "standard", "minmax", "robust"}), None],
     }
@@ -263,6 +302,9 @@ class DenoisingAutoencoder(
         add_indicator=False,
         keep_empty_features=False,
         sample_posterior=False,
+        min_value=NO_LIMIT["min_value"],
+        max_value=NO_LIMIT["max_value"],
+        categorical_features="from_dtype",
         loss="squared_error",
         scaling="standard",
         hidden_layer_sizes="auto",
@@ -293,6 +335,9 @@ class DenoisingAutoencoder(
         self.add_indicator = add_indicator
         self.keep_empty_features = keep_empty_features
         self.sample_posterior = sample_posterior
+        self.min_value = min_value
+        self.max_value = max_value
+        self.categorical_features = categorical_features
         self.loss = loss
         self.scaling = scaling
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -313,70 +358,6 @@ class DenoisingAutoencoder(
         self.random_state = random_state
         self.verbose = verbose
 
-    # The fit family: the shared one, with clean versions of the rows beside.
-
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, *, X_clean=None, sample_weight=None):
-        """Learn to clean rows like those of X.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training rows, clean unless there is `X_clean`; memory maps and CSR matrices are
-            read batch by batch.
-        y : Ignored
-            Present for API consistency.
-        X_clean : {array-like, sparse matrix} of shape (n_samples, n_features), default=None
-            What the rows of X should be. It may miss only cells that X misses. In a
-            :class:`~sklearn.pipeline.Pipeline` ask for it by ``set_fit_request``.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row; only ratios count.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator.
-
-        Raises
-        ------
-        ValueError
-            If X, X_clean or a parameter is not what it must be.
-        DivergenceError
-            If the training loss explodes; the estimator stays as it was.
-        """
-        warn_of_targets(X, y)
-        given = given_to_fit(X, y, X_clean=X_clean, sample_weight=sample_weight)
-        return self._fit_guarded(X, X_clean, sample_weight, given)
-
-    @fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y=None, *, X_clean=None, sample_weight=None):
-        """Train one epoch on X, going on from where the network is.
-
-        The first call fixes the scaling, the normal distribution, which columns count as
-        missing and the starting weights, so it should be a
-        representative sample. There is no
-        validation and no schedule: the learning rate is constant, a third of
-        `learning_rate`, and `blend_` stays as it was (1 where there was no ``fit``).
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows to train on; at least two in the first call.
-        y : Ignored
-            Present for API consistency.
-        X_clean : {array-like, sparse matrix} of shape (n_samples, n_features), default=None
-            What the rows of X should be; in every call or in none.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row; only ratios within one call count.
-
-        Returns
-        -------
-        self : object
-            The estimator, trained further.
-        """
-        given = given_to_fit(X, y, X_clean=X_clean, sample_weight=sample_weight)
-        return self._partial_fit_guarded(X, X_clean, sample_weight, given)
-
     # Public uses.
 
     def transform(self, X):
@@ -389,15 +370,21 @@ class DenoisingAutoencoder(
 
         Returns
         -------
-        X_out : ndarray of shape (n_samples, n_features_out)
+        X_out : ndarray, or frame as in ``fit``, of shape (n_samples, n_features_out)
             Rows without gaps, in the units of X (see `keep_empty_features`); or latents; or
-            hidden activations. Behind them the indicators of `add_indicator`.
+            hidden activations. Behind them the indicators of `add_indicator`. Rows of mixed tables
+            come in the container and of the dtypes of ``fit``.
         """
         check_is_fitted(self)
+        table = X
         X, to_input_type = self._validate_input(X)
         if self.output == "denoised":
             draws = self._new_draws() if self.sample_posterior else None
-            out = self._denoise(X, draws)[:, self._kept_columns]
+            out = self._denoise(X, draws)
+            if not holds_numbers(self):
+                marks = self._indicators(X) if self.add_indicator else None
+                return restored_table(self, out, as_table(table), to_input_type, marks)
+            out = out[:, self._kept_columns]
         else:
             out = self._encode(X) if self.output == "latent" else self._activations(X)
         if self.add_indicator:
@@ -415,7 +402,7 @@ class DenoisingAutoencoder(
 
         Returns
         -------
-        X_original : ndarray of shape (n_samples, n_features)
+        X_original : ndarray, or frame as in ``fit``, of shape (n_samples, n_features)
             Rows, in the units of the training data.
         """
         if self.add_indicator:
@@ -450,18 +437,8 @@ class DenoisingAutoencoder(
         """
         check_is_fitted(self)
         X = as_numpy_table(self._validate_input(X)[0])
-        clean = X if X_clean is None else self._check_clean(X_clean, X)
-        sample_weight = checked_weight(sample_weight, X.shape[0])
-        sums, draws = np.zeros(2), np.random.RandomState(0)
-        for span, rows in row_chunks(X):
-            truth = as_dense(clean[span]).astype(np.float64)
-            weight = np.ones(len(rows)) if sample_weight is None else sample_weight[span]
-            output = self._fill_hidden(rows, draws) if X_clean is None else self._denoise(rows)
-            for i, guess in enumerate((output, self._scaler.mean_)):
-                # Cells whose truth is unknown do not count.
-                errors = np.nan_to_num(truth - guess)[:, ~self._empty] / self._scaler.unit
-                sums[i] += weight @ np.square(errors).sum(axis=1)
-        return share_explained(*sums)
+        clean = None if X_clean is None else self._check_clean(X_clean, X)
+        return self._share_explained(X, clean, checked_weight(sample_weight, X.shape[0]))
 
     def get_feature_names_out(self, input_features=None):
         """Names of the columns that ``transform`` returns.
@@ -494,5 +471,6 @@ class DenoisingAutoencoder(
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
+        tags.input_tags.categorical = tags.input_tags.string = self.categorical_features is not None
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags

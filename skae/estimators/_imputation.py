@@ -5,7 +5,7 @@ from sklearn.utils import check_array
 
 from skae._data._chunks import ColumnStack, as_dense, row_chunks
 from skae._data._fitted_arrays import FittedArray, PrivateArray, numpy_array
-from skae._data._scaling import Scaler, check_magnitudes
+from skae._data._scaling import check_magnitudes
 from skae._data._validation import (
     as_numpy_table,
     check_input,
@@ -14,9 +14,9 @@ from skae._data._validation import (
 )
 from skae._engine._build import build_autoencoder, linear_denoiser, pca_of_rows
 from skae._engine._denoising_net import DenoisingNet, NoisyRows, PairTransform
-from skae._engine._losses import Objective
 from skae._engine._noise import call_noise
 from skae._engine._runtime import generator
+from skae._engine._tasks import given_to_fit
 from skae._fit._defaults import Cleaning, Filling
 from skae._fit._feeds import (
     NoisyFeed,
@@ -41,10 +41,20 @@ from skae._fit._plan import (
     net_settings,
     resolve_network,
 )
-from skae._sklearn import fitted_indicator, is_pandas_na, is_scalar_nan
+from skae._sklearn import fit_context, fitted_indicator, is_pandas_na, is_scalar_nan
 from skae.estimators._cleaning import CleaningMixin
-from skae.exceptions import warn_user
-from skae.networks._autoencoder import OutputLink
+from skae.estimators._imputation_parts import (
+    check_for_table,
+    clean_numbers,
+    fitted_scaler,
+    gaps_per_column,
+    in_encoded_columns,
+    make_link,
+    make_objective,
+    warn_of_targets,
+)
+from skae.estimators._limits import limits_of_columns
+from skae.estimators._table_cleaning import whole_columns
 
 # Where cells are filled, the encoder's inputs are cut off at this many standard deviations.
 REACH = 8.0
@@ -55,26 +65,6 @@ MAX_REGRESSED = 1024
 MAX_FOLDS_OF_FIT = 3
 
 
-def warn_of_targets(X, y):
-    """Clean rows given as the second argument would be ignored, as y is everywhere."""
-    shape = getattr(y, "shape", ())
-    if len(shape) == 2 and shape[1] > 1 and shape == getattr(X, "shape", ()):
-        warn_user(
-            "y is ignored, but it has the shape of X. To learn from pairs of noisy and clean "
-            "rows, write fit(X, X_clean=...).",
-        )
-
-
-def gaps_per_column(X):
-    """Masks of the columns that miss some cells, and of those that miss all."""
-    some, all_ = np.zeros(X.shape[1], dtype=bool), np.ones(X.shape[1], dtype=bool)
-    for _, chunk in row_chunks(X):
-        missing = np.isnan(chunk)
-        some |= missing.any(axis=0)
-        all_ &= missing.all(axis=0)
-    return some, all_
-
-
 class ImputationMixin(CleaningMixin):
     """How the denoiser validates its rows and is fitted."""
 
@@ -82,7 +72,71 @@ class ImputationMixin(CleaningMixin):
     mean_, missing_columns_ = FittedArray(), FittedArray()
     noise_level_, observed_blend_ = FittedArray(), FittedArray()
     _empty, _spread, _unknown_spread = PrivateArray(), PrivateArray(), PrivateArray()
-    _divisor, _spreads = PrivateArray(), PrivateArray()
+    _divisor, _spreads, _whole = PrivateArray(), PrivateArray(), PrivateArray()
+
+    # The fit family: the shared one, with clean versions of the rows beside.
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, *, X_clean=None, sample_weight=None):
+        """Learn to clean rows like those of X.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Training rows, clean unless there is `X_clean`; memory maps and CSR matrices are
+            read batch by batch.
+        y : Ignored
+            Present for API consistency.
+        X_clean : {array-like, sparse matrix} of shape (n_samples, n_features), default=None
+            What the rows of X should be. It may miss only cells that X misses. In a
+            :class:`~sklearn.pipeline.Pipeline` ask for it by ``set_fit_request``.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row; only ratios count.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If X, X_clean or a parameter is not what it must be.
+        DivergenceError
+            If the training loss explodes; the estimator stays as it was.
+        """
+        warn_of_targets(X, y)
+        given = given_to_fit(X, y, X_clean=X_clean, sample_weight=sample_weight)
+        return self._fit_guarded(X, X_clean, sample_weight, given)
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None, *, X_clean=None, sample_weight=None):
+        """Train one epoch on X, going on from where the network is.
+
+        The first call fixes the scaling, the normal distribution, which columns count as
+        missing and the starting weights, so it should be a
+        representative sample. There is no
+        validation and no schedule: the learning rate is constant, a third of
+        `learning_rate`, and `blend_` stays as it was (1 where there was no ``fit``).
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to train on; at least two in the first call.
+        y : Ignored
+            Present for API consistency.
+        X_clean : {array-like, sparse matrix} of shape (n_samples, n_features), default=None
+            What the rows of X should be; in every call or in none.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row; only ratios within one call count.
+
+        Returns
+        -------
+        self : object
+            The estimator, trained further.
+        """
+        given = given_to_fit(X, y, X_clean=X_clean, sample_weight=sample_weight)
+        return self._partial_fit_guarded(X, X_clean, sample_weight, given)
 
     # Input validation: noisy rows, and clean ones beside them.
 
@@ -107,7 +161,9 @@ class ImputationMixin(CleaningMixin):
             raise ValueError(
                 f"X_clean has columns {names}, but X has {self.feature_names_in_.tolist()}."
             )
-        clean, _ = to_compute_array(X_clean, name="X_clean")
+        clean, _ = to_compute_array(X_clean, self._keeps_tensors, name="X_clean")
+        if self._columns is not None:
+            clean = clean_numbers(self._columns, clean, rows.shape)
         clean = as_numpy_table(
             check_input(check_array, clean, marker=self._marker, input_name="X_clean")
         )
@@ -156,8 +212,10 @@ class ImputationMixin(CleaningMixin):
         self._learn_noise_and_gaps(X)
         self.gaussian_, self._bounds, self._divisor, self._shrinkage = None, None, None, 0.0
         self.noise_level_ = None
-        n_features = self.n_features_in_
-        self._scaler = scaler = Scaler(self.scaling).fit(clean_rows(X), sample_weight)
+        self._scaler = scaler = fitted_scaler(self, X, sample_weight)
+        n_features = scaler.n_inputs
+        self._whole = None if self._columns is None else whole_columns(self, clean_rows(X))
+        limits_of_columns(self)  # raises where they contradict each other
         self._check_range(X)
         self.mean_ = scaler.mean_
         seeds = Seeds.draw(rng)
@@ -169,7 +227,7 @@ class ImputationMixin(CleaningMixin):
         network = resolve_network(self, self._auto, n_features)
         settings = net_settings(self, self._auto, n_features, X.shape[0])
         make_net = NetFactory(self, network, seeds, settings, DenoisingNet)
-        n_inputs = 2 * n_features if self._reads_mask else None
+        n_inputs = n_features + self.n_features_in_ if self._reads_mask else None
         start = pca if self.init == "pca" else None
 
         def build(rotation):
@@ -177,13 +235,13 @@ class ImputationMixin(CleaningMixin):
                 network,
                 n_features,
                 k,
-                link=OutputLink("identity", scaler.center_, scaler.scale_),
+                link=make_link(scaler),
                 pca=start,
                 tied=False,
                 seed=seeds.weights,
                 n_inputs=n_inputs,
             )
-            return make_net(module, Objective(self.loss, missing=True))
+            return make_net(module, make_objective(self))
 
         return self._plan(build, settings["max_epochs"], make_net.device)
 
@@ -219,7 +277,7 @@ class ImputationMixin(CleaningMixin):
             hidden_share=self._auto.noise_levels["masking"] if hides_more else 0.0,
             is_paired=self._is_paired,
             reads_mask=self._reads_mask,
-            empty=self._empty,
+            empty=in_encoded_columns(self, self._empty),
             bounds=self._bounds,
             divisor=self._divisor,
             shrinkage=self._shrinkage if self.init == "pca" else None,
@@ -252,15 +310,20 @@ class ImputationMixin(CleaningMixin):
         is_plain = self.gaussian_ is None
         self.blend_ = 1.0
         self.observed_blend_ = np.ones(self.n_features_in_)
-        self._spread = self._unknown_spread if is_plain else np.ones(self.n_features_in_)
+        self._spread = self._unknown_spread if is_plain else np.ones(self._scaler.n_inputs)
         if not measures:
             return
         gap_sq, cross, step_sq, draw_sq, *observed = np.sum(measures, axis=0)
+        weights = 1.0
+        if self._columns is not None:  # each column of the table counts once
+            weights, column_of = self._scaler.cell_weights, self._scaler.column_of
+            observed = [np.bincount(column_of, weights * part) for part in observed]
         if not self._only_fills:
             self.observed_blend_ = column_weights(*observed)
         if self._learns_to_fill and not is_plain:
             # What was never seen to help is not trusted.
-            best = cross.sum() / step_sq.sum() if step_sq.sum() > 0 else 0.0
+            steps = (weights * step_sq).sum()
+            best = (weights * cross).sum() / steps if steps > 0 else 0.0
             self.blend_ = float(np.clip(best, 0.0, 1.0))
         self._spread = self._spread.copy()
         unexplained = gap_sq - 2 * self.blend_ * cross + self.blend_**2 * step_sq
@@ -284,6 +347,7 @@ class ImputationMixin(CleaningMixin):
         if self.noise_ == "auto":
             on_gaps = self.network is None or len(self._columns_with_gaps)
             self.noise_ = "masking" if on_gaps else "gaussian"
+        check_for_table(self)
         check_noise_level(self)
         self._learns_to_fill = self._hides_cells(noisy_rows(X))
 
@@ -313,8 +377,13 @@ class ImputationMixin(CleaningMixin):
         """Find how strong noise is, and what makes inputs small where it is strong."""
         self._spreads = None
         if self.noise_ == "gaussian":
-            sample = self._feed(None).clean_sample(X, None, sample_weight)
-            self._spreads = column_spreads(clean_rows(X), sample_weight, *sample)
+            rows, weight = self._feed(None).clean_sample(X, None, sample_weight)
+            clean = clean_rows(X)
+            if self._columns is not None:
+                clean = clean[:, self._scaler.of_numbers]
+                rows = rows[:, : self._scaler.n_scores]
+            if clean.shape[1]:
+                self._spreads = column_spreads(clean, sample_weight, rows, weight)
         self.noise_level_ = noise_level(self, self._spreads)
         if not self._only_fills:
             noisy, weight = self._feed(None).read_sample(X, None, sample_weight)
@@ -326,7 +395,9 @@ class ImputationMixin(CleaningMixin):
         if self.init == "pca":
             rows, weight = feed.sample_to_fill(X, None, sample_weight)
             hidden_share = self._auto.noise_levels["masking"]
-            self._shrinkage = cross_validated_shrinkage(rows, weight, hidden_share, rng)
+            self._shrinkage = cross_validated_shrinkage(
+                rows, weight, hidden_share, self._scaler, rng
+            )
         rows, _ = feed.clean_sample(X, None, sample_weight)
         n_observed = np.maximum((~np.isnan(rows)).sum(axis=0), 1)
         mean = np.nansum(rows, axis=0) / n_observed
@@ -340,7 +411,7 @@ class ImputationMixin(CleaningMixin):
 
     def _fit_start(self, X, sample_weight, seed):
         """The linear start, if any; also settles the number of latents."""
-        n_features = self.n_features_in_
+        n_features = self._scaler.n_inputs
         self._n_latents_to_learn = self.n_components
         if self.n_components == "auto":
             self._n_latents_to_learn = self._auto.n_components(n_features)
@@ -356,7 +427,7 @@ class ImputationMixin(CleaningMixin):
         if regress:
             pca = self._regress(X, n_directions, sample_weight, seed)
         elif self._reads_mask:
-            pca = pca.with_more_inputs(n_features)
+            pca = pca.with_more_inputs(self.n_features_in_)
         return pca.whitened()
 
     def _regress(self, X, n_directions, sample_weight, seed):
@@ -369,7 +440,7 @@ class ImputationMixin(CleaningMixin):
             source, noise = self._scaler, feed.cell_noise(generator(seed))
             pairs_of = NoisyRows(None, noise, feed.input_transform).pairs
         return linear_denoiser(
-            X, source, pairs_of, self.n_features_in_, n_directions, sample_weight, seed
+            X, source, pairs_of, self._scaler.n_inputs, n_directions, sample_weight, seed
         )
 
     def _input_transform(self):

@@ -22,6 +22,7 @@ class TablesMixin:
     """
 
     _columns = None  # of a mixed table
+    _fills_gaps = False  # in tables of numbers, too: they are no mixed tables then
 
     @property
     def _keeps_tensors(self):
@@ -29,7 +30,7 @@ class TablesMixin:
 
     @property
     def _may_miss_cells(self):
-        return self._columns is not None or self._accepts_missing
+        return self._columns is not None or super()._may_miss_cells
 
     def _check_training_rows(self, X, y_or_clean, sample_weight, *, reset):
         if reset and sample_weight is not None and is_mixed_table(X, self):
@@ -40,7 +41,7 @@ class TablesMixin:
     def _check_rows(self, X, *, reset):
         """Numbers, ticks and codes of a mixed table; a table of numbers stays as it is."""
         if reset:
-            kinds = kinds_of_columns(as_table(X), self.categorical_features)
+            kinds = kinds_of_columns(as_table(X), self.categorical_features, self._fills_gaps)
             vars(self).pop("_columns", None)
             if kinds is not None:
                 self._columns = self._learn_columns(X, kinds)
@@ -48,7 +49,7 @@ class TablesMixin:
             try:
                 return super()._check_rows(X, reset=reset)
             except ValueError as error:
-                if reset or "contains NaN" not in str(error):
+                if reset or self._fills_gaps or "contains NaN" not in str(error):
                     raise
                 raise ValueError(
                     "Input X contains NaN, but no cell was missing in fit: fit the estimator to "
@@ -99,7 +100,8 @@ class TablesMixin:
 
 def is_mixed_table(X, model):
     """Whether X holds levels, dates or gaps, as the parameters of a model have it."""
-    return kinds_of_columns(as_table(X), model.categorical_features) is not None
+    kinds = kinds_of_columns(as_table(X), model.categorical_features, model._fills_gaps)
+    return kinds is not None
 
 
 def holds_numbers(model):

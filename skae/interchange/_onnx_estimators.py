@@ -7,6 +7,7 @@ the rows and returns the value of the result.
 import numpy as np
 
 from skae._data._fitted_arrays import numpy_array
+from skae.estimators._limits import limits_of_columns
 from skae.interchange._graph import concat, where
 from skae.interchange._onnx_layers import LayerWriter, numbers, unknown_layer
 from skae.interchange._onnx_linear_systems import conditional_means
@@ -103,8 +104,7 @@ class TransformerWriter(OnnxWriter):
 
     def __init__(self, estimator):
         super().__init__(estimator)
-        if estimator._columns is not None:
-            raise ValueError("it was fitted to a table with levels, dates or missing cells")
+        refuse_mixed_tables(estimator)
 
     def encode(self, X):
         code, basis = self._latents(self._inputs(X)), self.module.basis
@@ -128,8 +128,18 @@ class TransformerWriter(OnnxWriter):
         return self.decode(Z)
 
 
+def refuse_mixed_tables(estimator):
+    """Raise ValueError if an estimator was fitted to a mixed table."""
+    if estimator._columns is not None:
+        raise ValueError("it was fitted to a table with levels, dates or missing cells")
+
+
 class DenoiserWriter(OnnxWriter):
     """Missing cells are filled first; the network may also read which ones were missing."""
+
+    def __init__(self, estimator):
+        super().__init__(estimator)
+        refuse_mixed_tables(estimator)
 
     def transform(self, X):
         estimator = self.estimator
@@ -164,6 +174,9 @@ class DenoiserWriter(OnnxWriter):
         denoised = where(least == self.scaler.data_max_, least, denoised)
         stays = np.broadcast_to(estimator._keeps_observed | estimator._empty, least.shape)
         denoised = where(~missing & stays, rows, denoised)
+        limits = limits_of_columns(estimator)
+        if limits is not None:
+            denoised = where(missing, denoised.between(*limits), denoised)
         columns = estimator._kept_columns
         if len(columns) == estimator.n_features_in_:
             return denoised

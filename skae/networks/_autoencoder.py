@@ -30,6 +30,11 @@ class OutputLink(nn.Module):
             self.register_buffer("center", torch.from_numpy(center.astype(np.float32)))
             self.register_buffer("scale", torch.from_numpy(scale.astype(np.float32)))
 
+    @property
+    def n_outputs(self) -> int:
+        """Width of the decoder's output."""
+        return len(self.center)
+
     def unscale(self, x: Tensor) -> Tensor:
         """Scaled rows in the units of X."""
         return x * self.scale + self.center

@@ -49,6 +49,11 @@ class MixedOutput(nn.Module):
         self.register_buffer("shares", torch.from_numpy(shares.astype(np.float32)))
         self.register_buffer("scales", torch.from_numpy(scales.astype(np.float32)))
 
+    @property
+    def n_outputs(self) -> int:
+        """Width of the decoder's output."""
+        return self.n_scores + len(self.shares)
+
     def extra_repr(self) -> str:
         """What tells links apart, and which networks can be trained as one."""
         return f"shares={self.shares.tolist()}, scales={self.scales.tolist()}"
