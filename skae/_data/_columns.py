@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skae._data._exact_cells import MAX_INTEGER, Exact, decimals_of, exact, grid, kind_of
+from skae._data._exact_cells import (
+    DURATIONS,
+    INSTANTS,
+    MAX_INTEGER,
+    Exact,
+    decimals_of,
+    exact,
+    grid,
+    kind_of,
+)
+from skae._data._tables import numbers_of_cells, plain
 from skae.exceptions import warn_user
 
 # Results of `pandas.api.types.infer_dtype` for objects that are all numbers.
@@ -36,10 +48,13 @@ class Column:
         differences from it, in units of the dtype.
     is_whole : bool
         Whether a column of objects holds integers.
-    exact : {"integer", "day", "datetime", "timestamp", "decimal"} or None
-        What holds the cells, where neither floats nor dtypes of dates do.
+    exact : str or None
+        What holds the cells, one of `_exact_cells.KINDS`, where neither floats nor dtypes of
+        dates do.
     decimals : int
         Digits of decimals behind the point.
+    clock : dtype or None
+        Of pandas, with the time zone of objects of dates, or the frequency of periods.
     """
 
     name: Any
@@ -50,6 +65,7 @@ class Column:
     is_whole: bool = False
     exact: str | None = None
     decimals: int = 0
+    clock: Any = None
 
     @classmethod
     def of(cls, series: Any, is_level: bool | None = None, is_drawn: bool = True) -> Column:
@@ -65,37 +81,72 @@ class Column:
         import pandas as pd
 
         describe = partial(cls, series.name, series.dtype)
-        if is_level and not isinstance(series.dtype, pd.CategoricalDtype):
-            return describe(levels=_levels(series, is_drawn))
         if isinstance(series.dtype, pd.CategoricalDtype):
             present = series.cat.remove_unused_categories().cat.categories
+            if is_level is False and pd.api.types.is_numeric_dtype(present.dtype):
+                return cls(series.name, present.dtype)
+            _warn_of_names(series, len(present), is_drawn)
             return describe(levels=list(present))
-        if _is_time(series.dtype):
-            stamps = _stamps(series.dropna(), _clock(series.dtype))
-            origin = int(stamps.min()) if len(stamps) else 0
-            return describe(origin=origin, tick=max(1, int(np.gcd.reduce(stamps - origin))))
-        if pd.api.types.is_complex_dtype(series.dtype):
+        if is_level:
+            return cls._of_levels(series, is_drawn)
+        is_time = _is_time(series.dtype)
+        if pd.api.types.is_numeric_dtype(series.dtype):
+            kind = ""
+        else:
+            kind = "string" if isinstance(series.dtype, pd.StringDtype) else _kind(series)
+        if kind == "complex" or pd.api.types.is_complex_dtype(series.dtype):
             raise ValueError(f"Column {series.name!r} of X is complex. Complex data not supported.")
-        is_number = pd.api.types.is_numeric_dtype(series.dtype)
-        kind = "" if is_number else pd.api.types.infer_dtype(series, skipna=True)
-        if (held := kind_of(series, kind)) is not None:
-            return cls._of_exact(series, held)
-        if is_number:
+        if kind in ("string", "bytes", "boolean"):
+            return cls._of_levels(series, is_drawn)
+        known = series if kind == "" and isinstance(series.dtype, np.dtype) else series.dropna()
+        if kind and not len(known):
+            if is_time or is_level is None:
+                return describe(origin=0, tick=1, exact="nothing")
             return describe()
-        if kind in NUMBERS:
+        if is_time:
+            stamps = _stamps(known, _clock(series.dtype))
+            origin = int(stamps.min())
+            return describe(origin=origin, tick=max(1, int(np.gcd.reduce(stamps - origin))))
+        if (held := kind_of(known, kind)) is not None:
+            return cls._of_exact(series, known, *held)
+        if kind == "" or kind in NUMBERS:
             return describe(is_whole=kind == "integer")
-        return describe(levels=_levels(series, is_drawn))
+        return cls._of_levels(series, is_drawn)
 
     @classmethod
-    def _of_exact(cls, series: Any, kind: str) -> Column:
-        """Learn a column of large integers, of decimals or of objects of dates."""
-        cells = series.dropna()
-        decimals = decimals_of(cells) if kind == "decimal" else 0
-        integers = set(map(exact(kind, decimals).to_int, cells))
+    def _of_levels(cls, series: Any, is_drawn: bool) -> Column:
+        """Learn a column of levels; warn of those that seem to name rows."""
+        import pandas as pd
+
+        try:
+            levels = series.unique()
+        except TypeError:
+            raise _unhashable(series) from None
+        levels = np.asarray(levels[~pd.isna(levels)], dtype=object).tolist()
+        if not levels and not pd.api.types.is_numeric_dtype(series.dtype):
+            return cls(series.name, series.dtype, origin=0, tick=1, exact="nothing")
+        _warn_of_names(series, len(levels), is_drawn)
+        with contextlib.suppress(TypeError):  # of several types
+            levels = sorted(levels)
+        return cls(series.name, series.dtype, levels)
+
+    @classmethod
+    def _of_exact(cls, series: Any, known: Any, kind: str, clock: Any) -> Column:
+        """Learn a column of large integers, of decimals, or of objects of dates and times."""
+        decimals = decimals_of(known) if kind == "decimal" else 0
+        try:
+            integers = set(map(exact(kind, decimals, clock).to_int, known))
+        except OverflowError:  # of decimals
+            raise _infinite(series.name) from None
         origin, tick = grid(integers, series.name)
         if kind == "decimal" and max(map(abs, integers), default=0) <= MAX_INTEGER:
             origin, tick = 0, 1  # numbers are the decimals themselves
-        return cls(series.name, series.dtype, None, origin, tick, exact=kind, decimals=decimals)
+        return cls(
+            *(series.name, series.dtype, None, origin, tick),
+            exact=kind,
+            decimals=decimals,
+            clock=clock,
+        )
 
     @property
     def _is_value(self) -> bool:
@@ -109,20 +160,27 @@ class Column:
 
     @property
     def _exact(self) -> Exact:
-        return exact(str(self.exact), self.decimals)
+        return exact(str(self.exact), self.decimals, self.clock)
+
+    @property
+    def declares_more(self) -> bool:
+        """Whether there are levels, or other cells, that no row had and that are read as gaps."""
+        n_declared = len(getattr(self.dtype, "categories", ()))
+        return self.exact == "nothing" or n_declared > len(self.levels or ())
 
     @property
     def meaning(self) -> tuple[str, int, int]:
-        """What it holds, and of dates the first one and their step in nanoseconds."""
+        """What it holds, and of dates and durations the first one and their step in nanoseconds."""
         import pandas as pd
 
         if self.levels is not None:
             is_flag = len(self.levels) == 2 and all(level in (False, True) for level in self.levels)
             return "flag" if is_flag else "level", 0, 1
         if self.exact is not None and self.origin is not None and self.tick is not None:
+            if self._is_value:
+                return "number", 0, 1
             step = self._exact.nanoseconds
-            kind = "number" if self._is_value else "other"
-            return "date" if step else kind, self.origin * step, self.tick * step
+            return self._exact.meaning, self.origin * step, self.tick * step
         if self.origin is not None and self.tick is not None:
             clock = _clock(self.dtype)
             unit = clock.unit if hasattr(clock, "tz") else np.datetime_data(clock)[0]
@@ -141,43 +199,68 @@ class Column:
         """
         import pandas as pd
 
-        missing = series.isna().to_numpy()
+        if self.exact == "nothing":
+            return np.full(len(series), np.nan)
         if self.levels is not None:
-            cells = pd.Index(series.astype(object), dtype=object)
-            codes = pd.Index(self.levels, dtype=object).get_indexer(cells)
-            if declared_is_gap and isinstance(self.dtype, pd.CategoricalDtype):
-                missing = missing | (codes < 0) & cells.isin(self.dtype.categories)
-            unknown = (codes < 0) & ~missing
-            if unknown.any():
-                remedy = ", or declare them as categories" if declared_is_gap else ""
-                raise ValueError(
-                    f"Column {self.name!r} of X holds {series[unknown].iloc[0]!r}, which it did "
-                    f"not in fit; allowed are {_listed(self.levels)}. Pool rare levels before"
-                    f"{remedy}."
-                )
-            return np.where(missing, np.nan, codes)
-        if self.exact is not None:
-            return self._exact_numbers(series, missing)
-        if self.origin is not None and self.tick is not None:
-            clock = _clock(self.dtype)
-            if series.dtype != object and _clock(series.dtype).kind != clock.kind:
-                raise TypeError(f"Column {self.name!r} of X must hold dates; got {series.dtype}.")
-            try:
-                series = series.astype(clock)  # units and time zones as in fit
-            except (TypeError, ValueError) as error:
-                raise type(error)(
-                    f"Column {self.name!r} of X must hold dates as in fit: {error}"
-                ) from error
-            numbers = np.full(len(series), np.nan)
-            numbers[~missing] = (_stamps(series[~missing], clock) - self.origin) / self.tick
-            return numbers
+            return self._codes(series, declared_is_gap)
+        if self.origin is None and pd.api.types.is_numeric_dtype(series.dtype):
+            return self._plain_numbers(series)
+        missing = series.isna().to_numpy()
+        if missing.all():
+            return np.full(len(series), np.nan)
+        if self.origin is None:
+            return self._plain_numbers(series)
+        read = self._ticks if self.exact is None else self._exact_numbers
+        return read(series, missing)
+
+    def _codes(self, series: Any, declared_is_gap: bool) -> NDArray[Any]:
+        import pandas as pd
+
         try:
-            numbers = series.to_numpy(dtype=np.float64, na_value=np.nan)
-        except (TypeError, ValueError, OverflowError) as error:
-            kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(
-                f"Column {self.name!r} of X must hold numbers, as it did in fit: {error}"
+            at, cells = pd.factorize(series)
+        except TypeError:
+            raise _unhashable(series) from None
+        cells = pd.Index(np.asarray(cells, dtype=object), dtype=object)
+        of_cells = pd.Index(self.levels, dtype=object).get_indexer(cells)
+        allowed = of_cells >= 0
+        if declared_is_gap and isinstance(self.dtype, pd.CategoricalDtype):
+            allowed |= cells.isin(self.dtype.categories)
+        if not allowed.all():
+            remedy = ", or declare them as categories" if declared_is_gap else ""
+            raise ValueError(
+                f"Column {self.name!r} of X holds {plain(cells[~allowed][0])!r}, which it did not "
+                f"in fit; allowed are {listed(self.levels or [])}. Pool rare levels before{remedy}."
+            )
+        numbers = np.where(of_cells < 0, np.nan, of_cells)
+        return np.r_[numbers, np.nan][at]  # the last one is that of missing cells
+
+    def _ticks(self, series: Any, missing: NDArray[np.bool_]) -> NDArray[Any]:
+        clock = _clock(self.dtype)
+        words, inferred = ("durations", DURATIONS) if clock.kind == "m" else ("dates", INSTANTS)
+        if series.dtype == object:
+            self._check_inferred(series, missing, words, inferred)
+        elif getattr(_clock(series.dtype), "kind", "") != clock.kind:
+            raise self._other_kind(series, missing, words)
+        try:
+            series = series.astype(clock)  # units and time zones as in fit
+        except (TypeError, ValueError) as error:
+            raise type(error)(
+                f"Column {self.name!r} of X must hold dates as in fit: {error}"
             ) from error
+        numbers = np.full(len(series), np.nan)
+        numbers[~missing] = _stamps(series[~missing], clock) - (self.origin or 0)
+        numbers /= self.tick or 1
+        return numbers
+
+    def _plain_numbers(self, series: Any) -> NDArray[Any]:
+        import pandas as pd
+
+        is_number = pd.api.types.is_numeric_dtype(series.dtype)
+        if is_number and not pd.api.types.is_complex_dtype(series.dtype):
+            numbers = series.to_numpy(dtype=np.float64, na_value=np.nan)
+        else:
+            cells = series.to_numpy(dtype=object)
+            numbers = numbers_of_cells(cells, self.name, "X", series.dtype)
         if pd.api.types.is_integer_dtype(series.dtype) and np.nanmax(np.abs(numbers), initial=0) > (
             MAX_INTEGER
         ):
@@ -186,20 +269,46 @@ class Column:
                 "distinguish; subtract a constant, or make them strings."
             )
         if np.isinf(numbers).any():
-            raise ValueError(f"Column {self.name!r} of X contains infinity; allowed is NaN.")
+            raise _infinite(self.name)
+        if pd.api.types.is_bool_dtype(self.dtype) and series.dtype != self.dtype:
+            is_flag = np.isnan(numbers) | np.isin(numbers, (0, 1))
+            if not is_flag.all():
+                raise self._other_kind(series, is_flag, "booleans")
         return numbers
 
     def _exact_numbers(self, series: Any, missing: NDArray[np.bool_]) -> NDArray[Any]:
         how, origin, tick = self._exact, self.origin or 0, (self.tick or 1) * self._divisor
+        self._check_inferred(series, missing, how.words, how.inferred)
         numbers = np.full(len(series), np.nan)
         try:
             cells = [how.to_int(how.parse(cell)) for cell in series[~missing].tolist()]
-        except (TypeError, ValueError, ArithmeticError) as error:
+        except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
             raise ValueError(
-                f"Column {self.name!r} of X must hold cells as in fit: {error}"
+                f"Column {self.name!r} of X must hold {how.words}, as it did in fit: {error}"
             ) from error
         numbers[~missing] = [(cell - origin) / tick for cell in cells]
         return numbers
+
+    def _check_inferred(
+        self, series: Any, missing: NDArray[np.bool_], words: str, inferred: tuple[str, ...]
+    ) -> None:
+        import pandas as pd
+
+        if inferred and pd.api.types.infer_dtype(series[~missing]) not in inferred:
+            raise self._other_kind(series, missing, words)
+
+    def _other_kind(self, series: Any, fits: NDArray[np.bool_], words: str) -> TypeError:
+        """What the first cell that does not fit leads to."""
+        row = int(np.argmin(fits))
+        cell = plain(series.iloc[row])
+        converters = {"dates": "to_datetime", "durations": "to_timedelta"}
+        advice = ""
+        if isinstance(cell, str) and words in converters:
+            advice = f": convert it by pandas.{converters[words]}"
+        return TypeError(
+            f"Column {self.name!r} of X, of dtype {series.dtype}, holds {cell!r} in row {row}, but "
+            f"held {words} in fit{advice}."
+        )
 
     def _exact_cells(self, numbers: NDArray[Any]) -> list[Any]:
         how, origin, tick = self._exact, self.origin or 0, self.tick or 1
@@ -215,8 +324,11 @@ class Column:
         series = partial(pd.Series, index=index, name=self.name)
         if self.levels is not None:
             codes = np.where(np.isnan(numbers), -1, numbers).astype(int)
-            cells = pd.Series(codes, index).map(dict(enumerate(self.levels)))
-            return series(cells.astype(object).where(codes >= 0, None), dtype=self.dtype)
+            cells = [*self.levels, None]  # the last one is that of missing cells
+            of_codes = np.fromiter(cells, dtype=object, count=len(cells))
+            return series(of_codes[codes], dtype=self.dtype)
+        if self.exact == "nothing":
+            return series([None] * len(numbers), dtype=self.dtype)
         if self.exact is not None:
             return series(self._exact_cells(numbers), dtype=self.dtype)
         if self.origin is not None:
@@ -237,9 +349,11 @@ class Column:
         import pandas as pd
 
         cell = pd.Series([value], name=self.name, dtype=object)
+        if self.exact == "nothing" and not pd.isna(value):
+            raise ValueError(f"Column {self.name!r} cannot be {value!r}: fit met no cell of it")
         if self.exact is not None and not pd.isna(value):
             try:
-                cell = cell.map(self._exact.parse)
+                cell = pd.Series([self._exact.parse(value)], name=self.name, dtype=object)
             except (TypeError, ValueError, ArithmeticError) as error:
                 raise ValueError(f"Column {self.name!r} cannot be {value!r}: {error}") from error
         elif self.origin is not None and self.exact is None:
@@ -260,40 +374,41 @@ class Column:
         return str(self.restore(np.array([number]), pd.RangeIndex(1)).iloc[0])
 
 
-def _levels(series: Any, is_drawn: bool) -> list[Any]:
-    """The levels of a column; warn of those that seem to name rows."""
-    levels = _unique(series)
-    if len(series) >= MIN_ROWS_TO_WARN and len(levels) > MAX_LEVEL_SHARE * len(series):
+def _kind(series: Any) -> str:
+    """What `infer_dtype` says of a column's cells, of which pd.NaT may stand for any that miss."""
+    import pandas as pd
+
+    kind = str(pd.api.types.infer_dtype(series))
+    return str(pd.api.types.infer_dtype(series.dropna())) if kind.startswith("mixed") else kind
+
+
+def _warn_of_names(series: Any, n_levels: int, is_drawn: bool) -> None:
+    if len(series) >= MIN_ROWS_TO_WARN and n_levels > MAX_LEVEL_SHARE * len(series):
         warn_user(
-            f"Column {series.name!r} of X holds {len(levels)} levels in {len(series)} rows"
+            f"Column {series.name!r} of X holds {n_levels} levels in {len(series)} rows"
             f"{', and drawn rows will repeat them' if is_drawn else ''}. If it names rows, leave "
             "it out."
         )
-    return _sorted(levels)
 
 
-def _unique(series: Any) -> list[Any]:
-    try:
-        return list(series.astype(object).dropna().unique())
-    except TypeError:  # an unhashable cell
-        cells = enumerate(series)
-        row, cell = next((i, c) for i, c in cells if getattr(c, "__hash__", None) is None)
-        raise TypeError(
-            f"Column {series.name!r} of X holds {cell!r} in row {row}; argument must be a string "
-            f"or a number, not {type(cell).__name__!r}."
-        ) from None
+def _unhashable(series: Any) -> TypeError:
+    cells = enumerate(series)
+    row, cell = next((i, c) for i, c in cells if getattr(c, "__hash__", None) is None)
+    return TypeError(
+        f"Column {series.name!r} of X holds {reprlib.repr(cell)} in row {row}; argument must be a "
+        f"string or a number, not {type(cell).__name__!r}. Make columns of what it holds, or "
+        "strings."
+    )
 
 
-def _sorted(levels: list[Any]) -> list[Any]:
-    try:
-        return sorted(levels)
-    except TypeError:  # of several types
-        return levels
+def _infinite(name: Any) -> ValueError:
+    return ValueError(f"Column {name!r} of X contains infinity; allowed is NaN.")
 
 
-def _listed(levels: list[Any], at_most: int = 10) -> str:
-    text = ", ".join(repr(level) for level in levels[:at_most])
-    return text if len(levels) <= at_most else f"{text} and {len(levels) - at_most} more"
+def listed(values: list[Any], at_most: int = 10) -> str:
+    """Values as text, or the first of them and how many more there are."""
+    text = ", ".join(repr(plain(value)) for value in values[:at_most])
+    return text if len(values) <= at_most else f"{text} and {len(values) - at_most} more"
 
 
 def _is_time(dtype: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ MIN_ROWS = 10
 MAX_CELLS = 2**20
 
 
-def warn_if_far(X: Any, scaler: Any, names: Any) -> bool:
+def warn_if_far(
+    X: Any, scaler: Any, names: Any, show: Callable[[int, float], str] | None = None
+) -> bool:
     """Warn, and return True, if a column of X is far from what a scaler knows of it.
 
     Parameters
@@ -28,6 +31,8 @@ def warn_if_far(X: Any, scaler: Any, names: Any) -> bool:
     scaler : object with ``known_ranges``
     names : sequence or None
         Names of the columns; None means their numbers.
+    show : callable or None
+        From the number of a column, and a number in it, to text.
     """
     if X.shape[0] < MIN_ROWS:
         return False
@@ -43,10 +48,14 @@ def warn_if_far(X: Any, scaler: Any, names: Any) -> bool:
     column = int(np.argmax(beyond))
     if beyond[column] <= FAR:
         return False
+    median, first, last = (
+        f"{x:.3g}" if show is None else show(column, x)
+        for x in (medians[column], low[column], high[column])
+    )
     warn_user(
         f"Half of the values of column {column if names is None else names[column]!r} of X are "
-        f"{'above' if medians[column] > high[column] else 'below'} {medians[column]:.3g}, far from "
-        f"those that fixed the scaling, {low[column]:.3g} to {high[column]:.3g}. The first rows "
-        "should be a representative sample: shuffle the rows, or fit anew."
+        f"{'above' if medians[column] > high[column] else 'below'} {median}, far from those that "
+        f"fixed the scaling, {first} to {last}. The first rows should be a representative sample: "
+        "shuffle the rows, or fit anew."
     )
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,16 @@ from scipy.sparse import issparse
 
 from skae._data._arrays import is_tensor, namespace, widest_float
 from skae._data._chunks import is_memory_map
-from skae._data._columns import Column
+from skae._data._columns import Column, listed
 from skae._data._exact_cells import MAX_INTEGER
 from skae._data._polars_frames import column_of_polars, frame_to_polars
+from skae._data._tables import check_names_differ, frame_to_arrow, is_arrow
+
+# What rows of mixed tables come in, and go out in.
+CONTAINERS = (
+    *("pandas", "polars", "arrow"),
+    *("objects", "texts", "dates", "integers", "array"),  # of NumPy, by what they hold
+)
 
 
 class PlainColumns:
@@ -39,6 +47,10 @@ class PlainColumns:
     def levels(self, j: int) -> list[Any]:
         """No levels."""
         return []
+
+    def is_date(self, j: int) -> bool:
+        """No column holds dates."""
+        return False
 
     def encode_value(self, j: int, value: Any) -> float:
         """A value of column `j` as a float."""
@@ -81,11 +93,11 @@ class Columns:
         self.schema = dict(X.schema) if self.container == "polars" else None
         frame = _to_pandas(X, self.container)
         self.index = frame.columns
-        if not self.index.is_unique:
-            duplicate = self.index[self.index.duplicated()][0]
-            raise ValueError(f"X has several columns {duplicate!r}; names must differ.")
+        check_names_differ(self.index)
         of_each = kinds or [None] * frame.shape[1]
         columns = [frame.iloc[:, j] for j in range(frame.shape[1])]
+        if columns and len(frame) and all(column.isna().all() for column in columns):
+            raise ValueError("All cells of X are missing.")
         self.columns = [
             Column.of(*pair, kinds is None) for pair in zip(columns, of_each, strict=True)
         ]
@@ -110,6 +122,10 @@ class Columns:
         """Levels of column `j` by their codes; none for numbers and dates."""
         return self.columns[j].levels or []
 
+    def is_date(self, j: int) -> bool:
+        """Whether the numbers of column `j` are ticks of a clock, or of another grid."""
+        return self.columns[j].origin is not None
+
     def encode_value(self, j: int, value: Any) -> float:
         """The number, tick or code of a value of column `j`."""
         return self.columns[j].encode_value(value)
@@ -120,7 +136,7 @@ class Columns:
 
     def to_numbers(self, X: Any, declared_is_gap: bool = False) -> NDArray[Any]:
         """Rows as one array of numbers, ticks and codes; NaN where a cell is missing."""
-        frame = _to_pandas(X, _container(X))
+        frame = self._in_utc(_to_pandas(X, _container(X)))
         each = enumerate(self.columns)
         cells = [c.to_numbers(frame.iloc[:, j], declared_is_gap) for j, c in each]
         if not cells:
@@ -128,14 +144,28 @@ class Columns:
         single = all(column.dtype == np.float32 for column in self.columns)
         return np.column_stack(cells).astype(np.float32 if single else np.float64, copy=False)
 
+    @property
+    def declares_more(self) -> bool:
+        """Whether there are levels that no row of `fit` had."""
+        return any(column.declares_more for column in self.columns)
+
+    def n_unseen(self, X: Any) -> NDArray[Any]:
+        """How many cells of each row hold a level that is declared, but that no row had."""
+        is_known = ~_to_pandas(X, _container(X)).isna().to_numpy()
+        return (is_known & np.isnan(self.to_numbers(X, declared_is_gap=True))).sum(axis=1)
+
     def restore(self, numbers: NDArray[Any], index: Any = None) -> Any:
         """Rows in the container and of the dtypes that they had in `fit`."""
         frame = self.restore_pandas(numbers, index)
         if self.schema is not None:
             return frame_to_polars(frame, self.schema)
+        if self.container == "arrow":
+            return frame_to_arrow(frame)
         if self.container in ("dates", "integers", "array"):
             return frame.to_numpy()
-        return frame.to_numpy(dtype=object) if self.container == "objects" else frame
+        if self.container == "texts" and not frame.isna().to_numpy().any():
+            return np.array(frame.to_numpy(dtype=object).tolist())
+        return frame.to_numpy(dtype=object) if self.container in ("objects", "texts") else frame
 
     def restore_pandas(self, numbers: NDArray[Any], index: Any = None) -> Any:
         """Rows as a pandas frame, of the dtypes that they had in `fit`."""
@@ -147,14 +177,29 @@ class Columns:
         frame.columns = self.index
         return frame
 
+    def _in_utc(self, frame: Any) -> Any:
+        """Files of earlier versions hold dates of zones of polars by their times in UTC."""
+        for j, column in enumerate(self.columns if self.schema is not None else ()):
+            series = frame.iloc[:, j]
+            has_zone, had_zone = (hasattr(dtype, "tz") for dtype in (series.dtype, column.dtype))
+            if column.dtype.kind == "M" and has_zone and not had_zone:
+                utc = series.dt.tz_convert("UTC").dt.tz_localize(None)
+                frame = frame.assign(**{column.name: utc})
+        return frame
+
 
 def column_mask(
     columns: Any, names: list[Any], n_features: int, parameter: str = "columns"
 ) -> NDArray[np.bool_]:
     """Boolean mask of columns given by name, by number or as a mask."""
     mask = np.zeros(n_features, dtype=bool)
+    columns = list(columns) if isinstance(columns, Set) else columns
     as_array = np.asarray(columns)
-    if as_array.dtype == bool and as_array.shape == mask.shape:
+    if as_array.dtype == bool and as_array.ndim == 1:
+        if as_array.shape != mask.shape:
+            raise ValueError(
+                f"{parameter} is a mask of {len(as_array)} columns, but X has {n_features}."
+            )
         return as_array
     for column in [columns] if as_array.ndim == 0 else columns:
         column = column.item() if isinstance(column, np.generic) else column
@@ -163,7 +208,7 @@ def column_mask(
         elif type(column) is int and 0 <= column < n_features:
             mask[column] = True
         else:
-            known = f"one of {names}, or " if names else ""
+            known = f"one of {listed(names)}, or " if names else ""
             raise ValueError(
                 f"{parameter}={columns!r}: {column!r} must be {known}an integer from 0 to "
                 f"{n_features - 1}."
@@ -178,7 +223,7 @@ def is_mixed(X: Any) -> bool:
 
 def _container(X: Any) -> str | None:
     if hasattr(X, "iloc") and hasattr(X, "columns"):
-        return "pandas"
+        return "arrow" if is_arrow(X) else "pandas"
     if hasattr(X, "to_series") and hasattr(X, "schema"):
         return "polars"
     if issparse(X) or is_tensor(X):
@@ -191,18 +236,20 @@ def _container(X: Any) -> str | None:
     if array.dtype.kind in "iu" and array.dtype.itemsize == 8 and not is_memory_map(array):
         is_large = array.size and max(abs(int(array.min())), abs(int(array.max()))) > MAX_INTEGER
         return "integers" if is_large else None
-    return "objects" if array.dtype.kind in "OUS" else "dates" if array.dtype.kind in "mM" else None
+    return {"O": "objects", "U": "texts", "S": "texts", "m": "dates", "M": "dates"}.get(
+        array.dtype.kind
+    )
 
 
 def _to_pandas(X: Any, container: str | None) -> Any:
     import pandas as pd
 
-    if container == "pandas":
+    if container in ("pandas", "arrow"):
         return X
     if container == "polars":
         columns = {name: column_of_polars(X[name]) for name in X.columns}
         return pd.DataFrame(columns)
-    if container == "objects":
+    if container in ("objects", "texts"):
         cells = np.array(X, dtype=object)
         cells[np.ma.getmaskarray(X)] = None
         return pd.DataFrame(cells)

@@ -280,6 +280,8 @@ class NormalScores:
                 self.columns_[j] = RankedColumn(x[~gap], weight[~gap])
             if has_flag and not gap.all():
                 self.gaps_[j] = RankedColumn(gap.astype(float), weight)
+        if not self.columns_ and not any(self.n_levels):
+            raise ValueError("All cells of X are missing.")
         # Columns without atoms come first.
         by_kind = sorted(self.columns_, key=lambda j: self.columns_[j].is_atom.any())
         self.columns_ = {j: self.columns_[j] for j in by_kind}

@@ -121,6 +121,18 @@ class Relations:
         """Whether there is a column of few numbers, which `is_met` asks for."""
         return any(getattr(step, "met", None) is not None for step in self.steps)
 
+    @property
+    def sources(self) -> list[int]:
+        """The column of the table that each column of reduced rows stands for."""
+        added = {
+            new: step.key
+            for step in self.steps
+            if isinstance(step, DerivedStep | InequalityStep)
+            for new in (step.alone, step.gap)
+            if new is not None
+        }
+        return [added.get(key, key) for key in self.keys]
+
     def close(self, reduced: Any) -> Any:
         """Reduced rows as those of whole rows are in which the relations hold."""
         return self.reduce(self.restore(reduced)) if self.steps else reduced

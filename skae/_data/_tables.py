@@ -16,11 +16,21 @@ from skae._data._arrays import is_tensor
 
 # What turns an object of a class, by its package, into a table that is in memory.
 CALLS = {
+    ("_duckdb", "DuckDBPyRelation"): "df()",
     ("dask", "DataFrame"): "compute()",
+    ("duckdb", "DuckDBPyRelation"): "df()",
+    ("ibis", "Table"): "to_pandas()",
     ("polars", "LazyFrame"): "collect()",
+    ("pyarrow", "FileSystemDataset"): "to_table()",
+    ("pyarrow", "InMemoryDataset"): "to_table()",
     ("pyarrow", "RecordBatchReader"): "read_all()",
+    ("pyarrow", "Scanner"): "to_table()",
+    ("pyarrow", "UnionDataset"): "to_table()",
+    ("pyspark", "DataFrame"): "toPandas()",
     ("xarray", "Dataset"): "to_dataframe()",
 }
+# Marks frames of pandas that were tables of Arrow.
+FROM_ARROW = "skae.is_arrow"
 DATES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
 # Results of `pandas.api.types.infer_dtype` for cells that are dates begin so.
 KINDS_OF_DATES = ("date", "time", "period")
@@ -49,9 +59,7 @@ def as_table(X: Any, name: str = "X") -> Any:
             f"{name} is a {type(X).__name__}, not a table in memory: pass {name}.{call}."
         )
     if _package(X) == "pyarrow" and hasattr(X, "column_names"):
-        import pandas as pd
-
-        return X.to_pandas(types_mapper=pd.ArrowDtype)
+        return _of_arrow(X, name)
     if isinstance(X, list | tuple):
         return _of_rows(X, name)
     if isinstance(X, Iterator | Set):
@@ -63,7 +71,8 @@ def as_table(X: Any, name: str = "X") -> Any:
             f"{name}, of type {type(X).__name__}, holds columns by name: pass "
             f"pandas.DataFrame({name})."
         )
-    if X is None or isinstance(X, str | bytes | Number):
+    is_array_like = any(hasattr(X, name) for name in ("shape", "__len__", "__array__"))
+    if X is None or isinstance(X, str | bytes | Number) or not is_array_like:
         raise TypeError(f"{name}={X!r} must be a table: rows of numbers, or a frame.")
     return X
 
@@ -123,12 +132,45 @@ def numbers_of_table(X: Any, name: str = "X") -> Any:
             f"Expected 2D array, got {array.ndim}D array instead: {name} of shape {array.shape} "
             f"and dtype {array.dtype}. Pass a frame or a list of rows, also for one row."
         )
-    columns = [_numbers_of_cells(cells, j, name) for j, cells in enumerate(array.T)]
+    columns = [numbers_of_cells(cells, j, name) for j, cells in enumerate(array.T)]
     return np.column_stack(columns) if columns else array.astype(np.float64)
+
+
+def check_names_differ(names: Any, name: str = "X") -> None:
+    """Raise ValueError if a name of an index of pandas occurs twice."""
+    if not names.is_unique:
+        label = names[names.duplicated()][0]
+        raise ValueError(f"Column {label!r} of {name} occurs more than once; names must differ.")
+
+
+def is_arrow(frame: Any) -> bool:
+    """Whether a frame of pandas was a table of Arrow."""
+    return bool(frame.attrs.get(FROM_ARROW))
+
+
+def frame_to_arrow(frame: Any) -> Any:
+    """A table of Arrow with the cells of a frame of Arrow's dtypes."""
+    import pyarrow as pa
+
+    return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+
+
+def plain(value: Any) -> Any:
+    """A scalar of NumPy as one of Python, whose text is shorter."""
+    return value.item() if isinstance(value, np.number | np.bool_ | np.str_) else value
 
 
 def _package(X: Any) -> str:
     return type(X).__module__.partition(".")[0]
+
+
+def _of_arrow(table: Any, name: str) -> Any:
+    import pandas as pd
+
+    check_names_differ(pd.Index(table.schema.names), name)
+    frame = table.to_pandas(types_mapper=pd.ArrowDtype)
+    frame.attrs[FROM_ARROW] = True
+    return frame
 
 
 def _of_rows(rows: list[Any] | tuple[Any, ...], name: str) -> Any:
@@ -156,9 +198,7 @@ def _of_rows(rows: list[Any] | tuple[Any, ...], name: str) -> Any:
 def _numbers_of_pandas(frame: Any, name: str) -> Any:
     import pandas as pd
 
-    if not frame.columns.is_unique:
-        label = frame.columns[frame.columns.duplicated()][0]
-        raise ValueError(f"Column {label!r} of {name} occurs more than once; names must differ.")
+    check_names_differ(frame.columns, name)
     if not frame.shape[1]:
         raise ValueError(
             f"{name} is a frame with 0 feature(s) (shape={frame.shape}) while a minimum of 1 is "
@@ -178,7 +218,7 @@ def _numbers_of_pandas(frame: Any, name: str) -> Any:
             columns.append(series.to_numpy(dtype=np.float64, na_value=np.nan))
         else:
             cells = series.to_numpy(dtype=object)
-            columns.append(_numbers_of_cells(cells, label, name, dtype))
+            columns.append(numbers_of_cells(cells, label, name, dtype))
     single = all(str(dtype).lower() in ("float32", "float[pyarrow]") for dtype in dtypes)
     numbers = np.column_stack(columns).astype(np.float32 if single else np.float64, copy=False)
     return pd.DataFrame(numbers, index=frame.index, columns=frame.columns)
@@ -203,11 +243,11 @@ def _numbers_of_polars(frame: Any, name: str) -> Any:
             columns.append(series.cast(pl.Float64).to_numpy())
         else:
             cells = np.fromiter(series.to_list(), dtype=object, count=len(series))
-            columns.append(_numbers_of_cells(cells, label, name, dtype))
+            columns.append(numbers_of_cells(cells, label, name, dtype))
     return pl.DataFrame(np.column_stack(columns), schema=frame.columns)
 
 
-def _numbers_of_cells(
+def numbers_of_cells(
     cells: NDArray[Any], label: Any, name: str, dtype: Any = None
 ) -> NDArray[np.float64]:
     """A column of objects, strings or dates as numbers; `dtype` is how its table calls it."""
@@ -227,8 +267,9 @@ def _numbers_of_cells(
                 return np.where(missing, np.nan, numbers.astype(np.float64))
         except (TypeError, ValueError, OverflowError):
             pass
-        missing = np.fromiter(map(_is_number, numbers), dtype=bool, count=len(cells))
-    row = int(missing.argmin())
+        row = next(i for i, cell in enumerate(numbers) if not _is_number(cell))
+    else:
+        row = int(missing.argmin())
     raise _not_a_number(cells[row], is_date, f"{label!r} of {name}", row, dtype or cells.dtype)
 
 

@@ -80,10 +80,26 @@ def check_input(
     if is_tensor(X):
         dtype = [widest_float(X), namespace(X).float32]
     kwargs |= {"dtype": dtype, "accept_sparse": accept_sparse, "ensure_all_finite": finite}
-    X = check(X, **kwargs)
+    try:
+        X = check(X, **kwargs)
+    except ValueError as error:
+        if "contains infinity" not in str(error) or (cell := _infinite_cell(X)) is None:
+            raise
+        raise ValueError(f"{error} It is in column {cell[1]!r}, row {cell[0]}.") from None
     if on_disk:
         check_finite(X, allow_nan=allow_nan)
     return X if marker is None or allow_nan else _mark_missing(X, marker)
+
+
+def _infinite_cell(X: Any) -> tuple[int, Any] | None:
+    """Row and column of the first infinite cell of a table of numbers in memory."""
+    if is_tensor(X) or issparse(X) or np.ndim(X) != 2:
+        return None
+    is_infinite = np.abs(np.asarray(X, dtype=np.float64)) == np.inf
+    if not is_infinite.any():
+        return None
+    row, j = np.argwhere(is_infinite)[0].tolist()
+    return row, X.columns[j] if hasattr(X, "columns") else j
 
 
 def _mark_missing(X: Any, marker: float) -> Any:

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
+import skae._data._exact_cells as exact_cells
 import skae._data._frames as frames
 import skae._data._normal_scores as ranks
 import skae._engine._views as views
@@ -127,6 +128,10 @@ def _column_is_one(column, path, sizes):
     kind = getattr(column.dtype, "kind", "")
     if not (of_pandas or isinstance(column.dtype, np.dtype)):
         refuse(f"{path}.dtype", "a dtype", column.dtype)
+    of_zones = (pd.DatetimeTZDtype, type(None))
+    clocks = {"period": pd.PeriodDtype, "datetime": of_zones, "timestamp": of_zones}
+    if not isinstance(column.clock, clocks.get(column.exact, type(None))):
+        refuse(f"{path}.clock", "the dtype of its zone or frequency", column.clock)
     if column.exact is not None:
         if column.levels is not None or None in (column.origin, column.tick):
             raise ValueError(f"{path} needs an origin and a tick, and no levels")
@@ -303,8 +308,9 @@ LAYOUTS = {
             "origin": maybe(whole()),
             "tick": maybe(whole(1)),
             "is_whole": flag,
-            "exact": Optional(one_of(None, "integer", "day", "datetime", "timestamp", "decimal")),
+            "exact": Optional(one_of(None, *exact_cells.KINDS)),
             "decimals": Optional(whole(0)),
+            "clock": Optional(anything),
         },
         _column_is_one,
     ),
@@ -353,7 +359,7 @@ LAYOUTS = {
     ),
     frames.Columns: Attributes(
         {
-            "container": one_of("pandas", "polars", "objects", "dates", "integers", "array"),
+            "container": one_of(*frames.CONTAINERS),
             "schema": maybe(of_type(dict)),
             "index": anything,
             "columns": listing(instance(Column), "d"),

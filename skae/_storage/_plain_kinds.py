@@ -145,6 +145,8 @@ def _write_pandas_dtype(encoder, dtype, path):
     arrow = getattr(dtype, "pyarrow_dtype", None)
     if str(arrow).startswith("decimal128"):
         return "decimal128", [arrow.precision, arrow.scale]
+    if str(arrow) == "string":  # pandas gives the name of its dtype to another
+        return "arrow", [str(arrow)]
     if str(arrow).startswith("dictionary"):
         return "dictionary", [str(arrow.index_type), str(arrow.value_type), arrow.ordered]
     saved_zone(check_zones_of_dtype, str(dtype), path)
@@ -163,6 +165,11 @@ def _read_pandas_dtype(decoder, name, categories):
         import pyarrow as pa
 
         return pd.ArrowDtype(pa.decimal128(*(expect(n, int) for n in expect(categories, list))))
+    if name == "arrow":
+        import pyarrow as pa
+
+        (alias,) = expect(categories, list)
+        return pd.ArrowDtype(pa.type_for_alias(expect(alias, str)))
     if name == "dictionary":
         import pyarrow as pa
 

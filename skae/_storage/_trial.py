@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from skae._data._tables import as_table
+
 # Draws of latents; the parameter of the estimator may ask for any number.
 N_DRAWS = 2
 
@@ -56,7 +58,7 @@ def _trial_of_generator(estimator):
     density = estimator._joint_log_density if estimator.conditional else estimator._evidence
     drawn = estimator.sample(1, random_state=0)
     if estimator._columns.is_frame:
-        estimator._columns.to_numbers(drawn)
+        estimator._columns.to_numbers(as_table(drawn))
     return {
         "latents": estimator._encode(rows),
         "reconstructions": np.nan_to_num(estimator._reconstruct(rows), posinf=np.inf),

@@ -10,7 +10,6 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skae._data._arrays import as_precise_as, empty, namespace, output_dtype, write_pieces
-from skae._data._drift import MIN_ROWS, warn_if_far
 from skae._data._fitted_arrays import note_kind_of_rows
 from skae._data._scaling import LARGEST_READ, LARGEST_TRAINED, check_magnitudes
 from skae._data._validation import (
@@ -45,6 +44,7 @@ from skae._sklearn import (
 )
 from skae._storage._states import PlainStateMixin
 from skae._version import PAGE_OF_CLASS
+from skae.estimators._checks import check_values, compare_with_scaling
 from skae.estimators._public import PublicMethodsMixin
 from skae.networks._layers import ACTIVATIONS
 
@@ -232,7 +232,7 @@ class BaseAutoencoder(PublicMethodsMixin, PlainStateMixin, CallbackSupportMixin,
 
     def _check_range(self, X):
         """Raise if X cannot be learned from."""
-        check_values(self, X, LARGEST_TRAINED)
+        check_values(self, X, LARGEST_TRAINED, self._names_read)
 
     def _begin(self, net, feed):
         """Set the net, and what it was fed: callbacks may ask for them while it is trained."""
@@ -384,6 +384,15 @@ class BaseAutoencoder(PublicMethodsMixin, PlainStateMixin, CallbackSupportMixin,
 
     # Input validation.
 
+    @property
+    def _names_read(self):
+        """Names of the columns of rows that are learned; None means their numbers."""
+        return getattr(self, "feature_names_in_", None)
+
+    def _show_number(self, j, number):
+        """A number of the `j`-th column that is learned, as text."""
+        return f"{number:.3g}"
+
     def _check_rows(self, X, *, reset):
         """Validate X against what was seen, or note what is seen now."""
         X = check_input(
@@ -479,21 +488,3 @@ class BaseAutoencoder(PublicMethodsMixin, PlainStateMixin, CallbackSupportMixin,
         tags.input_tags.sparse = True
         tags.input_tags.allow_nan = self._accepts_missing
         return tags
-
-
-def compare_with_scaling(model, X, *, is_new):
-    """Warn, once, if training went on with rows far from those that fixed the scaling."""
-    if is_new:
-        model._watches_rows = X.shape[0] >= MIN_ROWS
-    elif vars(model).get("_watches_rows"):  # files of earlier versions do not say
-        names = getattr(model, "feature_names_in_", None)
-        model._watches_rows = not warn_if_far(X, model._scaler, names)
-
-
-def check_values(model, X, largest_scaled=None):
-    """Raise if values are too large, of themselves or as the scaler of the model scales them."""
-    names = getattr(model, "feature_names_in_", None)
-    if largest_scaled is None:
-        check_magnitudes(X, names)
-    else:
-        model._scaler.check(X, names, largest_scaled)

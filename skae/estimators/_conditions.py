@@ -1,9 +1,12 @@
 """What rows to draw are asked for: cells, ranges, levels, and rows to complete."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
+
+from skae._data._tables import as_table
 
 # Values of conditions on columns that relations determine are met to this relative error.
 TOLERANCE = 1e-9
@@ -83,6 +86,8 @@ class ConditionsMixin:
         if conditions is None:
             return [(slice(None), Request(targets_are_given=targets_are_given))]
         self._check_conditions_are_taken()
+        if not isinstance(conditions, Mapping):
+            conditions = as_table(conditions, "conditions")
         if not hasattr(conditions, "columns"):
             if not hasattr(conditions, "items"):
                 raise TypeError(

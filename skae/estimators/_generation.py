@@ -55,7 +55,7 @@ from skae._fit._plan import (
 from skae._stats._density_ratio import DRAWN_PER_ROW, DensityRatio
 from skae._stats._mixture import fit_mixture, join_mixtures
 from skae._stats._pca import ProbabilisticPCA
-from skae.estimators._base import check_values
+from skae.estimators._checks import check_values
 from skae.estimators._conditions import Request
 from skae.estimators._relating import RelationsMixin
 from skae.estimators._sampling import SamplingMixin
@@ -98,7 +98,7 @@ class GenerationMixin(RelationsMixin, SamplingMixin):
             self._kept_relations = self._learn_relations(numbers)
         return self._relations.reduce(numbers)
 
-    def _check_table(self, X, *, reset):
+    def _check_table(self, X, *, reset, is_trained=False):
         """Numbers, ticks and codes of a table; a plain array stays as it is."""
         X = as_table(X)
         as_frame = is_mixed(X) if reset else self._columns.is_frame
@@ -112,7 +112,7 @@ class GenerationMixin(RelationsMixin, SamplingMixin):
         validate_data(self, X, skip_check_array=True, reset=reset)
         numbers = check_input(
             partial(check_array, estimator=self),
-            self._columns.to_numbers(X),
+            self._columns.to_numbers(X, declared_is_gap=not (reset or is_trained)),
             marker=self._marker,
             ensure_min_samples=2 if reset else 1,
             input_name="X",
@@ -135,7 +135,7 @@ class GenerationMixin(RelationsMixin, SamplingMixin):
             X, y, sample_weight = rows_with_weight(X, y, sample_weight)
             X = as_numpy_table(self._check_rows(X, reset=True))
         else:
-            table = self._check_table(X, reset=False)
+            table = self._check_table(X, reset=False, is_trained=True)
             self._relations.check(table)
             X = as_numpy_table(self._relations.reduce(table))
             check_same_network(self, self._network_fingerprint)

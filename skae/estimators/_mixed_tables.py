@@ -8,9 +8,9 @@ from sklearn.utils.validation import validate_data
 
 from skae._data._frames import Columns
 from skae._data._mixed import kinds_of_columns
-from skae._data._tables import as_table
+from skae._data._tables import as_table, plain
 from skae._data._validation import check_input, rows_with_weight, to_compute_array
-from skae.estimators._base import check_values
+from skae.estimators._checks import check_values
 
 
 class TablesMixin:
@@ -68,13 +68,18 @@ class TablesMixin:
         check_values(self, numbers, None if reset else self._largest_read)
         return numbers
 
+    def _show_number(self, j, number):
+        if self._columns is None or not self._columns.is_date(j):
+            return super()._show_number(j, number)
+        return self._columns.decode_value(j, number)
+
     def _learn_columns(self, X, kinds):
         X, _ = to_compute_array(X, keep_tensors=False)
         columns = Columns(X, kinds)
         for column, is_level in zip(columns.columns, kinds, strict=True):
             if column.levels and is_level is False:
                 raise ValueError(
-                    f"Column {column.name!r} of X holds {column.levels[0]!r}, but must hold "
+                    f"Column {column.name!r} of X holds {plain(column.levels[0])!r}, but must hold "
                     "numbers or dates: it is not among categorical_features="
                     f"{self.categorical_features!r}."
                 )

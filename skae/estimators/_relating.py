@@ -4,6 +4,7 @@ import numpy as np
 
 from skae._data._chunks import is_memory_map
 from skae._data._relations import Relations
+from skae._data._tables import as_table
 from skae._stats._fidelity import MAX_ROWS, fidelity
 
 
@@ -21,12 +22,31 @@ class RelationsMixin:
         return list(self._relations.found)
 
     def _unless_broken(self, X, log_density):
-        """Log-densities of rows; minus infinity where a row breaks a relation."""
+        """Log-densities of rows; minus infinity where a row breaks a relation.
+
+        A level that was declared, but in no training row, counts as one that one row had.
+        """
+        if self._columns.is_frame and self._columns.declares_more:
+            n_unseen = self._columns.n_unseen(as_table(X))
+            log_density = log_density - n_unseen * np.log(self.n_samples_seen_)
         if not self._relations.steps:
             return log_density
         return np.where(
             self._relations.hold(self._check_table(X, reset=False)), log_density, -np.inf
         )
+
+    @property
+    def _names_read(self):
+        """Names of the columns that are learned, after the columns that they stand for."""
+        names = super()._names_read
+        sources = self._relations.sources
+        return sources if names is None else [names[j] for j in sources]
+
+    def _show_number(self, j, number):
+        key = self._relations.keys[j]
+        if key in self._relations.plain and self._columns.is_date(key):
+            return self._columns.decode_value(key, number)
+        return super()._show_number(j, number)
 
     def _learn_relations(self, numbers):
         """Relations that are given, or found; none in images, sparse rows and files of rows."""

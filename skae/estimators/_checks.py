@@ -1,0 +1,22 @@
+"""Whether values are too large, or far from those that the training began with."""
+
+from skae._data._drift import MIN_ROWS, warn_if_far
+from skae._data._scaling import check_magnitudes
+
+
+def compare_with_scaling(model, X, *, is_new):
+    """Warn, once, if training went on with rows far from those that fixed the scaling."""
+    if is_new:
+        model._watches_rows = X.shape[0] >= MIN_ROWS
+    elif vars(model).get("_watches_rows"):  # files of earlier versions do not say
+        is_far = warn_if_far(X, model._scaler, model._names_read, model._show_number)
+        model._watches_rows = not is_far
+
+
+def check_values(model, X, largest_scaled=None, names=None):
+    """Raise if values are too large, of themselves or as the scaler of the model scales them."""
+    names = getattr(model, "feature_names_in_", None) if names is None else names
+    if largest_scaled is None:
+        check_magnitudes(X, names)
+    else:
+        model._scaler.check(X, names, largest_scaled)
