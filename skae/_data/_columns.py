@@ -189,20 +189,30 @@ class Column:
             return kind, self.origin * factor, self.tick * factor
         return "flag" if pd.api.types.is_bool_dtype(self.dtype) else "number", 0, 1
 
-    def to_numbers(self, series: Any, declared_is_gap: bool = False) -> NDArray[Any]:
+    @property
+    def declared(self) -> list[Any]:
+        """Levels that the dtype of `fit` declares, but no row had."""
+        categories = getattr(self.dtype, "categories", None)
+        if not self.levels or categories is None:
+            return []
+        known = set(self.levels)
+        return [level for level in categories if level not in known]
+
+    def to_numbers(self, series: Any, declared: str | None = None) -> NDArray[Any]:
         """Numbers, ticks or codes; NaN where a cell is missing.
 
         Parameters
         ----------
-        declared_is_gap : bool
-            Whether a level that the dtype of `fit` declares, but no row had, counts as missing.
+        declared : {"gap", "level"} or None
+            What a level is that the dtype of `fit` declares, but no row had: a missing cell, one
+            more level, whose code follows those of the others, or an error.
         """
         import pandas as pd
 
         if self.exact == "nothing":
             return np.full(len(series), np.nan)
         if self.levels is not None:
-            return self._codes(series, declared_is_gap)
+            return self._codes(series, declared)
         if self.origin is None and pd.api.types.is_numeric_dtype(series.dtype):
             return self._plain_numbers(series)
         missing = series.isna().to_numpy()
@@ -213,7 +223,7 @@ class Column:
         read = self._ticks if self.exact is None else self._exact_numbers
         return read(series, missing)
 
-    def _codes(self, series: Any, declared_is_gap: bool) -> NDArray[Any]:
+    def _codes(self, series: Any, declared: str | None) -> NDArray[Any]:
         import pandas as pd
 
         try:
@@ -221,17 +231,18 @@ class Column:
         except TypeError:
             raise _unhashable(series) from None
         cells = pd.Index(np.asarray(cells, dtype=object), dtype=object)
-        of_cells = pd.Index(self.levels, dtype=object).get_indexer(cells)
+        levels = list(self.levels or [])
+        known = levels if declared is None else levels + self.declared
+        of_cells = pd.Index(known, dtype=object).get_indexer(cells)
         allowed = of_cells >= 0
-        if declared_is_gap and isinstance(self.dtype, pd.CategoricalDtype):
-            allowed |= cells.isin(self.dtype.categories)
         if not allowed.all():
-            remedy = ", or declare them as categories" if declared_is_gap else ""
+            remedy = ", or declare them as categories" if declared else ""
             raise ValueError(
                 f"Column {self.name!r} of X holds {plain(cells[~allowed][0])!r}, which it did not "
-                f"in fit; allowed are {listed(self.levels or [])}. Pool rare levels before{remedy}."
+                f"in fit; allowed are {listed(levels)}. Pool rare levels before{remedy}."
             )
-        numbers = np.where(of_cells < 0, np.nan, of_cells)
+        is_gap = (of_cells >= len(levels)) & (declared == "gap")
+        numbers = np.where((of_cells < 0) | is_gap, np.nan, of_cells)
         return np.r_[numbers, np.nan][at]  # the last one is that of missing cells
 
     def _ticks(self, series: Any, missing: NDArray[np.bool_]) -> NDArray[Any]:
@@ -324,7 +335,7 @@ class Column:
         series = partial(pd.Series, index=index, name=self.name)
         if self.levels is not None:
             codes = np.where(np.isnan(numbers), -1, numbers).astype(int)
-            cells = [*self.levels, None]  # the last one is that of missing cells
+            cells = [*self.levels, *self.declared, None]  # the last one is that of missing cells
             of_codes = np.fromiter(cells, dtype=object, count=len(cells))
             return series(of_codes[codes], dtype=self.dtype)
         if self.exact == "nothing":

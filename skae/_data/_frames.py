@@ -134,11 +134,14 @@ class Columns:
         """The value of column `j` that a number, tick or code stands for, as text."""
         return self.columns[j].decode_value(number)
 
-    def to_numbers(self, X: Any, declared_is_gap: bool = False) -> NDArray[Any]:
-        """Rows as one array of numbers, ticks and codes; NaN where a cell is missing."""
+    def to_numbers(self, X: Any, declared: str | None = None) -> NDArray[Any]:
+        """Rows as one array of numbers, ticks and codes; NaN where a cell is missing.
+
+        `declared` is what levels are that were declared only, as in `Column`.
+        """
         frame = self._in_utc(_to_pandas(X, _container(X)))
         each = enumerate(self.columns)
-        cells = [c.to_numbers(frame.iloc[:, j], declared_is_gap) for j, c in each]
+        cells = [c.to_numbers(frame.iloc[:, j], declared) for j, c in each]
         if not cells:
             return np.empty(frame.shape)
         single = all(column.dtype == np.float32 for column in self.columns)
@@ -152,7 +155,7 @@ class Columns:
     def n_unseen(self, X: Any) -> NDArray[Any]:
         """How many cells of each row hold a level that is declared, but that no row had."""
         is_known = ~_to_pandas(X, _container(X)).isna().to_numpy()
-        return (is_known & np.isnan(self.to_numbers(X, declared_is_gap=True))).sum(axis=1)
+        return (is_known & np.isnan(self.to_numbers(X, declared="gap"))).sum(axis=1)
 
     def restore(self, numbers: NDArray[Any], index: Any = None) -> Any:
         """Rows in the container and of the dtypes that they had in `fit`."""

@@ -20,12 +20,12 @@ PLAIN = (None, "minmax")
 
 
 def kinds_of_columns(
-    X: Any, categorical_features: Any, fills_gaps: bool = False
+    X: Any, categorical_features: Any, reads_gaps: bool = False
 ) -> list[bool | None] | None:
     """What `categorical_features` says of each column of a table.
 
-    None if all hold numbers, and no cell of X, which is in memory and dense, is missing (or may be
-    missing, for estimators that fill gaps).
+    None if all hold numbers, and no cell of X, which is in memory and dense, is missing; with
+    `reads_gaps` cells of numbers may be.
 
     Returns
     -------
@@ -36,8 +36,7 @@ def kinds_of_columns(
     if by_dtype or categorical_features is None:
         numbers = _numbers(X, by_dtype)
         if numbers is not None:
-            has_gaps = not fills_gaps and _has_gaps(numbers)
-            return [False] * X.shape[1] if has_gaps else None
+            return [False] * X.shape[1] if not reads_gaps and _has_gaps(numbers) else None
         dtypes = getattr(X, "dtypes", [None] * X.shape[1])
         return [_is_boolean(dtype) or None if by_dtype else False for dtype in dtypes]
     if issparse(X):
@@ -50,9 +49,8 @@ def kinds_of_columns(
     names = list(X.columns) if hasattr(X, "columns") else []
     mask = column_mask(categorical_features, names, np.shape(X)[1], "categorical_features")
     numbers = None if mask.any() else _numbers(X, by_dtype=True)
-    if numbers is None or (not fills_gaps and _has_gaps(numbers)):
-        return mask.tolist()
-    return None
+    is_mixed = numbers is None or (not reads_gaps and _has_gaps(numbers))
+    return mask.tolist() if is_mixed else None
 
 
 def _numbers(X: Any, by_dtype: bool) -> Any:
@@ -169,7 +167,7 @@ class MixedScaler:
         self.mean_ = np.zeros(X.shape[1])
         self.numbers_ = None
         if self.n_scores:
-            self.numbers_ = Scaler(self.method).fit(X[:, self.of_numbers], sample_weight)
+            self.numbers_ = self._scaler_of_numbers().fit(X[:, self.of_numbers], sample_weight)
             self.mean_[self.of_numbers] = self.numbers_.mean_
         shares = []
         for j in self.of_codes:
@@ -180,6 +178,9 @@ class MixedScaler:
             self.mean_[j] = counts.argmax()
         self.shares_ = np.concatenate([*shares, []])
         return self
+
+    def _scaler_of_numbers(self) -> Scaler:
+        return Scaler(self.method)
 
     @property
     def level_scales(self) -> NDArray[Any]:
@@ -232,7 +233,7 @@ class MixedScaler:
         return self
 
     def transform(self, X: NDArray[Any]) -> NDArray[np.float32]:
-        """Encode rows; all indicators of a missing cell are NaN."""
+        """Encode rows; all indicators of a missing cell are NaN, and zero for other codes."""
         encoded = np.empty((len(X), self.n_inputs), dtype=np.float32)
         if self.numbers_ is not None:
             encoded[:, : self.n_scores] = self.numbers_.transform(X[:, self.of_numbers])
@@ -242,7 +243,7 @@ class MixedScaler:
         for j, start, stop in zip(self.of_codes, starts, starts[1:], strict=False):
             part = encoded[:, self.n_scores + start : self.n_scores + stop]
             missing = np.isnan(X[:, j])
-            known = np.flatnonzero(~missing)
+            known = np.flatnonzero(X[:, j] < stop - start)
             codes = X[known, j].astype(int)
             part[known, codes] += (1 / scales[start:stop])[codes]
             part[missing] = np.nan

@@ -15,6 +15,7 @@ from skae._engine._batches import Batch, Rows, SourceRows, TensorRows
 from skae._engine._inference import Pieces
 from skae._engine._net import AutoencoderNet
 from skae._engine._views import VIEWS, Views, ViewsOnDevice
+from skae.networks._levels import LevelLayout
 
 Losses = NDArray[np.float64]
 # Takes raw losses and those of cells; returns a mask of outliers and the cells' contributions.
@@ -27,6 +28,8 @@ REMOVED_SHARE = 0.75
 N_OTHERS = len(VIEWS) - 1
 # Losses of cells that sum to less are all zero.
 LEAST_SUM = 1e-30
+# Loss of a level that was not seen in training: no squared error of probabilities is larger.
+LARGEST_LEVEL_LOSS = 2.0
 # Rounds of imputation; more of them make images drift away from their observed cells.
 IMPUTATION_ROUNDS = 2
 
@@ -147,7 +150,9 @@ class MemberNet(AutoencoderNet):
         return self.module_.decode(z).mean(dim=0)
 
     def _expand(self, x: Tensor) -> Tensor:
-        """The same rows for every member."""
+        """The same rows for every member; levels that it does not know are missing."""
+        if self._layout is not None:
+            x, _ = self._layout.read(x)
         return x.expand(self.n_members, *x.shape)
 
     # Losses, reduced on the device. Along their first axis are those of the members, of the
@@ -175,6 +180,26 @@ class MemberNet(AutoencoderNet):
         for span, x in self._inference_batches(rows):
             yield span, *self._attribute_to_cells(rows, x, views)
 
+    # Rows have a cell for each column of the table, or several for a column of levels: then the
+    # output link says which.
+
+    @property
+    def _layout(self) -> LevelLayout | None:
+        return getattr(self.module_.link, "layout", None)
+
+    def _missing(self, x: Tensor) -> Tensor:
+        """Mask of the columns of which rows miss the cell."""
+        return x.isnan() if self._layout is None else self._layout.missing(x)
+
+    def _cells_of(self, columns: Tensor) -> Tensor:
+        """Mask of the cells of these columns."""
+        return columns if self._layout is None else self._layout.spread(columns)
+
+    def _count_observed(self, x: Tensor) -> Tensor:
+        """Number of cells of each row that are not missing, at least one."""
+        missing = self._missing(x)
+        return (missing.shape[1] - missing.sum(dim=1)).clamp(min=1)
+
     def find_anomalous_cells(self, rows: SourceRows, score_fn: ScoreFn, limit: float) -> Any:
         """Mask of the cells whose removal turns outliers into inliers.
 
@@ -198,7 +223,8 @@ class MemberNet(AutoencoderNet):
                 active = active[largest[:, 0] > 0]
                 if len(active):
                     partial = x[_on_device_of(active, x)]
-                    partial = partial.masked_fill(_on_device_of(removed[active], x), torch.nan)
+                    cells = self._cells_of(_on_device_of(removed[active], x))
+                    partial = partial.masked_fill(cells, torch.nan)
                     is_outlier, new = score_fn(*self._attribute_to_cells(rows, partial, views))
                     contributions[active] = new
                     active = active[is_outlier]
@@ -219,7 +245,8 @@ class MemberNet(AutoencoderNet):
                 x[affected] = self._impute(x[affected], mask[affected], views)
             yield span, rows.to_array_like(x)
 
-    def _impute(self, x: Tensor, mask: Tensor, views: ViewsOnDevice) -> Tensor:
+    def _impute(self, x: Tensor, columns: Tensor, views: ViewsOnDevice) -> Tensor:
+        mask = self._cells_of(columns)
         imputed = holes = x.masked_fill(mask, torch.nan)
         for _ in range(IMPUTATION_ROUNDS):
             imputed = torch.where(mask, self._evaluate(self.reconstruct, imputed), x)
@@ -244,19 +271,24 @@ class MemberNet(AutoencoderNet):
 
     def _reduced(self, cells: Tensor, x: Tensor) -> Tensor:
         """Losses of rows: means over their observed cells, of the other views their roots."""
-        means = cells.sum(dim=2) / _count_observed(x)
+        means = cells.sum(dim=2) / self._count_observed(x)
         means[-N_OTHERS:].sqrt_()
         return means
 
     def _cells(self, x: Tensor) -> Tensor:
-        """Losses of cells, of shape (n_members + 1, n, n_features)."""
+        """Losses of cells, of shape (n_members + 1, n, n_features), by column of the table."""
         output = self.module_.decode_raw(self.module_.encode(self._expand(x))).float()
         baseline: Any = self.module_.baseline
         output = torch.cat([output, baseline.expand(1, *x.shape)])
-        return self.criterion_.cells(self.module_.link, output, x)
+        cells = self.criterion_.cells(self.module_.link, output, x)
+        if self._layout is None:
+            return cells
+        unseen = self._layout.unseen(x)
+        by_column = self._layout.sums(cells) / (cells.shape[-1] / self._layout.n_columns)
+        return by_column.masked_fill(unseen, LARGEST_LEVEL_LOSS)
 
     def _row_losses(self, x: Tensor) -> Tensor:
-        return self._cells(x).sum(dim=2) / _count_observed(x)
+        return self._cells(x).sum(dim=2) / self._count_observed(x)
 
     @property
     def n_latents(self) -> int:
@@ -272,11 +304,6 @@ def _as_float64(rows: Rows, values: Tensor) -> Any:
     """Values as an array of the kind of the rows, in the widest float of their device."""
     array = rows.to_array_like(values)
     return asarray_like(array, array, widest_float(array))
-
-
-def _count_observed(x: Tensor) -> Tensor:
-    """Number of cells of each row that are not missing, at least one."""
-    return (x.shape[1] - x.isnan().sum(dim=1)).clamp(min=1)
 
 
 def _on_device_of(values: Any, x: Tensor) -> Tensor:

@@ -48,8 +48,40 @@ MAX_SYSTEMS, LEAST_SYSTEMS = 2**28, 500
 LARGEST_RESIDUAL = 0.99
 
 
+class PlainTable:
+    """How views learn from scaled rows of numbers."""
+
+    def n_columns(self, x: NDArray[Any]) -> int:
+        """Number of columns of the table."""
+        return x.shape[1]
+
+    def ranks(self, x: NDArray[Any], weight: NDArray[Any]) -> Any:
+        """What leads from points to those of ranks."""
+        return Ranks(*rank_knots(x, weight))
+
+    def points(self, complete: Tensor) -> Tensor:
+        """Points whose squared distances are those of complete rows."""
+        return complete
+
+    def learn(self, x: NDArray[Any], weight: NDArray[Any]) -> Any:
+        """The conditional view, learned from the rows of positive weight."""
+        return learn_conditional(x, weight)
+
+    def views(self, conditional: Any, ranks: Any, *references: NDArray[Any]) -> Views:
+        """The views, of what was learned and of reference rows."""
+        deviations = conditional.deviations.numpy()
+        knots = ranks.knots.numpy(), ranks.scores.numpy()
+        return Views(conditional.gaussian, deviations, *knots, *references)
+
+
+PLAIN = PlainTable()
+
+
 def learn_views(
-    x: NDArray[np.float32], weight: NDArray[Any], rng: np.random.RandomState
+    x: NDArray[np.float32],
+    weight: NDArray[Any],
+    rng: np.random.RandomState,
+    table: PlainTable = PLAIN,
 ) -> tuple[Views, NDArray[Any]]:
     """Learn from scaled rows, and judge them by the conditional view as if they were new.
 
@@ -66,25 +98,23 @@ def learn_views(
     conditional : ndarray of shape (n_rows,)
         Losses of rows by a conditional view that was learned from other rows.
     """
-    ranks = Ranks(*rank_knots(x, weight))
-    suspicion = suspicion_of(x, weight, ranks, rng)
+    ranks, n_columns = table.ranks(x, weight), table.n_columns(x)
+    suspicion = suspicion_of(x, weight, ranks, rng, table)
     core = weight * trimmed_subset(suspicion, weight, 1 - TRIMMED)
-    conditional = learn_conditional(x, core)
-    complete = conditional.filled(torch.from_numpy(x))
+    conditional = table.learn(x, core)
+    points = table.points(conditional.filled(torch.from_numpy(x)))
     chosen = choose_rows(weight, N_REFERENCES, rng)
-    rows = complete[chosen]
+    rows = points[chosen]
     nearest = distances_to_others(rows)
-    views = Views(
-        conditional.gaussian,
-        conditional.deviations.numpy(),
-        ranks.knots.numpy(),
-        ranks.scores.numpy(),
+    views = table.views(
+        conditional,
+        ranks,
         rows.numpy(),
         SAME_ROW * nearest[:, 0].numpy(),
-        penalties_of(nearest, suspicion[chosen], x.shape[1]),
-        penalties_of(distances_to_others(ranks(rows)), suspicion[chosen], x.shape[1]),
+        penalties_of(nearest, suspicion[chosen], n_columns),
+        penalties_of(distances_to_others(ranks(rows)), suspicion[chosen], n_columns),
     )
-    return views, losses_out_of_fold(x, core, rng)
+    return views, losses_out_of_fold(x, core, rng, table)
 
 
 def rank_knots(x: NDArray[Any], weight: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -116,20 +146,24 @@ def rank_knots(x: NDArray[Any], weight: NDArray[Any]) -> tuple[NDArray[Any], NDA
 
 
 def suspicion_of(
-    x: NDArray[Any], weight: NDArray[Any], ranks: Ranks, rng: np.random.RandomState
+    x: NDArray[Any],
+    weight: NDArray[Any],
+    ranks: Any,
+    rng: np.random.RandomState,
+    table: PlainTable = PLAIN,
 ) -> NDArray[Any]:
     """Ranks of rows in (0, 1], the least ordinary last, by views that outliers hardly sway.
 
     A row is as suspicious as it is to the view that it surprises most: the distance to the nearest
     of a few sampled rows, in both scalings, or a trimmed conditional distribution.
     """
-    conditional = learn_conditional(x, weight)
+    conditional = table.learn(x, weight)
     for _ in range(N_TRIMMED_ROUNDS):
         inner = trimmed_subset(losses_of(conditional, x), weight, 1 - FIRST_TRIMMED)
-        conditional = learn_conditional(x, weight * inner)
-    complete = conditional.filled(torch.from_numpy(x))
+        conditional = table.learn(x, weight * inner)
+    points = table.points(conditional.filled(torch.from_numpy(x)))
     losses = [losses_of(conditional, x)]
-    losses += [distances_to_codes(rows, weight, rng) for rows in (complete, ranks(complete))]
+    losses += [distances_to_codes(rows, weight, rng) for rows in (points, ranks(points))]
     return weighted_ranks(np.max([log_ranks(loss, weight) for loss in losses], axis=0), weight)
 
 
@@ -158,16 +192,20 @@ def rows_of_systems(x: NDArray[Any]) -> int:
     return max(LEAST_SYSTEMS, int(MAX_SYSTEMS / max(n_missing, 1.0) ** 3))
 
 
-def losses_of(conditional: Conditional, x: NDArray[Any]) -> NDArray[Any]:
+def losses_of(conditional: Any, x: NDArray[Any]) -> NDArray[Any]:
     """Root mean squares of the conditional view's losses of cells."""
     rows = torch.from_numpy(x)
-    cells = conditional.cells(conditional.filled(rows)).masked_fill(rows.isnan(), 0.0)
-    n_observed = (~rows.isnan()).sum(dim=1).clamp(min=1)
+    missing = conditional.missing(rows)
+    cells = conditional.cells(conditional.filled(rows)).masked_fill(missing, 0.0)
+    n_observed = (~missing).sum(dim=1).clamp(min=1)
     return (cells.sum(dim=1) / n_observed).sqrt().double().numpy()
 
 
 def losses_out_of_fold(
-    x: NDArray[Any], core: NDArray[Any], rng: np.random.RandomState
+    x: NDArray[Any],
+    core: NDArray[Any],
+    rng: np.random.RandomState,
+    table: PlainTable = PLAIN,
 ) -> NDArray[Any]:
     """Losses of rows by a view that was learned from the core of the other folds."""
     n_folds = min(N_FOLDS, int(np.count_nonzero(core)))
@@ -177,7 +215,7 @@ def losses_out_of_fold(
         others = core * (fold != i)
         if np.count_nonzero(others) < 2:
             others = core
-        losses[fold == i] = losses_of(learn_conditional(x, others), x[fold == i])
+        losses[fold == i] = losses_of(table.learn(x, others), x[fold == i])
     return losses
 
 

@@ -75,12 +75,17 @@ class Views:
         """The same, ready to be evaluated on a device."""
         ready = ON_DEVICES.setdefault(self, {})
         if device not in ready:
-            ready[device] = ViewsOnDevice(self, device)
+            ready[device] = self._ready(device)
         return ready[device]
+
+    def _ready(self, device: torch.device) -> ViewsOnDevice:
+        return ViewsOnDevice(self, device)
 
 
 class ViewsOnDevice:
     """Evaluates views with tensors on a device."""
+
+    conditional: Any
 
     def __init__(self, views: Views, device: torch.device) -> None:
         self.conditional = Conditional(views.gaussian, views.deviations, device)
@@ -177,6 +182,10 @@ class Conditional:
             return z @ self.factors[0]
         scale, left, right = self.factors
         return z * scale - z @ left @ right
+
+    def missing(self, x: Tensor) -> Tensor:
+        """Mask of the columns of which rows miss the cell."""
+        return x.isnan()
 
     def residuals(self, x: Tensor) -> Tensor:
         """Cells of complete rows less what is predicted, in deviations."""
@@ -275,10 +284,19 @@ class References:
             if len(own) and len(self.rows) > 1:
                 distances[own, equal[piece][own]] = torch.inf
                 first[own] = argmin(distances[own])
-            distances += self.penalties * x.shape[1]
+            distances += self.penalties * self.n_columns
             nearest[0, piece], nearest[1, piece] = first, argmin(distances)
-        plain, cored = ((x - self.rows[rows]).square_() for rows in nearest)
+        plain, cored = (self.by_column((x - self.rows[rows]).square_()) for rows in nearest)
         return [plain, cored.add_(self.penalties[nearest[1], None])]
+
+    @property
+    def n_columns(self) -> int:
+        """Number of the table's columns."""
+        return self.rows.shape[1]
+
+    def by_column(self, squares: Tensor) -> Tensor:
+        """Squared differences of columns from those of coordinates."""
+        return squares
 
     def _is_same(self, x: Tensor, nearest: Tensor) -> Tensor:
         """Mask of the rows that are the reference row nearest to them, up to rounding."""

@@ -268,7 +268,7 @@ default=-inf, inf
     True
     """
 
-    _fills_gaps = True
+    _reads_gaps = True
     _parameter_constraints: dict = {
         **BaseAutoencoder._parameter_constraints,
         "noise": [StrOptions({"auto", *NOISES}), callable],

@@ -7,15 +7,17 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from skae._data._arrays import empty, is_tensor, namespace, widest_float, write_pieces
-from skae._data._chunks import dense_rows, row_chunks
+from skae._data._chunks import as_dense, dense_rows, row_chunks
 from skae._data._fitted_arrays import FittedArray
+from skae._data._judged import JudgedScaler
 from skae._data._scaling import Scaler, column_moments
 from skae._data._tables import as_table
 from skae._engine._batches import SourceRows
 from skae._engine._build import build_members, pca_of_rows
 from skae._engine._ensemble_net import MemberNet
-from skae._engine._learn_views import learn_views
-from skae._engine._losses import Objective
+from skae._engine._learn_mixed_views import MixedTable
+from skae._engine._learn_views import PLAIN, learn_views
+from skae._engine._losses import MixedObjective, Objective
 from skae._engine._views import VIEWS
 from skae._fit._defaults import Detection
 from skae._fit._plan import (
@@ -45,6 +47,7 @@ from skae._stats._scoring import (
 )
 from skae.exceptions import warn_user
 from skae.networks._autoencoder import OutputLink
+from skae.networks._levels import MixedOutput
 
 # Cells beyond this many deviations of their column grow by their logarithm only.
 CUT = 8.0
@@ -66,12 +69,14 @@ class DetectionMixin:
     _auto = Detection
     mean_ = FittedArray()
     _accepts_missing = True
+    _reads_gaps = True
+    _declared = "level"
 
     def _fit(self, X, sample_weight):
         counts = views_that_count(self.views)
         rng = check_random_state(self.random_state)
         weight_of_all = np.ones(X.shape[0]) if sample_weight is None else sample_weight
-        weight = without_gross_outliers(X, weight_of_all, rng)
+        weight = without_gross_outliers(numbers_of(self, X), weight_of_all, rng)
         starts = not self._resumes
         if starts:
             self._split_seed = rng.randint(LARGEST_SEED)
@@ -101,7 +106,7 @@ class DetectionMixin:
         counts = views_that_count(self.views)
         rng = check_random_state(self.random_state)
         weight = np.ones(X.shape[0]) if sample_weight is None else sample_weight
-        weight = without_gross_outliers(X, weight, rng)
+        weight = without_gross_outliers(numbers_of(self, X), weight, rng)
         if first:
             net = self._build_net(X, weight, rng, X.shape[0])
             self._split_seed = rng.randint(LARGEST_SEED)
@@ -125,18 +130,16 @@ class DetectionMixin:
 
     def _build_net(self, X, sample_weight, rng, n_rows):
         """Learn scaling, sizes and baseline; return a fresh net to be trained on `n_rows`."""
-        cut = CUT if self.scaling in ("robust", "standard") else CUT_OTHERWISE
-        method = "winsorized" if self.scaling == "robust" else self.scaling
-        self._scaler = scaler = Scaler(method, cut).fit(X, sample_weight)
+        self._scaler = scaler = make_scaler(self).fit(X, sample_weight)
         self.mean_ = scaler.mean_
-        n_features = self.n_features_in_
+        n_features = scaler.n_inputs
         seeds = Seeds.draw(rng)
         pca = None
         if self.init == "pca" or isinstance(self.n_components, float):
             n_wanted = n_directions(self.n_components)
             pca = pca_of_rows(X, scaler, n_wanted, sample_weight, seeds.start)
         k = self.n_components
-        k = Detection.n_components(n_features) if isinstance(k, str) else n_latents(k, pca)
+        k = Detection.n_components(self.n_features_in_) if isinstance(k, str) else n_latents(k, pca)
         self.n_components_ = k
         network = resolve_network(self, Detection, n_features)
         members = {"n_members": self.n_estimators}
@@ -145,17 +148,17 @@ class DetectionMixin:
             network,
             n_features,
             k,
-            link=OutputLink("identity", scaler.center_, scaler.scale_),
+            link=make_link(scaler),
             pca=pca if self.init == "pca" else None,
             variational=self.variational,
             seeds=seeds_of_members(seeds.weights, self.n_estimators),
         )
         # Losses are needed before training. A first `partial_fit` trains with what `initialize`
         # finds here: without weight decay and callbacks, which come with the settings.
-        objective = Objective(self.loss, kl=float(self.variational), missing=True)
+        objective = make_objective(self)
         net = make_net(module, objective, variational=self.variational).initialize()
         net.set_params(**net_settings(self, Detection, n_features, n_rows))
-        net.set_baseline(column_moments(X, sample_weight, scaler.transform).mean)
+        net.set_baseline(baseline_of(scaler, X, sample_weight))
         return net
 
     def _fitted_net(self):
@@ -184,7 +187,10 @@ class DetectionMixin:
         """Learn the other views; return the losses of the rows that they were learned from."""
         studied = rows_to_study(weight, X.shape[1], rng)
         rows, weight = self._rows(X, studied), weight[studied]
-        self.net_.views_, conditional = learn_views(rows.read_all().cpu().numpy(), weight, rng)
+        scaled = rows.read_all().cpu().numpy()
+        layout = getattr(self.net_.module_.link, "layout", None)
+        table = PLAIN if layout is None else MixedTable(layout)
+        self.net_.views_, conditional = learn_views(scaled, weight, rng, table)
         raw = self.net_.raw_losses(rows)
         unseen = raw.copy()
         is_held_out = np.stack([np.isin(studied, numbers) for numbers in held_out])
@@ -234,7 +240,26 @@ class DetectionMixin:
         return self._calibration_scores.pvalues(self._rule.scores(raw))
 
     def _contributions(self, raw, cells):
+        """Of each column, in the order of the net's."""
         return namespace(raw).einsum("mn,mnd->nd", self._rule.factors(raw), cells)
+
+    def _corrected(self, X, anomalous):
+        """Rows with anomalous cells, in the order of the net's columns, replaced."""
+        corrected, scaler = empty(X.shape, X), self._scaler.on_device_of(X)
+        corrected[:] = as_dense(X)
+        for span, scaled in self.net_.imputed_rows(self._rows(X), anomalous):
+            values = scaler.inverse_transform(scaled, corrected.dtype)
+            mask = self._of_table(anomalous[span])
+            corrected[span][mask] = values[mask]
+        return corrected
+
+    def _of_table(self, cells):
+        """Cells in the order of the table's columns, from the net's."""
+        return cells[:, np.argsort(self._scaler.order)] if is_mixed(self) else cells
+
+    def _of_net(self, columns):
+        """Columns in the order of the net's, from the table's."""
+        return columns[self._scaler.order] if is_mixed(self) else columns
 
     def _named(self, cells, X, to_input_type):
         """A DataFrame where the columns' names are known, indexed as X is; else like X."""
@@ -247,6 +272,50 @@ class DetectionMixin:
             return type(X)(cells, schema=self.feature_names_in_.tolist())
         index = X.index if isinstance(X, pd.DataFrame) else None
         return pd.DataFrame(cells, columns=self.feature_names_in_, index=index)
+
+
+def is_mixed(model):
+    """Whether a model has learned from a table with levels or dates."""
+    return model._columns is not None
+
+
+def make_scaler(model):
+    """The scaler of numbers, or of a mixed table, before it is fitted."""
+    cut = CUT if model.scaling in ("robust", "standard") else CUT_OTHERWISE
+    method = "winsorized" if model.scaling == "robust" else model.scaling
+    if is_mixed(model):
+        return JudgedScaler(model._columns.n_levels, method, cut)
+    return Scaler(method, cut)
+
+
+def make_link(scaler):
+    """What gives levels probabilities, and leaves numbers as they are."""
+    if isinstance(scaler, JudgedScaler):
+        shares, scales = scaler.shares_, scaler.level_scales
+        return MixedOutput(scaler.n_scores, scaler.level_counts, shares, scales)
+    return OutputLink("identity", scaler.center_, scaler.scale_)
+
+
+def make_objective(model):
+    """What training minimises."""
+    settings = {"loss": model.loss, "kl": float(model.variational)}
+    if is_mixed(model):
+        return MixedObjective(model._scaler.cell_weights, model.n_features_in_, **settings)
+    return Objective(missing=True, **settings)
+
+
+def baseline_of(scaler, X, sample_weight):
+    """The scaled row that reconstructs all rows alike: means, and shares of levels."""
+    if isinstance(scaler, JudgedScaler):
+        return scaler.baseline
+    return column_moments(X, sample_weight, scaler.transform).mean
+
+
+def numbers_of(model, X):
+    """Rows with zero in columns of levels, which are never far from others."""
+    if not is_mixed(model):
+        return X
+    return np.where(np.asarray(model._columns.n_levels) > 0, 0.0, X)
 
 
 def views_that_count(views):

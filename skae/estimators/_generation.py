@@ -112,7 +112,7 @@ class GenerationMixin(RelationsMixin, SamplingMixin):
         validate_data(self, X, skip_check_array=True, reset=reset)
         numbers = check_input(
             partial(check_array, estimator=self),
-            self._columns.to_numbers(X, declared_is_gap=not (reset or is_trained)),
+            self._columns.to_numbers(X, declared=None if reset or is_trained else "gap"),
             marker=self._marker,
             ensure_min_samples=2 if reset else 1,
             input_name="X",

@@ -71,7 +71,7 @@ def clean_numbers(columns, clean, shape):
     if clean.shape != shape:
         return np.empty(clean.shape)  # an error later
     try:
-        return columns.to_numbers(clean, declared_is_gap=True)
+        return columns.to_numbers(clean, declared="gap")
     except (TypeError, ValueError) as error:
         text = str(error).replace(" of X ", " of X_clean ").replace("in fit", "in X")
         raise type(error)(text) from error

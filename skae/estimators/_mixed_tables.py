@@ -22,7 +22,8 @@ class TablesMixin:
     """
 
     _columns = None  # of a mixed table
-    _fills_gaps = False  # in tables of numbers, too: they are no mixed tables then
+    _reads_gaps = False  # in tables of numbers, too: they are no mixed tables then
+    _declared = "gap"  # what a level is that a dtype declares, but no training row had
 
     @property
     def _keeps_tensors(self):
@@ -41,7 +42,7 @@ class TablesMixin:
     def _check_rows(self, X, *, reset):
         """Numbers, ticks and codes of a mixed table; a table of numbers stays as it is."""
         if reset:
-            kinds = kinds_of_columns(as_table(X), self.categorical_features, self._fills_gaps)
+            kinds = kinds_of_columns(as_table(X), self.categorical_features, self._reads_gaps)
             vars(self).pop("_columns", None)
             if kinds is not None:
                 self._columns = self._learn_columns(X, kinds)
@@ -49,7 +50,7 @@ class TablesMixin:
             try:
                 return super()._check_rows(X, reset=reset)
             except ValueError as error:
-                if reset or self._fills_gaps or "contains NaN" not in str(error):
+                if reset or self._reads_gaps or "contains NaN" not in str(error):
                     raise
                 raise ValueError(
                     "Input X contains NaN, but no cell was missing in fit: fit the estimator to "
@@ -59,7 +60,7 @@ class TablesMixin:
         validate_data(self, X, skip_check_array=True, reset=reset)
         numbers = check_input(
             partial(check_array, estimator=self),
-            self._columns.to_numbers(X, declared_is_gap=True),
+            self._columns.to_numbers(X, declared=self._declared),
             marker=np.nan,
             dtype=[np.float64, np.float32],
             ensure_min_samples=2 if reset else 1,
@@ -105,7 +106,7 @@ class TablesMixin:
 
 def is_mixed_table(X, model):
     """Whether X holds levels, dates or gaps, as the parameters of a model have it."""
-    kinds = kinds_of_columns(as_table(X), model.categorical_features, model._fills_gaps)
+    kinds = kinds_of_columns(as_table(X), model.categorical_features, model._reads_gaps)
     return kinds is not None
 
 

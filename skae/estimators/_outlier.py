@@ -7,15 +7,15 @@ from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from skae._data._arrays import as_precise_as, asarray_like, empty, namespace, write_pieces
-from skae._data._chunks import as_dense
 from skae._data._frames import column_mask
 from skae._fit._plan import may_change
 from skae._sklearn import Interval, StrOptions
 from skae.estimators._base import BaseAutoencoder
 from skae.estimators._detection import DetectionMixin
+from skae.estimators._mixed_tables import TablesMixin, holds_numbers
 
 
-class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
+class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, TablesMixin, BaseAutoencoder):
     """Outlier detector that replaces IsolationForest and explains its outliers.
 
     Each row is judged by six views: whether autoencoders can reproduce it, whether its cells
@@ -235,6 +235,7 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
         "variational": ["boolean"],
         "loss": [StrOptions({"absolute_error", "cauchy", "huber", "squared_error"})],
         "scaling": [StrOptions({"global", "standard", "minmax", "robust"}), None],
+        "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
     }
 
     def __init__(
@@ -250,6 +251,7 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
         variational=False,
         loss="cauchy",
         scaling="robust",
+        categorical_features="from_dtype",
         n_components="auto",
         hidden_layer_sizes="auto",
         activation="tanh",
@@ -279,6 +281,7 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
         self.variational = variational
         self.loss = loss
         self.scaling = scaling
+        self.categorical_features = categorical_features
         self.n_components = n_components
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -413,7 +416,7 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
         write_pieces(
             contributions, ((span, self._contributions(*parts)) for span, *parts in pieces)
         )
-        return self._named(contributions, X, to_input_type)
+        return self._named(self._of_table(contributions), X, to_input_type)
 
     def correct(self, X, columns=None):
         """Replace the cells that make rows outliers by what they should have been.
@@ -451,14 +454,12 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, BaseAutoencoder):
             anomalous = self.net_.find_anomalous_cells(self._rows(rows), self._score_cells, limit)
         else:
             names = list(getattr(self, "feature_names_in_", ()))
-            mask = asarray_like(column_mask(columns, names, rows.shape[1]), rows)
+            mask = asarray_like(self._of_net(column_mask(columns, names, rows.shape[1])), rows)
             anomalous = namespace(rows).tile(mask[None], (rows.shape[0], 1))
-        corrected, scaler = empty(rows.shape, rows), self._scaler.on_device_of(rows)
-        corrected[:] = as_dense(rows)
-        for span, scaled in self.net_.imputed_rows(self._rows(rows), anomalous):
-            values = scaler.inverse_transform(scaled, corrected.dtype)
-            corrected[span][anomalous[span]] = values[anomalous[span]]
-        return self._named(corrected, X, to_input_type)
+        corrected = self._corrected(rows, anomalous)
+        if holds_numbers(self):
+            return self._named(corrected, X, to_input_type)
+        return self._wrap_output(corrected, to_input_type, like=X)
 
     def _one_per_row(self, compute, X):
         check_is_fitted(self)

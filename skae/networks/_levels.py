@@ -83,10 +83,83 @@ class MixedOutput(nn.Module):
 
         return scaled, pullback
 
+    @property
+    def layout(self) -> LevelLayout:
+        """Where encoded rows have the cells of which column."""
+        return LevelLayout(self.n_scores, self.level_counts, self.shares, self.scales)
+
     def _heads(self, cells: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Spans of columns with as many levels, and their cells with an axis for the columns."""
-        start = 0
-        for n_levels, columns in groupby(self.level_counts):
-            stop = start + n_levels * len(list(columns))
-            yield slice(start, stop), cells[..., start:stop].unflatten(-1, (-1, n_levels))
-            start = stop
+        return heads_of(cells, self.level_counts)
+
+
+def heads_of(cells: Tensor, level_counts: list[int]) -> Iterator[tuple[slice, Tensor]]:
+    """Spans of columns with as many levels, and their cells with an axis for the columns."""
+    start = 0
+    for n_levels, columns in groupby(level_counts):
+        stop = start + n_levels * len(list(columns))
+        yield slice(start, stop), cells[..., start:stop].unflatten(-1, (-1, n_levels))
+        start = stop
+
+
+class LevelLayout:
+    """Leads between encoded cells and the columns of the table: numbers first, then levels.
+
+    Parameters
+    ----------
+    n_scores, level_counts, shares, scales
+        As in ``MixedOutput``; shares and scales are tensors.
+    """
+
+    def __init__(
+        self, n_scores: int, level_counts: list[int], shares: Tensor, scales: Tensor
+    ) -> None:
+        self.n_scores = n_scores
+        self.level_counts = level_counts
+        self.shares, self.scales = shares, scales
+        counts = torch.tensor([1] * n_scores + level_counts, device=shares.device)
+        self.counts = counts
+        self.firsts = counts.cumsum(0) - counts
+
+    @property
+    def n_columns(self) -> int:
+        """Number of columns of the table."""
+        return self.n_scores + len(self.level_counts)
+
+    def indicators(self, x: Tensor) -> Tensor:
+        """Indicators, or probabilities, of levels in encoded rows."""
+        return x[..., self.n_scores :] * self.scales + self.shares
+
+    def encoded(self, indicators: Tensor) -> Tensor:
+        """Indicators or probabilities of levels as encoded rows have them."""
+        return (indicators - self.shares) / self.scales
+
+    def sums(self, cells: Tensor) -> Tensor:
+        """Sums over the cells of each column."""
+        return torch.cat([cells[..., : self.n_scores], self.level_sums(cells)], dim=-1)
+
+    def level_sums(self, cells: Tensor) -> Tensor:
+        """Sums over the cells of each column of levels; cells of numbers may be left out."""
+        indicators = cells[..., cells.shape[-1] - len(self.shares) :]
+        heads = [head.sum(dim=-1) for _, head in heads_of(indicators, self.level_counts)]
+        return torch.cat([indicators[..., :0], *heads], dim=-1)
+
+    def missing(self, x: Tensor) -> Tensor:
+        """Mask of the columns of which encoded rows miss the cell."""
+        return x.isnan()[..., self.firsts]
+
+    def spread(self, columns: Tensor) -> Tensor:
+        """A value for each column as values for its cells."""
+        return columns.repeat_interleave(self.counts, dim=-1)
+
+    def unseen(self, x: Tensor) -> Tensor:
+        """Mask of the columns whose cell is of no known level."""
+        of_levels = self.level_sums(self.indicators(x)) < 0.5  # not so if missing
+        return torch.nn.functional.pad(of_levels, (self.n_scores, 0))
+
+    def read(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows whose cells of unseen levels are missing, and the mask of these columns."""
+        unseen = self.unseen(x)
+        if not unseen.any():
+            return x, unseen
+        return x.masked_fill(self.spread(unseen), torch.nan), unseen
