@@ -55,13 +55,24 @@ class Table:
         return f"{self.where.lower()}, {self.outliers.strip()}"
 
 
-KEEL = (
-    "abalone19 abalone9-18 car-good car-vgood flare-F kddcup-buffer_overflow_vs_back "
-    "kddcup-guess_passwd_vs_satan kddcup-land_vs_portsweep kddcup-land_vs_satan "
-    "kddcup-rootkit-imap_vs_back kr-vs-k-one_vs_fifteen kr-vs-k-three_vs_eleven "
-    "kr-vs-k-zero-one_vs_draw kr-vs-k-zero_vs_eight kr-vs-k-zero_vs_fifteen "
-    "lymphography-normal-fibrosis"
-).split()
+KEEL = [
+    "abalone19",
+    "abalone9-18",
+    "car-good",
+    "car-vgood",
+    "flare-F",
+    "kddcup-buffer_overflow_vs_back",
+    "kddcup-guess_passwd_vs_satan",
+    "kddcup-land_vs_portsweep",
+    "kddcup-land_vs_satan",
+    "kddcup-rootkit-imap_vs_back",
+    "kr-vs-k-one_vs_fifteen",
+    "kr-vs-k-three_vs_eleven",
+    "kr-vs-k-zero-one_vs_draw",
+    "kr-vs-k-zero_vs_eight",
+    "kr-vs-k-zero_vs_fifteen",
+    "lymphography-normal-fibrosis",
+]
 TABLES = sorted(
     [
         *[Table(f"keel/{name}", "labelled") for name in KEEL],
@@ -249,7 +260,7 @@ def main():
     if measured := measure_tables(args):
         part = {"machine": machine_line(), "half": args.half, "measured": measured}
         save_part(f"mixed_outliers_{args.half}", part)
-    sections = {half: format_part for half in ("odd", "even")}
+    sections = dict.fromkeys(("odd", "even"), format_part)
     write_sections("mixed_outliers", "# Outliers in mixed tables", sections)
 
 

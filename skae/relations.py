@@ -53,8 +53,9 @@ class Sum:
 
     It equals their sum to a relative error of 1e-9 (1e-6 for float32), or rounded to the
     decimals of the column. A sum of which a part is missing is not checked. A difference,
-    ``left == total - paid``, is the sum ``total == left + paid``. Where all values of the sum
-    are frequent, rows with others are drawn anew, up to eight times.
+    ``left == total - paid``, is the sum ``total == left + paid``. Rows whose sum is below or above
+    all sums met are drawn anew, up to eight times; where all values of the sum are frequent, so
+    are rows with others.
 
     Parameters
     ----------
@@ -138,7 +139,8 @@ class Formula:
         Arithmetic of columns by name (in backticks where the name is no identifier; ``c0``,
         ``c1`` and so on where columns have no names) and constants, with ``+ - * / // %``,
         brackets and ``abs``, ``floor``, ``ceil``, ``round``, ``sqrt``, ``exp``, ``log``,
-        ``minimum`` and ``maximum``. Equality is that of :class:`Sum`.
+        ``minimum`` and ``maximum``. Equality is that of :class:`Sum`, and so are the rows that are
+        drawn anew.
     of : object, default=None
         In place of an expression, a column of which this one is a function. The values are
         learned from the training rows. A number that lies between two that were met with
@@ -169,6 +171,8 @@ class Formula:
 class Gap:
     """A column misses its cells where another has certain values, and nowhere else.
 
+    These are the `values`, and those `between` two ends.
+
     Parameters
     ----------
     column_name : object
@@ -177,22 +181,33 @@ class Gap:
         The other column.
     values : iterable or None, default=None
         Its values where the cells are missing; None and NaN are its own missing cells. None
-        learns them from the training rows.
+        learns them from the training rows, if there is no `between`.
+    between : tuple or None, default=None
+        Smallest and largest of its values where the cells are missing; None is an open end:
+        ``(None, None)`` is wherever the other column has a cell.
 
     Examples
     --------
     >>> from skae.relations import Gap
+    >>> Gap("income", by="age", between=(None, 14))
+    Gap(column_name='income', by='age', values=None, between=(None, 14))
     >>> Gap("income_of_joint_applicant", by="kind", values=["individual"])
-    Gap(column_name='income_of_joint_applicant', by='kind', values=('individual',))
+    Gap(column_name='income_of_joint_applicant', by='kind', values=('individual',), between=None)
     """
 
     column_name: Any
     by: Any
     values: Iterable[Any] | None = None
+    between: tuple[Any, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.values is not None:
             object.__setattr__(self, "values", _as_tuple(self.values, "values"))
+        if self.between is not None:
+            ends = _as_tuple(self.between, "between")
+            if len(ends) != 2:
+                raise ValueError(f"between={self.between!r} of Gap must have two ends.")
+            object.__setattr__(self, "between", ends)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from numpy.testing import assert_array_equal
 from test_relations import DAY, QUICK, TABLES, N, table_of
 
 from skae import VAEGenerator
+from skae.relations import Formula
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,22 @@ def test_rows_to_complete(model, table):
     assert rows[["income", "city"]].equals(with_gaps)
     with pytest.raises(ValueError, match="n_samples=3 does not fit conditions, which have 40 rows"):
         model.sample(3, conditions=known)
+
+
+def test_rows_to_complete_of_nullable_columns(model):
+    known = pd.DataFrame({"city": ["Oslo", "Bern"], "income": [2000, None]})
+    rows = model.sample(conditions=known.astype({"income": "Int64", "city": "string"}))
+    assert rows["city"].tolist() == ["Oslo", "Bern"]
+    assert rows["income"].isna().tolist() == [False, True]
+
+
+def test_lists_in_rows_to_complete(model):
+    known = pd.DataFrame({"city": [["Oslo"], ["Bern", "Lima"]], "age": [(20, 30), 40]})
+    rows = model.sample(conditions=known)
+    assert rows["city"][0] == "Oslo"
+    assert rows["city"][1] in ("Bern", "Lima")
+    assert 20 <= rows["age"][0] <= 30
+    assert rows["age"][1] == 40
 
 
 def test_rows_to_complete_of_polars(table):
@@ -193,6 +210,63 @@ def test_cells_that_never_go_together():
     model = VAEGenerator(**QUICK).fit(table_of("inequality"))
     with pytest.raises(ValueError, match="none meets them"):
         model.sample(5, conditions={"start": DAY + pd.Timedelta(9, "D"), "end": DAY})
+
+
+def test_what_follows_from_given_cells_is_searched_for_once():
+    """A product of two given factors is what it is: no further rows can have another one."""
+    X = table_of("product")
+    model = VAEGenerator(**QUICK).fit(X)
+    asked = first(X[["quantity", "price"]], ["quantity", "price"]).to_dict()
+    paid = asked["quantity"] * asked["price"]
+    rows = model.sample(20, 0, conditions=asked | {"paid": paid})
+    np.testing.assert_allclose(rows["paid"], paid)
+    with pytest.raises(ValueError, match=r"of \d{1,5} rows drawn none meets them, .*'paid'"):
+        model.sample(20, 0, conditions=asked | {"paid": paid + 1})
+
+
+def test_cells_solved_for_are_numbers_of_their_columns():
+    """A price that is solved for is in cents, whatever the quantity."""
+    X = table_of("product")
+    model = VAEGenerator(**QUICK).fit(X)
+    rows = model.sample(100, 0, conditions={"paid": 100.0})
+    assert_array_equal(rows["price"], rows["price"].round(2))
+    assert_array_equal(rows["paid"], 100.0)
+
+
+def test_conditions_reach_through_several_formulas():
+    celsius, noise = np.random.default_rng(0).normal(20, 3, (2, N))
+    X = pd.DataFrame({"celsius": celsius, "copy": celsius, "kelvin": celsius + 273.15})
+    X["noise"] = noise
+    chain = [Formula("kelvin", "copy + 273.15"), Formula("copy", "celsius")]
+    model = VAEGenerator(relations=chain, **QUICK).fit(X)
+    for name in ("celsius", "copy", "kelvin"):
+        asked = X[name].median()
+        rows = model.sample(20, 0, conditions={name: asked})
+        np.testing.assert_allclose(rows[name], asked)
+        assert rows["noise"].nunique() > 10
+        assert model._relations.hold(rows.to_numpy()).all()
+
+
+def test_latents_are_weighed_once_for_all_rows_tried(model, table, monkeypatch):
+    """Cells that are given are the same in rows that are drawn anew for the sake of a range."""
+    n_weighed = []
+    weigh = type(model.net_).likelihood_rows
+
+    def counting(self, z, row):
+        n_weighed.append(len(z))
+        return weigh(self, z, row)
+
+    monkeypatch.setattr(type(model.net_), "likelihood_rows", counting)
+    rare = {"city": "Bern", "age": (18, 19), "income": (7000.0, 7500.0)}
+    with pytest.raises(ValueError, match=r"none meets them, .*Bern"):
+        model.sample(5, 0, conditions=rare)
+    assert len(n_weighed) == 1
+
+
+def test_infinity_ends_no_range(model, table):
+    rows = model.sample(200, 0, conditions={"age": (-np.inf, 40), "income": (2000, np.inf)})
+    assert rows["age"].max() <= 40
+    assert rows["income"].min() >= 2000
 
 
 def test_conditions_alone_give_the_bits_they_gave(model):

@@ -125,3 +125,9 @@ def test_dates_and_decimals_of_arrow(name, tmp_path):
     assert rows.schema.equals(X.schema)
     skae.save(model, tmp_path / "model.skae")
     assert skae.load(tmp_path / "model.skae").sample(100, 0).equals(rows)
+
+
+def test_decimals_that_a_column_cannot_hold():
+    model = VAEGenerator(**QUICK).fit(pd.DataFrame({"cell": CELLS["decimals"](), "noise": NOISE}))
+    with pytest.raises(ValueError, match=r"'cell' cannot be Decimal\('0.105'\): .* of 0.01"):
+        model.sample(5, conditions={"cell": Decimal("0.105")})

@@ -11,7 +11,7 @@ AT_MOST = {
     "AutoencoderTransformer": (27, 13),  # rows come in by the door for mixed tables
     "AutoencoderTransformer, folds": (27, 20),
     "AutoencoderOutlierDetector": (19, 11),
-    "DenoisingAutoencoder, folds": (31, 20),
+    "DenoisingAutoencoder, folds": (33, 20),  # so they do here
     "VAEGenerator": (31, 21),  # relations between columns are found, and left out
 }
 

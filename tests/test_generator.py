@@ -575,7 +575,7 @@ def test_a_column_of_identifiers_warns(frame):
 
 
 def test_names_must_differ(frame):
-    with pytest.raises(ValueError, match="several columns 'age'"):
+    with pytest.raises(ValueError, match="'age' of X occurs more than once"):
         quick().fit(pd.concat([frame, frame[["age"]]], axis=1))
 
 

@@ -17,6 +17,7 @@ from sklearn.preprocessing import OneHotEncoder
 from sklearn.utils import get_tags
 
 import skae
+import skae.plotting
 from skae import DenoisingAutoencoder
 from skae._data._mixed import MixedScaler
 from skae._engine._mixed_noise import MixedNoise
@@ -527,6 +528,27 @@ def test_unseen_levels_and_onnx(holed, fitted):
     pytest.importorskip("onnx")
     with pytest.raises(ValueError, match=r"cannot be written as ONNX.*levels, dates or missing"):
         skae.to_onnx(fitted)
+
+
+def test_limits_in_onnx():
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    X = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
+    X[::3, 0] = X[1::3, 1] = np.nan
+    model = quick(min_value=0.25, max_value=[0.5, np.inf, 1.0]).fit(X)
+    written = skae.to_onnx(model).SerializeToString()
+    session = runtime.InferenceSession(written, providers=["CPUExecutionProvider"])
+    (out,) = session.run(None, {"X": X})
+    assert out[::3, 0].min() == 0.25
+    assert_allclose(out, model.transform(X), rtol=1e-4, atol=1e-5)
+
+
+def test_displays(holed, fitted):
+    pytest.importorskip("matplotlib")
+    skae.plotting.LossCurveDisplay.from_estimator(fitted)
+    with pytest.raises(ValueError, match="must hold numbers only"):
+        skae.plotting.ReconstructionDisplay.from_estimator(fitted, holed[0])
+    assert "latents" in fitted._repr_html_()
 
 
 def test_before_other_models(holed):

@@ -106,6 +106,24 @@ def applicants(rng):
     return {"kind": np.array(list("abc"))[kind], **income, "also": np.where(kind == 1, None, level)}
 
 
+def thresholds(rng):
+    age, paid = rng.integers(0, 90, N), rng.exponential(size=N)
+    start = DAY + pd.to_timedelta(30 * rng.integers(0, 30, N), "D")
+    return {
+        "age": age,
+        "income": np.where(age <= 14, np.nan, rng.normal(size=N)),
+        "start": start,
+        "end": np.where(start >= DAY + pd.Timedelta("690D"), np.nan, rng.normal(size=N)),
+        "paid": np.where(rng.random(N) < 0.6, paid, np.nan),
+    }
+
+
+def with_reasons(rng):
+    table = thresholds(rng)
+    why = np.array(list("uv"))[rng.integers(0, 2, N)]
+    return table | {"why": np.where(np.isnan(table["paid"]), why, None)}
+
+
 def days(rng):
     stamps = DAY + pd.to_timedelta(rng.integers(0, 3000, N), "D")
     return {"day": stamps.strftime("%Y%m%d").astype(int)}
@@ -208,6 +226,19 @@ TABLES = {
             for name in ("income_0", "income_1", "also")
         ),
     ),
+    "gaps beyond a number": (
+        with_reasons,
+        [
+            Gap("income", "age", (), (None, 14)),
+            Gap("end", "start", (), (DAY + pd.Timedelta("690D"), None)),
+            Gap("paid", "why", (), (None, None)),
+        ],
+        lambda rows: (
+            (rows["income"].isna() == (rows["age"] <= 14)).all()
+            and (rows["end"].isna() == (rows["start"] >= DAY + pd.Timedelta("690D"))).all()
+            and (rows["paid"].isna() == rows["why"].notna()).all()
+        ),
+    ),
     "days": (
         days,
         [YearMonthDay("day")],
@@ -260,6 +291,27 @@ def test_relations_hold_in_all_rows_given_out(name, wanted):
         assert holds(drawn) in (True, None)
         for rows in (drawn, model.reconstruct(X), model.inverse_transform(model.transform(X))):
             assert np.isfinite(model.score_samples(rows)).all()
+
+
+def test_gaps_between_two_numbers():
+    rng = np.random.default_rng(0)
+    age = rng.integers(20200101, 20200129, N)  # dates, in integers
+    X = pd.DataFrame({"when": age, "x": np.where(age >= 20200114, np.nan, rng.normal(size=N))})
+    gap = Gap("x", "when", between=(20200114, 20200119))
+    with pytest.raises(ValueError, match=r"Gap\(.*does not hold in row \d+ of X, where 'when' is"):
+        VAEGenerator(relations=[gap], **QUICK).fit(X)
+    X["x"] = X["x"].where(age < 20200120, 0.0)
+    for relations in ([gap], [YearMonthDay("when"), gap]):
+        rows = VAEGenerator(relations=relations, **QUICK).fit(X).sample(500, random_state=0)
+        assert (rows["x"].isna() == rows["when"].between(20200114, 20200119)).all()
+    with pytest.raises(ValueError, match=r"between=\(1,\) of Gap must have two ends"):
+        Gap("x", "when", between=(1,))
+    with pytest.raises(ValueError, match=r"Gap\(.*'when' cannot be|Gap\(.*must hold numbers"):
+        VAEGenerator(relations=[Gap("x", "when", between=("a", None))], **QUICK).fit(X)
+    with pytest.raises(ValueError, match=r"'level', which holds levels"):
+        VAEGenerator(relations=[Gap("x", "level", between=("a", None))], **QUICK).fit(
+            X.assign(level=np.array(list("ab"))[age % 2])
+        )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -603,3 +655,15 @@ def test_sums_of_few_values_are_values_that_occur():
     rows = model.sample(1000, random_state=0)
     assert (rows["a"] + rows["b"] == rows["all"]).all()
     assert (rows["all"] == 20).mean() < 0.01  # a third without it
+
+
+def test_differences_stay_within_the_range_they_had():
+    """What is open is never negative: neither is what is drawn."""
+    rng = np.random.default_rng(0)
+    total = rng.lognormal(5, 1.5, N).round(2)
+    paid = (rng.random(N) * total).round(2)
+    X = pd.DataFrame({"total": total, "paid": paid, "open": (total - paid).round(2)})
+    model = VAEGenerator(relations=[Formula("open", "total - paid")], **QUICK).fit(X)
+    rows = model.sample(500, random_state=0)
+    assert (rows["open"] >= X["open"].min()).all()
+    assert (rows["open"] <= X["open"].max()).all()

@@ -213,13 +213,12 @@ class Column:
             return np.full(len(series), np.nan)
         if self.levels is not None:
             return self._codes(series, declared)
-        if self.origin is None and pd.api.types.is_numeric_dtype(series.dtype):
-            return self._plain_numbers(series)
+        if self.origin is None:
+            is_flag = pd.api.types.is_bool_dtype(self.dtype) and series.dtype != self.dtype
+            return self._flags(series) if is_flag else self._plain_numbers(series)
         missing = series.isna().to_numpy()
         if missing.all():
             return np.full(len(series), np.nan)
-        if self.origin is None:
-            return self._plain_numbers(series)
         read = self._ticks if self.exact is None else self._exact_numbers
         return read(series, missing)
 
@@ -269,6 +268,8 @@ class Column:
         is_number = pd.api.types.is_numeric_dtype(series.dtype)
         if is_number and not pd.api.types.is_complex_dtype(series.dtype):
             numbers = series.to_numpy(dtype=np.float64, na_value=np.nan)
+        elif series.isna().all():  # whatever the dtype
+            return np.full(len(series), np.nan)
         else:
             cells = series.to_numpy(dtype=object)
             numbers = numbers_of_cells(cells, self.name, "X", series.dtype)
@@ -281,10 +282,13 @@ class Column:
             )
         if np.isinf(numbers).any():
             raise _infinite(self.name)
-        if pd.api.types.is_bool_dtype(self.dtype) and series.dtype != self.dtype:
-            is_flag = np.isnan(numbers) | np.isin(numbers, (0, 1))
-            if not is_flag.all():
-                raise self._other_kind(series, is_flag, "booleans")
+        return numbers
+
+    def _flags(self, series: Any) -> NDArray[Any]:
+        numbers = self._plain_numbers(series)
+        is_flag = np.isnan(numbers) | np.isin(numbers, (0, 1))
+        if not is_flag.all():
+            raise self._other_kind(series, is_flag, "booleans")
         return numbers
 
     def _exact_numbers(self, series: Any, missing: NDArray[np.bool_]) -> NDArray[Any]:
@@ -374,15 +378,19 @@ class Column:
                 raise ValueError(
                     f"Column {self.name!r} cannot be {value!r}; allowed are dates: {error}"
                 ) from error
+        if self.origin is None and self.levels is None and not pd.isna(value):
+            return float(self._plain_numbers(cell)[0])  # also a number that is no flag
         return float(self.to_numbers(cell)[0])
 
     def decode_value(self, number: float) -> str:
         """The value that a number, tick or code stands for, as text."""
+        return f"{number:g}" if self.origin is None else str(self.value(number))
+
+    def value(self, number: float) -> Any:
+        """The value that a number, tick or code stands for."""
         import pandas as pd
 
-        if self.origin is None:
-            return f"{number:g}"
-        return str(self.restore(np.array([number]), pd.RangeIndex(1)).iloc[0])
+        return plain(self.restore(np.array([number]), pd.RangeIndex(1)).iloc[0])
 
 
 def _kind(series: Any) -> str:

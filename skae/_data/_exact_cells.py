@@ -89,7 +89,7 @@ def exact(kind: str, decimals: int = 0, clock: Any = None) -> Exact:
     if kind == "decimal":
         unit = Decimal(1).scaleb(-decimals)
         to_int = lambda cell: int((Decimal(cell) / unit).to_integral_value())  # noqa: E731
-        return Exact(to_int, lambda n: int(n) * unit, lambda v: Decimal(str(v)), "decimals")
+        return Exact(to_int, lambda n: int(n) * unit, lambda v: _decimal(v, unit), "decimals")
     return Exact(_whole, int, _whole, "integers")
 
 
@@ -180,6 +180,13 @@ def _days(cell: Any) -> int:
 
 def _day(n: int) -> datetime.date:
     return datetime.date.fromordinal(int(n) + EPOCH)
+
+
+def _decimal(value: Any, unit: Decimal) -> Decimal:
+    cell = Decimal(str(value))
+    if cell % unit:
+        raise ValueError(f"it is no multiple of {unit}")
+    return cell
 
 
 def _as_day(value: Any) -> datetime.date:

@@ -14,7 +14,7 @@ from skae._data._chunks import is_memory_map
 from skae._data._columns import Column, listed
 from skae._data._exact_cells import MAX_INTEGER
 from skae._data._polars_frames import column_of_polars, frame_to_polars
-from skae._data._tables import check_names_differ, frame_to_arrow, is_arrow
+from skae._data._tables import check_names_differ, frame_to_arrow, is_arrow, plain
 
 # What rows of mixed tables come in, and go out in.
 CONTAINERS = (
@@ -58,6 +58,10 @@ class PlainColumns:
             return float(value)
         except (TypeError, ValueError):
             raise ValueError(f"Column {j!r} cannot be {value!r}; it holds numbers.") from None
+
+    def value(self, j: int, number: float) -> Any:
+        """The value of column `j` that a number stands for."""
+        return plain(self.restore(np.array([number]))[0])
 
     def decode_value(self, j: int, number: float) -> str:
         """A number of column `j` as text."""
@@ -129,6 +133,10 @@ class Columns:
     def encode_value(self, j: int, value: Any) -> float:
         """The number, tick or code of a value of column `j`."""
         return self.columns[j].encode_value(value)
+
+    def value(self, j: int, number: float) -> Any:
+        """The value of column `j` that a number, tick or code stands for."""
+        return self.columns[j].value(number)
 
     def decode_value(self, j: int, number: float) -> str:
         """The value of column `j` that a number, tick or code stands for, as text."""

@@ -17,6 +17,7 @@ from skae._data._relation_steps import (
     GapStep,
     InequalityStep,
     Step,
+    days_of,
 )
 from skae._data._relation_units import KINDS_OF_VALUES, Unit, units_of
 from skae.relations import (
@@ -138,7 +139,9 @@ class Plan:
                 formula = FormulaRule(str(expression), reads, names)
                 return DerivedStep(derives[0], self.units[derives[0]], formula)
             case Gap():
-                return GapStep(derives[0], reads[0], self._gap_values(relation, *derives, *reads))
+                values = self._gap_values(relation, *derives, *reads)
+                low, high = self._gap_ends(relation, *reads)
+                return GapStep(derives[0], reads[0], values, low, high)
         raise AssertionError(relation)  # days come before
 
     def _one_of(self, relation: Relation, keys: list[int]) -> CombinationStep:
@@ -151,16 +154,33 @@ class Plan:
         return step
 
     def _gap_values(self, relation: Gap, key: int, by: int) -> NDArray[np.float64]:
-        if relation.values is None:
+        if relation.values is None and relation.between is None:
             return np.unique(self.table[by][np.isnan(self.table[key])], equal_nan=True)
-        values = []
-        for value in relation.values:
-            is_gap = value is None or value != value
-            try:
-                values.append(np.nan if is_gap else self.columns.encode_value(by, value))
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"relations: {relation!r}: {error}") from None
-        return np.array(values)
+        values = relation.values or ()
+        return np.array(
+            [
+                np.nan if value is None or value != value else self._number(relation, by, value)
+                for value in values
+            ]
+        )
+
+    def _gap_ends(self, relation: Gap, by: int) -> Iterable[float]:
+        if relation.between is None:
+            return np.inf, -np.inf
+        if relation.between != (None, None):
+            self._check_kinds(relation, [by])
+        return tuple(
+            bound if end is None else self._number(relation, by, end)
+            for end, bound in zip(relation.between, (-np.inf, np.inf), strict=True)
+        )
+
+    def _number(self, relation: Relation, key: int, value: Any) -> float:
+        """The number of a value in the table."""
+        try:
+            number = self.columns.encode_value(key, value)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"relations: {relation!r}: {error}") from None
+        return float(days_of(np.array([number]))[0]) if key in self.days else number
 
     def _check_kinds(
         self,

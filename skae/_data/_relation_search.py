@@ -26,6 +26,7 @@ from skae._data._relation_numbers import (
 )
 from skae._data._relation_plan import Plan, in_order
 from skae._data._relation_steps import DerivedStep, days_of
+from skae._data._relation_units import KINDS_OF_VALUES
 from skae.relations import Combination, Formula, Gap, Inequality, OneOf, Relation, YearMonthDay
 
 # Rows that candidates come from; each is then checked in all rows.
@@ -180,17 +181,32 @@ class Search:
             for by, x in sorted(self.cells.items(), key=lambda item: item[1].n_values):
                 if by == key:
                     continue
-                values = self._values_at_gaps(gap, x)
+                values, between = self._values_at_gaps(gap, x), None
                 n_values = 2 if values == (None,) else x.n_values
-                if values is None or (n_rows - n_values) * disagreement < MIN_SURPRISES:
-                    continue
                 levels = self.plan.columns.levels(by)
+                is_listed = levels or values == (None,) or x.unit.kind in ("number", "flag")
+                if not (is_listed and values) or np.array_equal(gap, ~x.missing):
+                    (values, between), n_values = self._ends_of_gaps(key, by), 2
+                if not (values or between) or (n_rows - n_values) * disagreement < MIN_SURPRISES:
+                    continue
                 if levels:
                     values = tuple(None if v is None else levels[int(v)] for v in values)
-                elif values != (None,) and x.unit.kind not in ("number", "flag"):
-                    continue
-                if self.offer(Gap(self.plan.names[key], self.plan.names[by], values)):
+                if self.offer(Gap(self.plan.names[key], self.plan.names[by], values, between)):
                     break
+
+    def _ends_of_gaps(self, key: int, by: int) -> tuple[tuple[None, ...], tuple[Any, Any] | None]:
+        """Where cells are missing beyond a number of another column, or wherever it has cells."""
+        gap, x = np.isnan(self.plan.table[key]), self.plan.table[by]
+        values = (None,) if gap[np.isnan(x)].any() else ()
+        at, others = (x[is_one & ~np.isnan(x)] for is_one in (gap, ~gap))
+        if not len(others):
+            return values, (None, None)
+        is_value = self.cells[by].unit.kind in KINDS_OF_VALUES and by not in self.plan.days
+        if is_value and len(at) and (at.min() > others.max() or at.max() < others.min()):
+            is_above = at.min() > others.max()
+            end = self.plan.columns.value(by, at.min() if is_above else at.max())
+            return values, (end, None) if is_above else (None, end)
+        return (), None
 
     @staticmethod
     def _values_at_gaps(gap: np.ndarray, x: Cells) -> tuple[Any, ...] | None:

@@ -21,7 +21,7 @@ from skae._data._relation_rules import (
     Table,
     same,
 )
-from skae._data._relation_units import Unit, rounded
+from skae._data._relation_units import TOLERANCE, Unit, rounded
 
 
 @dataclass
@@ -39,6 +39,8 @@ class DerivedStep:
         Column of flags where its cells are missing; None if others say that.
     met : ndarray or None
         The numbers met of a column of few; drawn rows with others are drawn anew.
+    ends : ndarray of shape (2,) or None
+        The lowest and the highest number of a column of many; rows beyond are drawn anew.
     """
 
     key: int
@@ -47,6 +49,7 @@ class DerivedStep:
     alone: int | None = None
     gap: int | None = None
     met: Array | None = None
+    ends: Array | None = None
 
     def learn(self, table: Table, new_key: int, gaps: Container[int] = ()) -> dict[int, int]:
         """Find out which columns must be added; returns keys by what has their levels.
@@ -57,8 +60,19 @@ class DerivedStep:
             return {}  # missing cells are results like others
         numbers, counts = np.unique(table[self.key], return_counts=True, equal_nan=True)
         counts = counts[~np.isnan(numbers)]
-        self.met = numbers if len(counts) and is_atom(counts).all() else None
+        if len(counts):
+            self.met = numbers if is_atom(counts).all() else None
+            self.ends = numbers[[0, len(counts) - 1]] if self.met is None else None
         return _learn_gaps(self, table, ~np.isnan(self.rule.values(table)), new_key)
+
+    def is_met(self, x: Array) -> NDArray[np.bool_]:
+        """Which numbers of the column are of those met, or between them."""
+        if self.met is not None:
+            return np.isin(x, self.met) | np.isnan(x)
+        if self.ends is None:
+            return np.ones(len(x), dtype=bool)
+        (low, high), slack = self.ends, TOLERANCE * np.abs(self.ends).max()
+        return np.isnan(x) | ((x >= low - slack) & (x <= high + slack))
 
     @property
     def reads(self) -> list[int]:
@@ -86,13 +100,16 @@ class DerivedStep:
             t = np.where(table.pop(self.gap) > 0.5, np.nan, t)
         table[self.key] = t
 
-    def solve(self, table: Table, number: float, fixed: set[int]) -> Array:
+    def solve(self, table: Table, number: float | Array, fixed: set[int]) -> Array:
         """Change one of the columns read, so that this one becomes a number.
 
         It is the last that is not fixed and of which values are a linear function. Returns
         log-slopes of that function; NaN where there is no solution.
         """
-        wanted = float(self.unit.to_values(np.array([number]))[0])
+        if set(self.reads) <= fixed:
+            is_it = self.unit.equal(np.atleast_1d(number), self.rule.values(table))
+            return np.where(is_it, 0.0, np.nan)
+        wanted = self.unit.to_values(np.atleast_1d(number))
         n_rows = len(table[self.reads[0]])
         for key in reversed(self.reads):
             if key in fixed or isinstance(self.rule, LookupRule):
@@ -291,11 +308,16 @@ class CombinationStep:
 
 @dataclass
 class GapStep:
-    """A column that misses its cells where another has certain values, and nowhere else."""
+    """A column that misses its cells where another has certain values, and nowhere else.
+
+    These are `values`, and all from `low` to `high`.
+    """
 
     key: int
     by: int
     values: Array
+    low: float = np.inf
+    high: float = -np.inf
 
     def learn(self, table: Table, new_key: int, gaps: Container[int] = ()) -> dict[int, int]:
         return {}
@@ -310,7 +332,8 @@ class GapStep:
 
     def _is_missing(self, table: Table) -> NDArray[np.bool_]:
         x = table[self.by]
-        return np.isin(x, self.values) | (np.isnan(x) & np.isnan(self.values).any())
+        is_between = (x >= self.low) & (x <= self.high)
+        return is_between | np.isin(x, self.values) | (np.isnan(x) & np.isnan(self.values).any())
 
     def reduce(self, table: Table) -> None:
         """Nothing is replaced; the model just learns no flag of missing cells."""

@@ -107,19 +107,19 @@ class Relations:
         return np.column_stack([table[k] for k in range(self.n_features)])
 
     def is_met(self, reduced: Array) -> Array:
-        """Which reduced rows lead to numbers that columns of few have."""
+        """Which reduced rows lead to numbers that derived columns may have."""
         whole = self.restore(reduced)
         out = np.ones(len(whole), dtype=bool)
         for step in self.steps:
-            if isinstance(step, DerivedStep) and step.met is not None:
-                x = whole[:, step.key]
-                out &= np.isin(x, step.met) | np.isnan(x)
+            if isinstance(step, DerivedStep):
+                out &= step.is_met(whole[:, step.key])
         return out
 
     @property
-    def has_few(self) -> bool:
-        """Whether there is a column of few numbers, which `is_met` asks for."""
-        return any(getattr(step, "met", None) is not None for step in self.steps)
+    def has_limits(self) -> bool:
+        """Whether there is a derived column that may not have all numbers."""
+        names = ("met", "ends")
+        return any(getattr(step, name, None) is not None for step in self.steps for name in names)
 
     @property
     def sources(self) -> list[int]:
@@ -198,9 +198,14 @@ class Relations:
         table = dict(zip(self.keys, np.asarray(reduced, dtype=np.float64).T, strict=True))
         for step in reversed(steps[at + 1 :]):
             step.restore(table)
+        before = dict(table)
         log_slopes = steps[at].solve(table, number, fixed)  # type: ignore[union-attr]
         for step in steps[at + 1 :]:
+            numbers = table[step.derives[0]]
             step.reduce(table)
+            # What was changed may itself be determined by others, which are changed in turn.
+            if isinstance(step, DerivedStep) and numbers is not before[step.key]:
+                log_slopes = log_slopes + step.solve(table, numbers, fixed)
         return np.column_stack([table[k] for k in self.keys]), log_slopes
 
     def codes_where(self, wanted: dict[int, Callable[[Array], Array]]) -> list[tuple[int, Array]]:

@@ -171,6 +171,16 @@ class Filling(Cleaning):
         return 2e-3 if n_features >= MIN_WIDE_COLUMNS else 1e-2
 
 
+class TableFilling(Filling):
+    """Such networks on mixed tables, where longer training lowers errors by a few thousandths."""
+
+    @staticmethod
+    def max_epochs(n_rows: int, batch_size: int) -> int:
+        """Passes over the rows."""
+        steps_per_epoch = ceil(max(n_rows, MIN_ROWS_PER_EPOCH) / batch_size)
+        return max(12, ceil((200 if n_rows < MIN_ROWS_FOR_SPLIT else 350) / steps_per_epoch))
+
+
 class Generation:
     """Networks that model the distribution of rows."""
 

@@ -11,6 +11,7 @@ from skae._data._relation_units import Unit
 from skae._data._relations import Relations
 from skae._storage._layouts import (
     Attributes,
+    Optional,
     array,
     flag,
     listing,
@@ -98,6 +99,7 @@ STEPS = {
             "alone": maybe(KEY),
             "gap": maybe(KEY),
             "met": maybe(array("f8", "n_met", special="nan")),
+            "ends": Optional(maybe(array("f8", 2))),
         }
     ),
     steps.InequalityStep: Attributes(
@@ -121,7 +123,13 @@ STEPS = {
         _combines,
     ),
     steps.GapStep: Attributes(
-        {"key": KEY, "by": KEY, "values": array("f8", "n_values", special="nan")}
+        {
+            "key": KEY,
+            "by": KEY,
+            "values": array("f8", "n_values", special="nan"),
+            "low": Optional(number(finite=False)),
+            "high": Optional(number(finite=False)),
+        }
     ),
     steps.DayStep: Attributes({"key": KEY}),
 }

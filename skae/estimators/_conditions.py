@@ -61,6 +61,10 @@ class Request:
         Effective sample sizes of what went with `cells` and `solved`, batch by batch.
     n_parts : int
         Number of requests that rows are drawn for.
+    asked : dict
+        The conditions as the user gave them.
+    weighed : dict
+        Latents weighed against `cells` for the present batch, so that rows drawn anew cost little.
     """
 
     cells: dict = field(default_factory=dict)
@@ -69,6 +73,16 @@ class Request:
     targets_are_given: bool = False
     effective: list = field(default_factory=list)
     n_parts: int = 1
+    asked: dict = field(default_factory=dict)
+    weighed: dict = field(default_factory=dict)
+
+    def check_some_pass(self, n_passed, n_drawn):
+        """Raise ValueError that says what none of the rows drawn is."""
+        if not n_passed:
+            raise ValueError(
+                f"conditions: of {n_drawn} rows drawn none meets them, {self.asked!r:.500}; they "
+                "hardly go together."
+            )
 
     def met(self, rows):
         """Which whole rows pass the tests."""
@@ -76,6 +90,14 @@ class Request:
         for j, wanted in self.tests.items():
             out &= wanted.met(rows[:, j])
         return out
+
+
+def _key(cell):
+    """What equal cells of rows share; missing ones are equal, and lists may be keys."""
+    if np.ndim(cell) or isinstance(cell, set | frozenset):
+        return type(cell), tuple(map(_key, cell))
+    same = cell == cell
+    return cell if isinstance(same, bool | np.bool_) and same else None
 
 
 class ConditionsMixin:
@@ -108,10 +130,9 @@ class ConditionsMixin:
             request.targets_are_given = targets_are_given
             return [(slice(None), request)]
         groups = {}
-        for i, row in enumerate(rows):  # NaN is no key that is found again
-            key = tuple(None if cell is None or cell != cell else cell for cell in row)
-            groups.setdefault(key, []).append(i)
-        requests = [(np.array(at), self._request(names, row)) for row, at in groups.items()]
+        for i, row in enumerate(rows):
+            groups.setdefault(tuple(map(_key, row)), []).append(i)
+        requests = [(np.array(at), self._request(names, rows[at[0]])) for at in groups.values()]
         for _, request in requests:
             request.targets_are_given, request.n_parts = targets_are_given, len(requests)
         return requests
@@ -124,7 +145,8 @@ class ConditionsMixin:
 
     def _request(self, names, row):
         """What is asked of rows by the values of some columns."""
-        request, relations = Request(), self._relations
+        request = Request(asked=dict(zip(names, row, strict=True)))
+        relations = self._relations
         by_column = {}
         for name, value in zip(names, row, strict=True):
             j = self._column_number(name)
@@ -167,7 +189,9 @@ class ConditionsMixin:
                         f"a range of column {name!r} must have two ends; got {value!r}"
                     )
                 low, high = (
-                    bound if end is None else encode(end)
+                    bound
+                    if end is None or (isinstance(end, float) and end == bound)
+                    else encode(end)
                     for end, bound in zip(value, (-np.inf, np.inf), strict=True)
                 )
                 if not low <= high:

@@ -94,11 +94,12 @@ class DenoisingAutoencoder(
         Whether missing cells are drawn from their distribution, for multiple imputation.
         Each call of ``transform`` draws anew, as in scikit-learn; an int `random_state` gives
         the same sequence of draws after each ``fit``.
-    min_value, max_value : float, array-like of shape (n_features,), "observed" or None, \
-default=-inf, inf
-        Limits of filled cells, which are clipped to them: one for all columns of numbers, or one
-        for each column (of dates a date, None or infinite; levels have none). ``"observed"`` is
-        the least or largest value of the column in the clean rows of ``fit``.
+    min_value : float, array-like of shape (n_features,), "observed" or None, default=-np.inf
+        Least value of filled cells, which are clipped to it: one for all columns of numbers, or
+        one for each column (of dates a date, None or infinite; levels have none).
+        ``"observed"`` is the least value of each column in the clean rows of ``fit``.
+    max_value : float, array-like of shape (n_features,), "observed" or None, default=np.inf
+        Largest value of filled cells, likewise.
     categorical_features : {"from_dtype"}, array-like or None, default="from_dtype"
         Columns of levels, as in :class:`AutoencoderTransformer`.
     loss : {"squared_error", "absolute_error", "huber"}, default="squared_error"
@@ -130,7 +131,7 @@ default=-inf, inf
     max_epochs : int or "auto", default="auto"
         Passes over the rows. ``"auto"`` is 12 or what 1000 steps take, whichever is
         more; fewer than 1000 rows count as 1000, as they are passed over several times an
-        epoch, and 600 steps are enough.
+        epoch, and 600 steps are enough. Gaps of mixed tables are learned in 350 steps, or 200.
     early_stopping : bool, default=True
         Whether rows are held out. Where cells are missing they choose `blend_`, the
         network's weight beside the linear answer; and for all noise but ``"masking"``,

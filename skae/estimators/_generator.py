@@ -357,8 +357,10 @@ class VAEGenerator(
             levels and missing cells they are probabilities. A number never met among
             such counts as one that one row had, and a missing cell in a column that
             missed none adds nothing. A level that was not in ``fit`` is an error: pool
-            rare ones first. Columns that relations determine add nothing, either, and a row
-            that breaks a relation, which is never drawn, has density zero: minus infinity.
+            rare ones first; one that the dtype declares counts as one that one row had,
+            in a row that misses the cell. Columns that relations determine add nothing,
+            either, and a row that breaks a relation, which is never drawn, has density
+            zero: minus infinity.
         """
         check_is_fitted(self)
         rows, to_input_type = self._validate_input(X, y)

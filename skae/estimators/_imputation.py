@@ -17,7 +17,7 @@ from skae._engine._denoising_net import DenoisingNet, NoisyRows, PairTransform
 from skae._engine._noise import call_noise
 from skae._engine._runtime import generator
 from skae._engine._tasks import given_to_fit
-from skae._fit._defaults import Cleaning, Filling
+from skae._fit._defaults import Cleaning, Filling, TableFilling
 from skae._fit._feeds import (
     NoisyFeed,
     blend_measure,
@@ -54,6 +54,7 @@ from skae.estimators._imputation_parts import (
     warn_of_targets,
 )
 from skae.estimators._limits import limits_of_columns
+from skae.estimators._public import PublicMethodsMixin
 from skae.estimators._table_cleaning import whole_columns
 
 # Where cells are filled, the encoder's inputs are cut off at this many standard deviations.
@@ -65,7 +66,7 @@ MAX_REGRESSED = 1024
 MAX_FOLDS_OF_FIT = 3
 
 
-class ImputationMixin(CleaningMixin):
+class ImputationMixin(PublicMethodsMixin, CleaningMixin):
     """How the denoiser validates its rows and is fitted."""
 
     _may_miss_cells = True
@@ -371,7 +372,9 @@ class ImputationMixin(CleaningMixin):
 
     @property
     def _auto(self):
-        return Filling if self._only_fills else Cleaning
+        if not self._only_fills:
+            return Cleaning
+        return Filling if self._columns is None else TableFilling
 
     def _learn_levels(self, X, sample_weight):
         """Find how strong noise is, and what makes inputs small where it is strong."""

@@ -16,12 +16,14 @@ ROWS_AT_ONCE, CELLS_AT_ONCE = 2**16, 2**22
 CANDIDATES_TO_REFINE = 8
 # Latents that are weighed against conditions, per row drawn, and at least and at most.
 CANDIDATES_PER_ROW, MIN_CANDIDATES, MAX_CANDIDATES = 20, 20_000, 200_000
-# Times that rows are drawn anew where sums, for instance, are no numbers that occur.
+# Times that rows are drawn anew where sums, for instance, are beyond all that occur.
 MAX_REDRAWS = 8
 # The same for each of many targets.
 LEAST_CANDIDATES = 500
 # Fewer effective candidates per row wanted, or fewer at all, are worth a warning.
 MIN_EFFECTIVE_SHARE, MIN_EFFECTIVE_SIZE = 0.5, 10
+# Rows that are drawn for one of which cells are solved.
+ROWS_PER_SOLVED = 4
 # Rows drawn at once to find some that pass tests, and most rows in a search for them.
 ROWS_TO_TEST, MAX_ROWS_TO_TEST = 4096, 2**20
 
@@ -108,6 +110,7 @@ class SamplingMixin(ConditionsMixin):
         X = np.empty((len(codes), self._n_learned))
         for batch in self._batches_of(len(codes), self._n_candidates):
             rows = self._tested(np.repeat(codes[batch], self._n_candidates), request, rng)
+            request.weighed.clear()
             picked = np.arange(0, len(rows), self._n_candidates)
             if self.refiner_ is not None:
                 # The largest of log-weights with Gumbel noise is a draw.
@@ -130,11 +133,9 @@ class SamplingMixin(ConditionsMixin):
             places, first = np.unique(places[met], return_index=True)
             rows[places] = drawn[met[first]]
             passed = np.r_[passed, places]
-            todo, n_drawn = np.setdiff1d(todo, places), n_drawn + len(drawn)
-        if not len(passed):
-            raise ValueError(
-                f"conditions: of {n_drawn} rows drawn none meets them; they hardly go together."
-            )
+            todo = np.setdiff1d(todo, places)
+            n_drawn += len(drawn) * (ROWS_PER_SOLVED if request.solved else 1)
+        request.check_some_pass(len(passed), n_drawn)
         if len(todo):  # rare rows are given out more than once
             rows[todo] = rows[rng.choice(passed, len(todo))]
             request.effective.append(len(passed) / self._n_candidates)
@@ -146,7 +147,7 @@ class SamplingMixin(ConditionsMixin):
             return self._solved(codes, request, rng)
         rows = self._network_rows(*self._latents_for(codes, request, rng), request, rng)
         n_effective = len(request.effective)
-        for _ in range(MAX_REDRAWS if self._relations.has_few else 0):
+        for _ in range(MAX_REDRAWS if self._relations.has_limits else 0):
             again = np.flatnonzero(~self._relations.is_met(rows[:, : self._n_learned]))
             if not len(again):
                 break
@@ -163,7 +164,7 @@ class SamplingMixin(ConditionsMixin):
         the cells solved for.
         """
         relations, n_rows = self._relations, len(codes)
-        n_drawn = int(np.clip(4 * n_rows, ROWS_TO_TEST, MAX_CANDIDATES))
+        n_drawn = int(np.clip(ROWS_PER_SOLVED * n_rows, ROWS_TO_TEST, MAX_CANDIDATES))
         z, codes = self._latents_for(np.resize(codes, n_drawn), request, rng)
         rows = self._network_rows(z, codes, request, rng)
         rows[:, : self._n_learned] = relations.close(rows[:, : self._n_learned])
@@ -178,12 +179,14 @@ class SamplingMixin(ConditionsMixin):
         for j in changed:
             column = self._scaler.columns_.get(j)
             if column is not None:
+                if column.grid is not None:
+                    learned[:, j] = column.grid.snap(learned[:, j])
                 low, high = column.values[[0, -1]]
                 met &= np.isnan(learned[:, j]) | ((learned[:, j] >= low) & (learned[:, j] <= high))
-        if not met.any():
-            raise ValueError(
-                f"conditions: of {len(rows)} rows drawn none meets them; they hardly go together."
-            )
+        whole = relations.restore(learned)
+        for key, _ in request.solved:  # what was solved for may be beside the grid of its column
+            met &= request.tests[key].met(whole[:, key])
+        request.check_some_pass(met.sum(), len(rows))
         given = self._scaler.partial_rows(learned[met], changed)
         likely = self.net_.likelihood_rows(self._with_target_columns(z[met], codes[met]), given)
         log_weights = log_weights[met] + likely.astype(np.float64)
@@ -226,6 +229,16 @@ class SamplingMixin(ConditionsMixin):
     def _latents_given(self, request, codes, rng, n_parts=1):
         """Latents (and targets) resampled by how likely they make the fixed cells."""
         n_samples = len(codes)
+        target = codes[0] if request.targets_are_given else None
+        if target not in request.weighed:
+            request.weighed[target] = self._weighed(request, codes, rng, n_parts)
+        z, codes, shares = request.weighed[target]
+        picked = rng.choice(len(z), n_samples, p=shares)
+        return z[picked], codes[picked]
+
+    def _weighed(self, request, codes, rng, n_parts):
+        """Candidates of latents, their targets, and how likely they make the fixed cells."""
+        n_samples = len(codes)
         least = max(MIN_CANDIDATES // n_parts, LEAST_CANDIDATES)
         n_candidates = np.clip(CANDIDATES_PER_ROW * n_samples, least, MAX_CANDIDATES)
         codes = codes[rng.randint(n_samples, size=n_candidates)]
@@ -236,8 +249,7 @@ class SamplingMixin(ConditionsMixin):
         )
         log_weights -= logsumexp(log_weights)
         request.effective.append(float(np.exp(-logsumexp(2 * log_weights))))
-        picked = rng.choice(n_candidates, n_samples, p=np.exp(log_weights))
-        return z[picked], codes[picked]
+        return z, codes, np.exp(log_weights)
 
 
 def _equal(a, b):

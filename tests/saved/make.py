@@ -17,8 +17,9 @@ from skae import relations
 
 TRANSFORMERS = ("transformer", "tied", "ordered", "convolution", "own_network")
 GENERATORS = ("generator", "conditional", "bernoulli", "related")
-FORMATS = dict.fromkeys((*TRANSFORMERS, "mixed"), 3) | dict.fromkeys(
-    ("denoiser", "detector", *GENERATORS), 2
+DENOISERS = ("denoiser", "mixed_denoiser")
+FORMATS = dict.fromkeys((*TRANSFORMERS, "mixed", *DENOISERS), 3) | dict.fromkeys(
+    ("detector", *GENERATORS), 2
 )
 X = np.random.default_rng(0).normal(size=(80, 3)).cumsum(axis=1)
 HOLES = np.where(np.random.default_rng(1).random(X.shape) < 0.1, np.nan, X)
@@ -26,6 +27,7 @@ FRAME = pd.DataFrame(X, columns=["a", "b", "c"]).assign(
     level=np.where(X[:, 0] > 0, "up", "down"),
     day=pd.Timestamp("2026-01-01") + pd.to_timedelta(np.arange(80) % 9, "D"),
 )
+HOLED_FRAME = FRAME.mask(np.random.default_rng(3).random(FRAME.shape) < 0.2)
 IMAGES = np.random.default_rng(2).random((40, 16))
 _n = np.arange(80)
 RELATED = pd.DataFrame(
@@ -74,6 +76,7 @@ MODELS = {
     "own_network": lambda: skae.AutoencoderTransformer(2, network=Shallow(), **QUICK).fit(X),
     "mixed": lambda: skae.AutoencoderTransformer(2, **QUICK).fit(FRAME),
     "denoiser": lambda: skae.DenoisingAutoencoder(**QUICK).fit(HOLES),
+    "mixed_denoiser": lambda: skae.DenoisingAutoencoder(**QUICK).fit(HOLED_FRAME),
     "detector": lambda: skae.AutoencoderOutlierDetector(**QUICK).fit(X),
     "generator": lambda: skae.VAEGenerator(2, refine=True, **QUICK).fit(FRAME),
     "conditional": lambda: skae.VAEGenerator(2, conditional=True, **QUICK).fit(X, FRAME["level"]),
@@ -92,9 +95,10 @@ def results(model):
     """Results of a model for training rows and for others, as numbers."""
     rows = {3: X, 5: FRAME}.get(model.n_features_in_, IMAGES)
     rows = RELATED if getattr(model, "relations_", None) else rows
+    rows = HOLED_FRAME if hasattr(model, "blend_") and rows is FRAME else rows
     found = {"error": model.reconstruction_error(rows)}
     if hasattr(model, "transform"):
-        found["transform"] = model.transform(rows)
+        found["transform"] = numbers_of(model.transform(rows))
     if hasattr(model, "score_samples"):
         y = (FRAME["level"],) if getattr(model, "conditional", False) else ()
         found["scores"] = model.score_samples(rows, *y)
@@ -102,8 +106,13 @@ def results(model):
         found["decisions"] = model.decision_function(rows)
     # Draws are of torch's version; what they are made of is not.
     rows = model.decode(np.linspace(-1, 1, 4 * model.net_.n_latents).reshape(4, -1))
-    found["rows"] = rows.select_dtypes("number") if hasattr(rows, "iloc") else rows
+    found["rows"] = numbers_of(rows)
     return {name: np.asarray(value, dtype=float).tolist() for name, value in found.items()}
+
+
+def numbers_of(rows):
+    """Rows, without columns that hold no numbers."""
+    return rows.select_dtypes("number") if hasattr(rows, "iloc") else rows
 
 
 if __name__ == "__main__":
