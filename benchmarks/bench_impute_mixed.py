@@ -12,7 +12,7 @@ report.
     python benchmarks/bench_impute_mixed.py --half even
 
 miceforest is left out if it is not installed; results are of `miceforest==6.0.5` and
-`lightgbm==4.7.0` (pip install --no-deps --target DIR, and DIR on PYTHONPATH, keeps other packages).
+`lightgbm==4.5.0` (pip install --no-deps --target DIR, and DIR on PYTHONPATH, keeps other packages).
 """
 
 import argparse
@@ -228,7 +228,11 @@ def measure(args):
                 if args.methods and name not in args.methods:
                     continue
                 start = process_time()
-                filled = fill(X.mask(hidden))
+                try:
+                    filled = fill(X.mask(hidden))
+                except ValueError as error:  # of peers: levels that few rows have
+                    print(f"{name} fails on {table.name}: {error}", flush=True)
+                    continue
                 row = {"table": table.name, "rows": len(X), "columns": X.shape[1]}
                 row |= {"gaps": pattern, "imputer": name, "seconds": process_time() - start}
                 rows.append(row | errors_of(filled, X, hidden))
@@ -244,6 +248,8 @@ def format_half(half):
         rows = pd.DataFrame(part["rows"])
         blocks = [f"## Tables at {half} places", part["machine"]]
         for pattern, some in rows.groupby("gaps", sort=False):
+            names = some["table"].nunique(), some["imputer"].nunique()
+            some = some.groupby("table").filter(lambda part, n=names[1]: len(part) == n)
             n_tables = some["table"].nunique()
             means = some.pivot_table(
                 index="imputer",
@@ -256,7 +262,10 @@ def format_half(half):
                 | {"seconds": f"{row['seconds']:.1f}"}
                 for name, row in means.iterrows()
             ]
-            blocks += [f"Gaps: {pattern}; means over {n_tables} tables.", markdown_table(lines)]
+            title = f"Gaps: {pattern}; means over {n_tables} tables."
+            if n_tables < names[0]:
+                title += f" On {names[0] - n_tables} more an imputer fails; they are left out."
+            blocks += [title, markdown_table(lines)]
             if pattern == "uniform":
                 blocks += [*better_on(some), by_table(some)]
         return blocks

@@ -137,6 +137,7 @@ ASKED = {
     "quotient": lambda X: {"hour": 13},
     "intervals": lambda X: {"grade": "B"},
     "product": lambda X: {"paid": first(X, "paid"), "quantity": first(X, "quantity")},
+    "rate": lambda X: {"tax": first(X, "tax")},
     "units": lambda X: {"fahrenheit": first(X, "fahrenheit")},
     "gaps": lambda X: {"income_0": None, "level": "q"},
     "days": lambda X: {"day": 20200229},

@@ -1,6 +1,8 @@
 """Mixed tables in the denoiser: levels, dates and gaps are filled, drawn and cleaned."""
 
+import datetime
 import pickle
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -118,6 +120,38 @@ def test_integers_and_dates_stay_on_their_steps(frame, holed, filled):
         assert set(out["flag"]) == {0.0, 1.0}
         assert set(out["is_new"]) <= {False, True}
         assert (out["size"] % 1 != 0).all()
+
+
+def test_cells_of_all_kinds_are_filled():
+    n = np.random.default_rng(0).integers(9, size=120)
+    X = pd.DataFrame(
+        {
+            "level": np.array(list("abc"))[n % 3],
+            "zone": pd.Timestamp("2026-01-01", tz="Asia/Tokyo") + pd.to_timedelta(n, unit="D"),
+            "lapse": pd.to_timedelta(15 * n, unit="m"),
+            "date": [datetime.date(2026, 1, 1 + i) for i in n],
+            "time": [datetime.time(i, 30) for i in n],
+            "price": [Decimal(int(i)) / 4 for i in n],
+            "large": [2**60 + 3 * int(i) for i in n],
+            "flag": [bool(i % 2) for i in n],
+            "small": n.astype(np.uint8),
+        }
+    )
+    gaps = X.astype(dict.fromkeys(list(X)[3:8], object) | {"small": "UInt8"})
+    for j, name in enumerate(X):
+        gaps.loc[j::10, name] = None
+    for draws in (False, True):
+        out = quick(sample_posterior=draws, min_value="observed").fit_transform(gaps)
+        assert out.dtypes.equals(gaps.dtypes)
+        assert not out.isna().any(axis=None)
+        same = out.astype(object) == X.astype(object)
+        assert same.where(gaps.notna(), True).all(axis=None)
+        assert {type(cell) for cell in out["date"]} == {datetime.date}
+        assert {type(cell) for cell in out["price"]} == {Decimal}
+        assert {(cell - 2**60) % 3 for cell in out["large"]} == {0}
+        assert (out["lapse"] % pd.Timedelta("15min") == pd.Timedelta(0)).all()
+        assert {cell.minute for cell in out["time"]} == {30}
+        assert {cell.hour for cell in out["zone"]} == {0}
 
 
 def test_cells_are_filled_whatever_the_gaps_are_spelled(frame, fitted):

@@ -852,7 +852,6 @@ def names_in(path):
 # What files hold since formats were fixed, and what can do without.
 MAY_BE_MISSING = {("attribute", "n_samples_seen_"), ("attribute", "dur")}
 MAY_BE_MISSING |= {("attribute", "_watches_rows")}
-MAY_BE_MISSING |= {("attribute", "clock")}
 MAY_BE_MISSING |= {("attribute", "batches"), ("attribute", "train_batch_size")}
 
 

@@ -94,6 +94,11 @@ def purchases(rng):
     return {"quantity": quantity, "price": price, "paid": np.round(quantity * price, 2)}
 
 
+def taxes(rng):
+    net = rng.lognormal(5, 1, N).round(2)
+    return {"net": net, "tax": np.round(0.19 * net, 2)}
+
+
 def temperatures(rng):
     celsius = np.round(rng.normal(20, 5, N), 1)
     return {"celsius": celsius, "fahrenheit": 1.8 * celsius + 32}
@@ -212,6 +217,11 @@ TABLES = {
         lambda rows: np.allclose(
             rows["paid"], np.round(rows["quantity"] * rows["price"], 2), atol=0.01001
         ),
+    ),
+    "rate": (
+        taxes,
+        [Formula("tax", "0.19 * net")],
+        lambda rows: np.allclose(rows["tax"], 0.19 * rows["net"], rtol=0, atol=0.005001),
     ),
     "units": (
         temperatures,
@@ -332,6 +342,21 @@ def test_nothing_is_found_in_noise(seed):
     table["year"] = rng.integers(1950, 2020, N)
     assert learned(pd.DataFrame(table))[0].found == []
     assert learned(correlated)[0].found == []
+
+
+def test_amounts_of_many_sizes_are_in_no_order_by_chance():
+    """A ratio that is below 1 in one row of 160 is above 1 in all rows of many samples."""
+    n_lucky, n_found = 0, {"chance": 0, "rule": 0}
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        low = np.exp(rng.normal(3, 1.5, 200))
+        ratios = {"chance": rng.normal(1, 0.4, 200), "rule": rng.exponential(0.5, 200)}
+        n_lucky += (ratios["chance"] > 0).all()
+        for name, ratio in ratios.items():
+            X = pd.DataFrame({"low": low, "high": low * np.exp(ratio)})
+            n_found[name] += bool(learned(X.round(2))[0].found)
+    assert n_lucky > 5
+    assert n_found == {"chance": 0, "rule": 40}
 
 
 def test_few_rows_are_no_evidence():

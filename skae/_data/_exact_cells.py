@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal
 from functools import partial
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 import numpy as np
 
@@ -115,6 +116,8 @@ def kind_of(known: Any, inferred: str) -> tuple[str, Any] | None:
         return ("integer", None) if is_large else None
     if inferred == "datetime":
         zone = _zone_of(known)
+        # By its name, as files name it: to pandas 2, zones of other libraries are others.
+        zone = zone.key if isinstance(zone, ZoneInfo) else zone
         clock = None if zone is None else pd.DatetimeTZDtype("ns", zone)
         is_timestamp = any(isinstance(cell, pd.Timestamp) for cell in known)
         return ("timestamp" if is_timestamp else "datetime"), clock

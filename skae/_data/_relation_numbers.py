@@ -11,6 +11,7 @@ from scipy.linalg import qr, solve_triangular
 
 from skae._data._formulas import quoted
 from skae._data._relation_evidence import (
+    MIN_NEAR,
     MIN_OTHERS,
     MIN_ROWS,
     MIN_SURPRISES,
@@ -187,6 +188,44 @@ def _matches_alone(target: Cells, x: Array) -> bool:
     return bool(differs.sum() < MIN_SURPRISES)
 
 
+def find_rates(search: Any) -> None:
+    """Columns that are a round multiple of another one, to their last decimal: taxes, discounts."""
+    keys = [k for k in search.keys(("number",), taken=True) if _is_fine(search.cells[k])]
+    keys = keys[:MAX_FACTORS]
+    for key in keys:
+        t = search.cells[key]
+        if key not in search.free or t.unit.decimals is None:
+            continue
+        for source in keys:
+            x = search.cells[source]
+            # Of two columns, the one of fewer steps is rounded.
+            if source == key or (x.n_values, -source) < (t.n_values, -key):
+                continue
+            rate = _rate(t, x)
+            name = quoted(search.plan.variable(source))
+            if rate and search.offer(Formula(search.plan.names[key], f"{rate} * {name}")):
+                break
+
+
+def _rate(t: Cells, x: Cells) -> str | None:
+    """The roundest factor from `x` to `t` that rounding allows in all rows."""
+    is_known = ~t.missing & ~x.missing & (x.x != 0)
+    if is_known.sum() < MIN_ROWS:
+        return None
+    slack = 0.500001 * 10.0 ** -(t.unit.decimals or 0)  # ties go either way
+    for rows in (slice(0, 50), slice(None)):
+        numbers, sources = t.x[rows][is_known[rows]], x.x[rows][is_known[rows]]
+        widths = slack / np.abs(sources)
+        low, high = np.max(numbers / sources - widths), np.min(numbers / sources + widths)
+        if not low <= high or low * high <= 0:
+            return None
+    for digits in range(1, 5):
+        rate = f"{(low + high) / 2:.{digits}g}"
+        if low <= float(rate) <= high:
+            return rate
+    return None
+
+
 def find_remainders(search: Any) -> None:
     """Integers that are quotients or remainders of others by a round number."""
     whole = [k for k in search.keys(("number",)) if search.cells[k].unit.decimals == 0]
@@ -253,4 +292,11 @@ def _is_ordered(search: Any, low: int, high: int) -> bool:
         digits = max(d for d in decimals if d is not None)
         whole = np.rint(differences * 10.0**digits).astype(np.int64)
         step = float(np.gcd.reduce(whole)) / 10.0**digits
-    return ends_at_zero(differences, step)
+    if not ends_at_zero(differences, step):
+        return False
+    # Where amounts are of many sizes, so are differences, and small ones crowd near zero without
+    # a rule. Ratios do not, unless the two are often equal.
+    lowest = np.nanmin(x)
+    if a.unit.kind != "number" or lowest <= 0 or np.count_nonzero(differences == 0) >= MIN_NEAR:
+        return True
+    return ends_at_zero(np.log(y / x)[known & (x > y[known].min())], 0.0)

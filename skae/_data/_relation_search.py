@@ -21,6 +21,7 @@ from skae._data._relation_evidence import (
 from skae._data._relation_numbers import (
     find_inequalities,
     find_products,
+    find_rates,
     find_remainders,
     find_sums,
 )
@@ -48,6 +49,7 @@ def find_relations(plan: Plan) -> list[Relation]:
     search.find_one_hot_groups()
     find_sums(search)
     find_products(search)
+    find_rates(search)
     find_remainders(search)
     search.find_functions()
     search.find_steps()

@@ -232,7 +232,7 @@ class BaseAutoencoder(PublicMethodsMixin, PlainStateMixin, CallbackSupportMixin,
 
     def _check_range(self, X):
         """Raise if X cannot be learned from."""
-        check_values(self, X, LARGEST_TRAINED, self._names_read)
+        check_values(self, X, LARGEST_TRAINED, are_learned=True)
 
     def _begin(self, net, feed):
         """Set the net, and what it was fed: callbacks may ask for them while it is trained."""

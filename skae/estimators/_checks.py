@@ -13,9 +13,20 @@ def compare_with_scaling(model, X, *, is_new):
         model._watches_rows = not is_far
 
 
-def check_values(model, X, largest_scaled=None, names=None):
-    """Raise if values are too large, of themselves or as the scaler of the model scales them."""
-    names = getattr(model, "feature_names_in_", None) if names is None else names
+def check_values(model, X, largest_scaled=None, *, are_learned=False):
+    """Raise if values are too large, of themselves or as the scaler of the model scales them.
+
+    Columns are those of the table, or those that are learned of it.
+    """
+    try:
+        _check(model, X, None, largest_scaled)
+    except ValueError:
+        table = getattr(model, "feature_names_in_", None)
+        _check(model, X, model._names_read if are_learned else table, largest_scaled)
+        raise
+
+
+def _check(model, X, names, largest_scaled):
     if largest_scaled is None:
         check_magnitudes(X, names)
     else:

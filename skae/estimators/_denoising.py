@@ -127,11 +127,12 @@ class DenoisingAutoencoder(
         Peak of the schedule, which rises over 10 % of the steps and falls to zero over
         the last 40 %. ``"auto"`` is 0.01 for ``"masking"`` below 256 columns, else 0.002.
     batch_size : int or "auto", default="auto"
-        Rows per step. ``"auto"`` is 64 below 1000 rows and else 256.
+        Rows per step. ``"auto"`` is 64 below 1000 rows, 128 for gaps of mixed tables below 4000,
+        and else 256.
     max_epochs : int or "auto", default="auto"
         Passes over the rows. ``"auto"`` is 12 or what 1000 steps take, whichever is
         more; fewer than 1000 rows count as 1000, as they are passed over several times an
-        epoch, and 600 steps are enough. Gaps of mixed tables are learned in 350 steps, or 200.
+        epoch, and 600 steps are enough. For gaps of mixed tables, it is half of these steps.
     early_stopping : bool, default=True
         Whether rows are held out. Where cells are missing they choose `blend_`, the
         network's weight beside the linear answer; and for all noise but ``"masking"``,
@@ -434,7 +435,8 @@ class DenoisingAutoencoder(
         Returns
         -------
         score : float
-            1 is perfect, 0 no better than the training mean.
+            1 is perfect, 0 no better than the training mean. In mixed tables, errors are those of
+            :meth:`AutoencoderTransformer.score`.
         """
         check_is_fitted(self)
         X = as_numpy_table(self._validate_input(X)[0])
