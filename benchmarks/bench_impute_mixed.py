@@ -139,11 +139,12 @@ def fill_by_peer(seed, **params):
     def fill(X):
         import miceforest
 
-        # It refuses categories that no row has.
+        # It refuses categories that no row has, and names that are no strings.
         table = X.apply(lambda c: c if is_number(c) else c.cat.remove_unused_categories())
+        table.columns = X.columns.astype(str)
         kernel = miceforest.ImputationKernel(table, num_datasets=1, random_state=seed, **params)
         kernel.mice(5)
-        return kernel.complete_data(0)
+        return kernel.complete_data(0).set_axis(X.columns, axis=1)
 
     return fill
 

@@ -55,7 +55,7 @@ class Table:
         return f"{self.where.lower()}, {self.outliers.strip()}"
 
 
-KEEL = [
+KEEL = (
     "abalone19",
     "abalone9-18",
     "car-good",
@@ -72,7 +72,7 @@ KEEL = [
     "kr-vs-k-zero_vs_eight",
     "kr-vs-k-zero_vs_fifteen",
     "lymphography-normal-fibrosis",
-]
+)
 TABLES = sorted(
     [
         *[Table(f"keel/{name}", "labelled") for name in KEEL],
@@ -125,9 +125,8 @@ def load(table):
         X = X.sample(min(len(X), at_most(MAX_ROWS)), random_state=0).reset_index(drop=True)
         is_outlier = rng.random(len(X)) < SHARE
         return swapped(X, np.flatnonzero(is_outlier), rng), is_outlier
-    is_outlier = y.str.strip() == {"labelled": "positive"}.get(
-        table.outliers, table.outliers.strip()
-    )
+    rare = "positive" if table.outliers == "labelled" else table.outliers.strip()
+    is_outlier = y.str.strip() == rare
     is_outlier = is_outlier.to_numpy()
     if table.outliers != "labelled":
         rows, n_others = np.flatnonzero(is_outlier), (~is_outlier).sum()
@@ -244,8 +243,8 @@ def format_part(part):
     return [
         f"## Tables at {part['half']} places",
         part["machine"],
-        "Contaminated training rows; means over tables, with the standard error of differences, and "
-        "the median seconds of a fit. Below, AUROC / average precision of each table.",
+        "Contaminated training rows; means over tables, with the standard error of differences, "
+        "and the median seconds of a fit. Below, AUROC / average precision of each table.",
         markdown_table(lines),
         markdown_table(tables),
     ]

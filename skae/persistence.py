@@ -34,7 +34,7 @@ from skae.exceptions import ModelFileError, warn_user
 
 # Format of each estimator's files, where it is not the first one.
 FORMATS = {
-    "AutoencoderOutlierDetector": 2,
+    "AutoencoderOutlierDetector": 3,
     "AutoencoderTransformer": 3,
     "DenoisingAutoencoder": 3,
     "VAEGenerator": 2,
@@ -43,6 +43,7 @@ FORMATS = {
 READABLE = {"AutoencoderOutlierDetector": 2, "DenoisingAutoencoder": 2}
 # Parameters that a later format has, and what estimators of earlier ones were fitted with.
 ADDED = {
+    ("AutoencoderOutlierDetector", 2): {"categorical_features": "from_dtype"},
     ("AutoencoderTransformer", 1): {"whiten": False, "categorical_features": "from_dtype"},
     ("AutoencoderTransformer", 2): {"categorical_features": "from_dtype"},
     ("DenoisingAutoencoder", 2): {

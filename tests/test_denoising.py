@@ -788,7 +788,7 @@ def test_bad_rows(holed):
     X, holes = holed
     with pytest.raises(ValueError, match="infinity"):
         make().fit(np.where(X > 3, np.inf, X))
-    with pytest.raises(ValueError, match="All columns of X are empty"):
+    with pytest.raises(ValueError, match="All cells of X are missing"):
         make().fit(np.full((10, 3), np.nan))
     with pytest.raises(ValueError, match="Column 0 of X holds 'a', but must hold numbers"):
         make(categorical_features=None).fit(np.array([["a", "b"], ["c", "d"]], dtype=object))

@@ -94,6 +94,7 @@ BAD_VALUES_OF_CASES = {
         "variational": ["yes"],
         "loss": ["binary_cross_entropy"],
         "scaling": ["quantile"],
+        "categorical_features": ["all"],
     },
 }
 

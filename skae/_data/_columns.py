@@ -193,7 +193,7 @@ class Column:
     def declared(self) -> list[Any]:
         """Levels that the dtype of `fit` declares, but no row had."""
         categories = getattr(self.dtype, "categories", None)
-        if not self.levels or categories is None:
+        if self.levels is None or categories is None:
             return []
         known = set(self.levels)
         return [level for level in categories if level not in known]

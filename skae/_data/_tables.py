@@ -35,12 +35,12 @@ DATES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.tim
 # Results of `pandas.api.types.infer_dtype` for cells that are dates begin so.
 KINDS_OF_DATES = ("date", "time", "period")
 ADVICE_ON_LEVELS = (
-    "Encode levels, by sklearn.preprocessing.OneHotEncoder for instance; AutoencoderTransformer "
-    "and VAEGenerator read them as they are, if fit was given them."
+    "Encode levels, by sklearn.preprocessing.OneHotEncoder for instance; they are read as they "
+    "are if fit was given them, but for categorical_features=None."
 )
 ADVICE_ON_DATES = (
-    "Subtract a date and divide by a unit of time; AutoencoderTransformer and VAEGenerator read "
-    "columns of dates as they are, if fit was given them."
+    "Subtract a date and divide by a unit of time; columns of dates are read as they are if fit "
+    "was given them."
 )
 
 

@@ -28,7 +28,7 @@ REMOVED_SHARE = 0.75
 N_OTHERS = len(VIEWS) - 1
 # Losses of cells that sum to less are all zero.
 LEAST_SUM = 1e-30
-# Loss of a level that was not seen in training: no squared error of probabilities is larger.
+# Loss of a level that was not seen in training; one that was seen mostly has less.
 LARGEST_LEVEL_LOSS = 2.0
 # Rounds of imputation; more of them make images drift away from their observed cells.
 IMPUTATION_ROUNDS = 2
@@ -281,11 +281,20 @@ class MemberNet(AutoencoderNet):
         baseline: Any = self.module_.baseline
         output = torch.cat([output, baseline.expand(1, *x.shape)])
         cells = self.criterion_.cells(self.module_.link, output, x)
-        if self._layout is None:
-            return cells
-        unseen = self._layout.unseen(x)
-        by_column = self._layout.sums(cells) / (cells.shape[-1] / self._layout.n_columns)
-        return by_column.masked_fill(unseen, LARGEST_LEVEL_LOSS)
+        return cells if self._layout is None else self._column_losses(cells, x, self._layout)
+
+    def _column_losses(self, cells: Tensor, x: Tensor, layout: LevelLayout) -> Tensor:
+        """Losses of columns, of rows that hold levels.
+
+        That of a level is the squared error of its column's probabilities over
+        ``(1 / 2 + e) ** 2`` with that of the shares, e: autoencoders cannot reproduce what is
+        rare, and a rare level beside its usual cells is no outlier for that.
+        """
+        losses = layout.sums(cells) * (layout.n_columns / cells.shape[-1])
+        of_shares = layout.level_sums((x[:, layout.n_scores :] * layout.scales).square())
+        losses[..., layout.n_scores :] /= (0.5 + of_shares.nan_to_num(0.0)).square()
+        losses.masked_fill_(layout.unseen(x), LARGEST_LEVEL_LOSS)
+        return losses
 
     def _row_losses(self, x: Tensor) -> Tensor:
         return self._cells(x).sum(dim=2) / self._count_observed(x)

@@ -15,10 +15,14 @@ from skae._engine._mixed_views import Coordinates, MixedConditional, MixedViews,
 from skae._engine._views import Ranks, Views
 from skae.networks._levels import LevelLayout, heads_of
 
-# Logits are penalised by half their coefficients' squares: a normal prior of deviation one.
-PENALTY = 1.0
-# Rows that logits are learned from, at most, and multiplications in all steps together.
-MAX_ROWS, MAX_PRODUCTS, MAX_STEPS = 2000, 2**33, 50
+# Half the squares of the coefficients of logits are penalised by this: their prior is a normal
+# distribution of this precision.
+PENALTY = 0.3
+# Rows that logits are learned from, at most, and multiplications in all steps together. Only so
+# many levels, the most frequent of the table, have coefficients.
+MAX_ROWS, MAX_PRODUCTS, MAX_STEPS, MAX_LEVELS = 2000, 2**32, 50, 256
+# The exponential and the logarithm of a level take as long as so many multiplications.
+COST_OF_LEVEL = 20
 # Shares of levels are no less, for the logarithms that training starts with.
 LEAST_SHARE = 1e-3
 
@@ -54,19 +58,15 @@ class MixedTable(PlainTable):
         return MixedConditional(numbers, layout, heads, weights.sum(axis=0) * len(x) / len(rows))
 
     def views(self, conditional: Any, ranks: Any, *references: NDArray[Any]) -> Views:
-        layout = self.layout
+        layout, plain = self.layout, super().views(conditional, ranks.ranks, *references)
         return MixedViews(
-            conditional.gaussian,
-            conditional.deviations.numpy(),
-            ranks.ranks.knots.numpy(),
-            ranks.ranks.scores.numpy(),
-            *references,
-            layout.n_scores,
-            layout.level_counts,
-            layout.shares.numpy(),
-            layout.scales.numpy(),
-            conditional.heads.numpy(),
-            conditional.n_known,
+            **vars(plain),
+            n_scores=layout.n_scores,
+            level_counts=layout.level_counts,
+            level_shares=layout.shares.numpy(),
+            level_scales=layout.scales.numpy(),
+            heads=conditional.heads.numpy(),
+            n_known=conditional.n_known,
         )
 
 
@@ -97,38 +97,45 @@ def fit_heads(
     -------
     heads : ndarray of shape (n_inputs + 1, n_indicators)
     """
-    counts = np.asarray(layout.level_counts)
+    counts = layout.level_counts
+    if not counts:
+        return np.zeros((layout.n_scores + 1, 0), dtype=np.float32)
     column = np.repeat(np.arange(len(counts)), counts)
-    of_input = np.r_[np.full(layout.n_scores, -1), column]
-    is_other = of_input[:, None] != column  # a column is not predicted from itself
-    shape = is_other.shape[0] + 1, is_other.shape[1]
-    inputs = np.hstack([inputs, np.ones((len(inputs), 1), inputs.dtype)])
     cell_weights = weights[:, column].astype(inputs.dtype)
     targets = indicators * cell_weights
-    heads = np.zeros(shape)
-    shares = targets.sum(axis=0) / np.maximum(weights.sum(axis=0), 1e-12)[column]
-    heads[-1] = np.log(np.maximum(shares, LEAST_SHARE))
+    n_of_each = targets.sum(axis=0, dtype=np.float64)
+    common = np.sort(np.argsort(-n_of_each, kind="stable")[:MAX_LEVELS])
+    read = np.r_[np.arange(layout.n_scores), layout.n_scores + common]
+    of_input = np.r_[np.full(layout.n_scores, -1), column[common]]
+    is_other = of_input[:, None] != column[common]  # a column is not predicted from itself
+    inputs = inputs[:, read]
+    shares = n_of_each / np.maximum(weights.sum(axis=0), 1e-12)[column]
+    bias = np.log(np.maximum(shares, LEAST_SHARE))
 
     def objective(flat: NDArray[Any]) -> tuple[float, NDArray[Any]]:
-        heads = flat.reshape(shape)
-        logits = torch.from_numpy(inputs @ heads.astype(inputs.dtype))
-        logs = torch.cat(
-            [head.log_softmax(-1).flatten(-2) for _, head in heads_of(logits, list(counts))], -1
-        ).numpy()
-        gradient = inputs.T @ (np.exp(logs) * cell_weights - targets)
-        gradient[:-1] *= is_other
+        bias, slopes = flat[: len(column)], flat[len(column) :].reshape(is_other.shape)
+        logits = np.tile(bias.astype(inputs.dtype), (len(inputs), 1))
+        logits[:, common] += inputs @ slopes.astype(inputs.dtype)
+        heads = [head for _, head in heads_of(torch.from_numpy(logits), counts)]
+        logs = torch.cat([head.log_softmax(-1).flatten(-2) for head in heads], dim=-1).numpy()
+        errors = np.exp(logs) * cell_weights - targets
+        gradient = (inputs.T @ errors[:, common]) * is_other + PENALTY * slopes
         loss = -np.einsum("ij,ij->", logs, targets, dtype=np.float64)
-        penalised = heads[:-1]
-        gradient = gradient.astype(np.float64)
-        gradient[:-1] += PENALTY * penalised
-        return loss + PENALTY / 2 * np.sum(penalised**2), gradient.ravel()
+        loss += PENALTY / 2 * np.sum(slopes**2)
+        return loss, np.r_[errors.sum(axis=0, dtype=np.float64), gradient.ravel()]
 
-    n_steps = int(np.clip(MAX_PRODUCTS / (2 * inputs.size * shape[1]), 5, MAX_STEPS))
+    n_products = 2 * len(inputs) * (len(read) * len(common) + COST_OF_LEVEL * len(column))
     found = minimize(
         objective,
-        heads.ravel(),
+        np.r_[bias, np.zeros(is_other.size)],
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": n_steps, "gtol": 1e-3 * len(inputs) ** 0.5},
+        options={
+            "maxiter": int(np.clip(MAX_PRODUCTS / n_products, 5, MAX_STEPS)),
+            "gtol": 1e-3 * len(inputs) ** 0.5,
+        },
     )
-    return found.x.reshape(shape).astype(np.float32)
+    heads = np.zeros((layout.n_scores + len(column) + 1, len(column)), dtype=np.float32)
+    heads[np.ix_(read, common)] = found.x[len(column) :].reshape(is_other.shape)
+    heads[-1] = found.x[: len(column)]
+    return heads

@@ -308,7 +308,7 @@ class Objective(nn.Module):
         if self.sparsity:
             total = total + self.sparsity * self._latent_penalty(z)
         if self.kl:
-            n_features = module.link.center.numel()
+            n_features = module.link.n_columns
             total = total + self.kl * kl_to_standard_normal(z).mean() / n_features
         return total
 

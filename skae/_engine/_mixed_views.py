@@ -22,9 +22,8 @@ from skae.networks._levels import LevelLayout, heads_of
 
 # Rows that a level is added to the count of, so that none is impossible.
 ADDED_ROWS = 0.5
-# Squared difference of two levels of a column, in those of numbers that are scaled to a standard
-# deviation of one.
-DIFFERENT = 1.0
+# Squared difference of two levels of a column: that of two numbers of variance one, in the mean.
+DIFFERENT = 2.0
 
 
 @dataclass(eq=False)

@@ -10,11 +10,13 @@ import skae._data._frames as frames
 import skae._data._normal_scores as ranks
 import skae._data._relation_rules as rules
 import skae._data._relation_steps as steps
+import skae._engine._mixed_views as mixed_views
 import skae._engine._views as views
 import skae._stats._gaussian as gaussian
 import skae._stats._scoring as scoring
 import skae._stats._surprise as surprise
 from skae._data._columns import Column
+from skae._data._judged import JudgedScaler
 from skae._data._mixed import MixedScaler
 from skae._data._relation_units import Unit
 from skae._data._relations import Relations
@@ -98,11 +100,13 @@ KINDS = {
         kind: record(cls, LAYOUTS[cls].named, RENAMED.get(cls))
         for kind, cls in {
             "scaler": Scaler,
+            "judged scaler": JudgedScaler,
             "mixed scaler": MixedScaler,
             "score rule": scoring.ScoreRule,
             "surprises": surprise.Surprises,
             "calibration scores": scoring.CalibrationScores,
             "seen losses": scoring.SeenLosses,
+            "mixed views": mixed_views.MixedViews,
             "views": views.Views,
             "gaussian": gaussian.Gaussian,
             "factor gaussian": gaussian.FactorGaussian,

@@ -5,8 +5,10 @@ from sklearn.utils.metadata_routing import MetadataRequest
 
 import skae._data._frames as frames
 import skae._data._normal_scores as ranks
+import skae._engine._mixed_views as mixed_views
 import skae._engine._views as views
 import skae._stats._scoring as scoring
+from skae._data._judged import JudgedScaler
 from skae._data._mixed import MixedScaler
 from skae._data._relations import Relations
 from skae._data._scaling import Scaler
@@ -121,7 +123,8 @@ OF_EACH = {
     },
     "AutoencoderOutlierDetector": {
         "mean_": WIDTH,
-        "_scaler": instance(Scaler),
+        "_scaler": instance(Scaler, JudgedScaler),
+        "_columns": Optional(instance(frames.Columns)),
         "offset_": number(),
         "_split_seed": SEEDS,
         "_rule": instance(scoring.ScoreRule),
@@ -170,7 +173,7 @@ OF_EACH = {
 
 
 def _denoiser_fits(estimator, sizes):
-    is_mixed = _check_mixed(estimator)
+    is_mixed = _table_fits(estimator)
     if is_mixed != (getattr(estimator, "_whole", None) is not None):
         raise ValueError("_whole must say which columns of a mixed table are whole")
     spreads = estimator._spreads
@@ -212,14 +215,28 @@ def _generator_fits(estimator, sizes):
             raise ValueError(f"n_continuous of the network must be {scaler.n_continuous}")
 
 
+def _detector_fits(estimator, sizes):
+    is_mixed = _table_fits(estimator, JudgedScaler)
+    seen = getattr(estimator.net_, "views_", None)
+    if type(seen) is not (mixed_views.MixedViews if is_mixed else views.Views):
+        raise ValueError("net_.views_ must be those of the table")
+    if is_mixed:
+        link, scaler = estimator.net_.module_.link, estimator._scaler
+        layout = scaler.n_scores, scaler.level_counts
+        if (link.n_scores, link.level_counts) != layout:
+            raise ValueError("_scaler has other columns or levels than the network")
+        if (seen.n_scores, seen.level_counts) != layout:
+            raise ValueError("net_.views_ has other columns or levels than _scaler")
+
+
 def _transformer_fits(estimator, sizes):
-    _check_mixed(estimator, [estimator.net_.module_.missing])
+    _table_fits(estimator, others=[estimator.net_.module_.missing])
 
 
-def _check_mixed(estimator, others=()):
+def _table_fits(estimator, of_mixed=MixedScaler, others=()):
     """Whether an estimator is that of a mixed table; all of its parts must be, or none."""
     scaler, net, columns = estimator._scaler, estimator.net_, vars(estimator).get("_columns")
-    is_mixed = [type(scaler) is MixedScaler, columns is not None, *others]
+    is_mixed = [type(scaler) is of_mixed, columns is not None, *others]
     is_mixed += [type(net.module_.link) is MixedOutput, type(net.criterion_) is MixedObjective]
     if len(set(is_mixed)) > 1:
         raise ValueError(
@@ -231,6 +248,7 @@ def _check_mixed(estimator, others=()):
 
 
 BELONGS_TOGETHER = {
+    "AutoencoderOutlierDetector": _detector_fits,
     "AutoencoderTransformer": _transformer_fits,
     "DenoisingAutoencoder": _denoiser_fits,
     "VAEGenerator": _generator_fits,
@@ -272,6 +290,5 @@ def check_fitted(estimator):
         raise ValueError("explained_variance_, _latent_unit and latent_basis belong together")
     if name in BELONGS_TOGETHER:
         BELONGS_TOGETHER[name](estimator, sizes)
-    check_net(estimator.net_, sizes, *widths(estimator), instance(views.Views))
-    if name == "AutoencoderOutlierDetector" and not hasattr(estimator.net_, "views_"):
-        raise ValueError("net_.views_ is missing")
+    of_views = instance(views.Views, mixed_views.MixedViews)
+    check_net(estimator.net_, sizes, *widths(estimator), of_views)

@@ -406,8 +406,8 @@ def check_net(
             raise ValueError(f"net_ has a {type(value).__name__} in the place of a {cls.__name__}")
     if isinstance(net, MemberNet):
         whole(1, size="M")(net.n_members, "net_.n_members", sizes)
-        if not hasattr(module, "baseline") or module.baseline.shape != (sizes["d"],):
-            raise ValueError(f"net_.module.baseline must be a tensor of shape ({sizes['d']},)")
+        if not hasattr(module, "baseline") or module.baseline.shape != (n_inputs,):
+            raise ValueError(f"net_.module.baseline must be a tensor of shape ({n_inputs},)")
         if "views_" in vars(net):
             views(net.views_, "net_.views_", sizes)
     elif hasattr(module, "baseline"):

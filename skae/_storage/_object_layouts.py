@@ -11,11 +11,13 @@ import numpy as np
 import skae._data._exact_cells as exact_cells
 import skae._data._frames as frames
 import skae._data._normal_scores as ranks
+import skae._engine._mixed_views as mixed_views
 import skae._engine._views as views
 import skae._stats._gaussian as gaussian
 import skae._stats._scoring as scoring
 import skae._stats._surprise as surprise
 from skae._data._columns import Column
+from skae._data._judged import JudgedScaler
 from skae._data._mixed import MixedScaler
 from skae._data._scaling import Scaler
 from skae._data._targets import N_QUANTILES, Targets
@@ -102,6 +104,13 @@ def _mixed_scaler_fits(scaler, path, sizes):
     codes = scaler.mean_[scaler.of_codes]
     if not ((codes >= 0) & (codes < scaler.level_counts) & (codes % 1 == 0)).all():
         raise ValueError(f"{path}.mean_ must hold codes of levels")
+
+
+def _mixed_views_fit(seen, path, sizes):
+    n_indicators, n_known = sum(seen.level_counts), len(seen.level_counts)
+    parts = len(seen.knots), len(seen.level_shares), len(seen.n_known), len(seen.deviations)
+    if parts != (seen.n_scores, n_indicators, n_known, seen.n_scores + n_indicators):
+        raise ValueError(f"{path} has parts of other columns than n_scores and level_counts say")
 
 
 def _targets_fit(targets, path, sizes):
@@ -200,14 +209,29 @@ def of_numbers(value, path, sizes):
     LAYOUTS[Scaler](value, path, {})
 
 
+def of_inputs(value, path, sizes):
+    """The layout of a normal distribution of encoded rows, as wide as it says."""
+    of_type(gaussian.Gaussian, gaussian.FactorGaussian)(value, path, sizes)
+    width = sizes.setdefault("D", len(value.mean_))
+    LAYOUTS[type(value)](value, path, {"d": width})
+
+
 NORMAL = instance(gaussian.Gaussian, gaussian.FactorGaussian)
 HINGES = array("f8", len(views.VIEWS), "n_slopes")
 LOSSES = array("f8", f"M+{len(views.VIEWS)}", "n_rows")
 BY_ROW = array("f8", "n_rows", low=0)
+SCALINGS = one_of(None, "global", "standard", "minmax", "robust", "winsorized")
+MIXED_SCALER = {
+    "n_levels": array("i", "d", low=0),
+    "method": one_of(None, "global", "standard", "minmax", "robust"),
+    "mean_": WIDTH,
+    "shares_": array("f8", "n_indicators", low=POSITIVE),
+    "numbers_": maybe(of_numbers),
+}
 LAYOUTS = {
     Scaler: Attributes(
         {
-            "method": one_of(None, "global", "standard", "minmax", "robust", "winsorized"),
+            "method": SCALINGS,
             "cut": maybe(number(0)),
             "mean_": WIDTH,
             "data_min_": WIDTH,
@@ -219,15 +243,9 @@ LAYOUTS = {
         },
         _cut_is_whole,
     ),
-    MixedScaler: Attributes(
-        {
-            "n_levels": array("i", "d", low=0),
-            "method": one_of(None, "global", "standard", "minmax", "robust"),
-            "mean_": WIDTH,
-            "shares_": array("f8", "n_indicators", low=POSITIVE),
-            "numbers_": maybe(of_numbers),
-        },
-        _mixed_scaler_fits,
+    MixedScaler: Attributes(MIXED_SCALER, _mixed_scaler_fits),
+    JudgedScaler: Attributes(
+        MIXED_SCALER | {"method": SCALINGS, "cut": number(0)}, _mixed_scaler_fits
     ),
     gaussian.Gaussian: Attributes(
         {
@@ -279,6 +297,25 @@ LAYOUTS = {
             "penalties": array("f8", "n_references"),
             "rank_penalties": array("f8", "n_references"),
         }
+    ),
+    mixed_views.MixedViews: Attributes(
+        {
+            "gaussian": of_inputs,
+            "deviations": array("f4", "D", low=1e-30),
+            "knots": array("f4", "n_numbers", "n_knots"),
+            "scores": array("f4", "n_numbers", "n_knots"),
+            "rows": array("f4", "n_references", "D"),
+            "radii": array("f4", "n_references", low=0),
+            "penalties": array("f8", "n_references"),
+            "rank_penalties": array("f8", "n_references"),
+            "n_scores": whole(0),
+            "level_counts": listing(whole(1)),
+            "level_shares": array("f4", "n_indicators", low=POSITIVE),
+            "level_scales": array("f4", "n_indicators", low=POSITIVE),
+            "heads": array("f4", "D+1", "n_indicators"),
+            "n_known": array("f8", "n_level_columns", low=0),
+        },
+        _mixed_views_fit,
     ),
     surprise.Surprises: Attributes({"knots": HINGES, "slopes": HINGES}),
     ranks.RankedColumn: Attributes(

@@ -1,5 +1,8 @@
 """Whether values are too large, or far from those that the training began with."""
 
+import numpy as np
+
+from skae._data._chunks import as_dense, row_chunks
 from skae._data._drift import MIN_ROWS, warn_if_far
 from skae._data._scaling import check_magnitudes
 
@@ -31,3 +34,9 @@ def _check(model, X, names, largest_scaled):
         check_magnitudes(X, names)
     else:
         model._scaler.check(X, names, largest_scaled)
+
+
+def check_holds_cells(X):
+    """Raise if all cells are missing; rows are read until one is not."""
+    if all(np.isnan(as_dense(chunk)).all() for _, chunk in row_chunks(X)):
+        raise ValueError("All cells of X are missing: there is nothing to learn from.")

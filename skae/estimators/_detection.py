@@ -5,8 +5,16 @@ from functools import partial
 
 import numpy as np
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 
-from skae._data._arrays import empty, is_tensor, namespace, widest_float, write_pieces
+from skae._data._arrays import (
+    as_precise_as,
+    empty,
+    is_tensor,
+    namespace,
+    widest_float,
+    write_pieces,
+)
 from skae._data._chunks import as_dense, dense_rows, row_chunks
 from skae._data._fitted_arrays import FittedArray
 from skae._data._judged import JudgedScaler
@@ -45,6 +53,7 @@ from skae._stats._scoring import (
     limit_of_share,
     unseen_losses,
 )
+from skae.estimators._checks import check_holds_cells
 from skae.exceptions import warn_user
 from skae.networks._autoencoder import OutputLink
 from skae.networks._levels import MixedOutput
@@ -130,6 +139,7 @@ class DetectionMixin:
 
     def _build_net(self, X, sample_weight, rng, n_rows):
         """Learn scaling, sizes and baseline; return a fresh net to be trained on `n_rows`."""
+        check_holds_cells(X)
         self._scaler = scaler = make_scaler(self).fit(X, sample_weight)
         self.mean_ = scaler.mean_
         n_features = scaler.n_inputs
@@ -229,6 +239,16 @@ class DetectionMixin:
 
     def _scores(self, X):
         return self._of_raw_losses(self._rule.scores, X)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.categorical = tags.input_tags.string = self.categorical_features is not None
+        return tags
+
+    def _one_per_row(self, compute, X):
+        check_is_fitted(self)
+        X, to_input_type = self._validate_input(X)
+        return to_input_type(as_precise_as(X, compute(X)))
 
     def _of_raw_losses(self, rule, X):
         """One number per row, by a rule that reads raw losses."""

@@ -341,7 +341,7 @@ class ImputationMixin(PublicMethodsMixin, CleaningMixin):
         if self._is_paired:
             _, none = gaps_per_column(X.right)
         if none.all():
-            raise ValueError("All columns of X are empty: there is nothing to learn from.")
+            raise ValueError("All cells of X are missing: there is nothing to learn from.")
         self._empty = none
         self.missing_columns_ = np.flatnonzero(some)
         self.noise_ = None if self._is_paired else self.noise

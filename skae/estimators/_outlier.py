@@ -6,7 +6,7 @@ from numbers import Integral, Real
 from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skae._data._arrays import as_precise_as, asarray_like, empty, namespace, write_pieces
+from skae._data._arrays import asarray_like, empty, namespace, write_pieces
 from skae._data._frames import column_mask
 from skae._fit._plan import may_change
 from skae._sklearn import Interval, StrOptions
@@ -21,7 +21,8 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, TablesMixin, Base
     Each row is judged by six views: whether autoencoders can reproduce it, whether its cells
     agree with each other, and how far it is from its nearest neighbours. The score joins how
     rare each view finds it among ordinary rows. ``fit`` takes clean rows or rows that
-    hold outliers, without being told which. Columns need no scaling and cells may be missing.
+    hold outliers, without being told which. Columns need no scaling and cells may be missing;
+    tables of levels (strings, categories, flags) and dates are read as they are.
 
     Parameters
     ----------
@@ -64,14 +65,18 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, TablesMixin, Base
         median absolute deviations (in units of a standard deviation). ``"standard"`` takes all
         values as they are. With both, scaled values beyond 8 grow by their logarithm only. The
         others are those of :class:`AutoencoderTransformer`. Columns that are constant in
-        training do not count.
+        training do not count. In mixed tables it is about the columns of numbers and dates.
+    categorical_features : {"from_dtype"}, array-like or None, default="from_dtype"
+        Columns of levels, by names, by numbers or as a mask. ``"from_dtype"`` takes those of
+        categories and, if any column holds strings, categories or dates, all of strings, objects
+        and booleans, too. None takes none: dates are read, other cells must be numbers.
     n_components : int, float or "auto", default="auto"
         Number of latents of each member; a float f in (0, 1) is as many as PCA would need for
         the share f of the variance. ``"auto"`` is ``n_features ** 0.4``, rounded, at most 48:
         too few to copy an outlier.
     hidden_layer_sizes : int, array-like of int or "auto", default="auto"
         Widths of the encoder's hidden layers; the decoder has them in reverse. ``"auto"`` is
-        one layer as wide as the table, but 16 at least and 64 at most.
+        one layer as wide as the table, a column for each level, but 16 at least and 64 at most.
     activation : str, default="tanh"
         As in :class:`AutoencoderTransformer`; the default is bounded, so that nothing is
         extrapolated.
@@ -99,7 +104,7 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, TablesMixin, Base
     warm_start : bool, default=False
         Whether ``fit`` goes on from the fitted network and its scaling.
     device : str, default="auto"
-        Where to compute: ``"cpu"``, ``"cuda"``, ...; ``"auto"`` is CUDA where there is one.
+        Where to compute, such as ``"cpu"``; ``"auto"`` is CUDA where there is one.
     precision : {"float32", "bfloat16"}, default="float32"
         As in :class:`AutoencoderTransformer`.
     callbacks : list of skorch.callbacks.Callback, default=None
@@ -117,7 +122,8 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, TablesMixin, Base
     n_components_ : int
         Number of latents of each member.
     mean_ : ndarray of shape (n_features,)
-        Mean of the training rows without gross outliers.
+        Mean of the training rows without gross outliers; of columns of levels, the code of the
+        commonest one.
     n_iter_ : int
         Epochs run in the last fit.
     best_epoch_ : int
@@ -175,6 +181,24 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, TablesMixin, Base
     Missing cells count in no loss; neighbours are found with their conditional
     means. A row without any cell has nothing that speaks against it and counts as normal.
 
+    In a mixed table, each column counts once, however many levels it has, and a level is judged
+    by how probable it is beside the other cells:
+
+    - ``"conditional"``: the probabilities p of a column's levels come from a multinomial logistic
+      regression on the other columns; together they are a pairwise graphical model, learned by
+      its pseudo-likelihood [7]_. The square of a residual becomes the deviance
+      ``2 log(max(p) / p(level))``: both are zero for what is most probable.
+    - ``"autoencoder"``: decoders give out probabilities of levels. The loss of a level is their
+      squared error, divided by ``(1 / 2 + e) ** 2`` with that of the levels' shares, e: a rare
+      level beside its usual cells weighs less than a common one that contradicts them.
+    - neighbours: levels that differ count as two numbers whose squares differ by 2, which is the
+      mean for two rows of a standardised column [8]_.
+
+    A level that the dtype of a column declares, but no training row had, has the probability
+    ``a / (n + a (K + 1))``, with n rows, K levels and ``a = 1 / 2``; those of all others are
+    ``(n p + a) / (n + a (K + 1))``. Other new levels are an error. ``partial_fit`` reads levels
+    that the first call did not have as missing cells. Levels make no gross outliers.
+
     ``partial_fit`` looks for gross outliers and learns scaling and all views but the
     autoencoders in its first call. It takes the threshold from the last 10000 rows: the share of
     outliers from their losses after training, the rest from what they were before. So rows
@@ -200,6 +224,10 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, TablesMixin, Base
        sets", SIGMOD 2000.
     .. [6] Pickands, "Statistical inference using extreme order statistics", Annals of
        Statistics 3, 1975.
+    .. [7] Lee & Hastie, "Learning the structure of mixed graphical models", Journal of
+       Computational and Graphical Statistics 24, 2015.
+    .. [8] Gower, "A general coefficient of similarity and some of its properties",
+       Biometrics 27, 1971.
 
     Examples
     --------
@@ -221,6 +249,15 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, TablesMixin, Base
     'ash'
     >>> bool(2 < detector.correct(X).loc[3, "ash"] < 3)  # all others are between 1.36 and 3.23
     True
+
+    Levels that contradict each other, although each of them is common:
+
+    >>> import pandas as pd
+    >>> X = pd.DataFrame({"city": ["Rome", "Oslo"] * 100, "land": ["Italy", "Norway"] * 100})
+    >>> X.loc[7, "land"] = "Italy"
+    >>> detector = AutoencoderOutlierDetector(random_state=0).fit(X)
+    >>> int(detector.score_samples(X).argmin())
+    7
     """
 
     _parameter_constraints: dict = {
@@ -425,7 +462,8 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, TablesMixin, Base
         ``-offset_ / n_features_in_``, are suspect. They are taken away, the largest
         contributions first, until the rest of the row is no outlier any more; these cells
         are then replaced by what the rest of the row predicts: the mean of the autoencoders'
-        reconstruction and of the conditional mean. Missing cells stay missing.
+        reconstruction and of the conditional mean, or the level that is most probable in the mean
+        of both. Missing cells stay missing.
 
         Parameters
         ----------
@@ -440,7 +478,7 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, TablesMixin, Base
         -------
         X_corrected : ndarray or DataFrame of shape (n_samples, n_features)
             Rows in the units of X; all other cells are what they were. A DataFrame where
-            the columns' names are known.
+            the columns' names are known; mixed tables have the container and dtypes of ``fit``.
 
         Raises
         ------
@@ -460,8 +498,3 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, TablesMixin, Base
         if holds_numbers(self):
             return self._named(corrected, X, to_input_type)
         return self._wrap_output(corrected, to_input_type, like=X)
-
-    def _one_per_row(self, compute, X):
-        check_is_fitted(self)
-        X, to_input_type = self._validate_input(X)
-        return to_input_type(as_precise_as(X, compute(X)))

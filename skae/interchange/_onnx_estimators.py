@@ -235,6 +235,11 @@ LOSSES = {
 class DetectorWriter(OnnxWriter):
     """The first axis is that of the members, the second that of the rows."""
 
+    def __init__(self, estimator):
+        super().__init__(estimator)
+        if estimator._columns is not None:
+            raise ValueError("it was fitted to a table with levels or dates")
+
     def predict(self, X):
         is_outlier = -self._scores(X) < self.estimator.offset_
         return where(is_outlier, is_outlier.whole(-1), is_outlier.whole(1))

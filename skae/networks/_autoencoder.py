@@ -35,6 +35,11 @@ class OutputLink(nn.Module):
         """Width of the decoder's output."""
         return len(self.center)
 
+    @property
+    def n_columns(self) -> int:
+        """Number of columns of the table."""
+        return len(self.center)
+
     def unscale(self, x: Tensor) -> Tensor:
         """Scaled rows in the units of X."""
         return x * self.scale + self.center

@@ -84,6 +84,11 @@ class MixedOutput(nn.Module):
         return scaled, pullback
 
     @property
+    def n_columns(self) -> int:
+        """Number of columns of the table."""
+        return self.n_scores + len(self.level_counts)
+
+    @property
     def layout(self) -> LevelLayout:
         """Where encoded rows have the cells of which column."""
         return LevelLayout(self.n_scores, self.level_counts, self.shares, self.scales)

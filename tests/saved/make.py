@@ -17,9 +17,9 @@ from skae import relations
 
 TRANSFORMERS = ("transformer", "tied", "ordered", "convolution", "own_network")
 GENERATORS = ("generator", "conditional", "bernoulli", "related")
-DENOISERS = ("denoiser", "mixed_denoiser")
-FORMATS = dict.fromkeys((*TRANSFORMERS, "mixed", *DENOISERS), 3) | dict.fromkeys(
-    ("detector", *GENERATORS), 2
+DENOISERS, DETECTORS = ("denoiser", "mixed_denoiser"), ("detector", "mixed_detector")
+FORMATS = dict.fromkeys((*TRANSFORMERS, "mixed", *DENOISERS, *DETECTORS), 3) | dict.fromkeys(
+    GENERATORS, 2
 )
 X = np.random.default_rng(0).normal(size=(80, 3)).cumsum(axis=1)
 HOLES = np.where(np.random.default_rng(1).random(X.shape) < 0.1, np.nan, X)
@@ -78,6 +78,7 @@ MODELS = {
     "denoiser": lambda: skae.DenoisingAutoencoder(**QUICK).fit(HOLES),
     "mixed_denoiser": lambda: skae.DenoisingAutoencoder(**QUICK).fit(HOLED_FRAME),
     "detector": lambda: skae.AutoencoderOutlierDetector(**QUICK).fit(X),
+    "mixed_detector": lambda: skae.AutoencoderOutlierDetector(**QUICK).fit(FRAME),
     "generator": lambda: skae.VAEGenerator(2, refine=True, **QUICK).fit(FRAME),
     "conditional": lambda: skae.VAEGenerator(2, conditional=True, **QUICK).fit(X, FRAME["level"]),
     "related": lambda: skae.VAEGenerator(2, relations=RELATIONS, **QUICK).fit(RELATED),
