@@ -151,6 +151,8 @@ def fill_by_peer(seed, **params):
 
 # Measures.
 
+MEASURES = ("accuracy", "rmse", "mae", "energy")
+
 
 def is_number(column):
     return pd.api.types.is_numeric_dtype(column)
@@ -249,23 +251,24 @@ def format_half(half):
         rows = pd.DataFrame(part["rows"])
         blocks = [f"## Tables at {half} places", part["machine"]]
         for pattern, some in rows.groupby("gaps", sort=False):
-            names = some["table"].nunique(), some["imputer"].nunique()
-            some = some.groupby("table").filter(lambda part, n=names[1]: len(part) == n)
-            n_tables = some["table"].nunique()
-            means = some.pivot_table(
+            n_imputers = some["imputer"].nunique()
+            full = some.groupby("table").filter(lambda part, n=n_imputers: len(part) == n)
+            n_tables, n_left_out = full["table"].nunique(), some["table"].nunique()
+            n_left_out -= n_tables
+            means = full.pivot_table(
                 index="imputer",
-                values=["accuracy", "rmse", "mae", "energy", "seconds"],
+                values=[*MEASURES, "seconds"],
                 sort=False,
             )
             lines = [
                 {"imputer": name}
-                | {key: f"{row[key]:.4f}" for key in ("accuracy", "rmse", "mae", "energy")}
+                | {key: f"{row[key]:.4f}" for key in MEASURES if key in row}  # no level is missing
                 | {"seconds": f"{row['seconds']:.1f}"}
                 for name, row in means.iterrows()
             ]
             title = f"Gaps: {pattern}; means over {n_tables} tables."
-            if n_tables < names[0]:
-                title += f" On {names[0] - n_tables} more an imputer fails; they are left out."
+            if n_left_out:
+                title += f" On {n_left_out} more an imputer fails: they are left out here."
             blocks += [title, markdown_table(lines)]
             if pattern == "uniform":
                 blocks += [*better_on(some), by_table(some)]
@@ -288,9 +291,11 @@ def better_on(rows):
             error = difference.std(ddof=1) / np.sqrt(len(difference))
             line[key] = f"{difference.mean():+.4f} ± {error:.4f}"
             line[f"{key}, on"] = f"{(difference > 0).sum()} of {len(difference)}"
-        line["seconds, ratio of means"] = f"{ours['seconds'].mean() / part['seconds'].mean():.2f}"
+        seconds = ours["seconds"][part.index].mean() / part["seconds"].mean()
+        line["seconds, ratio of means"] = f"{seconds:.2f}"
         lines.append(line)
-    return ["Differences, with their standard errors over tables:", markdown_table(lines)]
+    title = "Differences, with their standard errors over all tables that the other one fills:"
+    return [title, markdown_table(lines)]
 
 
 def by_table(rows):

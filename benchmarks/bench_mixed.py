@@ -106,10 +106,10 @@ def load_raw(table, data):
     return frame.drop(columns=["rownames", *table.dropped], errors="ignore")
 
 
-def load(table, data):
+def load(table, data, max_rows=MAX_ROWS):
     """Columns and outcomes of a table, at most 2000 of its complete rows."""
     frame = load_raw(table, data).dropna()
-    frame = frame.sample(min(len(frame), at_most(MAX_ROWS)), random_state=0)
+    frame = frame.sample(min(len(frame), at_most(max_rows)), random_state=0)
     frame = frame.reset_index(drop=True)
     X, y = frame.drop(columns=table.outcome), frame[table.outcome].to_numpy()
     levels = X.columns[~X.dtypes.map(pd.api.types.is_numeric_dtype)]

@@ -37,7 +37,7 @@ FORMATS = {
     "AutoencoderOutlierDetector": 3,
     "AutoencoderTransformer": 3,
     "DenoisingAutoencoder": 3,
-    "VAEGenerator": 2,
+    "VAEGenerator": 3,
 }
 # The oldest format that is read: results of earlier ones had another meaning.
 READABLE = {"AutoencoderOutlierDetector": 2, "DenoisingAutoencoder": 2}
@@ -51,7 +51,8 @@ ADDED = {
         "max_value": np.inf,
         "categorical_features": "from_dtype",
     },
-    ("VAEGenerator", 1): {"relations": None},
+    ("VAEGenerator", 1): {"relations": None, "private_values": False},
+    ("VAEGenerator", 2): {"private_values": False},
 }
 LIBRARIES = ("numpy", "pandas", "safetensors", "scikit-learn", "skorch", "torch")
 ESTIMATORS = {
@@ -77,10 +78,10 @@ def save(estimator, path):
 
     It holds statistics of the training rows: means, scales, extremes and covariances of
     columns; for ``VAEGenerator`` the sorted distinct values of each column (of at most 100 000
-    rows, sampled), from which rows cannot be put together, and the combinations of values that
-    its relations are of. That of a detector holds up to 2048
-    training rows, scaled, with which others are compared, and the losses and weights of up to
-    10 000.
+    rows, sampled), the combinations of values that its relations are of, and with `refine` the
+    values of each column again, sorted within leaves of trees of at least 10 rows. That of a
+    detector holds up to 2048 training rows, scaled, with which others are compared, and the losses
+    and weights of up to 10 000.
 
     Parameters
     ----------

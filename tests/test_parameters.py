@@ -81,6 +81,7 @@ BAD_VALUES_OF_CASES = {
         "conditional": ["yes"],
         "n_importance_samples": [0],
         "relations": ["all", 3],
+        "private_values": ["yes", None],
     },
     "detector": BAD_VALUES_AND_NONE
     | {

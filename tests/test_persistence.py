@@ -819,6 +819,17 @@ def test_transformers_of_the_second_format_are_read(name):
     assert 0 < np.abs(model.partial_fit(rows).transform(rows) - before).max() < 0.5
 
 
+@pytest.mark.parametrize("name", saved.GENERATORS)
+def test_generators_of_the_second_format_are_read(name, tmp_path):
+    """They lack a parameter and trees that draw cells, and draw by their network."""
+    model = check_results(name, 2)
+    assert not model.private_values
+    drawn = np.asarray(model.sample(20, random_state=0))
+    skae.save(model, tmp_path / "model.skae")
+    again = skae.load(tmp_path / "model.skae")
+    np.testing.assert_array_equal(np.asarray(again.sample(20, random_state=0)), drawn)
+
+
 @pytest.mark.parametrize("name", ["detector", "denoiser"])
 def test_detectors_and_denoisers_of_the_first_format_are_refused(name):
     path = saved.path_of(name, "skae", 1)

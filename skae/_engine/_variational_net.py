@@ -186,6 +186,14 @@ class VariationalNet(AutoencoderNet):
 
         return self._map_latents(draw, Z)
 
+    def output_rows(self, Z: NDArray[Any]) -> NDArray[Any]:
+        """Outputs of the decoder at latents (and conditions) `Z`."""
+
+        def output(z: Tensor) -> Tensor:
+            return self.module_.decode_raw(z).float()
+
+        return np.concatenate([part for _, part in self._map_latents(output, Z)])
+
     def prior_rows(self, Z: NDArray[Any], prior: MixturePrior) -> NDArray[Any]:
         """Log-densities of latents under the prior, for each group."""
         return np.concatenate([part for _, part in self._map_latents(prior.log_density, Z)])

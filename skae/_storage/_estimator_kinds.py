@@ -16,6 +16,7 @@ import skae._stats._gaussian as gaussian
 import skae._stats._scoring as scoring
 import skae._stats._surprise as surprise
 from skae._data._columns import Column
+from skae._data._guarded_values import GuardedColumn, GuardedValues
 from skae._data._judged import JudgedScaler
 from skae._data._mixed import MixedScaler
 from skae._data._relation_units import Unit
@@ -23,6 +24,7 @@ from skae._data._relations import Relations
 from skae._data._scaling import Scaler
 from skae._data._targets import Targets
 from skae._stats._boosted_trees import BoostedTrees
+from skae._stats._cell_trees import CellTree, CellTrees
 from skae._stats._density_ratio import DensityRatio
 from skae._storage._documents import FileNames, Kind, expect, is_exactly, record
 from skae._storage._network_kinds import NET_KINDS
@@ -119,6 +121,10 @@ KINDS = {
             "grid": ranks.Grid,
             "density ratio": DensityRatio,
             "trees": BoostedTrees,
+            "guarded column": GuardedColumn,
+            "guarded values": GuardedValues,
+            "cell tree": CellTree,
+            "cell trees": CellTrees,
         }.items()
     },
     **{

@@ -8,6 +8,7 @@ import skae._data._normal_scores as ranks
 import skae._engine._mixed_views as mixed_views
 import skae._engine._views as views
 import skae._stats._scoring as scoring
+from skae._data._guarded_values import GuardedValues
 from skae._data._judged import JudgedScaler
 from skae._data._mixed import MixedScaler
 from skae._data._relations import Relations
@@ -17,6 +18,7 @@ from skae._engine._losses import MixedObjective
 from skae._engine._net import AutoencoderNet
 from skae._engine._noise import NOISES
 from skae._sklearn import CALLBACKS
+from skae._stats._cell_trees import CellTrees, columns_of_outputs
 from skae._stats._density_ratio import DensityRatio
 from skae._storage._layouts import (
     Optional,
@@ -159,8 +161,11 @@ OF_EACH = {
         "_scaler": instance(Scaler, ranks.NormalScores),
         "prior_": maybe(mixture),
         "refiner_": maybe(instance(DensityRatio)),
+        "_cell_trees": Optional(maybe(instance(CellTrees))),
+        "_candidate_ratio": Optional(maybe(instance(DensityRatio))),
         "_columns": instance(frames.Columns, frames.PlainColumns),
         "_kept_relations": Optional(maybe(_relations)),
+        "_guarded": Optional(maybe(instance(GuardedValues))),
         "_targets": Optional(instance(Targets)),
         "_draw_seed": SEEDS,
         "_group_weights": array("f8", "n_groups", "c", low=0),
@@ -195,9 +200,11 @@ def _generator_fits(estimator, sizes):
         refuse("_group_weights", f"weights of {n_groups} groups", weights)
     check_sums_to_one(weights, "_group_weights")
     n_learned = len(estimator._relations.keys)
-    ratio, n_read_from = estimator.refiner_, n_learned + conditional
-    if ratio is not None and len(ratio.support_) != n_read_from:
-        refuse("refiner_.support_", f"a mask of {n_read_from} columns", ratio.support_)
+    n_read_from = n_learned + conditional
+    for name in ("refiner_", "_candidate_ratio"):
+        ratio = vars(estimator).get(name)
+        if ratio is not None and len(ratio.support_) != n_read_from:
+            refuse(f"{name}.support_", f"a mask of {n_read_from} columns", ratio.support_)
     scaler, link = estimator._scaler, estimator.net_.module_.link
     is_table = estimator.likelihood == "auto"
     if not is_table and estimator._relations.steps:
@@ -213,6 +220,34 @@ def _generator_fits(estimator, sizes):
             raise ValueError("_scaler has other columns or levels than _columns and the network")
         if link.n_continuous != scaler.n_continuous:
             raise ValueError(f"n_continuous of the network must be {scaler.n_continuous}")
+    _cell_trees_fit(estimator, sizes["k"] + (targets.n_columns if conditional else 0))
+    _guards_fit(estimator)
+
+
+def _guards_fit(estimator):
+    """Numbers and levels of the table's columns are counted, if they are private."""
+    guards, n_levels = estimator._guards, estimator._columns.n_levels
+    if (guards is not None) != estimator.private_values:
+        raise ValueError(f"private_values={estimator.private_values!r} does not fit _guarded")
+    if guards is None:
+        return
+    counted = {j: len(counts) for j, counts in guards.level_counts.items()}
+    if counted != {j: n for j, n in enumerate(n_levels) if n}:
+        raise ValueError("_guarded counts other levels than _columns has")
+    if not set(guards.columns) <= set(range(len(n_levels))) - set(counted):
+        raise ValueError("_guarded has numbers of columns that hold none")
+
+
+def _cell_trees_fit(estimator, n_given):
+    """What the trees read of rows is there."""
+    trees, ratio = (vars(estimator).get(name) for name in ("_cell_trees", "_candidate_ratio"))
+    if (trees is None) != (ratio is None):
+        raise ValueError("_cell_trees and _candidate_ratio belong together")
+    if trees is not None:
+        if estimator.likelihood != "auto":
+            raise ValueError(f"likelihood={estimator.likelihood!r} has no _cell_trees")
+        outputs = columns_of_outputs(estimator._scaler)
+        trees.check([n_given + j + len(own) for j, own in enumerate(outputs)])
 
 
 def _detector_fits(estimator, sizes):

@@ -17,11 +17,13 @@ import skae._stats._gaussian as gaussian
 import skae._stats._scoring as scoring
 import skae._stats._surprise as surprise
 from skae._data._columns import Column
+from skae._data._guarded_values import GuardedColumn, GuardedValues
 from skae._data._judged import JudgedScaler
 from skae._data._mixed import MixedScaler
 from skae._data._scaling import Scaler
 from skae._data._targets import N_QUANTILES, Targets
 from skae._stats._boosted_trees import BoostedTrees
+from skae._stats._cell_trees import CellTree, CellTrees
 from skae._stats._density_ratio import DensityRatio
 from skae._storage._layouts import (
     Attributes,
@@ -183,6 +185,12 @@ def _trees_fit(trees, path, sizes):
     trees.check()  # compiled code follows their indices without a check
     if not np.isfinite(trees.nodes_["value"]).all():
         raise ValueError(f"{path}.nodes_ holds values that are not finite")
+
+
+def _guards_ascend(column, path, sizes):
+    check_ascending(column.values, f"{path}.values")
+    if column.some_allowed() is None:
+        raise ValueError(f"{path} has no number that may be drawn")
 
 
 def _rule_counts(rule, path, sizes):
@@ -362,6 +370,37 @@ LAYOUTS = {
             "n_sets_": array("i", "n_trees"),
         },
         _trees_fit,
+    ),
+    GuardedColumn: Attributes(
+        {
+            "values": array("f8", "n_values"),
+            "counts": array("i8", "n_values", low=1),
+            "grid": maybe(instance(ranks.Grid)),
+            "is_single": flag,
+        },
+        _guards_ascend,
+    ),
+    GuardedValues: Attributes(
+        {
+            "columns": mapping(whole(0), instance(GuardedColumn)),
+            "level_counts": mapping(whole(0), apart(array("i8", "n_levels", low=0))),
+        }
+    ),
+    CellTree: Attributes(
+        {
+            **dict.fromkeys(("features", "left", "right"), array("i4", "n_nodes")),
+            "thresholds": array("f8", "n_nodes", special="inf"),
+            "gaps_left": array("b1", "n_nodes"),
+            "starts": array("i8", "n_nodes+1"),
+            "values": array("f8", "n_rows", special="nan"),
+            "is_shared": array("b1", "n_rows"),
+        }
+    ),
+    CellTrees: Attributes(
+        {
+            "trees_": listing(instance(CellTree), "m"),
+            "is_code_": array("b1", "m"),
+        }
     ),
     scoring.ScoreRule: Attributes(
         {

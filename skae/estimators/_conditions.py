@@ -55,6 +55,8 @@ class Request:
         Columns that relations determine, and the numbers that others are solved for.
     tests : dict of int to Wanted
         What else is asked of columns of the table.
+    given : set of int
+        Columns of the table of which values are given, not only ranges.
     targets_are_given : bool
         Whether the user chose the targets that rows are for.
     effective : list of float
@@ -70,18 +72,19 @@ class Request:
     cells: dict = field(default_factory=dict)
     solved: list = field(default_factory=list)
     tests: dict = field(default_factory=dict)
+    given: set = field(default_factory=set)
     targets_are_given: bool = False
     effective: list = field(default_factory=list)
     n_parts: int = 1
     asked: dict = field(default_factory=dict)
     weighed: dict = field(default_factory=dict)
 
-    def check_some_pass(self, n_passed, n_drawn):
-        """Raise ValueError that says what none of the rows drawn is."""
+    def check_some_pass(self, n_passed, n_drawn, end):
+        """Raise ValueError that says what none of the rows drawn is, and ends as given."""
         if not n_passed:
             raise ValueError(
                 f"conditions: of {n_drawn} rows drawn none meets them, {self.asked!r:.500}; they "
-                "hardly go together."
+                f"hardly go together{end}"
             )
 
     def met(self, rows):
@@ -152,6 +155,9 @@ class ConditionsMixin:
             j = self._column_number(name)
             by_column[j] = name, value, self._wanted(j, name, value)
         for j, (name, value, wanted) in by_column.items():
+            self._check_may_be_shown(j, name, value, wanted)
+            if wanted.is_one or wanted.values is not None:
+                request.given.add(j)
             is_learned = j in relations.plain
             if is_learned:
                 self._check_can_be(relations.keys.index(j), j, name, value, wanted)

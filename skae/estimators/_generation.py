@@ -52,11 +52,10 @@ from skae._fit._plan import (
     net_settings,
     resolve_network,
 )
-from skae._stats._density_ratio import DRAWN_PER_ROW, DensityRatio
 from skae._stats._mixture import fit_mixture, join_mixtures
 from skae._stats._pca import ProbabilisticPCA
 from skae.estimators._checks import check_values
-from skae.estimators._conditions import Request
+from skae.estimators._refining import RefiningMixin, some_rows
 from skae.estimators._relating import RelationsMixin
 from skae.estimators._sampling import SamplingMixin
 
@@ -64,14 +63,12 @@ from skae.estimators._sampling import SamplingMixin
 MAX_ROWS_FOR_PRIOR, MAX_ROWS_KEPT, MAX_CELLS_KEPT = 10_000, 5_000, 2**21
 # Gradients of the bound, in nats per row, are scaled down to this norm.
 MAX_NORM = 10.0
-# Tables with fewer rows are not refined; no more rows and cells are read for it.
-MIN_ROWS_TO_REFINE, MAX_ROWS_TO_REFINE, MAX_CELLS_TO_REFINE = 1000, 20_000, 2**22
 # Draws that the most likely target of a row is estimated from.
 DRAWS_FOR_TARGETS = 8
 ALL = slice(None)
 
 
-class GenerationMixin(RelationsMixin, SamplingMixin):
+class GenerationMixin(RelationsMixin, RefiningMixin, SamplingMixin):
     """How the generator validates its rows and is fitted, and how its parts work together."""
 
     _auto = Generation
@@ -96,7 +93,8 @@ class GenerationMixin(RelationsMixin, SamplingMixin):
         numbers = self._check_table(X, reset=reset)
         if reset:
             self._kept_relations = self._learn_relations(numbers)
-        return self._relations.reduce(numbers)
+            self._guarded = self._learn_guarded(numbers)
+        return self._reduced(numbers)
 
     def _check_table(self, X, *, reset, is_trained=False):
         """Numbers, ticks and codes of a table; a plain array stays as it is."""
@@ -137,7 +135,9 @@ class GenerationMixin(RelationsMixin, SamplingMixin):
         else:
             table = self._check_table(X, reset=False, is_trained=True)
             self._relations.check(table)
-            X = as_numpy_table(self._relations.reduce(table))
+            if self._guards is not None:
+                self._guards.learn(table, self._columns.n_levels)
+            X = as_numpy_table(self._reduced(table))
             check_same_network(self, self._network_fingerprint)
         if self.conditional:
             if y is None:
@@ -277,7 +277,14 @@ class GenerationMixin(RelationsMixin, SamplingMixin):
 
     def _finish(self, outcome, X, sample_weight):
         super()._finish(outcome, X, sample_weight)
-        self._fit_prior_and_refiner(X, sample_weight)
+        rng = np.random.RandomState(self._draw_seed)
+        current_progress().set_note("fitting the prior")
+        self._fit_prior(X, sample_weight, rng)
+        n_kept = min(MAX_ROWS_KEPT, max(100, MAX_CELLS_KEPT // X.shape[1]))
+        kept = some_rows(X.shape[0], n_kept, None, rng)
+        self._rows_kept = as_dense(self._cells(X)[kept]).astype(np.float64)
+        current_progress().set_note("refining")
+        self._fit_refiners(X, sample_weight, rng)
 
     def _learn_scaling(self, cells, sample_weight):
         if self.likelihood == "auto":
@@ -300,60 +307,11 @@ class GenerationMixin(RelationsMixin, SamplingMixin):
                 "Rescale X, or choose another likelihood."
             )
 
-    # What is learned around the network: the prior, and where the model errs.
-
-    def _fit_prior_and_refiner(self, X, sample_weight):
-        rng = np.random.RandomState(self._draw_seed)
-        current_progress().set_note("fitting the prior")
-        self._fit_prior(X, sample_weight, rng)
-        n_kept = min(MAX_ROWS_KEPT, max(100, MAX_CELLS_KEPT // X.shape[1]))
-        kept = _some_rows(X.shape[0], n_kept, None, rng)
-        cells = self._cells(X)
-        self._rows_kept = as_dense(cells[kept]).astype(np.float64)
-        self.refiner_ = None
-        wanted = self.refine
-        if wanted == "auto":
-            wanted = (
-                self.likelihood == "auto"
-                and X.shape[0] >= MIN_ROWS_TO_REFINE
-                and self.n_features_in_ < MIN_WIDE_COLUMNS
-            )
-        if wanted:
-            current_progress().set_note("refining")
-            self.refiner_ = self._fit_refiner(X, sample_weight, rng)
-
-    def _fit_refiner(self, X, sample_weight, rng):
-        """A classifier of real rows (beside their targets) against drawn ones."""
-        n_real = min(MAX_ROWS_TO_REFINE, max(1000, MAX_CELLS_TO_REFINE // X.shape[1]))
-        chosen = _some_rows(X.shape[0], n_real, None, rng)
-        real = as_dense(X[chosen]).astype(np.float64)
-        weight = None if sample_weight is None else sample_weight[chosen]
-
-        def drawn(n_drawn):
-            codes = np.full(n_drawn, np.nan)
-            if self.conditional:  # those of real rows: targets must not give drawn rows away
-                shares = None if weight is None else weight / weight.sum()
-                codes = real[rng.choice(len(real), n_drawn, p=shares), -1]
-            parts = [
-                self._candidates(codes[rows], Request(), rng) for rows in self._batches_of(n_drawn)
-            ]
-            return np.vstack(parts)
-
-        is_code = self._is_code
-        if self.conditional:
-            is_code = np.r_[is_code, self._targets.classes_ is not None]
-        ratio = DensityRatio()
-        ratio.fit(real, drawn(DRAWN_PER_ROW * len(real)), is_code, weight, rng.randint(2**31 - 1))
-        return ratio.calibrate(drawn(len(real)))
-
-    @property
-    def _is_code(self):
-        """Which columns that are learned hold codes of levels."""
-        return np.asarray(self._relations.n_levels) > 0
+    # What is learned around the network: the prior of the latents.
 
     def _fit_prior(self, X, sample_weight, rng):
         """Fit a mixture to the posteriors, for each target one."""
-        chosen = _some_rows(X.shape[0], MAX_ROWS_FOR_PRIOR, sample_weight, rng)
+        chosen = some_rows(X.shape[0], MAX_ROWS_FOR_PRIOR, sample_weight, rng)
         groups, shares = np.zeros(len(chosen), dtype=int), np.ones(1)
         if self.conditional:
             groups = self._targets.groups(as_dense(X.right[chosen])[:, 0])
@@ -468,16 +426,6 @@ def rules_of(params, n_rows, n_features):
     is_default = params.network is None and params.likelihood == "auto"
     is_table = n_rows >= MIN_ROWS_FOR_SPLIT and n_features < MIN_WIDE_COLUMNS
     return TableGeneration if is_default and is_table else Generation
-
-
-def _some_rows(n_rows, at_most, sample_weight, rng):
-    """Numbers of all rows, or of some of them; heavy ones several times if there are weights."""
-    if sample_weight is not None:
-        shares = sample_weight / sample_weight.sum()
-        return np.sort(rng.choice(n_rows, min(n_rows, at_most), p=shares))
-    if n_rows <= at_most:
-        return np.arange(n_rows)
-    return np.sort(rng.choice(n_rows, at_most, replace=False))
 
 
 def latent_prior(model, groups=ALL):

@@ -20,9 +20,8 @@ class VAEGenerator(
     """Variational autoencoder that draws new rows and computes log-densities.
 
     It stands where :class:`~sklearn.mixture.GaussianMixture` or
-    :class:`~sklearn.neighbors.KernelDensity` would. Columns may be numbers, integers,
-    booleans, dates, strings or categories, and may miss cells: a frame in gives a frame of
-    the same columns and dtypes out, and nothing needs to be encoded.
+    :class:`~sklearn.neighbors.KernelDensity` would. Columns may be numbers, booleans, dates,
+    strings or categories, and may miss cells: a frame of the same columns and dtypes comes out.
 
     Parameters
     ----------
@@ -31,25 +30,24 @@ class VAEGenerator(
         the variance of what the encoder reads. ``"auto"`` is 16 or, from 256 columns on,
         20, and never more than the directions that rows can vary in.
     likelihood : {"auto", "gaussian", "bernoulli"}, default="auto"
-        How cells are distributed given the latents. ``"auto"`` is the interval likelihood
-        of normal scores for numbers, and probabilities of the levels for strings and
-        categories (see Notes). ``"gaussian"`` is a normal distribution per column, and
-        ``"bernoulli"``, for X in [0, 1], one probability per cell (cells between 0 and 1 are
-        probabilities themselves: training draws bits from them, ``sample`` returns them, and
-        their log-likelihood is an expected one). These two are for images, and for tables
-        without missing cells or levels.
+        How cells are distributed given the latents. ``"auto"`` is the interval likelihood of
+        normal scores for numbers, and probabilities of levels (see Notes). ``"gaussian"`` is a
+        normal distribution per column, and ``"bernoulli"``, for X in [0, 1], one probability per
+        cell (cells between 0 and 1 are probabilities themselves: training draws bits from them,
+        ``sample`` returns them, and their log-likelihood is an expected one). These two are for
+        images, and for tables without missing cells or levels.
     prior : {"mixture", "standard"}, default="mixture"
         Distribution of the latents: a mixture of normal distributions, fitted to draws from
         the posteriors of the training rows once the network is trained, or the
         standard normal distribution of its training.
     n_mixture_components : int or "auto", default="auto"
-        Normal distributions in that mixture. ``"auto"`` is one for 30 rows, between 3 and 60. With
-        ``conditional=True`` they are shared out among the classes, or tenths, of y.
+        Normal distributions in that mixture, with ``conditional=True`` shared out among the classes
+        or tenths of y. ``"auto"`` is one for 30 rows, between 3 and 60.
     refine : bool or "auto", default="auto"
         Whether gradient-boosted trees learn to distinguish real rows from drawn ones, and correct
-        for what they see [4]_: of 8 candidates one is drawn, by its odds of being real,
-        which join the density, too. ``"auto"`` is True for ``likelihood="auto"`` from 1000
-        rows on and below 256 columns. Without it, draws take an eighth of the time.
+        for what they see [4]_: of 8 candidates one is drawn, by its odds of being real. Up to 64
+        columns, trees draw the cells of candidates [5]_ (see Notes). ``"auto"`` is True for
+        ``likelihood="auto"`` from 1000 rows on and below 256 columns.
     beta : float, default=1.0
         Factor of the divergence of posteriors from the prior in training. Only with 1
         is the objective a bound of the likelihood.
@@ -64,6 +62,8 @@ class VAEGenerator(
         Relations between columns, of :mod:`skae.relations`, that all rows obey, drawn ones
         too. ``"auto"`` finds those that hold in every training row (see Notes), and None keeps
         none. Only for ``likelihood="auto"``.
+    private_values : bool, default=False
+        Whether ``sample`` keeps out numbers and levels of fewer than 10 training rows (see Notes).
     hidden_layer_sizes : int, array-like of int or "auto", default="auto"
         Widths of the encoder's hidden layers; the decoder has them in reverse.
         ``"auto"`` is (128, 128) below 256 columns and (512, 512) from there on.
@@ -88,8 +88,7 @@ class VAEGenerator(
         With another `network` or `likelihood` and from 256 columns on these are 700 steps; below
         1000 rows 300 are enough, as longer training memorises rows.
     early_stopping : bool, default=False
-        Whether rows are held out to choose the epoch whose weights are kept. By default
-        all rows are trained on, and the last weights are kept.
+        Whether rows are held out to choose the epoch whose weights are kept, not the last.
     validation_fraction : float, default=0.1
         Share of the rows that is held out.
     n_iter_no_change : int or None, default=None
@@ -103,8 +102,7 @@ class VAEGenerator(
     callbacks : list of skorch.callbacks.Callback, default=None
         Called as in skorch.
     random_state : int, RandomState instance or None, default=None
-        Seeds the weights, the batches, the posterior draws and the mixture; an int gives
-        the same bits again, with the same number of threads. ``sample`` has its own.
+        Seeds all of ``fit``; an int gives the same bits again, with the same number of threads.
     verbose : int, default=0
         As in :class:`AutoencoderTransformer`.
 
@@ -141,32 +139,36 @@ class VAEGenerator(
 
     Notes
     -----
-    A variational autoencoder [1]_ learns a density through latents. Here each number is
-    first turned into a normal score by the ranks of its column. A value that many rows share
-    (zero, both values of a flag, any integer) owns the interval of scores between
-    the shares of rows below and up to it, and its likelihood is the normal probability of
-    that interval, so it is drawn as often as it was met; other values have a
-    density. Whether a cell is missing is a flag of its own; a missing cell adds nothing else to the
-    likelihood. Draws
-    are mapped back by the quantiles of the column and keep its range, its integers and
-    its number of decimals. Log-densities are importance-weighted bounds [3]_.
+    A variational autoencoder [1]_ learns a density through latents. Here each number is first
+    turned into a normal score by the ranks of its column. A value that many rows share (zero, both
+    values of a flag, any integer) owns the interval of scores between the shares of rows below and
+    up to it, and its likelihood is the normal probability of that interval; other values have a
+    density. Whether a cell is missing is a flag of its own; a missing cell adds nothing else to
+    the likelihood. Draws are mapped back by the quantiles of the column and keep its range, its
+    integers and its number of decimals. Log-densities are importance-weighted bounds [3]_.
 
-    ``partial_fit`` keeps what its first call learned of the columns (ranks, levels, which
-    of them miss cells) and of y, and fits the prior to the rows of its last call.
+    With `refine`, a tree for each column reads latents, the decoder's outputs and the cells before
+    it, and draws from its leaves of at least 10 training rows: values that 10 share, or numbers
+    between two. The density stays that of the network and its odds.
 
-    A relation is found if it holds in 100 rows or more and fails in none, and 30 failures were
-    to be expected of independent columns (12 of those next to an inequality's or an interval's
-    bound). The model learns the table without what relations make redundant, which is put
-    back into rows. Up to 255 columns of dense tables in memory are searched.
+    ``private_values=True`` draws numbers that 10 rows share or none has, between the tenth smallest
+    and largest; rarer levels are learned as the commonest. It is no differential privacy.
+
+    ``partial_fit`` keeps what its first call learned of the columns (ranks, levels, which of them
+    miss cells) and of y, and fits the prior to the rows of its last call.
+
+    A relation is found if it holds in 100 rows or more and fails in none, where 30 failures were to
+    be expected of independent columns (12 next to bounds), in dense tables in memory of up to 255
+    columns. What relations make redundant is not learned, and put back into rows.
     ``reconstruction_error`` counts a level that differs as 1 and dates in steps of their column.
 
-    The fitted model holds the distinct values of every column and so do its pickles: leave
-    out columns that name rows. Up to 5000 whole training rows are kept for ``evaluate``;
-    these are left out of pickles and copies.
+    The fitted model holds the distinct values of every column and so do its pickles: leave out
+    columns that name rows. Up to 5000 whole training rows are kept for ``evaluate``; these are left
+    out of pickles and copies.
 
-    With ``sklearn.config_context(array_api_dispatch=True)``, tensors come back as tensors. With
-    a ``likelihood`` for images they do not pass through NumPy unless `refine` or `conditional`
-    is set; ranks need NumPy, and so does ``fit``. ``sample`` always gives NumPy arrays or frames.
+    With ``sklearn.config_context(array_api_dispatch=True)``, tensors come back as tensors. With a
+    ``likelihood`` for images they do not pass through NumPy unless `refine` or `conditional` is
+    set; ranks need NumPy, and so does ``fit``. ``sample`` always gives NumPy arrays or frames.
 
     References
     ----------
@@ -175,6 +177,7 @@ class VAEGenerator(
     .. [3] Burda, Grosse & Salakhutdinov, "Importance weighted autoencoders", ICLR 2016.
     .. [4] Grover et al., "Bias correction of learned generative models using
        likelihood-free importance weighting", NeurIPS 2019.
+    .. [5] Reiter, "Using CART to generate partially synthetic public use microdata", 2005.
 
     Examples
     --------
@@ -202,6 +205,7 @@ class VAEGenerator(
         "conditional": ["boolean"],
         "n_importance_samples": may_change(Interval(Integral, 1, None, closed="left")),
         "relations": [StrOptions({"auto"}), list, None],
+        "private_values": ["boolean"],
     }
 
     def __init__(
@@ -217,6 +221,7 @@ class VAEGenerator(
         conditional=False,
         n_importance_samples=100,
         relations="auto",
+        private_values=False,
         hidden_layer_sizes="auto",
         activation="silu",
         network=None,
@@ -245,6 +250,7 @@ class VAEGenerator(
         self.conditional = conditional
         self.n_importance_samples = n_importance_samples
         self.relations = relations
+        self.private_values = private_values
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.network = network

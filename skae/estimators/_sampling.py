@@ -8,6 +8,7 @@ from sklearn.utils import gen_batches
 
 from skae._data._targets import target_column
 from skae.estimators._conditions import ConditionsMixin
+from skae.estimators._guarding import GuardingMixin
 from skae.exceptions import warn_user
 
 # Rows and cells drawn at once.
@@ -28,7 +29,7 @@ ROWS_PER_SOLVED = 4
 ROWS_TO_TEST, MAX_ROWS_TO_TEST = 4096, 2**20
 
 
-class SamplingMixin(ConditionsMixin):
+class SamplingMixin(GuardingMixin, ConditionsMixin):
     """Rows out of latents, of the fitted parts together."""
 
     def _draw_latents(self, codes, rng):
@@ -96,9 +97,14 @@ class SamplingMixin(ConditionsMixin):
         return len(self._relations.keys)
 
     @property
+    def _ratio_to_drawn(self):
+        """How much likelier real rows are than candidates, where one of several is chosen."""
+        return vars(self).get("_candidate_ratio") or self.refiner_
+
+    @property
     def _n_candidates(self):
         """How many rows are drawn for one that is given out."""
-        return 1 if self.refiner_ is None else CANDIDATES_TO_REFINE
+        return 1 if self._ratio_to_drawn is None else CANDIDATES_TO_REFINE
 
     def _batches_of(self, n_rows, times=1):
         """Slices of rows, so many that a batch of them stays small when taken several times."""
@@ -112,16 +118,16 @@ class SamplingMixin(ConditionsMixin):
             rows = self._tested(np.repeat(codes[batch], self._n_candidates), request, rng)
             request.weighed.clear()
             picked = np.arange(0, len(rows), self._n_candidates)
-            if self.refiner_ is not None:
+            if self._ratio_to_drawn is not None:
                 # The largest of log-weights with Gumbel noise is a draw.
-                noisy = self.refiner_.log_ratio(rows) + rng.gumbel(size=len(rows))
+                noisy = self._ratio_to_drawn.log_ratio(rows) + rng.gumbel(size=len(rows))
                 picked = picked + noisy.reshape(len(picked), -1).argmax(axis=1)
             X[batch] = rows[picked, : self._n_learned]
         return X
 
     def _tested(self, codes, request, rng):
         """Candidates that pass the tests of a request; others stand in for those that fail."""
-        if not request.tests:
+        if not request.tests and self._guards is None:
             return self._candidates(codes, request, rng)
         rows = np.empty((len(codes), self._n_learned + bool(self.conditional)))
         todo, n_drawn, passed = np.arange(len(codes)), 0, np.array([], dtype=int)
@@ -129,13 +135,13 @@ class SamplingMixin(ConditionsMixin):
             places = np.resize(todo, max(len(todo), ROWS_TO_TEST))
             drawn = self._candidates(codes[places], request, rng)
             whole = self._relations.restore(drawn[:, : self._n_learned])
-            met = np.flatnonzero(request.met(whole))
+            met = np.flatnonzero(request.met(whole) & self._may_be_shown(whole, request))
             places, first = np.unique(places[met], return_index=True)
             rows[places] = drawn[met[first]]
             passed = np.r_[passed, places]
             todo = np.setdiff1d(todo, places)
             n_drawn += len(drawn) * (ROWS_PER_SOLVED if request.solved else 1)
-        request.check_some_pass(len(passed), n_drawn)
+        request.check_some_pass(len(passed), n_drawn, self._reason_of_guards())
         if len(todo):  # rare rows are given out more than once
             rows[todo] = rows[rng.choice(passed, len(todo))]
             request.effective.append(len(passed) / self._n_candidates)
@@ -214,11 +220,15 @@ class SamplingMixin(ConditionsMixin):
 
     def _network_rows(self, z, codes, request, rng):
         """Rows at latents, beside the codes of their targets."""
-        X = np.empty((len(z), self._n_learned))
-        for span, drawn in self.net_.draw_rows(
-            self._with_target_columns(z, codes), rng.randint(2**31 - 1)
-        ):
-            X[span] = self._scaler.inverse_transform(drawn)
+        given = self._with_target_columns(z, codes)
+        if vars(self).get("_cell_trees") is not None:
+            X = self._drawn_by_trees(given, request.cells, rng)
+        else:
+            X = np.empty((len(z), self._n_learned))
+            for span, drawn in self.net_.draw_rows(given, rng.randint(2**31 - 1)):
+                X[span] = self._scaler.inverse_transform(drawn)
+        if self._guards is not None:
+            self._replace_rare(X, rng)
         X[:, list(request.cells)] = list(request.cells.values())
         return np.column_stack([X, codes]) if self.conditional else X
 

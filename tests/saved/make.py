@@ -17,10 +17,7 @@ from skae import relations
 
 TRANSFORMERS = ("transformer", "tied", "ordered", "convolution", "own_network")
 GENERATORS = ("generator", "conditional", "bernoulli", "related")
-DENOISERS, DETECTORS = ("denoiser", "mixed_denoiser"), ("detector", "mixed_detector")
-FORMATS = dict.fromkeys((*TRANSFORMERS, "mixed", *DENOISERS, *DETECTORS), 3) | dict.fromkeys(
-    GENERATORS, 2
-)
+FORMAT = 3  # of all of them
 X = np.random.default_rng(0).normal(size=(80, 3)).cumsum(axis=1)
 HOLES = np.where(np.random.default_rng(1).random(X.shape) < 0.1, np.nan, X)
 FRAME = pd.DataFrame(X, columns=["a", "b", "c"]).assign(
@@ -82,13 +79,14 @@ MODELS = {
     "generator": lambda: skae.VAEGenerator(2, refine=True, **QUICK).fit(FRAME),
     "conditional": lambda: skae.VAEGenerator(2, conditional=True, **QUICK).fit(X, FRAME["level"]),
     "related": lambda: skae.VAEGenerator(2, relations=RELATIONS, **QUICK).fit(RELATED),
+    "private": lambda: skae.VAEGenerator(2, private_values=True, **QUICK).fit(X),
     "bernoulli": lambda: skae.VAEGenerator(2, likelihood="bernoulli", **QUICK).fit(IMAGES),
 }
 
 
 def path_of(name, ending, number=None):
     """Path of a file of a model, in the folder of its format, or of another."""
-    folder = f"format{number or FORMATS.get(name, 1)}"
+    folder = f"format{number or FORMAT}"
     return Path(__file__).parent / folder / f"{name}.{ending}"
 
 

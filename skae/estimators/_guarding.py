@@ -1,0 +1,75 @@
+"""How the generator keeps values of few rows out of those that it draws."""
+
+import numpy as np
+
+from skae._data._guarded_values import LEAST_SHARED, GuardedValues
+
+
+class GuardingMixin:
+    """What becomes of values and levels of few rows with ``private_values=True``."""
+
+    @property
+    def _guards(self):
+        """What may be drawn, or None; files and pickles of earlier versions lack it."""
+        return vars(self).get("_guarded")
+
+    def _learn_guarded(self, numbers):
+        """Count the values of a table, if `private_values` asks for it."""
+        if not self.private_values:
+            return None
+        if self.likelihood != "auto":
+            raise ValueError(
+                f"private_values=True needs likelihood='auto'; got likelihood={self.likelihood!r}."
+            )
+        guarded = GuardedValues().learn(numbers, self._columns.n_levels)
+        names = self._columns.names
+        if not self._columns.is_frame and hasattr(self, "feature_names_in_"):
+            names = self.feature_names_in_.tolist()
+        guarded.check(names)
+        return guarded
+
+    def _plain_columns(self):
+        """Columns that are learned as they are: numbers of learned ones, and of the table's."""
+        relations = self._relations
+        plain = relations.plain - relations.lifted
+        return [(i, key) for i, key in enumerate(relations.keys) if key in plain]
+
+    def _reduced(self, numbers):
+        """Rows as they are learned, the commonest level in place of those of few rows."""
+        reduced = self._relations.reduce(numbers)
+        if self._guards is not None:
+            coded = [pair for pair in self._plain_columns() if pair[1] in self._guards.level_counts]
+            reduced = reduced.copy() if coded else reduced
+            for i, key in coded:
+                reduced[:, i] = self._guards.pooled(key, reduced[:, i])
+        return reduced
+
+    def _replace_rare(self, learned, rng):
+        """Put other values in place of rare ones, in columns that are learned as they are."""
+        for i, key in self._plain_columns():
+            learned[:, i] = self._guards.replaced(key, learned[:, i], rng)
+
+    def _may_be_shown(self, whole, request):
+        """Which whole rows show no value or level of few rows that was not asked for."""
+        if self._guards is None:
+            return np.ones(len(whole), dtype=bool)
+        return self._guards.allowed(whole, request.given)
+
+    def _check_may_be_shown(self, j, name, value, wanted):
+        """Raise ValueError if a condition asks for a level of few rows."""
+        if self._guards is None or j not in self._guards.level_counts:
+            return
+        codes = np.array([wanted.low]) if wanted.values is None else wanted.values
+        if self._guards.is_rare_level(j, codes).any():
+            raise ValueError(
+                f"conditions: column {name!r} cannot be {value!r}; with private_values=True, "
+                f"levels of fewer than {LEAST_SHARED} rows are not drawn."
+            )
+
+    def _reason_of_guards(self):
+        """What kept rows out besides conditions; the end of a sentence."""
+        if self._guards is None:
+            return "."
+        return (
+            f", or with private_values=True, which keeps out what {LEAST_SHARED} rows do not share."
+        )
