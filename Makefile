@@ -12,6 +12,7 @@ demo: $(STAMP)
 	$(BIN)/python examples/demo_outliers.py --output demo
 	$(BIN)/python examples/demo_denoising.py --output demo
 	$(BIN)/python examples/demo_generator.py --output demo
+	$(BIN)/python examples/demo_mixed.py
 
 # A worker for each core, with one thread. Workers must agree on the order of sets: a fixed hash seed.
 test: $(STAMP)

@@ -240,7 +240,16 @@ def measure(args):
                 row |= {"gaps": pattern, "imputer": name, "seconds": process_time() - start}
                 rows.append(row | errors_of(filled, X, hidden))
                 report(rows[-1])
-        save_part(f"impute_mixed_{args.half}", {"machine": machine_line(), "rows": rows})
+        save_part(f"impute_mixed_{args.half}", {"machine": machine_and_peers(), "rows": rows})
+
+
+def machine_and_peers():
+    """The line about the machine, with the versions of the peer."""
+    try:
+        peers = ", ".join(f"{name} {version(name)}" for name in (PEER, "lightgbm"))
+    except PackageNotFoundError:
+        return machine_line()
+    return f"{machine_line()} Also {peers}. Seconds are the processor's."
 
 
 # The report.
