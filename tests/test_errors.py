@@ -18,11 +18,12 @@ BAD_ROWS = {
     "no rows": (lambda X: X[:0], "0 sample"),
     "no columns": (lambda X: X[:, :0], "0 feature"),
 }
-# Cells may be missing elsewhere, and strings are levels to three of them.
+# Cells may be missing, and strings are levels.
 ALLOWED = {
     ("denoiser", "NaN"),
     ("generator", "NaN"),
     ("detector", "NaN"),
+    ("detector", "strings"),
     ("denoiser", "strings"),
     ("generator", "strings"),
     ("transformer", "strings"),

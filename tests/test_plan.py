@@ -166,6 +166,8 @@ MAY_CHANGE = {
         "add_indicator",
         "keep_empty_features",
         "keep_observed",
+        "max_value",
+        "min_value",
         "noise_level",
         "noise_unit",
         "output",

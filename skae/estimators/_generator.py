@@ -37,17 +37,16 @@ class VAEGenerator(
         ``sample`` returns them, and their log-likelihood is an expected one). These two are for
         images, and for tables without missing cells or levels.
     prior : {"mixture", "standard"}, default="mixture"
-        Distribution of the latents: a mixture of normal distributions, fitted to draws from
-        the posteriors of the training rows once the network is trained, or the
-        standard normal distribution of its training.
+        Distribution of the latents: a mixture of normal distributions, fitted to draws from the
+        posteriors of the training rows after training, or the standard normal distribution.
     n_mixture_components : int or "auto", default="auto"
         Normal distributions in that mixture, with ``conditional=True`` shared out among the classes
         or tenths of y. ``"auto"`` is one for 30 rows, between 3 and 60.
     refine : bool or "auto", default="auto"
         Whether gradient-boosted trees learn to distinguish real rows from drawn ones, and correct
-        for what they see [4]_: of 8 candidates one is drawn, by its odds of being real. Up to 64
-        columns, trees draw the cells of candidates [5]_ (see Notes). ``"auto"`` is True for
-        ``likelihood="auto"`` from 1000 rows on and below 256 columns.
+        for what they see [4]_: of 8 candidates, whose cells trees draw up to 64 columns [5]_, one
+        is drawn by its odds of being real. ``"auto"`` is True for ``likelihood="auto"`` from 1000
+        rows on and below 256 columns.
     beta : float, default=1.0
         Factor of the divergence of posteriors from the prior in training. Only with 1
         is the objective a bound of the likelihood.
@@ -59,9 +58,8 @@ class VAEGenerator(
     n_importance_samples : int, default=100
         Draws from each posterior behind ``score_samples`` and ``elbo``.
     relations : "auto", list or None, default="auto"
-        Relations between columns, of :mod:`skae.relations`, that all rows obey, drawn ones
-        too. ``"auto"`` finds those that hold in every training row (see Notes), and None keeps
-        none. Only for ``likelihood="auto"``.
+        Relations of :mod:`skae.relations` that all rows obey, drawn ones too. ``"auto"`` finds
+        those that hold in every training row (see Notes). Only for ``likelihood="auto"``.
     private_values : bool, default=False
         Whether ``sample`` keeps out numbers and levels of fewer than 10 training rows (see Notes).
     hidden_layer_sizes : int, array-like of int or "auto", default="auto"

@@ -192,7 +192,7 @@ class SamplingMixin(GuardingMixin, ConditionsMixin):
         whole = relations.restore(learned)
         for key, _ in request.solved:  # what was solved for may be beside the grid of its column
             met &= request.tests[key].met(whole[:, key])
-        request.check_some_pass(met.sum(), len(rows))
+        request.check_some_pass(met.sum(), len(rows), self._reason_of_guards())
         given = self._scaler.partial_rows(learned[met], changed)
         likely = self.net_.likelihood_rows(self._with_target_columns(z[met], codes[met]), given)
         log_weights = log_weights[met] + likely.astype(np.float64)
