@@ -379,7 +379,12 @@ class Column:
                     f"Column {self.name!r} cannot be {value!r}; allowed are dates: {error}"
                 ) from error
         if self.origin is None and self.levels is None and not pd.isna(value):
-            return float(self._plain_numbers(cell)[0])  # also a number that is no flag
+            try:
+                return float(self._plain_numbers(cell)[0])  # also a number that is no flag
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"Column {self.name!r} cannot be {value!r}: it holds numbers"
+                ) from error
         return float(self.to_numbers(cell)[0])
 
     def decode_value(self, number: float) -> str:

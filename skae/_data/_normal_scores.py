@@ -432,7 +432,9 @@ class NormalScores:
         low, high = column.values[[0, -1]]
         if column.grid is not None and low <= x <= high:
             second = decode_value(low + column.grid.width)
-            return f"values go from {decode_value(low)} to {second} and so on"
+            return (
+                f"values go from {decode_value(low)} to {second} and so on to {decode_value(high)}"
+            )
         return f"allowed is {decode_value(low)} to {decode_value(high)}"
 
     def inverse_transform(self, drawn: NDArray[Any]) -> NDArray[Any]:

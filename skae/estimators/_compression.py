@@ -307,9 +307,10 @@ def warn_if_it_may_copy(params, n_features):
     penalties = params.sparsity, params.l1, params.dropout, params.input_noise, params.alpha
     if own_noise or any(not isinstance(value, str) and value > 0 for value in penalties):
         return
+    columns = "columns of X" if params._columns is None else "columns of X after encoding"
     warn_user(
-        f"n_components={size} is more than the {n_features} columns of X: the network can copy "
-        f"them. Lower it to {n_features - 1 or 1} or less, or set sparsity, input_noise or "
+        f"n_components={size} is more than the {n_features} {columns}: the network can copy them. "
+        f"Lower it to {n_features - 1 or 1} or less, or set sparsity, input_noise or "
         "another penalty."
     )
 

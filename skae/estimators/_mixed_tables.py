@@ -82,7 +82,7 @@ class TablesMixin:
                 raise ValueError(
                     f"Column {column.name!r} of X holds {plain(column.levels[0])!r}, but must hold "
                     "numbers or dates: it is not among categorical_features="
-                    f"{self.categorical_features!r}."
+                    f"{self.categorical_features!r}, which must name all columns of levels."
                 )
         return columns
 
