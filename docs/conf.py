@@ -29,6 +29,7 @@ templates_path = ["_templates"]
 exclude_patterns = ["_build", "_ext", "**/README.rst", "auto_examples/**/*.ipynb"]
 default_role = "literal"
 nitpicky = True
+nitpick_ignore = [("py:obj", "relations_")]  # numpydoc links properties, which have no page
 
 # API pages.
 autosummary_generate = True

@@ -597,3 +597,28 @@ def test_tags_say_what_is_read():
     assert tags.string
     assert tags.allow_nan
     assert not get_tags(quick(categorical_features=None)).input_tags.string
+
+
+def test_limits_between_whole_numbers_are_refused():
+    X = pd.DataFrame({"size": np.arange(80) % 9, "kind": ["a", None, "b", "b"] * 20})
+    model = quick(min_value=2.25, max_value=2.75)
+    with pytest.raises(ValueError, match=r"lies none of .* column 'size'"):
+        model.fit(X)
+    assert not hasattr(model, "net_")
+
+
+def test_limits_may_be_decimals():
+    rng = np.random.default_rng(0)
+    prices = [None if i % 5 == 0 else Decimal(int(rng.integers(100, 900))) / 100 for i in range(80)]
+    X = pd.DataFrame({"price": prices, "kind": rng.choice(["a", "b"], 80)})
+    out = quick(min_value=[Decimal("7.5"), None]).fit(X).transform(X)
+    assert min(out["price"][::5]) >= Decimal("7.5")
+
+
+def test_indicators_beside_columns_without_names():
+    X = pd.DataFrame([[i % 7 + 0.5, "ab"[i % 2]] for i in range(60)])
+    X.loc[::5, 1] = None
+    model = quick(add_indicator=True).fit(X)
+    out = model.transform(X)
+    assert list(out) == list(model.get_feature_names_out()) == ["x0", "x1", "missingindicator_x1"]
+    assert (out["missingindicator_x1"] == X[1].isna()).all()

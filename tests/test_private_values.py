@@ -183,3 +183,29 @@ def test_numbers_are_replaced_from_among_the_rows_around():
     replaced = column.replaced(np.full(500, 300 / np.pi), rng) * np.pi
     assert not np.isin(replaced / np.pi, column.values).any()
     assert np.abs(replaced - 300).max() < 2 * LEAST_SHARED
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("decimals", [2, 9])
+def test_numbers_are_rare_as_their_dtype_shows_them(precision, decimals):
+    rng = np.random.default_rng(0)
+    prices = rng.lognormal(1, 0.5, 600).round(decimals).astype(precision)
+    frame = pd.DataFrame({"price": prices, "kind": rng.choice(["a", "b"], 600)})
+    generator = VAEGenerator(**{**QUICK, "max_epochs": 2}).fit(frame)
+    assert_shows_nothing_rare(generator.sample(2000, random_state=0), frame)
+
+
+def test_setting_it_after_fit_is_refused(people):
+    model = VAEGenerator(max_epochs=1, refine=False).fit(people)
+    model.set_params(private_values=True)
+    with pytest.raises(ValueError, match="was set after fit"):
+        model.sample(5)
+
+
+def test_error_where_relations_tie_rare_values_together():
+    a, b = np.meshgrid(1000 * np.arange(20), np.arange(20))  # each shared, but no total
+    frame = pd.DataFrame({"a": np.repeat(a, 4), "b": np.repeat(b, 4)})
+    frame["total"] = frame["a"] + frame["b"]
+    model = VAEGenerator(**{**QUICK, "max_epochs": 1, "refine": False}).fit(frame)
+    with pytest.raises(ValueError, match=r"private_values=True: of .* none may be shown"):
+        model.sample(5)

@@ -288,6 +288,15 @@ def test_reduced_rows_become_whole_again(name, seed):
     assert relations.hold(X).all()
 
 
+def test_combinations_with_missing_cells_are_learned_once():
+    frame = table_of("pairs")
+    frame.loc[::4, "a"] = frame.loc[1::5, "b"] = None
+    relations, X = learned(frame, [Combination(["a", "b"])])
+    n_pairs = len(frame[["a", "b"]].fillna("missing").drop_duplicates())
+    assert max(relations.n_levels) == n_pairs
+    assert_allclose(relations.restore(relations.reduce(X)), X)
+
+
 @pytest.mark.parametrize("wanted", ["found", "given"])
 @pytest.mark.parametrize("name", TABLES)
 def test_relations_hold_in_all_rows_given_out(name, wanted):

@@ -17,6 +17,8 @@ from skae._data._normal_scores import Grid
 LEAST_SHARED = 10
 # Times that a number is replaced, from twice as many rows around it each time.
 MAX_REPLACED = 40
+# Kinds of floats, the narrowest first.
+PRECISIONS = ("f2", "f4", "f8")
 
 Array = NDArray[Any]
 
@@ -34,14 +36,14 @@ class GuardedColumn:
         Ascending.
     counts : ndarray of shape (n_values,)
     grid : Grid or None
-    is_single : bool
-        Whether all values are of single precision.
+    precision : {"f2", "f4", "f8"}
+        The narrowest floats that hold all values: numbers are compared as these show them.
     """
 
     values: Array
     counts: Array
     grid: Grid | None
-    is_single: bool
+    precision: str
 
     @classmethod
     def of(cls, values: Array, counts: Array) -> GuardedColumn:
@@ -49,11 +51,16 @@ class GuardedColumn:
         distinct, inverse = np.unique(values, return_inverse=True)
         summed = np.bincount(inverse.ravel(), counts).astype(np.int64)
         with np.errstate(over="ignore"):
-            is_single = np.array_equal(distinct.astype(np.float32), distinct)
-        return cls(distinct, summed, Grid.of(distinct), is_single)
+            precision = next(p for p in PRECISIONS if np.array_equal(distinct.astype(p), distinct))
+        return cls(distinct, summed, Grid.of(distinct), precision)
+
+    def _as_shown(self, x: Array) -> Array:
+        """Numbers of the column's precision; points of a grid are no floats of few bits."""
+        return x.astype(self.precision).astype(np.float64)
 
     def is_rare(self, x: Array) -> Array:
         """Which numbers some rows have, but few."""
+        x = self._as_shown(x)
         at = np.searchsorted(self.values, x).clip(max=len(self.values) - 1)
         return (self.values[at] == x) & (self.counts[at] < LEAST_SHARED)
 
@@ -80,9 +87,7 @@ class GuardedColumn:
 
     def _settled(self, x: Array) -> Array:
         """Numbers as the column can hold them."""
-        if self.grid is not None:
-            return self.grid.snap(x)
-        return x.astype(np.float32).astype(np.float64) if self.is_single else x
+        return self._as_shown(x) if self.grid is None else self.grid.snap(x)
 
     def replaced(self, x: Array, rng: np.random.RandomState) -> Array:
         """Numbers of which none is rare: others come from among the rows around them."""

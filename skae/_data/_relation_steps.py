@@ -263,7 +263,9 @@ class CombinationStep:
     def of(cls, keys: Sequence[int], table: Table) -> CombinationStep:
         """The combinations that occur in a table."""
         rows = np.column_stack([table[k] for k in keys])
-        return cls(list(keys), np.unique(rows, axis=0, equal_nan=True))
+        # Along an axis, np.unique takes rows with NaN for different ones.
+        distinct = np.unique(np.where(np.isnan(rows), np.inf, rows), axis=0)
+        return cls(list(keys), np.where(np.isinf(distinct), np.nan, distinct))
 
     def learn(self, table: Table, new_key: int, gaps: Container[int] = ()) -> dict[int, int]:
         return {}

@@ -17,7 +17,7 @@ import skae._stats._gaussian as gaussian
 import skae._stats._scoring as scoring
 import skae._stats._surprise as surprise
 from skae._data._columns import Column
-from skae._data._guarded_values import GuardedColumn, GuardedValues
+from skae._data._guarded_values import PRECISIONS, GuardedColumn, GuardedValues
 from skae._data._judged import JudgedScaler
 from skae._data._mixed import MixedScaler
 from skae._data._scaling import Scaler
@@ -376,7 +376,7 @@ LAYOUTS = {
             "values": array("f8", "n_values"),
             "counts": array("i8", "n_values", low=1),
             "grid": maybe(instance(ranks.Grid)),
-            "is_single": flag,
+            "precision": one_of(*PRECISIONS),
         },
         _guards_ascend,
     ),

@@ -81,6 +81,12 @@ class Request:
 
     def check_some_pass(self, n_passed, n_drawn, end):
         """Raise ValueError that says what none of the rows drawn is, and ends as given."""
+        if not n_passed and not self.asked:
+            raise ValueError(
+                f"private_values=True: of {n_drawn} rows drawn none may be shown, as relations tie "
+                "rare values together. Leave columns of rare values out, round them, or set "
+                "relations=None."
+            )
         if not n_passed:
             raise ValueError(
                 f"conditions: of {n_drawn} rows drawn none meets them, {self.asked!r:.500}; they "

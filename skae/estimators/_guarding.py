@@ -28,6 +28,13 @@ class GuardingMixin:
         guarded.check(names)
         return guarded
 
+    def _check_is_guarded(self):
+        """Raise ValueError if `private_values` was set after ``fit``, which would do nothing."""
+        if self.private_values and self._guards is None:
+            raise ValueError(
+                "private_values=True was set after fit, which did not count the values: fit again."
+            )
+
     def _plain_columns(self):
         """Columns that are learned as they are: numbers of learned ones, and of the table's."""
         relations = self._relations

@@ -1,6 +1,10 @@
 """Between which values a denoiser fills the columns of a table."""
 
+from numbers import Number
+
 import numpy as np
+
+from skae._data._fitted_arrays import numpy_array
 
 NO_LIMIT = {"min_value": -np.inf, "max_value": np.inf}
 OF_RANGE = {"min_value": "data_min_", "max_value": "data_max_"}
@@ -9,7 +13,7 @@ OF_RANGE = {"min_value": "data_min_", "max_value": "data_max_"}
 def limits_of_columns(model):
     """Lowest and highest value of filled cells of each column; None where no column has any.
 
-    Those of dates are in ticks, and levels have none.
+    Those of dates are in ticks, and levels have none. Where cells are whole, so are limits.
     """
     low, high = (_limits(model, name) for name in NO_LIMIT)
     wrong = np.flatnonzero(low > high)
@@ -18,6 +22,15 @@ def limits_of_columns(model):
             f"min_value={model.min_value!r} is above max_value={model.max_value!r} for column "
             f"{_name(model, wrong[0])!r}."
         )
+    if model._columns is not None:
+        whole = numpy_array(model, "_whole")
+        low, high = np.where(whole, np.ceil(low), low), np.where(whole, np.floor(high), high)
+        wrong = np.flatnonzero(low > high)
+        if wrong.size:
+            raise ValueError(
+                f"min_value={model.min_value!r}, max_value={model.max_value!r}: between them lies "
+                f"none of the whole numbers or dates that fill column {_name(model, wrong[0])!r}."
+            )
     return None if np.isinf([low, high]).all() else (low, high)
 
 
@@ -49,7 +62,7 @@ def _limit(model, parameter, value, j):
     """One limit as a number, that of dates in ticks."""
     if value is None:
         return NO_LIMIT[parameter]
-    is_number = isinstance(value, int | float | np.number)
+    is_number = isinstance(value, Number)  # decimals, too
     try:
         if is_number and (not _is_date(model, j) or np.isinf(value)):
             limit = float(value)

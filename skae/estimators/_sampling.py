@@ -49,6 +49,7 @@ class SamplingMixin(GuardingMixin, ConditionsMixin):
 
     def _sample(self, n_samples, y, conditions, rng):
         """Rows as the user gets them."""
+        self._check_is_guarded()
         n_rows = self._number_to_draw(n_samples, y, conditions)
         requests = self._requests(conditions, y is not None)
         codes = self._codes_to_draw(n_rows, y, rng)

@@ -95,10 +95,7 @@ def within_limits(model, out, missing):
     limits = limits_of_columns(model)
     if limits is None:
         return out
-    whole = numpy_array(model, "_whole")
-    low, high = limits
-    low, high = np.where(whole, np.ceil(low), low), np.where(whole, np.floor(high), high)
-    return np.where(missing, out.clip(low, high), out)
+    return np.where(missing, out.clip(*limits), out)
 
 
 def whole_columns(model, X):
@@ -137,21 +134,22 @@ def restored_table(model, numbers, like, to_input_type, indicators=None):
     if len(model._kept_columns) < model.n_features_in_:
         table = safe_indexing(table, model._kept_columns, axis=1)
     if indicators is not None:
-        names = model.get_feature_names_out()[-indicators.shape[1] :] if indicators.shape[1] else []
-        table = _beside(table, indicators, list(names))
+        table = _beside(table, indicators, list(model.get_feature_names_out()))
     is_array = columns.container == "array" and isinstance(table, np.ndarray)
     return to_input_type(table) if is_array else table
 
 
 def _beside(table, indicators, names):
-    """A table with more columns behind it."""
+    """A table with more columns behind it; `names` are those of all."""
     if isinstance(table, np.ndarray):
         return np.hstack([table, indicators])
     if hasattr(table, "iloc"):
         import pandas as pd
 
-        return pd.concat([table, pd.DataFrame(indicators, table.index, names)], axis=1)
-    return table.hstack(type(table)(indicators, schema=names, orient="row"))
+        # Names that are numbers beside strings are an error to scikit-learn.
+        marks = pd.DataFrame(indicators, table.index, names[table.shape[1] :])
+        return pd.concat([table.set_axis(names[: table.shape[1]], axis=1), marks], axis=1)
+    return table.hstack(type(table)(indicators, schema=names[table.shape[1] :], orient="row"))
 
 
 def share_filled(model, X, clean, weight):
