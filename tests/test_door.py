@@ -505,7 +505,7 @@ def test_tables_that_cannot_be_read(name, door):
 
 @pytest.mark.parametrize("X", [np.full((N, 2), np.nan), [[None, None]] * N])
 def test_tables_without_a_cell(X, door):
-    with pytest.raises(ValueError, match="All cells of X are missing"):
+    with pytest.raises(ValueError, match="All cells of X are missing: there is nothing to learn"):
         door.make().fit(X)
 
 

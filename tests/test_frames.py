@@ -3,7 +3,7 @@ import datetime
 import numpy as np
 import pytest
 
-from skae._data._frames import Columns, PlainColumns, is_mixed
+from skae._data._frames import Columns, PlainColumns, has_columns
 
 pd = pytest.importorskip("pandas")
 
@@ -75,9 +75,9 @@ def test_arrays_of_objects_there_and_back():
 
 
 def test_plain_arrays_keep_their_kind():
-    assert not is_mixed(np.ones((2, 2)))
-    assert not is_mixed([[1, 2], [3, 4]])
-    assert is_mixed([["a", 2], ["b", 4]])
+    assert not has_columns(np.ones((2, 2)))
+    assert not has_columns([[1, 2], [3, 4]])
+    assert has_columns([["a", 2], ["b", 4]])
     numbers = np.array([[0.2, 1.0], [0.9, 0.0]])
     assert PlainColumns(np.ones((2, 2), dtype=bool)).restore(numbers).dtype == bool
     assert PlainColumns(np.ones((2, 2), dtype=int)).restore(numbers).tolist() == [[0, 1], [1, 0]]

@@ -129,8 +129,7 @@ def test_encoding_and_back(method):
         assert_allclose(total / known.sum(axis=0), 1.0, rtol=1e-6)
 
 
-def link_of(scaler):
-    return MixedOutput(scaler.n_scores, scaler.level_counts, scaler.shares_, scaler.level_scales)
+link_of = MixedOutput.of
 
 
 def test_outputs_are_probabilities_and_linear_at_first():

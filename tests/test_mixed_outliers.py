@@ -303,5 +303,5 @@ def test_other_libraries(frame):
     adapter = PyODDetector(quick(), contamination=0.1).fit(frame)
     assert adapter.labels_.sum() == pytest.approx(0.1 * len(frame), abs=2)
     pytest.importorskip("onnx")
-    with pytest.raises(ValueError, match=r"cannot be written as ONNX.*levels or dates"):
+    with pytest.raises(ValueError, match=r"cannot be written as ONNX.*levels, dates or missing"):
         to_onnx(quick().fit(frame), method="score_samples")

@@ -171,8 +171,8 @@ MAY_CHANGE = {
         "noise_level",
         "noise_unit",
         "output",
-    }
-    | {"sample_posterior"},
+        "sample_posterior",
+    },
     VAEGenerator: OF_TRAINING | {"n_importance_samples", "n_mixture_components", "prior", "refine"},
 }
 

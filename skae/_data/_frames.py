@@ -14,7 +14,14 @@ from skae._data._chunks import is_memory_map
 from skae._data._columns import Column, listed
 from skae._data._exact_cells import MAX_INTEGER
 from skae._data._polars_frames import column_of_polars, frame_to_polars
-from skae._data._tables import check_names_differ, frame_to_arrow, is_arrow, plain
+from skae._data._tables import (
+    NO_CELLS,
+    as_table,
+    check_names_differ,
+    frame_to_arrow,
+    is_arrow,
+    plain,
+)
 
 # What rows of mixed tables come in, and go out in.
 CONTAINERS = (
@@ -67,7 +74,7 @@ class PlainColumns:
         """A number of column `j` as text."""
         return f"{number:g}"
 
-    def restore(self, numbers: Any, index: Any = None) -> Any:
+    def restore(self, numbers: Any) -> Any:
         """Rows of the dtype that they had in `fit`."""
         if self.dtype.kind == "b":
             return numbers > 0.5
@@ -101,7 +108,7 @@ class Columns:
         of_each = kinds or [None] * frame.shape[1]
         columns = [frame.iloc[:, j] for j in range(frame.shape[1])]
         if columns and len(frame) and all(column.isna().all() for column in columns):
-            raise ValueError("All cells of X are missing.")
+            raise ValueError(NO_CELLS)
         self.columns = [
             Column.of(*pair, kinds is None) for pair in zip(columns, of_each, strict=True)
         ]
@@ -165,9 +172,12 @@ class Columns:
         is_known = ~_to_pandas(X, _container(X)).isna().to_numpy()
         return (is_known & np.isnan(self.to_numbers(X, declared="gap"))).sum(axis=1)
 
-    def restore(self, numbers: NDArray[Any], index: Any = None) -> Any:
-        """Rows in the container and of the dtypes that they had in `fit`."""
-        frame = self.restore_pandas(numbers, index)
+    def restore(self, numbers: NDArray[Any], like: Any = None) -> Any:
+        """Rows in the container and of the dtypes that they had in `fit`.
+
+        Frames of pandas have the index of `like`, if that is one.
+        """
+        frame = self.restore_pandas(numbers, like)
         if self.schema is not None:
             return frame_to_polars(frame, self.schema)
         if self.container == "arrow":
@@ -178,11 +188,12 @@ class Columns:
             return np.array(frame.to_numpy(dtype=object).tolist())
         return frame.to_numpy(dtype=object) if self.container in ("objects", "texts") else frame
 
-    def restore_pandas(self, numbers: NDArray[Any], index: Any = None) -> Any:
+    def restore_pandas(self, numbers: NDArray[Any], like: Any = None) -> Any:
         """Rows as a pandas frame, of the dtypes that they had in `fit`."""
         import pandas as pd
 
-        index = pd.RangeIndex(len(numbers)) if index is None else index
+        like = None if like is None else as_table(like)
+        index = like.index if hasattr(like, "iloc") else pd.RangeIndex(len(numbers))
         cells = [c.restore(numbers[:, j], index) for j, c in enumerate(self.columns)]
         frame = pd.concat(cells, axis=1) if cells else pd.DataFrame(index=index)
         frame.columns = self.index
@@ -227,7 +238,7 @@ def column_mask(
     return mask
 
 
-def is_mixed(X: Any) -> bool:
+def has_columns(X: Any) -> bool:
     """Whether X is a frame, or an array of objects, strings or dates."""
     return _container(X) is not None
 

@@ -10,7 +10,7 @@ from scipy.sparse import issparse
 
 from skae._data._arrays import is_tensor
 from skae._data._chunks import is_memory_map
-from skae._data._frames import column_mask, is_mixed
+from skae._data._frames import column_mask, has_columns
 from skae._data._scaling import Scaler
 from skae._data._tables import numbers_of_table
 
@@ -55,7 +55,7 @@ def kinds_of_columns(
 
 def _numbers(X: Any, by_dtype: bool) -> Any:
     """A table of numbers, or None: columns that are declared as categories hold none."""
-    if is_tensor(X) or not is_mixed(X) or X.shape[1] == 0:
+    if is_tensor(X) or not has_columns(X) or X.shape[1] == 0:
         return X
     if hasattr(X, "iloc") and not X.columns.is_unique:
         return X  # an error later
@@ -140,6 +140,13 @@ class MixedScaler:
     def level_counts(self) -> list[int]:
         """Number of levels of each column of codes, in the order of their indicators."""
         return self.n_levels[self.of_codes].tolist()
+
+    @property
+    def spans(self) -> list[tuple[int, slice]]:
+        """Columns of codes, and where their indicators are among those of all."""
+        stops = np.cumsum(self.level_counts, dtype=int).tolist()
+        counts = zip(self.of_codes.tolist(), self.level_counts, stops, strict=True)
+        return [(j, slice(stop - n, stop)) for j, n, stop in counts]
 
     @property
     def n_scores(self) -> int:
@@ -237,16 +244,14 @@ class MixedScaler:
         encoded = np.empty((len(X), self.n_inputs), dtype=np.float32)
         if self.numbers_ is not None:
             encoded[:, : self.n_scores] = self.numbers_.transform(X[:, self.of_numbers])
-        scales = self.level_scales
-        encoded[:, self.n_scores :] = -self.shares_ / scales
-        starts = np.cumsum([0, *self.level_counts])
-        for j, start, stop in zip(self.of_codes, starts, starts[1:], strict=False):
-            part = encoded[:, self.n_scores + start : self.n_scores + stop]
-            missing = np.isnan(X[:, j])
-            known = np.flatnonzero(X[:, j] < stop - start)
+        indicators, scales = encoded[:, self.n_scores :], self.level_scales
+        indicators[:] = -self.shares_ / scales
+        for j, span in self.spans:
+            part = indicators[:, span]
+            known = np.flatnonzero(X[:, j] < part.shape[1])
             codes = X[known, j].astype(int)
-            part[known, codes] += (1 / scales[start:stop])[codes]
-            part[missing] = np.nan
+            part[known, codes] += (1 / scales[span])[codes]
+            part[np.isnan(X[:, j])] = np.nan
         return encoded
 
     def inverse_transform(
@@ -258,9 +263,8 @@ class MixedScaler:
             numbers = np.ascontiguousarray(X[:, : self.n_scores])
             rows[:, self.of_numbers] = self.numbers_.inverse_transform(numbers, np.float64)
         probabilities = self.probabilities(X)
-        starts = np.cumsum([0, *self.level_counts])
-        for j, start, stop in zip(self.of_codes, starts, starts[1:], strict=False):
-            rows[:, j] = probabilities[:, start:stop].argmax(axis=1)
+        for j, span in self.spans:
+            rows[:, j] = probabilities[:, span].argmax(axis=1)
         return rows
 
     def probabilities(self, X: NDArray[Any]) -> NDArray[Any]:

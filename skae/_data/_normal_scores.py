@@ -20,6 +20,7 @@ from scipy.special import ndtr, ndtri
 
 from skae._data._chunks import as_dense
 from skae._data._scaling import check_magnitudes, units
+from skae._data._tables import NO_CELLS
 
 # Bound of scores: larger ones would make likelihoods in float32 infinite.
 MAX_SCORE = 30.0
@@ -281,7 +282,7 @@ class NormalScores:
             if has_flag and not gap.all():
                 self.gaps_[j] = RankedColumn(gap.astype(float), weight)
         if not self.columns_ and not any(self.n_levels):
-            raise ValueError("All cells of X are missing.")
+            raise ValueError(NO_CELLS)
         # Columns without atoms come first.
         by_kind = sorted(self.columns_, key=lambda j: self.columns_[j].is_atom.any())
         self.columns_ = {j: self.columns_[j] for j in by_kind}

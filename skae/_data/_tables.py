@@ -31,6 +31,7 @@ CALLS = {
 }
 # Marks frames of pandas that were tables of Arrow.
 FROM_ARROW = "skae.is_arrow"
+NO_CELLS = "All cells of X are missing: there is nothing to learn from."
 DATES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
 # Results of `pandas.api.types.infer_dtype` for cells that are dates begin so.
 KINDS_OF_DATES = ("date", "time", "period")

@@ -4,8 +4,6 @@ Sizes that they share: d columns, m of them that a generator learns, k latents, 
 ensemble, g groups of targets, and c components of a mixture.
 """
 
-from itertools import pairwise
-
 import numpy as np
 
 import skae._data._exact_cells as exact_cells
@@ -97,9 +95,8 @@ def _ranks_fit(scores, path, sizes):
 def _mixed_scaler_fits(scaler, path, sizes):
     if len(scaler.shares_) != scaler.n_levels.sum():
         refuse(f"{path}.shares_", f"{scaler.n_levels.sum()} shares", scaler.shares_)
-    starts = np.cumsum([0, *scaler.level_counts])
-    for start, stop in pairwise(starts):
-        check_sums_to_one(scaler.shares_[start:stop], f"{path}.shares_")
+    for _, span in scaler.spans:
+        check_sums_to_one(scaler.shares_[span], f"{path}.shares_")
     n_numbers = 0 if scaler.numbers_ is None else len(scaler.numbers_.mean_)
     if n_numbers != scaler.n_scores:
         raise ValueError(f"{path}.numbers_ must scale {scaler.n_scores} columns, not {n_numbers}")

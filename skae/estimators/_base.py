@@ -487,4 +487,6 @@ class BaseAutoencoder(PublicMethodsMixin, PlainStateMixin, CallbackSupportMixin,
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         tags.input_tags.allow_nan = self._accepts_missing
+        reads_levels = getattr(self, "categorical_features", None) is not None
+        tags.input_tags.categorical = tags.input_tags.string = reads_levels
         return tags

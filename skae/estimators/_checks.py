@@ -5,6 +5,7 @@ import numpy as np
 from skae._data._chunks import as_dense, row_chunks
 from skae._data._drift import MIN_ROWS, warn_if_far
 from skae._data._scaling import check_magnitudes
+from skae._data._tables import NO_CELLS
 
 
 def compare_with_scaling(model, X, *, is_new):
@@ -39,4 +40,4 @@ def _check(model, X, names, largest_scaled):
 def check_holds_cells(X):
     """Raise if all cells are missing; rows are read until one is not."""
     if all(np.isnan(as_dense(chunk)).all() for _, chunk in row_chunks(X)):
-        raise ValueError("All cells of X are missing: there is nothing to learn from.")
+        raise ValueError(NO_CELLS)

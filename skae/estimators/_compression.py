@@ -41,13 +41,8 @@ from skae._fit._plan import (
 from skae._sklearn import validate_params
 from skae._stats._nonlinearity import prospect_of
 from skae._stats._scoring import share_explained
-from skae.estimators._compression_parts import (
-    fit_pca,
-    make_link,
-    make_objective,
-    make_scaler,
-)
-from skae.estimators._mixed_tables import is_mixed_table
+from skae.estimators._compression_parts import bounded_link, fit_pca, make_scaler
+from skae.estimators._mixed_tables import is_mixed_table, make_objective
 from skae.exceptions import warn_user
 
 # Held-out rows that the latent-size curve is read from.
@@ -56,6 +51,8 @@ MAX_ROWS_FOR_CURVE = 2000
 WIDE = 4
 # Standard deviation of the noise on latents unless it is set.
 LATENT_NOISE = 0.1
+# Parameters of the objective.
+OF_OBJECTIVE = "loss", "l1", "sparsity", "sparsity_penalty", "sparsity_target"
 # What is learned with the basis of the latents.
 OF_BASIS = "_latent_unit", "explained_variance_", "explained_variance_ratio_"
 
@@ -118,6 +115,7 @@ class CompressionMixin:
         if input_noise == "auto":
             input_noise = 0.5 * pca.residual_deviation(k)
         corruption = {"latent_noise": self.latent_noise, "ordered": is_ordered(self)}
+        of_objective = {name: getattr(self, name) for name in OF_OBJECTIVE}
         starts_at_pca = self.init == "pca"
 
         def build(rotation, network=network):
@@ -134,7 +132,8 @@ class CompressionMixin:
                 seed=seeds.weights,
             )
             module.missing = self._columns is not None
-            return make_net(module, make_objective(self), input_noise=input_noise, **corruption)
+            objective = make_objective(self, missing=False, **of_objective)
+            return make_net(module, objective, input_noise=input_noise, **corruption)
 
         fields = self._rotation(X.shape, pca)
         fields["prospect"] = told if goes_by(self, told, *X.shape) else "unknown"
@@ -282,7 +281,7 @@ class CompressionMixin:
         return plan, X, self._check_rows(held_out, reset=False), rng
 
     def _link(self):
-        return make_link(self, output_activation(self))
+        return bounded_link(self, output_activation(self))
 
 
 # What the transformer's parameters mean.

@@ -79,7 +79,7 @@ class Request:
     asked: dict = field(default_factory=dict)
     weighed: dict = field(default_factory=dict)
 
-    def check_some_pass(self, n_passed, n_drawn, end):
+    def check_some_pass(self, n_passed, n_drawn, end="."):
         """Raise ValueError that says what none of the rows drawn is, and ends as given."""
         if not n_passed and not self.asked:
             raise ValueError(
@@ -240,9 +240,7 @@ class ConditionsMixin:
                 raise ValueError(f"conditions: column {name!r} cannot be {value!r}; {reason}.")
 
     def _column_number(self, name):
-        names = self._columns.names
-        if not self._columns.is_frame and hasattr(self, "feature_names_in_"):
-            names = self.feature_names_in_.tolist()
+        names = self._names_of_table
         if name not in names:
             raise ValueError(f"conditions: there is no column {name!r}; columns are {names}.")
         return names.index(name)

@@ -9,7 +9,6 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skae._data._arrays import namespace
-from skae._data._tables import as_table
 from skae._data._validation import as_numpy_table, check_input, checked_weight
 from skae._engine._noise import NOISES
 from skae._fit._plan import may_change
@@ -385,7 +384,7 @@ class DenoisingAutoencoder(
             out = self._denoise(X, draws)
             if not holds_numbers(self):
                 marks = self._indicators(X) if self.add_indicator else None
-                return restored_table(self, out, as_table(table), to_input_type, marks)
+                return restored_table(self, out, table, to_input_type, marks)
             out = out[:, self._kept_columns]
         else:
             out = self._encode(X) if self.output == "latent" else self._activations(X)
@@ -474,6 +473,5 @@ class DenoisingAutoencoder(
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.categorical = tags.input_tags.string = self.categorical_features is not None
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags

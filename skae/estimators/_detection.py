@@ -25,7 +25,6 @@ from skae._engine._build import build_members, pca_of_rows
 from skae._engine._ensemble_net import MemberNet
 from skae._engine._learn_mixed_views import MixedTable
 from skae._engine._learn_views import PLAIN, learn_views
-from skae._engine._losses import MixedObjective, Objective
 from skae._engine._views import VIEWS
 from skae._fit._defaults import Detection
 from skae._fit._plan import (
@@ -54,9 +53,8 @@ from skae._stats._scoring import (
     unseen_losses,
 )
 from skae.estimators._checks import check_holds_cells
+from skae.estimators._mixed_tables import make_link, make_objective
 from skae.exceptions import warn_user
-from skae.networks._autoencoder import OutputLink
-from skae.networks._levels import MixedOutput
 
 # Cells beyond this many deviations of their column grow by their logarithm only.
 CUT = 8.0
@@ -158,14 +156,14 @@ class DetectionMixin:
             network,
             n_features,
             k,
-            link=make_link(scaler),
+            link=make_link(self),
             pca=pca if self.init == "pca" else None,
             variational=self.variational,
             seeds=seeds_of_members(seeds.weights, self.n_estimators),
         )
         # Losses are needed before training. A first `partial_fit` trains with what `initialize`
         # finds here: without weight decay and callbacks, which come with the settings.
-        objective = make_objective(self)
+        objective = make_objective(self, loss=self.loss, kl=float(self.variational))
         net = make_net(module, objective, variational=self.variational).initialize()
         net.set_params(**net_settings(self, Detection, n_features, n_rows))
         net.set_baseline(baseline_of(scaler, X, sample_weight))
@@ -240,11 +238,6 @@ class DetectionMixin:
     def _scores(self, X):
         return self._of_raw_losses(self._rule.scores, X)
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.categorical = tags.input_tags.string = self.categorical_features is not None
-        return tags
-
     def _one_per_row(self, compute, X):
         check_is_fitted(self)
         X, to_input_type = self._validate_input(X)
@@ -275,11 +268,11 @@ class DetectionMixin:
 
     def _of_table(self, cells):
         """Cells in the order of the table's columns, from the net's."""
-        return cells[:, np.argsort(self._scaler.order)] if is_mixed(self) else cells
+        return cells if self._columns is None else cells[:, np.argsort(self._scaler.order)]
 
     def _of_net(self, columns):
         """Columns in the order of the net's, from the table's."""
-        return columns[self._scaler.order] if is_mixed(self) else columns
+        return columns if self._columns is None else columns[self._scaler.order]
 
     def _named(self, cells, X, to_input_type):
         """A DataFrame where the columns' names are known, indexed as X is; else like X."""
@@ -294,34 +287,13 @@ class DetectionMixin:
         return pd.DataFrame(cells, columns=self.feature_names_in_, index=index)
 
 
-def is_mixed(model):
-    """Whether a model has learned from a table with levels or dates."""
-    return model._columns is not None
-
-
 def make_scaler(model):
     """The scaler of numbers, or of a mixed table, before it is fitted."""
     cut = CUT if model.scaling in ("robust", "standard") else CUT_OTHERWISE
     method = "winsorized" if model.scaling == "robust" else model.scaling
-    if is_mixed(model):
-        return JudgedScaler(model._columns.n_levels, method, cut)
-    return Scaler(method, cut)
-
-
-def make_link(scaler):
-    """What gives levels probabilities, and leaves numbers as they are."""
-    if isinstance(scaler, JudgedScaler):
-        shares, scales = scaler.shares_, scaler.level_scales
-        return MixedOutput(scaler.n_scores, scaler.level_counts, shares, scales)
-    return OutputLink("identity", scaler.center_, scaler.scale_)
-
-
-def make_objective(model):
-    """What training minimises."""
-    settings = {"loss": model.loss, "kl": float(model.variational)}
-    if is_mixed(model):
-        return MixedObjective(model._scaler.cell_weights, model.n_features_in_, **settings)
-    return Objective(missing=True, **settings)
+    if model._columns is None:
+        return Scaler(method, cut)
+    return JudgedScaler(model._columns.n_levels, method, cut)
 
 
 def baseline_of(scaler, X, sample_weight):
@@ -333,7 +305,7 @@ def baseline_of(scaler, X, sample_weight):
 
 def numbers_of(model, X):
     """Rows with zero in columns of levels, which are never far from others."""
-    if not is_mixed(model):
+    if model._columns is None:
         return X
     return np.where(np.asarray(model._columns.n_levels) > 0, 0.0, X)
 

@@ -1,17 +1,12 @@
 """How the generator is fitted, and how its fitted parts judge and draw rows."""
 
 from copy import copy
-from functools import partial
 from numbers import Integral
 
 import numpy as np
 from scipy.sparse import issparse
 from scipy.special import logsumexp
-from sklearn.utils import check_array
-from sklearn.utils.validation import (
-    check_consistent_length,
-    validate_data,
-)
+from sklearn.utils.validation import check_consistent_length
 
 from skae._data._arrays import (
     as_array,
@@ -24,14 +19,13 @@ from skae._data._arrays import (
 )
 from skae._data._chunks import ColumnStack, as_dense, row_chunks, value_range
 from skae._data._fitted_arrays import PrivateArray
-from skae._data._frames import Columns, PlainColumns, is_mixed
+from skae._data._frames import Columns, PlainColumns, has_columns
 from skae._data._normal_scores import NormalScores
 from skae._data._scaling import LARGEST_TRAINED, Scaler
 from skae._data._tables import as_table
 from skae._data._targets import TargetedTransform, Targets
 from skae._data._validation import (
     as_numpy_table,
-    check_input,
     drop_zero_weight_rows,
     rows_with_weight,
 )
@@ -54,7 +48,7 @@ from skae._fit._plan import (
 )
 from skae._stats._mixture import fit_mixture, join_mixtures
 from skae._stats._pca import ProbabilisticPCA
-from skae.estimators._checks import check_values
+from skae.estimators._mixed_tables import numbers_of_columns
 from skae.estimators._refining import RefiningMixin, some_rows
 from skae.estimators._relating import RelationsMixin
 from skae.estimators._sampling import SamplingMixin
@@ -99,7 +93,7 @@ class GenerationMixin(RelationsMixin, RefiningMixin, SamplingMixin):
     def _check_table(self, X, *, reset, is_trained=False):
         """Numbers, ticks and codes of a table; a plain array stays as it is."""
         X = as_table(X)
-        as_frame = is_mixed(X) if reset else self._columns.is_frame
+        as_frame = has_columns(X) if reset else self._columns.is_frame
         if not as_frame:
             numbers = super()._check_rows(X, reset=reset)
             if reset:
@@ -107,16 +101,8 @@ class GenerationMixin(RelationsMixin, RefiningMixin, SamplingMixin):
             return numbers
         if reset:
             self._columns = self._learn_columns(X)
-        validate_data(self, X, skip_check_array=True, reset=reset)
-        numbers = check_input(
-            partial(check_array, estimator=self),
-            self._columns.to_numbers(X, declared=None if reset or is_trained else "gap"),
-            marker=self._marker,
-            ensure_min_samples=2 if reset else 1,
-            input_name="X",
-        )
-        check_values(self, numbers, None if reset else self._largest_read)
-        return numbers
+        declared = None if reset or is_trained else "gap"
+        return numbers_of_columns(self, X, reset=reset, declared=declared, marker=self._marker)
 
     def _learn_columns(self, X):
         columns = Columns(X)
@@ -190,8 +176,7 @@ class GenerationMixin(RelationsMixin, RefiningMixin, SamplingMixin):
         """Whole rows in the container they came in; a frame keeps the index of the one given."""
         numbers = self._relations.restore(numbers)
         if self._columns.is_frame:
-            like = None if like is None else as_table(like)
-            return self._columns.restore(numbers, like.index if hasattr(like, "iloc") else None)
+            return self._columns.restore(numbers, like)
         return to_input_type(self._columns.restore(numbers))
 
     def _reconstruct(self, X):

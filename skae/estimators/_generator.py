@@ -68,9 +68,7 @@ class VAEGenerator(
     activation : str, default="silu"
         Activation of the hidden layers, as in :class:`AutoencoderTransformer`.
     network : object, default=None
-        None is the network described by the two parameters above. Else an object with a
-        method ``build(n_features, n_components)`` that returns an encoder and a decoder,
-        such as :class:`skae.networks.ConvNetwork`. Its ``build`` is called twice: for an encoder to
+        As in :class:`AutoencoderTransformer`, but its ``build`` is called twice: for an encoder to
         twice the number of latents (means and log-variances), and for a decoder.
     init : {"pca", "random"}, default="pca"
         ``"pca"`` adds linear paths that start at probabilistic PCA [2]_.
@@ -306,11 +304,11 @@ class VAEGenerator(
         Notes
         -----
         Values are met by importance resampling: 20 latents per row drawn (20000 to 200000 for
-        each batch of rows) come from the prior and are weighed by how likely they make the
-        values, and rows come from latents picked by these weights w. The effective sample size
-        is ``sum(w) ** 2 / sum(w ** 2)``; the warning comes where it is below 10 or half the
-        rows wanted. Ranges and lists are met by drawing until rows are in them, a million at
-        most. For a value that relations determine, another column is solved for it.
+        each batch of rows) come from the prior, and rows from those picked by weights w: how
+        likely they make the values. The effective sample size is ``sum(w) ** 2 / sum(w ** 2)``;
+        the warning comes where it is below 10 or half the rows wanted. Ranges and lists are met
+        by drawing until rows are in them, a million at most. For a value that relations
+        determine, another column is solved for it.
 
         In a :class:`~sklearn.pipeline.Pipeline`, ask its last step:
         ``pipeline[:-1].inverse_transform(pipeline[-1].sample(10))``.
@@ -493,8 +491,7 @@ class VAEGenerator(
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.categorical = self.likelihood == "auto"
-        tags.input_tags.string = self.likelihood == "auto"
+        tags.input_tags.categorical = tags.input_tags.string = self.likelihood == "auto"
         tags.target_tags.required = self.conditional
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags

@@ -22,10 +22,7 @@ class GuardingMixin:
                 f"private_values=True needs likelihood='auto'; got likelihood={self.likelihood!r}."
             )
         guarded = GuardedValues().learn(numbers, self._columns.n_levels)
-        names = self._columns.names
-        if not self._columns.is_frame and hasattr(self, "feature_names_in_"):
-            names = self.feature_names_in_.tolist()
-        guarded.check(names)
+        guarded.check(self._names_of_table)
         return guarded
 
     def _check_is_guarded(self):

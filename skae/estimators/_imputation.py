@@ -6,6 +6,7 @@ from sklearn.utils import check_array
 from skae._data._chunks import ColumnStack, as_dense, row_chunks
 from skae._data._fitted_arrays import FittedArray, PrivateArray, numpy_array
 from skae._data._scaling import check_magnitudes
+from skae._data._tables import NO_CELLS
 from skae._data._validation import (
     as_numpy_table,
     check_input,
@@ -49,11 +50,10 @@ from skae.estimators._imputation_parts import (
     fitted_scaler,
     gaps_per_column,
     in_encoded_columns,
-    make_link,
-    make_objective,
     warn_of_targets,
 )
 from skae.estimators._limits import limits_of_columns
+from skae.estimators._mixed_tables import make_link, make_objective
 from skae.estimators._public import PublicMethodsMixin
 from skae.estimators._table_cleaning import whole_columns
 
@@ -236,13 +236,13 @@ class ImputationMixin(PublicMethodsMixin, CleaningMixin):
                 network,
                 n_features,
                 k,
-                link=make_link(scaler),
+                link=make_link(self),
                 pca=start,
                 tied=False,
                 seed=seeds.weights,
                 n_inputs=n_inputs,
             )
-            return make_net(module, make_objective(self))
+            return make_net(module, make_objective(self, loss=self.loss))
 
         return self._plan(build, settings["max_epochs"], make_net.device)
 
@@ -341,7 +341,7 @@ class ImputationMixin(PublicMethodsMixin, CleaningMixin):
         if self._is_paired:
             _, none = gaps_per_column(X.right)
         if none.all():
-            raise ValueError("All cells of X are missing: there is nothing to learn from.")
+            raise ValueError(NO_CELLS)
         self._empty = none
         self.missing_columns_ = np.flatnonzero(some)
         self.noise_ = None if self._is_paired else self.noise

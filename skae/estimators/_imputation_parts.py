@@ -1,16 +1,13 @@
-"""What the denoiser is made of: its scaling, its output, its loss, and what it asks of rows."""
+"""What the denoiser is made of: its scaling, and what it asks of rows."""
 
 import numpy as np
 
 from skae._data._chunks import row_chunks
 from skae._data._mixed import MixedScaler
 from skae._data._scaling import Scaler
-from skae._engine._losses import MixedObjective, Objective
 from skae._engine._noise import NOISES
 from skae._fit._feeds import clean_rows
 from skae.exceptions import warn_user
-from skae.networks._autoencoder import OutputLink
-from skae.networks._levels import MixedOutput
 
 
 def warn_of_targets(X, y):
@@ -43,22 +40,6 @@ def fitted_scaler(model, X, sample_weight):
     scalers = [MixedScaler(n_levels, model.scaling).fit(part, sample_weight) for part in parts]
     scalers[0].shares_ = np.mean([scaler.shares_ for scaler in scalers], axis=0)
     return scalers[0]
-
-
-def make_link(scaler):
-    """What the network gives out: scaled numbers as they are, and probabilities of levels."""
-    if isinstance(scaler, MixedScaler):
-        return MixedOutput(
-            scaler.n_scores, scaler.level_counts, scaler.shares_, scaler.level_scales
-        )
-    return OutputLink("identity", scaler.center_, scaler.scale_)
-
-
-def make_objective(model):
-    """What training minimises."""
-    if model._columns is None:
-        return Objective(model.loss, missing=True)
-    return MixedObjective(model._scaler.cell_weights, model.n_features_in_, loss=model.loss)
 
 
 def in_encoded_columns(model, mask):

@@ -52,9 +52,12 @@ def _limits(model, parameter):
             f"{parameter} has shape {values.shape}; it must be a number or hold one for each of "
             f"the {n_columns} columns of X."
         )
-    for j in has_value:
-        if values.ndim or not _is_date(model, j):
-            limits[j] = _limit(model, parameter, values.item() if not values.ndim else values[j], j)
+    if values.ndim:
+        limits[has_value] = [_limit(model, parameter, values[j], j) for j in has_value]
+        return limits
+    of_numbers = [j for j in has_value if not _is_date(model, j)]
+    if of_numbers:
+        limits[of_numbers] = _limit(model, parameter, values.item(), of_numbers[0])
     return limits
 
 

@@ -1,4 +1,4 @@
-"""The door for tables that hold more than numbers: levels, dates and gaps."""
+"""The door for tables that hold more than numbers, and what their networks are made of."""
 
 from functools import partial
 
@@ -10,7 +10,10 @@ from skae._data._frames import Columns
 from skae._data._mixed import kinds_of_columns
 from skae._data._tables import as_table, plain
 from skae._data._validation import check_input, rows_with_weight, to_compute_array
+from skae._engine._losses import MixedObjective, Objective
 from skae.estimators._checks import check_values
+from skae.networks._autoencoder import OutputLink
+from skae.networks._levels import MixedOutput
 
 
 class TablesMixin:
@@ -57,17 +60,7 @@ class TablesMixin:
                     "rows with missing cells, or fill them before."
                 ) from error
         X, _ = to_compute_array(X, keep_tensors=False)
-        validate_data(self, X, skip_check_array=True, reset=reset)
-        numbers = check_input(
-            partial(check_array, estimator=self),
-            self._columns.to_numbers(X, declared=self._declared),
-            marker=np.nan,
-            dtype=[np.float64, np.float32],
-            ensure_min_samples=2 if reset else 1,
-            input_name="X",
-        )
-        check_values(self, numbers, None if reset else self._largest_read)
-        return numbers
+        return numbers_of_columns(self, X, reset=reset, declared=self._declared)
 
     def _show_number(self, j, number):
         if self._columns is None or not self._columns.is_date(j):
@@ -99,9 +92,22 @@ class TablesMixin:
         """Rows in the container they came in; a frame keeps the index of the one given."""
         if holds_numbers(self):
             return super()._wrap_output(rows, to_input_type, like)
-        like = None if like is None else as_table(like)
-        restored = self._columns.restore(rows, like.index if hasattr(like, "iloc") else None)
+        restored = self._columns.restore(rows, like)
         return to_input_type(restored) if self._columns.container == "array" else restored
+
+
+def numbers_of_columns(model, X, *, reset, declared, marker=np.nan):
+    """Numbers, ticks and codes of a table, by the columns of a model; validated."""
+    validate_data(model, X, skip_check_array=True, reset=reset)
+    numbers = check_input(
+        partial(check_array, estimator=model),
+        model._columns.to_numbers(X, declared=declared),
+        marker=marker,
+        ensure_min_samples=2 if reset else 1,
+        input_name="X",
+    )
+    check_values(model, numbers, None if reset else model._largest_read)
+    return numbers
 
 
 def is_mixed_table(X, model):
@@ -115,3 +121,18 @@ def holds_numbers(model):
     return model._columns is None or not any(
         column.levels or column.origin is not None for column in model._columns.columns
     )
+
+
+def make_link(model, activation="identity"):
+    """What bounds reconstructions, in the units of scaled rows, or gives levels probabilities."""
+    scaler = model._scaler
+    if model._columns is not None:
+        return MixedOutput.of(scaler)
+    return OutputLink(activation, scaler.center_, scaler.scale_)
+
+
+def make_objective(model, *, missing=True, **settings):
+    """What training minimises; `missing` says whether cells of tables of numbers may be."""
+    if model._columns is not None:
+        return MixedObjective(model._scaler.cell_weights, model.n_features_in_, **settings)
+    return Objective(missing=missing, **settings)

@@ -67,9 +67,7 @@ class AutoencoderOutlierDetector(OutlierMixin, DetectionMixin, TablesMixin, Base
         others are those of :class:`AutoencoderTransformer`. Columns that are constant in
         training do not count. In mixed tables it is about the columns of numbers and dates.
     categorical_features : {"from_dtype"}, array-like or None, default="from_dtype"
-        Columns of levels, by names, by numbers or as a mask. ``"from_dtype"`` takes those of
-        categories and, if any column holds strings, categories or dates, all of strings, objects
-        and booleans, too. None takes none: dates are read, other cells must be numbers.
+        Columns of levels, as in :class:`AutoencoderTransformer`.
     n_components : int, float or "auto", default="auto"
         Number of latents of each member; a float f in (0, 1) is as many as PCA would need for
         the share f of the variance. ``"auto"`` is ``n_features ** 0.4``, rounded, at most 48:

@@ -36,6 +36,13 @@ class RelationsMixin:
         )
 
     @property
+    def _names_of_table(self):
+        """Names of the columns of the table, or their numbers."""
+        if not self._columns.is_frame and hasattr(self, "feature_names_in_"):
+            return self.feature_names_in_.tolist()
+        return self._columns.names
+
+    @property
     def _names_read(self):
         """Names of the columns that are learned, after the columns that they stand for."""
         names = super()._names_read

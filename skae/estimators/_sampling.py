@@ -6,6 +6,7 @@ import numpy as np
 from scipy.special import logsumexp
 from sklearn.utils import gen_batches
 
+from skae._data._relation_rules import same
 from skae._data._targets import target_column
 from skae.estimators._conditions import ConditionsMixin
 from skae.estimators._guarding import GuardingMixin
@@ -181,7 +182,7 @@ class SamplingMixin(GuardingMixin, ConditionsMixin):
         for key, number in request.solved:
             learned, log_slopes = relations.solve(learned, key, number, fixed)
             log_weights -= log_slopes
-        changed = np.flatnonzero(~_equal(learned, rows[:, : self._n_learned]).all(axis=0))
+        changed = np.flatnonzero(~same(learned, rows[:, : self._n_learned]).all(axis=0))
         met = np.isfinite(log_weights)
         for j in changed:
             column = self._scaler.columns_.get(j)
@@ -261,10 +262,6 @@ class SamplingMixin(GuardingMixin, ConditionsMixin):
         log_weights -= logsumexp(log_weights)
         request.effective.append(float(np.exp(-logsumexp(2 * log_weights))))
         return z, codes, np.exp(log_weights)
-
-
-def _equal(a, b):
-    return (a == b) | (np.isnan(a) & np.isnan(b))
 
 
 def warn_if_rare(effective, n_samples):

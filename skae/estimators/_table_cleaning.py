@@ -59,8 +59,7 @@ def clean_table(model, X, draws=None):
 def draw_levels(model, out, draws):
     """Fill the missing levels of rows by draws, each given those that are known by then."""
     scaler = model._scaler
-    codes = scaler.of_codes
-    starts = np.cumsum([0, *scaler.level_counts])
+    codes, spans = scaler.of_codes, scaler.spans
     while len(rows := np.flatnonzero(np.isnan(out[:, codes]).any(axis=1))):
         is_missing = np.isnan(out[np.ix_(rows, codes)])
         order = np.where(is_missing, draws.random(is_missing.shape), -1.0)
@@ -68,13 +67,11 @@ def draw_levels(model, out, draws):
         following[rows] = order.argmax(axis=1)
         for part, _, answer in encoded_answers(model, out, rows):
             probabilities = scaler.probabilities(answer).clip(0.0)
-            for i in range(len(codes)):
+            for i, (j, span) in enumerate(spans):
                 chosen = np.flatnonzero(following[part] == i)
-                heads = probabilities[chosen, starts[i] : starts[i + 1]].cumsum(axis=1)
+                heads = probabilities[chosen, span].cumsum(axis=1)
                 marks = draws.random((len(chosen), 1)) * heads[:, -1:]
-                out[part[chosen], codes[i]] = (
-                    (heads <= marks).sum(axis=1).clip(max=heads.shape[1] - 1)
-                )
+                out[part[chosen], j] = (heads <= marks).sum(axis=1).clip(max=heads.shape[1] - 1)
 
 
 def as_in_fit(model, cells):
@@ -123,14 +120,13 @@ def restored_table(model, numbers, like, to_input_type, indicators=None):
     # There is no level or date to fill an empty column with.
     unknown = [c.levels == [] or c.origin is not None for c in columns.columns]
     numbers = np.where(unknown & model._empty, np.nan, numbers)
-    index = like.index if hasattr(like, "iloc") else None
     wanted = output_container(model)
     if wanted == "pandas":
-        table = columns.restore_pandas(numbers, index)
+        table = columns.restore_pandas(numbers, like)
     elif wanted == "polars" and columns.container != "polars":
-        table = polars_of(columns.restore_pandas(numbers, index))
+        table = polars_of(columns.restore_pandas(numbers, like))
     else:
-        table = columns.restore(numbers, index)
+        table = columns.restore(numbers, like)
     if len(model._kept_columns) < model.n_features_in_:
         table = safe_indexing(table, model._kept_columns, axis=1)
     if indicators is not None:

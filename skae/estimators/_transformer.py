@@ -495,5 +495,4 @@ class AutoencoderTransformer(
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.allow_nan = True
-        tags.input_tags.categorical = tags.input_tags.string = self.categorical_features is not None
         return tags

@@ -7,6 +7,7 @@ the rows and returns the value of the result.
 import numpy as np
 
 from skae._data._fitted_arrays import numpy_array
+from skae._data._mixed import MixedScaler
 from skae.estimators._limits import limits_of_columns
 from skae.interchange._graph import concat, where
 from skae.interchange._onnx_layers import LayerWriter, numbers, unknown_layer
@@ -22,6 +23,8 @@ class OnnxWriter:
         self.estimator = estimator
         self.module = estimator.net_.module_
         self.scaler = estimator._scaler
+        if isinstance(self.scaler, MixedScaler):
+            raise ValueError("it was fitted to a table with levels, dates or missing cells")
         self.write_layers = LayerWriter()
 
     def encode(self, X):
@@ -102,10 +105,6 @@ class OnnxWriter:
 class TransformerWriter(OnnxWriter):
     """Latents are codes in a basis of their own, if they have one."""
 
-    def __init__(self, estimator):
-        super().__init__(estimator)
-        refuse_mixed_tables(estimator)
-
     def encode(self, X):
         code, basis = self._latents(self._inputs(X)), self.module.basis
         if basis is None:
@@ -128,18 +127,8 @@ class TransformerWriter(OnnxWriter):
         return self.decode(Z)
 
 
-def refuse_mixed_tables(estimator):
-    """Raise ValueError if an estimator was fitted to a mixed table."""
-    if estimator._columns is not None:
-        raise ValueError("it was fitted to a table with levels, dates or missing cells")
-
-
 class DenoiserWriter(OnnxWriter):
     """Missing cells are filled first; the network may also read which ones were missing."""
-
-    def __init__(self, estimator):
-        super().__init__(estimator)
-        refuse_mixed_tables(estimator)
 
     def transform(self, X):
         estimator = self.estimator
@@ -234,11 +223,6 @@ LOSSES = {
 
 class DetectorWriter(OnnxWriter):
     """The first axis is that of the members, the second that of the rows."""
-
-    def __init__(self, estimator):
-        super().__init__(estimator)
-        if estimator._columns is not None:
-            raise ValueError("it was fitted to a table with levels or dates")
 
     def predict(self, X):
         is_outlier = -self._scores(X) < self.estimator.offset_

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,6 +50,11 @@ class MixedOutput(nn.Module):
         self.register_buffer("shares", torch.from_numpy(shares.astype(np.float32)))
         self.register_buffer("scales", torch.from_numpy(scales.astype(np.float32)))
 
+    @classmethod
+    def of(cls, scaler: Any) -> MixedOutput:
+        """The output for rows that a ``MixedScaler`` encodes."""
+        return cls(scaler.n_scores, scaler.level_counts, scaler.shares_, scaler.level_scales)
+
     @property
     def n_outputs(self) -> int:
         """Width of the decoder's output."""
@@ -70,13 +76,13 @@ class MixedOutput(nn.Module):
         risen = u.clamp(min=0.0)
         logits = self.shares.log() + torch.where(u > 0, risen.log1p(), u)
         probabilities = torch.empty_like(logits)
-        for span, heads in self._heads(logits):
+        for span, heads in heads_of(logits, self.level_counts):
             probabilities[..., span] = heads.softmax(dim=-1).flatten(-2)
         scaled = torch.cat([output[..., :n], (probabilities - self.shares) / self.scales], dim=-1)
 
         def pullback(gradient: Tensor) -> Tensor:
             product = gradient[..., n:] / self.scales * probabilities
-            for span, heads in self._heads(product):
+            for span, heads in heads_of(product, self.level_counts):
                 total = heads.sum(dim=-1, keepdim=True).expand(heads.shape).flatten(-2)
                 product[..., span] -= total * probabilities[..., span]
             return torch.cat([gradient[..., :n], product * slopes / (1.0 + risen)], dim=-1)
@@ -92,10 +98,6 @@ class MixedOutput(nn.Module):
     def layout(self) -> LevelLayout:
         """Where encoded rows have the cells of which column."""
         return LevelLayout(self.n_scores, self.level_counts, self.shares, self.scales)
-
-    def _heads(self, cells: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Spans of columns with as many levels, and their cells with an axis for the columns."""
-        return heads_of(cells, self.level_counts)
 
 
 def heads_of(cells: Tensor, level_counts: list[int]) -> Iterator[tuple[slice, Tensor]]:
