@@ -41,6 +41,7 @@ FORMATS = {
 }
 # The oldest format that is read: results of earlier ones had another meaning.
 READABLE = {"AutoencoderOutlierDetector": 2, "DenoisingAutoencoder": 2}
+OF_GENERATORS = {"private_values": False, "categorical_features": "from_dtype"}
 # Parameters that a later format has, and what estimators of earlier ones were fitted with.
 ADDED = {
     ("AutoencoderOutlierDetector", 2): {"categorical_features": "from_dtype"},
@@ -51,8 +52,8 @@ ADDED = {
         "max_value": np.inf,
         "categorical_features": "from_dtype",
     },
-    ("VAEGenerator", 1): {"relations": None, "private_values": False},
-    ("VAEGenerator", 2): {"private_values": False},
+    ("VAEGenerator", 1): {"relations": None, **OF_GENERATORS},
+    ("VAEGenerator", 2): OF_GENERATORS,
 }
 LIBRARIES = ("numpy", "pandas", "safetensors", "scikit-learn", "skorch", "torch")
 ESTIMATORS = {

@@ -688,3 +688,23 @@ def test_the_column_that_is_far_is_named():
 def test_fractions_are_numbers_or_levels(door):
     X = table_of(objects(Fraction(int(k), 3) for k in STEPS))
     assert set(door.rows(door.make().fit(X), X)["cell"]) <= set(X["cell"])
+
+
+@pytest.mark.parametrize("columns", [[1], [False, True, False]])
+def test_codes_in_arrays_are_levels_if_they_are_named(columns, door):
+    X = np.column_stack([NOISE, 10.0 * (STEPS % 3), NOISE[::-1]])
+    model = door.make(categorical_features=columns).fit(X)
+    rows = door.rows(model, X)
+    assert type(rows) is np.ndarray
+    assert set(rows[:, 1]) <= {0.0, 10.0, 20.0}
+    with pytest.raises(ValueError, match=r"holds 30.*allowed are 0\.0, 10\.0"):
+        getattr(model, door.read)(np.where(X == 10.0, 30.0, X))
+
+
+def test_columns_of_levels_that_are_not_named(door):
+    X = pd.DataFrame({"number": NOISE, "kind": STEPS % 3, "name": NAMES})
+    for features, rule in ((["kind"], "must name all columns"), (None, "reads no levels")):
+        message = f"Column 'name' of X holds 's0', but must hold numbers or dates.*{rule}"
+        with pytest.raises(ValueError, match=message):
+            door.make(categorical_features=features).fit(X)
+    assert door.make(categorical_features=None).fit(X[["number", "kind"]]) is not None

@@ -346,7 +346,7 @@ def test_a_declared_level_is_read_as_a_gap(frame):
         ),
         ({"output_activation": "relu"}, {}, "output_activation='relu' needs numbers in all cells"),
         ({"categorical_features": ["shape"]}, {}, "categorical_features=.*'shape' must be one of"),
-        ({"categorical_features": ["kind"]}, {}, "'colour' of X holds 'blue'.*not among"),
+        ({"categorical_features": ["kind"]}, {}, "'colour' of X holds 'blue'.*must name all"),
         ({"categorical_features": None}, {}, "'colour' of X holds 'blue'.*features=None"),
         ({}, {"colour": [["a"]] * 240}, r"'colour' of X holds \['a'\] in row 0"),
         ({}, {"size": np.inf}, "'size' of X contains infinity"),

@@ -544,7 +544,7 @@ def test_tables_of_levels_or_dates_alone(columns, holed, tmp_path):
         ({"noise": lambda X, rng: X}, {}, "noise=.*needs numbers in all cells.*levels or dates"),
         ({"missing_values": -1}, {}, "missing_values=-1 needs numbers in all cells"),
         ({"categorical_features": ["shape"]}, {}, "categorical_features=.*'shape' must be one of"),
-        ({"categorical_features": ["kind"]}, {}, "'colour' of X holds 'blue'.*not among"),
+        ({"categorical_features": ["kind"]}, {}, "'colour' of X holds 'blue'.*must name all"),
         ({}, {"colour": [["a"]] * 300}, r"'colour' of X holds \['a'\] in row 0"),
         ({}, {"size": np.inf}, "'size' of X contains infinity"),
     ],

@@ -82,6 +82,7 @@ BAD_VALUES_OF_CASES = {
         "n_importance_samples": [0],
         "relations": ["all", 3],
         "private_values": ["yes", None],
+        "categorical_features": ["all"],
     },
     "detector": BAD_VALUES_AND_NONE
     | {

@@ -19,7 +19,8 @@ from skae._data._arrays import (
 )
 from skae._data._chunks import ColumnStack, as_dense, row_chunks, value_range
 from skae._data._fitted_arrays import PrivateArray
-from skae._data._frames import Columns, PlainColumns, has_columns
+from skae._data._frames import PlainColumns, has_columns
+from skae._data._mixed import kinds_of_columns
 from skae._data._normal_scores import NormalScores
 from skae._data._scaling import LARGEST_TRAINED, Scaler
 from skae._data._tables import as_table
@@ -48,7 +49,7 @@ from skae._fit._plan import (
 )
 from skae._stats._mixture import fit_mixture, join_mixtures
 from skae._stats._pca import ProbabilisticPCA
-from skae.estimators._mixed_tables import numbers_of_columns
+from skae.estimators._mixed_tables import learn_columns, numbers_of_columns
 from skae.estimators._refining import RefiningMixin, some_rows
 from skae.estimators._relating import RelationsMixin
 from skae.estimators._sampling import SamplingMixin
@@ -93,19 +94,29 @@ class GenerationMixin(RelationsMixin, RefiningMixin, SamplingMixin):
     def _check_table(self, X, *, reset, is_trained=False):
         """Numbers, ticks and codes of a table; a plain array stays as it is."""
         X = as_table(X)
-        as_frame = has_columns(X) if reset else self._columns.is_frame
+        kinds = self._kinds(X) if reset else None
+        as_frame = (has_columns(X) or kinds) if reset else self._columns.is_frame
         if not as_frame:
             numbers = super()._check_rows(X, reset=reset)
             if reset:
                 self._columns = PlainColumns(as_numpy_table(numbers))
             return numbers
         if reset:
-            self._columns = self._learn_columns(X)
+            self._columns = self._learn_columns(X, kinds)
         declared = None if reset or is_trained else "gap"
         return numbers_of_columns(self, X, reset=reset, declared=declared, marker=self._marker)
 
-    def _learn_columns(self, X):
-        columns = Columns(X)
+    def _kinds(self, X):
+        """Which columns `categorical_features` says to hold levels; None if dtypes say it."""
+        features = self.categorical_features
+        if isinstance(features, str):
+            return None
+        if features is None:
+            return [False] * X.shape[1] if has_columns(X) else None
+        return kinds_of_columns(X, features, reads_gaps=True)
+
+    def _learn_columns(self, X, kinds):
+        columns = learn_columns(self, X, kinds)
         coded = [name for name, n in zip(columns.names, columns.n_levels, strict=True) if n]
         if coded and self.likelihood != "auto":
             raise ValueError(

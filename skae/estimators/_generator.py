@@ -48,8 +48,7 @@ class VAEGenerator(
         is drawn by its odds of being real. ``"auto"`` is True for ``likelihood="auto"`` from 1000
         rows on and below 256 columns.
     beta : float, default=1.0
-        Factor of the divergence of posteriors from the prior in training. Only with 1
-        is the objective a bound of the likelihood.
+        Factor of the divergence of posteriors from the prior; only with 1 is the objective a bound.
     kl_warmup : float, default=0.05
         Share of the steps over which that factor rises from zero.
     conditional : bool, default=False
@@ -60,6 +59,8 @@ class VAEGenerator(
     relations : "auto", list or None, default="auto"
         Relations of :mod:`skae.relations` that all rows obey, drawn ones too. ``"auto"`` finds
         those that hold in every training row (see Notes). Only for ``likelihood="auto"``.
+    categorical_features : {"from_dtype"}, array-like or None, default="from_dtype"
+        Columns of levels, as in :class:`AutoencoderTransformer`; flags are numbers of two values.
     private_values : bool, default=False
         Whether ``sample`` keeps out numbers and levels of fewer than 10 training rows (see Notes).
     hidden_layer_sizes : int, array-like of int or "auto", default="auto"
@@ -80,9 +81,8 @@ class VAEGenerator(
     batch_size : int or "auto", default="auto"
         Rows per step. ``"auto"`` is 256.
     max_epochs : int or "auto", default="auto"
-        Passes over the rows. ``"auto"`` is 20 or what 400 steps take, whichever is more.
-        With another `network` or `likelihood` and from 256 columns on these are 700 steps; below
-        1000 rows 300 are enough, as longer training memorises rows.
+        Passes over the rows. ``"auto"`` is 20, or what 400 steps take if that is more: 700 with
+        another `network` or `likelihood` or 256 columns, and 300 below 1000 rows, to memorise none.
     early_stopping : bool, default=False
         Whether rows are held out to choose the epoch whose weights are kept, not the last.
     validation_fraction : float, default=0.1
@@ -153,18 +153,17 @@ class VAEGenerator(
     ``partial_fit`` keeps what its first call learned of the columns (ranks, levels, which of them
     miss cells) and of y, and fits the prior to the rows of its last call.
 
-    A relation is found if it holds in 100 rows or more and fails in none, where 30 failures were to
-    be expected of independent columns (12 next to bounds), in dense tables in memory of up to 255
-    columns. What relations make redundant is not learned, and put back into rows.
+    A relation is found, in dense tables in memory of up to 255 columns, if it holds in 100 rows or
+    more and fails in none, where 30 failures were to be expected of independent columns (12 next to
+    bounds). What it makes redundant is not learned, and put back into rows.
     ``reconstruction_error`` counts a level that differs as 1 and dates in steps of their column.
 
-    The fitted model holds the distinct values of every column and so do its pickles: leave out
-    columns that name rows. Up to 5000 whole training rows are kept for ``evaluate``; these are left
-    out of pickles and copies.
+    The fitted model and its pickles hold the distinct values of every column: leave out those that
+    name rows. Pickles and copies lack the 5000 training rows at most that ``evaluate`` needs.
 
-    With ``sklearn.config_context(array_api_dispatch=True)``, tensors come back as tensors. With a
-    ``likelihood`` for images they do not pass through NumPy unless `refine` or `conditional` is
-    set; ranks need NumPy, and so does ``fit``. ``sample`` always gives NumPy arrays or frames.
+    With ``sklearn.config_context(array_api_dispatch=True)``, tensors come back as tensors, which
+    pass through NumPy unless a ``likelihood`` is for images, without `refine` and `conditional`.
+    ``sample`` always gives NumPy arrays or frames.
 
     References
     ----------
@@ -201,6 +200,7 @@ class VAEGenerator(
         "conditional": ["boolean"],
         "n_importance_samples": may_change(Interval(Integral, 1, None, closed="left")),
         "relations": [StrOptions({"auto"}), list, None],
+        "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
         "private_values": ["boolean"],
     }
 
@@ -217,6 +217,7 @@ class VAEGenerator(
         conditional=False,
         n_importance_samples=100,
         relations="auto",
+        categorical_features="from_dtype",
         private_values=False,
         hidden_layer_sizes="auto",
         activation="silu",
@@ -246,6 +247,7 @@ class VAEGenerator(
         self.conditional = conditional
         self.n_importance_samples = n_importance_samples
         self.relations = relations
+        self.categorical_features = categorical_features
         self.private_values = private_values
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -491,7 +493,8 @@ class VAEGenerator(
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.categorical = tags.input_tags.string = self.likelihood == "auto"
+        tags.input_tags.categorical &= self.likelihood == "auto"
+        tags.input_tags.string &= self.likelihood == "auto"
         tags.target_tags.required = self.conditional
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags

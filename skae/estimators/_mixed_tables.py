@@ -48,7 +48,7 @@ class TablesMixin:
             kinds = kinds_of_columns(as_table(X), self.categorical_features, self._reads_gaps)
             vars(self).pop("_columns", None)
             if kinds is not None:
-                self._columns = self._learn_columns(X, kinds)
+                self._columns = learn_columns(self, X, kinds)
         if self._columns is None:
             try:
                 return super()._check_rows(X, reset=reset)
@@ -67,18 +67,6 @@ class TablesMixin:
             return super()._show_number(j, number)
         return self._columns.decode_value(j, number)
 
-    def _learn_columns(self, X, kinds):
-        X, _ = to_compute_array(X, keep_tensors=False)
-        columns = Columns(X, kinds)
-        for column, is_level in zip(columns.columns, kinds, strict=True):
-            if column.levels and is_level is False:
-                raise ValueError(
-                    f"Column {column.name!r} of X holds {plain(column.levels[0])!r}, but must hold "
-                    "numbers or dates: it is not among categorical_features="
-                    f"{self.categorical_features!r}, which must name all columns of levels."
-                )
-        return columns
-
     def _unscaled(self, pieces, X):
         if self._columns is None:
             return super()._unscaled(pieces, X)
@@ -94,6 +82,21 @@ class TablesMixin:
             return super()._wrap_output(rows, to_input_type, like)
         restored = self._columns.restore(rows, like)
         return to_input_type(restored) if self._columns.container == "array" else restored
+
+
+def learn_columns(model, X, kinds):
+    """Learn the columns of a table, of which `kinds` says which hold levels."""
+    X, _ = to_compute_array(X, keep_tensors=False)
+    columns = Columns(X, kinds)
+    for column, is_level in zip(columns.columns, kinds or (), strict=False):
+        if column.levels and is_level is False:
+            named = model.categorical_features
+            rule = "reads no levels" if named is None else "must name all columns of levels"
+            raise ValueError(
+                f"Column {column.name!r} of X holds {plain(column.levels[0])!r}, but must hold "
+                f"numbers or dates: categorical_features={named!r} {rule}."
+            )
+    return columns
 
 
 def numbers_of_columns(model, X, *, reset, declared, marker=np.nan):
