@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import load_digits
@@ -152,6 +153,30 @@ def table():
     Z = np.column_stack([Z, np.sin(2 * Z[:, 0]), Z[:, 1] ** 2])
     X = Z @ rng.normal(size=(5, 10)) + 0.05 * rng.normal(size=(120, 10)) + 3.0
     return _frozen(X)
+
+
+@pytest.fixture(scope="session")
+def mixed_table():
+    """A function that returns a table of columns of all kinds, which depend on two latents."""
+
+    def make(n_rows, noise, n_steps, days):
+        rng = np.random.default_rng(0)
+        z = rng.normal(size=(n_rows, 2))
+        noisy = z + noise * rng.normal(size=z.shape)  # in ways that no linear map represents
+        steps = np.rint(n_steps * z[:, 1]).astype(int)
+        return pd.DataFrame(
+            {
+                "size": 3 * noisy[:, 0] + 10,
+                "colour": np.array(["red", "green", "blue"])[np.digitize(z[:, 0], [-0.5, 0.5])],
+                "weight": noisy[:, 1],
+                "is_new": noisy[:, 1] > 0,
+                "kind": pd.Categorical(np.where(z[:, 0] * z[:, 1] > 0, "p", "q")),
+                "day": pd.Timestamp("2026-01-01") + pd.to_timedelta(days * steps, unit="D"),
+                "count": np.rint(5 * noisy[:, 0]).astype(int),
+            }
+        )
+
+    return make
 
 
 @pytest.fixture

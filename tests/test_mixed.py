@@ -30,23 +30,8 @@ START = {"max_epochs": 1, "learning_rate": 1e-30, "random_state": 0}
 
 
 @pytest.fixture
-def frame():
-    """Columns that depend on two latents, some of them in ways that no linear map represents."""
-    rng = np.random.default_rng(0)
-    z = rng.normal(size=(240, 2))
-    noisy = z + 0.3 * rng.normal(size=z.shape)
-    return pd.DataFrame(
-        {
-            "size": 3 * noisy[:, 0] + 10,
-            "colour": np.array(["red", "green", "blue"])[np.digitize(z[:, 0], [-0.5, 0.5])],
-            "weight": noisy[:, 1],
-            "is_new": noisy[:, 1] > 0,
-            "kind": pd.Categorical(np.where(z[:, 0] * z[:, 1] > 0, "p", "q")),
-            "day": pd.Timestamp("2026-01-01")
-            + pd.to_timedelta(np.rint(50 * z[:, 1]).astype(int), unit="D"),
-            "count": np.rint(5 * noisy[:, 0]).astype(int),
-        }
-    )
+def frame(mixed_table):
+    return mixed_table(240, noise=0.3, n_steps=50, days=1)
 
 
 def with_gaps(frame):

@@ -33,24 +33,8 @@ def quick(**params):
 
 
 @pytest.fixture(scope="module")
-def frame():
-    """Columns that depend on two latents, some of them in ways that no linear map represents."""
-    rng = np.random.default_rng(0)
-    z = rng.normal(size=(300, 2))
-    noisy = z + 0.2 * rng.normal(size=z.shape)
-    return pd.DataFrame(
-        {
-            "size": 3 * noisy[:, 0] + 10,
-            "colour": np.array(["red", "green", "blue"])[np.digitize(z[:, 0], [-0.5, 0.5])],
-            "weight": noisy[:, 1],
-            "is_new": noisy[:, 1] > 0,
-            "kind": pd.Categorical(np.where(z[:, 0] * z[:, 1] > 0, "p", "q")),
-            "day": pd.Timestamp("2026-01-01")
-            + pd.to_timedelta(7 * np.rint(20 * z[:, 1]).astype(int), unit="D"),
-            "count": np.rint(5 * noisy[:, 0]).astype(int),
-        },
-        index=pd.RangeIndex(1000, 1300),
-    )
+def frame(mixed_table):
+    return mixed_table(300, noise=0.2, n_steps=20, days=7).set_index(pd.RangeIndex(1000, 1300))
 
 
 @pytest.fixture(scope="module")
