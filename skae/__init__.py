@@ -29,12 +29,17 @@ __all__ = [
 ]
 
 
+# Imported when they are first used, to keep `import skae` fast.
+_MODULES = ("dask", "distributed", "io", "persistence", "plotting")
+
+
 def __getattr__(name):
-    """Import `skae.persistence` when it is first used, to keep `import skae` fast."""
+    if name in _MODULES:
+        return importlib.import_module(f"skae.{name}")
     if name in ("load", "save"):
         return getattr(importlib.import_module("skae.persistence"), name)
     raise AttributeError(f"module 'skae' has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MODULES})

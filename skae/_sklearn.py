@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ except ImportError:  # scikit-learn < 1.9
 
 __all__ = [
     "CALLBACKS",
+    "MAY_ALL_BE_ZERO",
     "CallbackSupportMixin",
     "HasMethods",
     "Interval",
@@ -66,6 +68,10 @@ __all__ = [
     "weighted_percentile",
 ]
 
+
+# Weights that are all zero were not refused before scikit-learn 1.8, which knows no such argument.
+_MAY_BE_ZERO = signature(check_sample_weight).parameters.keys() & {"allow_all_zero_weights"}
+MAY_ALL_BE_ZERO = dict.fromkeys(_MAY_BE_ZERO, True)
 
 # Where ``set_callbacks`` keeps callbacks, which ``clone`` hands on.
 CALLBACKS = "_skl_callbacks"

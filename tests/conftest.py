@@ -28,7 +28,18 @@ from skae.estimators import _compression
 # name holds a copy, so each is replaced wherever it is held.
 LIMITS = {
     "cells_for_quantiles": ("_data._scaling.MAX_CELLS_FOR_QUANTILES",),
-    "chunk_bytes": ("_data._chunks.CHUNK_BYTES", "_engine._batches.CHUNK_BYTES"),
+    "bytes_on_disk": (
+        "_data._survey.MIN_BYTES_ON_DISK",
+        "_dask_parts.MIN_BYTES_ON_DISK",
+        "estimators._sharded_fit.MIN_BYTES_ON_DISK",
+    ),
+    "chunk_bytes": (
+        "_data._chunks.CHUNK_BYTES",
+        "_data._shuffling.CHUNK_BYTES",
+        "_data._row_files.CHUNK_BYTES",
+        "_data._sources.CHUNK_BYTES",
+        "_engine._batches.CHUNK_BYTES",
+    ),
     "copy_bytes": ("_engine._batches.MAX_COPY_BYTES",),
     "exact_pca_size": ("_stats._pca.MAX_EXACT_SIZE",),
     "inference_bytes": (
@@ -37,8 +48,10 @@ LIMITS = {
     ),
     "kept_cells": ("estimators._generation.MAX_CELLS_KEPT",),
     "noisy_rows": ("_engine._denoising_net.ROWS_AT_ONCE",),
+    "pool_bytes": ("_data._shuffling.POOL_BYTES",),
     "release_bytes": ("_data._chunks.RELEASE_BYTES",),
     "rows_for_ranks": ("_data._normal_scores.MAX_ROWS",),
+    "rows_on_disk": ("_data._survey.MIN_ROWS_ON_DISK",),
     "sampled_cells": ("estimators._sampling.CELLS_AT_ONCE",),
     "shuffle_bytes": ("_engine._batches.MAX_SHUFFLE_BYTES",),
     "validation_rows": ("_engine._denoising_net.MAX_VALIDATION_ROWS",),

@@ -19,6 +19,7 @@ ALLOWED_IMPORTS = {
     "_onnx_hooks": "",
     "relations": "",
     "_data": "relations",
+    "io": "_data",
     "networks": "",
     "_stats": "_data",
     "_engine": "_data _stats networks",
@@ -30,6 +31,9 @@ ALLOWED_IMPORTS = {
     "comparison": "_data _stats estimators",
     "plotting": "",
     "persistence": "_engine estimators _storage",
+    "distributed": "_data _engine estimators",
+    "_dask_parts": "_data estimators",
+    "dask": "_engine _dask_parts estimators",
     "__init__": "estimators interchange comparison persistence",
 }
 IMPORTED_BY_ALL = {"_sklearn", "exceptions", "_version"}
@@ -132,7 +136,10 @@ def test_packages_are_imported_in_their_folders_only(package, folders):
 def test_slow_packages_are_imported_where_they_are_used():
     def is_slow(file):
         at_the_top = {module.split(".")[0] for module, _ in file.imports_among(file.tree.body)}
-        return at_the_top & {"matplotlib", "onnx", "onnxruntime", "pandas", "polars"}
+        return at_the_top & {
+            *("dask", "distributed", "matplotlib", "onnx", "onnxruntime"),
+            *("pandas", "polars", "pyarrow"),
+        }
 
     assert not offenders(is_slow)
 

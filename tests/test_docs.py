@@ -15,8 +15,11 @@ import pytest
 
 import skae
 import skae.comparison
+import skae.dask
+import skae.distributed
 import skae.exceptions
 import skae.interchange
+import skae.io
 import skae.networks
 import skae.plotting
 import skae.relations
@@ -29,7 +32,7 @@ if not DOCS.exists():
 GETTING_STARTED = DOCS / "getting_started.rst"
 PAGES = sorted([*DOCS.glob("user_guide/*.rst"), GETTING_STARTED])
 # Packages whose blocks, of a class of this name, run where they are installed, and what they need.
-OPTIONAL = {"aeon", "pyod", "sktime", "suod", "dask", "distributed", "ray", "pyspark"}
+OPTIONAL = {"aeon", "pyarrow", "pyod", "sktime", "suod", "dask", "distributed", "ray", "pyspark"}
 OPTIONAL |= {"imblearn", "mlflow", "optuna", "optuna_integration", "rich", "shap", "skops", "skrub"}
 MODULES = {"rich": "sklearn.callback"}
 PROGRAMS = {"pyspark": "java"}
@@ -193,7 +196,7 @@ def test_reference_lists_every_public_name():
     listed = re.findall(r"^   ([\w.]+)$", text, re.M)
     errors = [name for name, kind in vars(skae.exceptions).items() if isinstance(kind, type)]
     public = {name for name in skae.__all__ if name != "__version__"}
-    for module in ("networks", "relations"):
+    for module in ("dask", "distributed", "io", "networks", "relations"):
         public |= {f"{module}.{name}" for name in getattr(skae, module).__all__}
     public |= {f"plotting.{name}" for name in skae.plotting.__all__}
     public |= {f"interchange.{name}" for name in skae.interchange.__all__ if name not in public}

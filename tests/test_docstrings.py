@@ -9,7 +9,10 @@ from sklearn.base import clone
 
 import skae
 import skae.comparison
+import skae.dask
+import skae.distributed
 import skae.interchange
+import skae.io
 import skae.networks
 import skae.plotting
 from skae import (
@@ -30,6 +33,11 @@ FUNCTIONS = [
     skae.comparison.compare_outlier_detectors,
     skae.comparison.latent_size_curve,
     skae.comparison.smallest_within,
+    skae.dask.apply,
+    skae.dask.fit,
+    skae.distributed.fit,
+    skae.io.open_table,
+    skae.io.write_table,
     skae.load,
     skae.save,
     skae.to_onnx,

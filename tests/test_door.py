@@ -409,10 +409,10 @@ def structured():
     return pd.DataFrame({"a": NOISE}).to_records()
 
 
-def arrow_dataset():
+def arrow_scanner():
     reason = "not in constraints.txt"
     dataset = pytest.importorskip("pyarrow.dataset", reason=reason)
-    return dataset.dataset(pytest.importorskip("pyarrow").table({"a": NOISE}))
+    return dataset.dataset(pytest.importorskip("pyarrow").table({"a": NOISE})).scanner()
 
 
 def ibis_table():
@@ -428,7 +428,7 @@ def duckdb_relation():
     ("make", "message"),
     [
         (lambda: pytest.importorskip("polars").LazyFrame({"a": [1]}), r"X\.collect\(\)"),
-        (arrow_dataset, r"InMemoryDataset.*X\.to_table\(\)"),
+        (arrow_scanner, r"Scanner.*X\.to_table\(\)"),
         (ibis_table, r"X\.to_pandas\(\)"),
         (duckdb_relation, r"X\.df\(\)"),
         (structured, r"pandas\.DataFrame\(X\)"),

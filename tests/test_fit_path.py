@@ -8,11 +8,11 @@ import pytest
 # Hooks of a mixin, as they were before there were plans, took 49 and 18, with folds 47 and 68; and
 # 36, 60 and 53 methods.
 AT_MOST = {
-    "AutoencoderTransformer": (27, 13),  # rows come in by the door for mixed tables
-    "AutoencoderTransformer, folds": (27, 20),
+    "AutoencoderTransformer": (28, 13),  # rows come in by the door for mixed tables, some from disk
+    "AutoencoderTransformer, folds": (28, 20),
     "AutoencoderOutlierDetector": (23, 18),  # by the same door
-    "DenoisingAutoencoder, folds": (33, 20),  # so they do here
-    "VAEGenerator": (35, 25),  # relations are found, values of few rows counted, trees grown
+    "DenoisingAutoencoder, folds": (34, 20),  # so they do here
+    "VAEGenerator": (36, 25),  # relations are found, values of few rows counted, trees grown
 }
 
 

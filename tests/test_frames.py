@@ -44,6 +44,28 @@ def test_pandas_there_and_back():
     assert dict(zip(columns.names, columns.n_levels, strict=True))["category"] == 2
 
 
+@pytest.mark.parametrize(
+    ("cells", "first", "last"),
+    [
+        (np.arange(250, 254, dtype=np.uint8), 0, 255),
+        (pd.array([250, 251, None, 254], dtype="UInt8"), 0, 255),
+        (np.array([2**64 - 1 - 3 * i for i in range(4)], dtype=np.uint64), None, 2**64 - 1),
+        (np.array([1, 2, 3, 4]).astype("M8[ns]"), None, None),
+        ([datetime.date(9999, 12, 31 - i) for i in range(4)], datetime.date.min, datetime.date.max),
+        ([datetime.datetime(9999, 12, 31 - i) for i in range(4)], None, None),
+    ],
+)
+def test_what_a_dtype_does_not_hold_is_the_nearest_that_it_does(cells, first, last):
+    frame = pd.DataFrame({"level": list("abab"), "cell": pd.Series(cells)})
+    columns = Columns(frame)
+    ends = columns.restore(np.array([[0.0, -1e20], [0, 1e20]]))["cell"]
+    assert ends.dtype == frame["cell"].dtype
+    assert ends[0] <= frame["cell"].min()
+    assert ends[1] >= frame["cell"].max()
+    assert first is None or ends[0] == first
+    assert last is None or ends[1] == last
+
+
 def test_dates_are_ticks_of_two_days():
     columns = Columns(mixed()[["day", "lapse"]])
     numbers = columns.to_numbers(mixed()[["day", "lapse"]])

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import skae
+
 NEW_MODULES = """
 import sys
 import sklearn, skorch, torch
@@ -20,6 +22,16 @@ def test_rarely_used_modules_are_not_imported():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert not {"skae.persistence", "skae._display._html"} & set(result.stdout.split())
+
+
+def test_public_modules_are_there_after_importing_skae():
+    names = "comparison", "dask", "distributed", "interchange", "io", "networks", "plotting"
+    code = f"import skae; print(*(getattr(skae, name).__name__ for name in {names}))"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split() == [f"skae.{name}" for name in names]
+    assert set(names) <= set(dir(skae))
 
 
 def test_importing_skae_imports_little_else():

@@ -301,6 +301,15 @@ class Asks(Callback):
         raise KeyboardInterrupt
 
 
+@pytest.fixture
+def heeded():
+    """Ctrl-C interrupts: shells start programs in the background with this signal ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded")
 def test_ctrl_c_in_a_callback_is_not_the_stop_that_callbacks_raise(case, table):
     model = case.make(callbacks=[Pressed()], max_epochs=5)
     with pytest.warns(TrainingInterruptedWarning):

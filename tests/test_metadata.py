@@ -34,7 +34,7 @@ def test_badges_agree_with_the_metadata(repository):
     assert package["Requires-Python"] == f">={versions[0]}"
     badges = dict(re.findall(r"^!\[(\w+) (.+)\]\(", read(repository / "README.md"), re.M))
     assert badges["Python"] == " | ".join(versions)
-    assert badges["License"] == (package["License-Expression"] or package["License"])
+    assert badges["License"] == (package.get("License-Expression") or package["License"])
 
 
 def test_every_declared_python_is_tested(repository):

@@ -77,7 +77,7 @@ def test_parts_of_many_rows_hold_out_other_rows_each(fraction):
     assert len(parts) == min(MAX_FOLDS, int(1 / fraction))
     assert {len(part) for part in parts} == {int(1200 * fraction)}
     assert len(np.unique(np.concatenate(parts))) == sum(map(len, parts))
-    _, held_out = schedule.split(1200, check_random_state(0))
+    _, held_out = schedule.split(np.empty((1200, 1)), None, check_random_state(0))
     assert_array_equal(parts[0], held_out)
     batches = schedule.batches(1200, 2, len(parts))
     assert batches[0] == slice(0, 1)  # one is mostly enough
@@ -85,14 +85,12 @@ def test_parts_of_many_rows_hold_out_other_rows_each(fraction):
 
 
 def test_a_split_parts_the_rows():
-    train, held_out = make_schedule().split(50, check_random_state(0))
+    train, held_out = make_schedule().split(np.empty((50, 1)), None, check_random_state(0))
     assert len(held_out) == 5
     assert sorted([*train, *held_out]) == list(range(50))
     assert (np.diff(train) > 0).all()  # in order: memory maps are read forward
-    assert Schedule(**(vars(make_schedule()) | {"early_stopping": False})).split(50, None) == (
-        None,
-        None,
-    )
+    schedule = Schedule(**(vars(make_schedule()) | {"early_stopping": False}))
+    assert schedule.split(np.empty((50, 1)), None, None) == (None, None)
 
 
 def test_epochs_that_the_bar_counts():

@@ -210,11 +210,6 @@ def test_collections_of_other_libraries(table):
     assert_array_equal(fitted.transform(xarray.DataArray(table)), fitted.transform(table))
     with pytest.raises(TypeError, match=r"pass X\.to_dataframe\(\)"):
         fitted.transform(xarray.Dataset({"a": ("rows", table[:, 0])}))
-    arrays = pytest.importorskip("dask.array", reason=reason)
-    assert_array_equal(fitted.transform(arrays.from_array(table)), fitted.transform(table))
-    frames = pytest.importorskip("dask.dataframe", reason=reason)
-    with pytest.raises(TypeError, match=r"pass X\.compute\(\)"):
-        fitted.transform(frames.from_pandas(pd.DataFrame(table), npartitions=2))
 
 
 def test_wrapped_frames_are_read_as_what_they_wrap(case, table):

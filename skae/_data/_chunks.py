@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,8 @@ class TensorTable:
 
 def as_dense(X: Any) -> Any:
     """A chunk of rows as a dense array; a tensor stays one."""
+    if hasattr(X, "read_all"):  # a source of rows
+        return X.read_all()
     if issparse(X):
         return X.toarray()
     return X if is_tensor(X) else np.asarray(X)
@@ -86,6 +89,9 @@ def as_dense(X: Any) -> Any:
 
 def row_chunks(X: Any) -> Iterator[tuple[slice, Any]]:
     """Yield slices over the rows of X, each with its rows as a dense array (or tensor)."""
+    if hasattr(X, "chunks"):  # a source of rows
+        yield from X.chunks()
+        return
     keeper = PageReleaser(X)
     step = max(1, CHUNK_BYTES // (8 * X.shape[1]))
     for start in range(0, X.shape[0], step):
@@ -108,8 +114,13 @@ def value_range(
     X: Any, transform: Callable[[Any], Any] = lambda chunk: chunk
 ) -> tuple[float, float]:
     """Smallest and largest value of dense or CSR rows, after a transformation."""
-    ranges = [(c.min(), c.max()) for c in (transform(chunk) for _, chunk in row_chunks(X))]
-    return float(min(low for low, _ in ranges)), float(max(high for _, high in ranges))
+    if hasattr(X, "on_each"):  # of processes, some of which may have no rows
+        ranges = X.on_each(partial(value_range, transform=transform))
+    else:
+        chunks = (transform(chunk) for _, chunk in row_chunks(X))
+        ranges = [(float(chunk.min()), float(chunk.max())) for chunk in chunks]
+    lows, highs = ([*ends] for ends in zip(*ranges, strict=True)) if ranges else ([], [])
+    return min(lows, default=np.inf), max(highs, default=-np.inf)
 
 
 def is_memory_map(X: Any) -> bool:

@@ -345,19 +345,37 @@ class Column:
         if self.exact == "nothing":
             return series([None] * len(numbers), dtype=self.dtype)
         if self.exact is not None:
-            return series(self._exact_cells(numbers), dtype=self.dtype)
+            cells = self._exact_cells(numbers)
+            if pd.api.types.is_integer_dtype(self.dtype):
+                held = np.iinfo(getattr(self.dtype, "numpy_dtype", self.dtype))
+                cells = [n if n is None else min(max(n, held.min), held.max) for n in cells]
+            return series(cells, dtype=self.dtype)
         if self.origin is not None:
             known = ~np.isnan(numbers)
             stamps = np.full(len(numbers), np.iinfo(np.int64).min)  # NaT
-            stamps[known] = self.origin + np.rint(numbers[known]).astype(np.int64) * self.tick
+            steps: Any = self._held_by(np.int64, numbers[known]).astype(np.int64)
+            stamps[known] = self.origin + steps * self.tick
             return _from_stamps(stamps, _clock(self.dtype), series).astype(self.dtype)
         if pd.api.types.is_bool_dtype(self.dtype):
             numbers = np.where(np.isnan(numbers), np.nan, numbers > 0.5)
         elif pd.api.types.is_integer_dtype(self.dtype):
-            numbers = np.rint(numbers)
+            numbers = self._held_by(self.dtype, numbers)
         if self.is_whole:
             return series([None if np.isnan(n) else round(n) for n in numbers], dtype=self.dtype)
         return series(numbers).astype(self.dtype)
+
+    def _held_by(self, dtype: Any, numbers: NDArray[Any]) -> NDArray[Any]:
+        """The nearest steps from the origin to what a dtype of integers holds."""
+        held = np.iinfo(getattr(dtype, "numpy_dtype", dtype))
+        origin, tick = self.origin or 0, self.tick or 1
+        # Numbers of Python: those of NumPy overflow. The least date stands for NaT.
+        low, high = (
+            (held.min + (self.origin is not None) - origin) / tick,
+            (held.max - origin) / tick,
+        )
+        if max(-low, high) > MAX_INTEGER:  # neighbours of floats are further apart than one
+            low, high = np.nextafter(low, 0), np.nextafter(high, 0)
+        return np.clip(np.rint(numbers), np.ceil(low), np.floor(high))
 
     def encode_value(self, value: Any) -> float:
         """The number, tick or code of one value."""

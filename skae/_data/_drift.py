@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from skae._data._chunks import as_dense
+from skae._data._sources import studied
 from skae.exceptions import warn_user
 
 # Rows are far if the median of a column lies outside the range that is known of it by more than
@@ -37,6 +38,7 @@ def warn_if_far(
     if X.shape[0] < MIN_ROWS:
         return False
     low, high, scale = scaler.known_ranges
+    X, _ = studied(X, None)
     sample = as_dense(X[:: -(-X.shape[0] * len(low) // MAX_CELLS)])[:, : len(low)]
     missing = np.isnan(sample)
     if missing.any():

@@ -15,6 +15,8 @@ import numpy as np
 # Beyond this, float64 does not represent every integer.
 MAX_INTEGER = 2**53
 EPOCH = datetime.date(1970, 1, 1).toordinal()
+# Days that dates of Python may be, from the epoch on; what is further goes to the ends.
+FIRST_DAY, LAST_DAY = 1 - EPOCH, datetime.date.max.toordinal() - EPOCH
 SECOND = 10**9  # in nanoseconds
 DAY = 86_400 * SECOND
 UNITS = {"s": SECOND, "ms": 10**6, "us": 1000, "ns": 1}
@@ -182,7 +184,7 @@ def _days(cell: Any) -> int:
 
 
 def _day(n: int) -> datetime.date:
-    return datetime.date.fromordinal(int(n) + EPOCH)
+    return datetime.date.fromordinal(min(max(int(n), FIRST_DAY), LAST_DAY) + EPOCH)
 
 
 def _decimal(value: Any, unit: Decimal) -> Decimal:
@@ -220,6 +222,7 @@ def _nanoseconds(cell: Any, is_zoned: bool = False) -> int:
 def _timestamp(nanoseconds: int, zone: Any = None) -> Any:
     import pandas as pd
 
+    nanoseconds = min(max(nanoseconds, FIRST_DAY * DAY), (LAST_DAY + 1) * DAY - 1)
     try:
         stamp = pd.Timestamp(nanoseconds)
     except (OverflowError, ValueError):

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 
 from skae._data._arrays import is_tensor, namespace, widest_float
-from skae._data._chunks import is_memory_map
+from skae._data._chunks import TensorTable, is_memory_map
 from skae._data._columns import Column, listed
 from skae._data._exact_cells import MAX_INTEGER
 from skae._data._polars_frames import column_of_polars, frame_to_polars
+from skae._data._sources import is_source
 from skae._data._tables import (
     NO_CELLS,
     as_table,
@@ -36,6 +37,7 @@ class PlainColumns:
     is_frame = False
 
     def __init__(self, X: Any) -> None:
+        X = TensorTable(X) if is_tensor(X) else X
         self.dtype = getattr(X, "dtype", np.dtype(float))
         self.n_features = X.shape[1]
 
@@ -159,8 +161,13 @@ class Columns:
         cells = [c.to_numbers(frame.iloc[:, j], declared) for j, c in each]
         if not cells:
             return np.empty(frame.shape)
+        return np.column_stack(cells).astype(self.number_dtype, copy=False)
+
+    @property
+    def number_dtype(self) -> Any:
+        """The dtype of rows of numbers, ticks and codes."""
         single = all(column.dtype == np.float32 for column in self.columns)
-        return np.column_stack(cells).astype(np.float32 if single else np.float64, copy=False)
+        return np.float32 if single else np.float64
 
     @property
     def declares_more(self) -> bool:
@@ -169,6 +176,9 @@ class Columns:
 
     def n_unseen(self, X: Any) -> NDArray[Any]:
         """How many cells of each row hold a level that is declared, but that no row had."""
+        if is_source(X):
+            frames = (frame for unit in X.units for frame in X.read_frames(unit, X.rows_per_piece))
+            return np.concatenate([self.n_unseen(frame) for frame in frames])
         is_known = ~_to_pandas(X, _container(X)).isna().to_numpy()
         return (is_known & np.isnan(self.to_numbers(X, declared="gap"))).sum(axis=1)
 
@@ -248,7 +258,7 @@ def _container(X: Any) -> str | None:
         return "arrow" if is_arrow(X) else "pandas"
     if hasattr(X, "to_series") and hasattr(X, "schema"):
         return "polars"
-    if issparse(X) or is_tensor(X):
+    if issparse(X) or is_tensor(X) or is_source(X):
         return None
     if hasattr(X, "__array_namespace__") and not isinstance(X, np.ndarray):
         return None

@@ -138,6 +138,19 @@ class GuardedValues:
                 self.columns[j] = GuardedColumn.of(values, counts)
         return self
 
+    @classmethod
+    def merged(cls, parts: Sequence[GuardedValues]) -> GuardedValues:
+        """The values of several tables of the same columns."""
+        whole = cls()
+        for j in sorted({j for part in parts for j in part.level_counts}):
+            whole.level_counts[j] = np.sum([part.level_counts[j] for part in parts], axis=0)
+        for j in sorted({j for part in parts for j in part.columns}):
+            columns = [part.columns[j] for part in parts if j in part.columns]
+            values = np.concatenate([column.values for column in columns])
+            counts = np.concatenate([column.counts for column in columns])
+            whole.columns[j] = GuardedColumn.of(values, counts)
+        return whole
+
     def check(self, names: Sequence[Any]) -> None:
         """Raise ValueError if a column has no value that may be drawn."""
         for j, counts in self.level_counts.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,12 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 
 from skae._data._arrays import is_tensor
-from skae._data._chunks import is_memory_map
+from skae._data._chunks import is_memory_map, row_chunks
+from skae._data._encoded_rows import columns_of
 from skae._data._frames import column_mask, has_columns
 from skae._data._scaling import Scaler
+from skae._data._shards import is_sharded
+from skae._data._sources import is_source
 from skae._data._tables import numbers_of_table
 
 FROM_DTYPE = "from_dtype"
@@ -174,20 +178,49 @@ class MixedScaler:
         self.mean_ = np.zeros(X.shape[1])
         self.numbers_ = None
         if self.n_scores:
-            self.numbers_ = self._scaler_of_numbers().fit(X[:, self.of_numbers], sample_weight)
+            self.numbers_ = self._scaler_of_numbers()
+            self.numbers_.fit(columns_of(X, self.of_numbers), sample_weight)
             self.mean_[self.of_numbers] = self.numbers_.mean_
-        shares = []
-        for j in self.of_codes:
-            known = ~np.isnan(X[:, j])
-            weight = None if sample_weight is None else sample_weight[known]
-            counts = np.bincount(X[known, j].astype(int), weight, self.n_levels[j])
-            shares.append(counts / counts.sum())
+        weights = self._level_weights(X, sample_weight)
+        for j, counts in zip(self.of_codes, weights, strict=True):
             self.mean_[j] = counts.argmax()
-        self.shares_ = np.concatenate([*shares, []])
+        self.shares_ = _joined_shares(map(_of_rare_levels, weights))
         return self
+
+    def shares_of(self, X: Any, sample_weight: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Share of each level in these rows, in which some may be missing."""
+        return _joined_shares(self._level_weights(X, sample_weight))
 
     def _scaler_of_numbers(self) -> Scaler:
         return Scaler(self.method)
+
+    def _level_weights(
+        self, X: Any, sample_weight: NDArray[Any] | None = None
+    ) -> list[NDArray[Any]]:
+        """Weight of each level of each column of codes."""
+        if is_sharded(X):
+            parts = X.on_each(self._level_weights, sample_weight)
+            return [np.sum(of_column, axis=0) for of_column in zip(*parts, strict=True)]
+        if is_source(X):
+            return self._level_weights_on_disk(X, sample_weight)
+        counts = []
+        for j in self.of_codes:
+            known = ~np.isnan(X[:, j])
+            weight = None if sample_weight is None else sample_weight[known]
+            counts.append(np.bincount(X[known, j].astype(int), weight, self.n_levels[j]))
+        return counts
+
+    def _level_weights_on_disk(
+        self, X: Any, sample_weight: NDArray[Any] | None
+    ) -> list[NDArray[Any]]:
+        if sample_weight is None and X.level_counts is not None:
+            return [X.level_counts[j] for j in self.of_codes]
+        counts = [np.zeros(n) for n in self.level_counts]
+        for rows, chunk in row_chunks(X):
+            weight = None if sample_weight is None else sample_weight[rows]
+            for total, part in zip(counts, self._level_weights(chunk, weight), strict=True):
+                total += part
+        return counts
 
     @property
     def level_scales(self) -> NDArray[Any]:
@@ -233,7 +266,7 @@ class MixedScaler:
         if self.numbers_ is not None:
             names = range(X.shape[1]) if names is None else names
             of_numbers = [names[j] for j in self.of_numbers]
-            self.numbers_.check(X[:, self.of_numbers], of_numbers, largest)
+            self.numbers_.check(columns_of(X, self.of_numbers), of_numbers, largest)
 
     def on_device_of(self, X: Any) -> MixedScaler:
         """Itself: rows of mixed tables are NumPy's."""
@@ -288,3 +321,13 @@ class MixedScaler:
             return cells
         starts = np.cumsum([0, *self.level_counts[:-1]])
         return np.add.reduceat(cells, starts, axis=-1)
+
+
+def _joined_shares(weights: Iterable[NDArray[Any]]) -> NDArray[Any]:
+    return np.concatenate([*(counts / counts.sum() for counts in weights), []])
+
+
+def _of_rare_levels(counts: NDArray[Any]) -> NDArray[Any]:
+    """Weights of levels, where those that no row of a sample has count as much as the rarest."""
+    least = counts[counts > 0].min() if counts.any() else 1
+    return np.maximum(counts, least)

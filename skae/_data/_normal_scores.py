@@ -20,6 +20,8 @@ from scipy.special import ndtr, ndtri
 
 from skae._data._chunks import as_dense
 from skae._data._scaling import check_magnitudes, units
+from skae._data._shards import is_sharded
+from skae._data._sources import studied
 from skae._data._tables import NO_CELLS
 
 # Bound of scores: larger ones would make likelihoods in float32 infinite.
@@ -264,7 +266,7 @@ class NormalScores:
 
         Of columns that are `unflagged`, it is not learned where cells are missing.
         """
-        rows, weight = self._sample(X, sample_weight, seed)
+        rows, weight = self._sample(*studied(X, sample_weight), seed)
         self.columns_, self.gaps_ = {}, {}
         self.level_shares_ = []
         for j, n_levels in enumerate(self.n_levels):
@@ -313,6 +315,8 @@ class NormalScores:
             rng = np.random.RandomState(seed)
             sampled = np.sort(rng.choice(n_rows, n_sampled, replace=False))
             X, weight = X[sampled], weight[sampled]
+        elif is_sharded(X):
+            X = X[:]
         # Columns are read one by one: a sparse table is never dense as a whole.
         return X.tocsc() if issparse(X) else X, weight
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skae._data._chunks import as_dense
+from skae._data._chunks import as_dense, row_chunks
 from skae._data._relation_plan import Plan
 from skae._data._relation_rules import Array, LookupRule, Table
 from skae._data._relation_search import find_relations
@@ -139,24 +139,30 @@ class Relations:
 
     def check(self, X: Any) -> None:
         """Raise ValueError that names the first row that breaks a relation."""
-        table = self._table(X) if self.steps else {}
+        if self.steps:
+            for rows, chunk in row_chunks(X):
+                self._check(chunk, rows.start)
+
+    def _check(self, X: Any, first: int) -> None:
+        table = self._table(X)
         for step in self.steps:
             holds = step.holds(table)
             if not holds.all():
                 raise ValueError(
-                    f"Row {int(holds.argmin())} of X breaks one of the relations that held when "
-                    f"the training began, {self.found}. Pass relations=None, or a list of those "
-                    "that hold in all rows."
+                    f"Row {first + int(holds.argmin())} of X breaks one of the relations that held "
+                    f"when the training began, {self.found}. Pass relations=None, or a list of "
+                    "those that hold in all rows."
                 )
             step.reduce(table)
 
     def hold(self, X: Any) -> NDArray[np.bool_]:
         """Which rows obey all relations."""
         out = np.ones(X.shape[0], dtype=bool)
-        table = self._table(X) if self.steps else {}
-        for step in self.steps:
-            out &= step.holds(table)
-            step.reduce(table)
+        for rows, chunk in row_chunks(X) if self.steps else ():
+            table = self._table(chunk)
+            for step in self.steps:
+                out[rows] &= step.holds(table)
+                step.reduce(table)
         return out
 
     @staticmethod

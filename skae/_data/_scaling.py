@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from skae._data._arrays import (
     widest_float,
 )
 from skae._data._chunks import as_dense, row_chunks
+from skae._data._shards import is_sharded
+from skae._data._sources import studied
 from skae._sklearn import weighted_percentile
 
 # Medians and quartiles of larger tables come from every n-th row, so that they have at most
@@ -49,6 +52,8 @@ class Moments:
         Zero in a column without a single value.
     unit : ndarray of shape (n_features,)
         The variance is in units of its square.
+    total : ndarray of shape (n_features,)
+        Weight of the values.
     """
 
     mean: NDArray[Any]
@@ -56,6 +61,28 @@ class Moments:
     low: NDArray[Any]
     high: NDArray[Any]
     unit: NDArray[Any]
+    total: NDArray[Any]
+
+    @classmethod
+    def merged(cls, parts: list[Moments]) -> Moments:
+        """The moments of all rows, from those of parts of them."""
+        total, mean, squares = np.zeros((3, len(parts[0].mean)))
+        low = np.min([np.where(part.total > 0, part.low, np.inf) for part in parts], axis=0)
+        high = np.max([np.where(part.total > 0, part.high, -np.inf) for part in parts], axis=0)
+        empty = low > high
+        low[empty] = high[empty] = 0.0
+        unit = units(high - low)
+        for part in parts:  # as chunks of rows are merged in ``column_moments``
+            shift, merged = part.mean - mean, total + part.total
+            share = part.total / np.where(merged > 0, merged, 1.0)
+            with np.errstate(over="ignore", invalid="ignore"):  # of values beyond LARGEST
+                squares += part.variance * part.total * (part.unit / unit) ** 2
+                squares += (shift / unit) ** 2 * (total * share)
+            mean += shift * share
+            total += part.total
+        constant = low == high
+        mean[constant], squares[constant] = low[constant], 0.0
+        return cls(mean, squares / np.where(total > 0, total, 1.0), low, high, unit, total)
 
     @property
     def deviation(self) -> NDArray[Any]:
@@ -76,21 +103,33 @@ def units(sizes: Any) -> NDArray[Any]:
     return np.where(is_usual, 1.0, np.ldexp(1.0, np.frexp(sizes)[1]))
 
 
+def unchanged(chunk: Any) -> Any:
+    """The transformation that is none."""
+    return chunk
+
+
 def column_moments(
     X: Any,
     sample_weight: NDArray[Any] | None = None,
-    transform: Callable[[Any], Any] = lambda chunk: chunk,
+    transform: Callable[[Any], Any] = unchanged,
 ) -> Moments:
     """Weighted moments of dense or CSR rows `X`, each chunk of them transformed first."""
-    n_rows, n_features = X.shape
-    weight = np.ones(n_rows) if sample_weight is None else sample_weight
+    if is_sharded(X):
+        weight_of_own = [] if sample_weight is None else [sample_weight]
+        parts = X.on_each(partial(column_moments, transform=transform), *weight_of_own)
+        return Moments.merged(parts)
+    known = getattr(X, "moments", None)  # of a source of rows that was surveyed
+    if known is not None and sample_weight is None and transform is unchanged:
+        return known
+    n_features = X.shape[1]
     total = np.zeros(n_features)
     mean, squares = np.zeros(n_features), np.zeros(n_features)
     low, high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
     unit = np.ones(n_features)
     for rows, raw in row_chunks(X):
         chunk = transform(raw).astype(np.float64)
-        counts = weight[rows] > 0
+        weight = np.ones(len(chunk)) if sample_weight is None else sample_weight[rows]
+        counts = weight > 0
         counted = chunk if counts.all() else chunk[counts]
         low = np.fmin(low, np.fmin.reduce(counted, axis=0, initial=np.inf))
         high = np.fmax(high, np.fmax.reduce(counted, axis=0, initial=-np.inf))
@@ -98,11 +137,11 @@ def column_moments(
         has_missing = missing.any()
         # Chunks are centred before they are squared and merged (Chan, Golub & LeVeque, 1979):
         # a plain sum of squares loses all digits where the mean is large.
-        chunk_total = np.full(n_features, weight[rows].sum())
+        chunk_total = np.full(n_features, weight.sum())
         if has_missing:
-            chunk_total -= weight[rows] @ missing
+            chunk_total -= weight @ missing
             chunk[missing] = 0.0
-        chunk_mean = weight[rows] @ chunk / np.where(chunk_total > 0, chunk_total, 1.0)
+        chunk_mean = weight @ chunk / np.where(chunk_total > 0, chunk_total, 1.0)
         chunk -= chunk_mean
         if has_missing:
             chunk[missing] = 0.0
@@ -115,7 +154,7 @@ def column_moments(
             squares *= np.where(squares > 0, before / unit, 1.0) ** 2
             if (unit != 1).any():
                 chunk /= unit
-            squares += weight[rows] @ np.square(chunk, out=chunk)
+            squares += weight @ np.square(chunk, out=chunk)
             squares += (shift / unit) ** 2 * (total * chunk_total / merged)
         mean += shift * (chunk_total / merged)
         total += chunk_total
@@ -123,7 +162,7 @@ def column_moments(
     mean[constant], squares[constant] = low[constant], 0.0
     empty = low > high
     low[empty] = high[empty] = 0.0
-    return Moments(mean, squares / np.where(total > 0, total, 1.0), low, high, unit)
+    return Moments(mean, squares / np.where(total > 0, total, 1.0), low, high, unit, total)
 
 
 class Scaler:
@@ -180,6 +219,7 @@ class Scaler:
         if self.method == "standard":
             return self.mean_, _one_where_zero(moments.deviation)
         if self.method in ("robust", "winsorized"):
+            X, sample_weight = studied(X, sample_weight)
             step = -(-X.shape[0] * X.shape[1] // MAX_CELLS_FOR_QUANTILES)
             sample = as_dense(X[::step]).astype(np.float64, copy=False)
             weight = np.ones(len(sample)) if sample_weight is None else sample_weight[::step]
@@ -294,10 +334,16 @@ def check_magnitudes(
     name : str
         What X is called in the message.
     """
-    center, reach = np.broadcast_arrays(center, reach, np.empty(X.shape[1]))[:2]
-    surely = (reach - np.abs(center)).min(initial=np.inf)
-    if issparse(X) and np.abs(X.data).max(initial=0.0) <= surely:
+    if is_sharded(X):
+        X.on_each(partial(check_magnitudes, names=names, center=center, reach=reach, name=name))
         return
+    center, reach = np.broadcast_arrays(center, reach, np.empty(X.shape[1]))[:2]
+    known = getattr(X, "moments", None)
+    if known is not None and (np.fmax(center - known.low, known.high - center) <= reach).all():
+        return
+    surely = (reach - np.abs(center)).min(initial=np.inf)
+    if issparse(X) and max(-X.data.min(initial=0.0), X.data.max(initial=0.0)) <= surely:
+        return  # no copy of the values, which may be on disk
     for _, chunk in row_chunks(X):
         # The whole chunk is faster to look at than its columns; NaN is compared as false.
         if max(-float(chunk.min()), float(chunk.max())) <= surely:

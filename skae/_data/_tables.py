@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 
 from skae._data._arrays import is_tensor
+from skae._data._open import as_source
+from skae._data._sources import is_source
 
 # What turns an object of a class, by its package, into a table that is in memory.
 CALLS = {
     ("_duckdb", "DuckDBPyRelation"): "df()",
+    ("dask", "Array"): "compute()",
     ("dask", "DataFrame"): "compute()",
     ("duckdb", "DuckDBPyRelation"): "df()",
     ("ibis", "Table"): "to_pandas()",
     ("polars", "LazyFrame"): "collect()",
-    ("pyarrow", "FileSystemDataset"): "to_table()",
-    ("pyarrow", "InMemoryDataset"): "to_table()",
     ("pyarrow", "RecordBatchReader"): "read_all()",
     ("pyarrow", "Scanner"): "to_table()",
-    ("pyarrow", "UnionDataset"): "to_table()",
     ("pyspark", "DataFrame"): "toPandas()",
     ("xarray", "Dataset"): "to_dataframe()",
 }
@@ -52,13 +52,17 @@ def as_table(X: Any, name: str = "X") -> Any:
     """
     if is_tensor(X) or issparse(X):
         return X
+    source = as_source(X)
+    if source is not None:
+        return source
     if _package(X) == "narwhals" and hasattr(X, "to_native"):
         X = X.to_native()
     call = CALLS.get((_package(X), type(X).__name__))
     if call is not None:
-        raise TypeError(
-            f"{name} is a {type(X).__name__}, not a table in memory: pass {name}.{call}."
-        )
+        remedy = f"pass {name}.{call}"
+        if _package(X) == "dask":
+            remedy += ", or leave it on its workers with skae.dask.fit and skae.dask.apply"
+        raise TypeError(f"{name} is a {type(X).__name__}, not a table in memory: {remedy}.")
     if _package(X) == "pyarrow" and hasattr(X, "column_names"):
         return _of_arrow(X, name)
     if isinstance(X, list | tuple):
@@ -74,7 +78,10 @@ def as_table(X: Any, name: str = "X") -> Any:
         )
     is_array_like = any(hasattr(X, name) for name in ("shape", "__len__", "__array__"))
     if X is None or isinstance(X, str | bytes | Number) or not is_array_like:
-        raise TypeError(f"{name}={X!r} must be a table: rows of numbers, or a frame.")
+        raise TypeError(
+            f"{name}={X!r} must be a table: rows of numbers, or a frame. Parquet files are opened "
+            "by skae.io.open_table."
+        )
     return X
 
 
@@ -111,7 +118,7 @@ def numbers_of_table(X: Any, name: str = "X") -> Any:
     Tables of numbers come back as they are. Raise ValueError or TypeError, which names the
     column, if a cell is no number.
     """
-    if is_tensor(X) or issparse(X):
+    if is_tensor(X) or issparse(X) or is_source(X):
         return X
     if hasattr(X, "iloc") and hasattr(X, "columns"):
         return _numbers_of_pandas(X, name)

@@ -17,8 +17,11 @@ from skae._data._arrays import (
     widest_float,
 )
 from skae._data._chunks import ColumnStack, TensorTable, check_finite, is_memory_map
+from skae._data._sources import is_source
+from skae._data._survey import to_learn_from
 from skae._data._tables import as_table, numbers_of_table, without_mask
 from skae._sklearn import (
+    MAY_ALL_BE_ZERO,
     check_sample_weight,
     convert_to_numpy,
     get_namespace_and_device,
@@ -133,25 +136,39 @@ def _of_dtype(marker: float, dtype: Any) -> Any:
 
 
 def as_numpy_table(X: Any) -> Any:
-    """Rows for code that needs NumPy: those of a tensor become NumPy arrays chunk by chunk."""
+    """Rows to learn from, for code that needs NumPy.
+
+    Those of a tensor become NumPy arrays chunk by chunk; a table on disk is read if it is small,
+    and surveyed otherwise.
+    """
+    if is_source(X):
+        return to_learn_from(X)
     return TensorTable(X) if is_tensor(X) else X
 
 
-def checked_weight(sample_weight: Any, n_rows: int) -> NDArray[Any] | None:
+def checked_weight(
+    sample_weight: Any, n_rows: int, may_all_be_zero: bool = False
+) -> NDArray[Any] | None:
     """One weight per row, as a NumPy array of float64; None if no weights are given."""
     if sample_weight is None:
         return None
     weight, _ = to_compute_array(sample_weight, keep_tensors=False, name="sample_weight")
     weight = without_mask(weight, None, "sample_weight")
-    return check_sample_weight(weight, np.empty(n_rows), dtype=np.float64, ensure_non_negative=True)
+    return check_sample_weight(
+        weight,
+        np.empty(n_rows),
+        dtype=np.float64,
+        ensure_non_negative=True,
+        **(MAY_ALL_BE_ZERO if may_all_be_zero else {}),
+    )
 
 
 def rows_with_weight(X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
     """Rows of any table that have a positive weight, their targets and weights."""
     X = as_table(X)
     weight = checked_weight(sample_weight, num_samples(X))
-    if weight is None:
-        return X, y, None
+    if weight is None or is_source(X):
+        return X, y, weight
     kept = np.flatnonzero(weight)
     if len(kept) in (0, 1, len(weight)):  # too few are an error later
         return X, y, weight
@@ -167,7 +184,7 @@ def drop_zero_weight_rows(
     if weight is None:
         return X, None
     has_weight = weight > 0
-    if not has_weight.all():
+    if not has_weight.all() and not (is_source(X) and has_weight.sum() >= min_rows):
         is_table = isinstance(X, ColumnStack | TensorTable)
         X = X.rows(has_weight) if is_table else X[has_weight]
         weight = weight[has_weight]

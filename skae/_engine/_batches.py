@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from skae._data._chunks import CHUNK_BYTES, PageReleaser, TensorTable, as_dense
+from skae._data._shuffling import shuffled_rows
+from skae._data._sources import AllBut, indices_with_weight, is_on_disk, is_source
+from skae._engine._group import ALONE, Group
+from skae._engine._progress import current_progress
 from skae._engine._runtime import bytes_for_rows
 
 # Rows are scaled once and kept in memory if their copy is no larger than this.
@@ -32,10 +37,34 @@ def to_array_like(values: Tensor, like: Any = None) -> Any:
 
 
 class Rows(Dataset, ABC):
-    """Scaled rows that can be cut into batches."""
+    """Scaled rows that can be cut into batches.
+
+    Attributes
+    ----------
+    group : Group
+        The processes that train on the rows.
+    is_shared : bool
+        Whether each of them holds a part of the rows.
+    """
+
+    group: Group = ALONE
+    is_shared = False
 
     @abstractmethod
     def __len__(self) -> int: ...
+
+    @property
+    def own(self) -> Any:
+        """Those that this process holds."""
+        return self
+
+    def cut(self, batch_size: int, generator: torch.Generator | None = None) -> Any:
+        """Batches of the rows, shuffled if a generator is given."""
+        return Batches(self, batch_size, generator)
+
+    def assembled(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Values of all rows, along the last axis, from those of rows that this process holds."""
+        return values
 
     def to_array_like(self, values: Tensor) -> Any:
         """Convert outputs of a net to the kind of array that the rows were given as."""
@@ -53,12 +82,12 @@ class SourceRows(Rows):
 
     Parameters
     ----------
-    source : ndarray, memmap, CSR matrix, tensor or table of shape (n_samples, n_features)
+    source : ndarray, memmap, CSR matrix, tensor, table or RowSource of shape (n_rows, n_features)
     scaler : object with a ``transform`` method
-    indices : ndarray of int, default=None
+    indices : ndarray of int or AllBut, default=None
         Rows to use; None means all.
     sample_weight : ndarray of shape (n_samples,), default=None
-        One weight per row of `source`.
+        One weight per row of `source`. Of tables on disk, rows of weight zero are left out.
     device : torch.device
     """
 
@@ -66,17 +95,19 @@ class SourceRows(Rows):
         self,
         source: Any,
         scaler: Any,
-        indices: NDArray[np.intp] | None = None,
+        indices: Any = None,
         sample_weight: NDArray[np.float64] | None = None,
         device: torch.device | str = "cpu",
     ):
         self.table = source
         self._set_scaler(scaler)
+        weight = sample_weight
+        if weight is not None and is_on_disk(source) and not isinstance(indices, np.ndarray):
+            indices = indices_with_weight(indices, weight)
         self.indices = indices
         self.device = device
-        weight = (
-            sample_weight if indices is None or sample_weight is None else sample_weight[indices]
-        )
+        if weight is not None and indices is not None:
+            weight = indices.of(weight) if isinstance(indices, AllBut) else weight[indices]
         self.sample_weight = (
             None if weight is None else torch.from_numpy(weight.astype(np.float32)).to(device)
         )
@@ -120,7 +151,7 @@ class SourceRows(Rows):
     def repeated(self, times: int) -> SourceRows:
         """All rows, repeated `times` times."""
         other = copy.copy(self)
-        rows = np.arange(len(self)) if self.indices is None else self.indices
+        rows = np.arange(len(self)) if self.indices is None else self.indices[:]
         other.indices = np.tile(rows, times)
         weight = self.sample_weight
         other.sample_weight = None if weight is None else weight.repeat(times)
@@ -130,8 +161,9 @@ class SourceRows(Rows):
         """The same rows as one tensor, unless that would take too much memory."""
         width = self.read(slice(0, 1)).shape[1]
         n_bytes = 4 * len(self) * width
-        # A sparse matrix is made dense only if the copy is small.
-        limit = MAX_SHUFFLE_BYTES if issparse(self.source) else MAX_COPY_BYTES
+        # Of a sparse matrix or a table on disk, a copy is made only if it is small.
+        is_large = issparse(self.source) or is_source(self.source)
+        limit = MAX_SHUFFLE_BYTES if is_large else MAX_COPY_BYTES
         if n_bytes > bytes_for_rows(self.device, limit):
             return self
         return TensorRows(self.read_all(), self.sample_weight)
@@ -142,6 +174,10 @@ class SourceRows(Rows):
         return self.read(indices.cpu().numpy())[inverse]
 
     def batches(self, spans: Iterator[slice], generator: torch.Generator | None) -> Iterator[Batch]:
+        is_shuffled = generator is not None and not isinstance(self.indices, np.ndarray)
+        if is_shuffled and is_source(self.source):
+            yield from self._batches_from_disk(spans, generator)
+            return
         weight = self.sample_weight
         order = None if generator is None else shuffled(len(self), generator).cpu()
         for span in spans:
@@ -150,6 +186,29 @@ class SourceRows(Rows):
                 # Sorted reads touch each page of a memory map once.
                 selection = order[span].sort().values.numpy()
             yield self.read(selection), None if weight is None else weight[selection]
+
+    def _batches_from_disk(self, spans: Iterator[slice], generator: Any) -> Iterator[Batch]:
+        """Batches of a source, which is shuffled by blocks."""
+        seed = torch.randint(2**62, (1,), generator=generator, device=generator.device).item()
+        skipped = self.indices
+        coming = shuffled_rows(self.source, self.scaler.transform, skipped, int(seed))
+        with closing(coming):
+            rest, numbers = next(coming)
+            for span in spans:
+                n_wanted = span.stop - span.start
+                rows, chosen = rest[:n_wanted], numbers[:n_wanted]
+                rest, numbers = rest[n_wanted:], numbers[n_wanted:]
+                while len(rows) < n_wanted and (more := next(coming, None)) is not None:
+                    current_progress().update_rows(span.start, len(self))
+                    n_more = n_wanted - len(rows)
+                    rest, numbers = (values[n_more:] for values in more)
+                    rows = np.concatenate([rows, more[0][:n_more]])
+                    chosen = np.concatenate([chosen, more[1][:n_more]])
+                weight = self.sample_weight
+                if weight is not None:
+                    chosen = chosen if skipped is None else skipped.places(chosen)
+                    weight = weight[chosen]
+                yield torch.from_numpy(rows).to(self.device), weight
 
     def read_all(self) -> Tensor:
         """All rows in one tensor, read piece by piece."""

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from skae._data._sources import studied
 from skae._engine._batches import SourceRows
 from skae._engine._runtime import borrowed_global_generator, generator
 from skae._stats._pca import (
@@ -247,6 +248,7 @@ def coordinates_of_rows(
     seed: int,
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Principal coordinates of some scaled rows, their squared norms, and their weights."""
+    X, sample_weight = studied(X, sample_weight)
     indices = np.arange(X.shape[0])
     n_rows = min(MAX_ROWS_FOR_COORDINATES, max(MIN_ROWS_FOR_PCA, MAX_CELLS_FOR_PCA // X.shape[1]))
     if len(indices) > n_rows:
@@ -291,6 +293,7 @@ def _sample_of_rows(
     X: Any, scaler: Any, sample_weight: NDArray[Any] | None, seed: int
 ) -> tuple[Tensor, NDArray[Any] | None]:
     """All scaled rows, or a random sample of them, and their weights."""
+    X, sample_weight = studied(X, sample_weight)
     indices = None
     n_rows = min(MAX_ROWS_FOR_PCA, max(MIN_ROWS_FOR_PCA, MAX_CELLS_FOR_PCA // X.shape[1]))
     if X.shape[0] > n_rows:

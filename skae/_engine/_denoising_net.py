@@ -129,7 +129,7 @@ class NoisyRows(Rows):
 
     def __init__(
         self,
-        rows: SourceRows | TensorRows,
+        rows: Any,
         noise: Any,
         input_transform: InputTransform,
         n_passes: int = 1,

@@ -14,6 +14,7 @@ from skae._data._arrays import asarray_like, namespace, widest_float
 from skae._engine._batches import Batch, Rows, SourceRows, TensorRows
 from skae._engine._inference import Pieces
 from skae._engine._net import AutoencoderNet
+from skae._engine._sharded_rows import Share, SharedBatch
 from skae._engine._views import VIEWS, Views, ViewsOnDevice
 from skae.networks._levels import LevelLayout
 
@@ -30,6 +31,8 @@ N_OTHERS = len(VIEWS) - 1
 LEAST_SUM = 1e-30
 # Loss of a level that was not seen in training; one that was seen mostly has less.
 LARGEST_LEVEL_LOSS = 2.0
+# Own rows of a batch are padded to a multiple of these.
+ROWS_AT_ONCE = 16
 # Rounds of imputation; more of them make images drift away from their observed cells.
 IMPUTATION_ROUNDS = 2
 
@@ -48,7 +51,7 @@ class MemberRows(Rows):
         Proportional to the probabilities.
     """
 
-    def __init__(self, rows: SourceRows | TensorRows, weights: NDArray[np.float64]):
+    def __init__(self, rows: Any, weights: NDArray[np.float64]):
         self.rows = rows
         self.sample_weight = None
         self.n_members = len(weights)
@@ -59,16 +62,68 @@ class MemberRows(Rows):
         return self.n_draws
 
     def batches(self, spans: Iterator[slice], generator: torch.Generator | None) -> Iterator[Batch]:
+        indices = self._drawn(generator)
+        for span in spans:
+            yield self.rows.take(indices[:, span]), None
+
+    def _drawn(self, generator: torch.Generator | None) -> Tensor:
+        """Numbers of the rows of an epoch, of shape (n_members, n_draws)."""
         shape = (self.n_members, self.n_draws)
         if generator is None:
             uniform = (torch.arange(self.n_draws, dtype=torch.float64) + 0.5) / self.n_draws
-            uniform = uniform.expand(shape).contiguous()
-        else:
-            device = generator.device
-            uniform = torch.rand(shape, generator=generator, dtype=torch.float64, device=device)
-        indices = self.draw(uniform)
+            return self.draw(uniform.expand(shape).contiguous())
+        device = generator.device
+        return self.draw(torch.rand(shape, generator=generator, dtype=torch.float64, device=device))
+
+
+class SharedMemberRows(MemberRows):
+    """The same for rows that lie on several processes, which draw the same and take their own.
+
+    A batch has as many own rows for each member; where a member has fewer, a row of weight zero
+    stands for it.
+
+    Parameters
+    ----------
+    rows : Share
+    weights : ndarray of shape (n_members, n_rows)
+    """
+
+    is_shared = True
+
+    def __init__(self, rows: Share, weights: NDArray[np.float64]):
+        super().__init__(rows, weights)
+        self.group = rows.group
+        self.own_numbers = torch.full((len(rows),), -1)
+        self.own_numbers[torch.from_numpy(rows.places)] = torch.arange(len(rows.places))
+
+    def batches(self, spans: Iterator[slice], generator: torch.Generator | None) -> Iterator[Batch]:
+        drawn = self.own_numbers[self._drawn(generator).cpu()]
         for span in spans:
-            yield self.rows.take(indices[:, span]), None
+            batch = self._own_batch(drawn[:, span])
+            if len(batch[1].T) or generator is not None:  # losses of no rows are no numbers
+                yield batch
+
+    def _own_batch(self, drawn: Tensor) -> Any:
+        """Own rows among some that are drawn, whose own numbers are -1 elsewhere."""
+        is_own = drawn >= 0
+        n_most, n_drawn = int(is_own.sum(dim=1).max()), drawn.shape[1]
+        # Few shapes of batches: steps are recorded for each.
+        n_rows = min(-(-n_most // ROWS_AT_ONCE) * ROWS_AT_ONCE, n_drawn)
+        first = is_own.int().argsort(dim=1, stable=True, descending=True)[:, :n_rows]
+        chosen = drawn.gather(1, first)
+        held = self.rows.own
+        if n_rows:
+            x = held.take(chosen.clamp(min=0))
+        else:
+            x = held.read(slice(0, 0)).expand(self.n_members, 0, -1)
+        batch = SharedBatch((x, (chosen >= 0).float().to(x.device)))
+        batch.share = n_rows / n_drawn
+        return batch
+
+
+def member_rows(rows: Any, weights: NDArray[np.float64]) -> MemberRows:
+    """Rows that members draw from those of this process, or of all that share them."""
+    return (SharedMemberRows if rows.is_shared else MemberRows)(rows, weights)
 
 
 def _uniform_draw(weights: NDArray[np.float64]) -> Draw | None:
@@ -169,10 +224,11 @@ class MemberNet(AutoencoderNet):
         for span, x in self._inference_batches(rows):
             yield span, self._raw_losses(rows, x, views)
 
-    def row_losses(self, rows: SourceRows | TensorRows) -> Losses:
+    def row_losses(self, rows: Any) -> Losses:
         """Mean loss per observed cell, of shape (n_members + 1, n_rows)."""
-        parts = [losses for _, losses in self._map_batches(self._row_losses, rows, row_axis=1)]
-        return np.concatenate(parts, axis=1).astype(np.float64)
+        pieces = self._map_batches(self._row_losses, rows.own, row_axis=1)
+        parts = [losses for _, losses in pieces] or [np.empty((self.n_members + 1, 0))]
+        return rows.assembled(np.concatenate(parts, axis=1).astype(np.float64))
 
     def cell_losses(self, rows: SourceRows) -> Iterator[tuple[slice, Any, Any]]:
         """Yield slices, raw losses, and the contribution of each cell to them."""

@@ -179,7 +179,8 @@ def _moments(net: Any, rows: SourceRows, is_linear: bool) -> _Moments:
             error, x = np.nan_to_num(error, copy=False), np.nan_to_num(x, copy=False)
         residual += _sum_of_squares(error, weight[span])
         if shift is None:  # squares about zero may lose digits, and so may those of heavy rows
-            shift = np.average(x, axis=0, weights=weight[span]).astype(x.dtype)
+            known = weight[span] if weight[span].any() else None
+            shift = np.average(x, axis=0, weights=known).astype(x.dtype)
         x = x - shift
         sums = sums + weight[span] @ x
         squares += _sum_of_squares(x, weight[span])

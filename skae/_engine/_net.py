@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import copy
 import dis
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, closing, nullcontext
 from inspect import signature
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.history import History
-from torch import nn
+from torch import Tensor, nn
 
-from skae._engine._batches import Batches, Rows, even_batch_size
+from skae._engine._batches import Batch, Rows, even_batch_size
 from skae._engine._callbacks import (
     BestWeights,
     DivergenceGuard,
@@ -29,6 +30,8 @@ from skae._engine._callbacks import (
     watches_batches,
 )
 from skae._engine._cuda_graphs import GraphedSteps
+from skae._engine._group import Group
+from skae._engine._grouped_steps import GroupedSteps
 from skae._engine._inference import InferenceMixin
 from skae._engine._losses import Objective
 from skae._engine._noise import Corruption
@@ -225,6 +228,10 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
         self.stop_ = ""
         # As skorch's partial_fit, which would swallow a Ctrl-C that comes at the end of fit_loop.
         self.notify("on_train_begin", X=rows, y=None)
+        checkpoints = rows.group.checkpoints
+        if checkpoints is not None:  # of an attempt that one of the processes did not survive
+            n_done = checkpoints.begin(self, -(-len(rows) // self.batch_size))
+            n_epochs = max((self.max_epochs if n_epochs is None else n_epochs) - n_done, 0)
         self.fit_loop(rows, epochs=n_epochs)
         self.notify("on_train_end", X=rows, y=None)
 
@@ -320,8 +327,8 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
             size = self.batch_size
             if self.orthogonal:  # the update's length would be the same after a few rows
                 size = even_batch_size(len(dataset), size)
-            return Batches(dataset, size, self.batch_generator)
-        return Batches(dataset, max(self.batch_size, self._inference_batch_size))
+            return dataset.cut(size, self.batch_generator)
+        return dataset.cut(max(self.batch_size, self._inference_batch_size))
 
     def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **kwargs: Any) -> Any:
         n_epochs = self.max_epochs if epochs is None else epochs
@@ -332,13 +339,15 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
         try:
             with self._global_generator(), on_device(self.device), self.optimizer_.flat():
                 self.layers_ = list(self.module_.modules())
-                self.take_step_ = GraphedSteps(self) if self._is_graphed() else self._eager_step
+                self.take_step_ = self._make_steps(X)
                 self.passes_ = self._make_passes()
                 try:
                     super().fit_loop(X, y, epochs=n_epochs, **kwargs)
                 except TrainingStopped:
                     stop = "stopped"
                 except KeyboardInterrupt:
+                    if X.group.size > 1:  # the other processes go on, and would wait for this one
+                        raise
                     stop = "interrupted"
                     current_tasks().drop_epoch()
         finally:
@@ -347,6 +356,12 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
             current_progress().end(stop)
         self.stop_ = stop
         return self
+
+    def _make_steps(self, rows: Rows) -> Callable[[Batch], Tensor]:
+        """What takes the steps of a training."""
+        if rows.is_shared:
+            return GroupedSteps(self, rows.group)
+        return GraphedSteps(self) if self._is_graphed() else self._eager_step
 
     def _set_training(self, training: bool = True) -> None:
         layers = vars(self).get("layers_")
@@ -379,6 +394,8 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
                 current_progress().update(self.history[-1])
         if method_name == "on_epoch_end" and current_tasks().end_epoch(self):
             stop = stop or TrainingStopped()
+        if method_name == "on_epoch_end" and isinstance(self.take_step_, GroupedSteps):
+            self.take_step_.note_epoch(is_last=stop is not None)
         if stop is not None:
             raise stop
 
@@ -416,7 +433,8 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
             self.history.record(f"{prefix}_loss", float(np.average(losses, weights=iterator.sizes)))
             return
         if not training:
-            self._record_loss(prefix, self._mean_loss(iterator), len(iterator.rows))
+            loss = self._mean_loss(iterator, iterator.rows.group)
+            self._record_loss(prefix, loss, len(iterator.rows))
             return
         self._set_training(True)
         # The sum stays on the device: reading it here would synchronise a GPU.
@@ -427,8 +445,12 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
                 n_in_batch = batch[0].shape[-2]
                 total.add_(self._step(batch), alpha=n_in_batch)
                 n_rows += n_in_batch
+        total_loss = float(total)
+        if isinstance(self.take_step_, GroupedSteps):
+            self.take_step_.synchronise()
+            (total_loss,), n_rows = iterator.rows.group.sums(total_loss), len(iterator.rows)
         self.history.new_batch()
-        self._record_loss(prefix, float(total) / n_rows, n_rows)
+        self._record_loss(prefix, total_loss / n_rows, n_rows)
 
     def _record_loss(self, prefix: str, loss: float, n_rows: int) -> None:
         """Record the loss of an epoch, for callbacks also as that of its only batch."""
@@ -441,17 +463,17 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
 
         Nets that are trained as one use ``member_losses`` instead.
         """
-        return self._mean_loss(self.get_iterator(rows, training=False))
+        return self._mean_loss(self.get_iterator(rows, training=False), rows.group)
 
     def first_batch_loss(self, rows: Rows) -> float:
         """Loss of the first batch, without a step."""
         # Python drops a Ctrl-C that comes while it closes a generator by itself.
-        batches: Any = iter(Batches(rows, self.batch_size))
+        batches: Any = iter(rows.cut(self.batch_size))
         with closing(batches):
-            return self._mean_loss([next(batches)])
+            return self._mean_loss(islice(batches, 1), rows.group)
 
     @torch.no_grad()
-    def _mean_loss(self, batches: Any) -> float:
+    def _mean_loss(self, batches: Any, group: Group) -> float:
         self._set_training(False)
         total, total_weight = torch.zeros(()), 0.0
         for x, weight in batches:
@@ -459,7 +481,8 @@ class AutoencoderNet(StepMixin, InferenceMixin, NeuralNet):
                 loss = self.get_loss(self.infer(x), weight, X=x)
             total = total.to(loss.device) + loss * x.shape[-2]
             total_weight += x.shape[-2] * (1.0 if weight is None else float(weight.mean()))
-        return float(total) / total_weight
+        total_loss, total_weight = group.sums(float(total), total_weight)
+        return total_loss / total_weight
 
 
 def _is_raised_by_statement(error: BaseException) -> bool:

@@ -71,7 +71,7 @@ class FlatAdamW(torch.optim.Optimizer):
         dtypes = sorted({str(p.dtype) for p in parameters})
         if len(dtypes) > 1:
             raise TypeError(f"network: its parameters are of {dtypes}; all must be of one type.")
-        values = torch.cat([flattened(p) for p in parameters])
+        self.values = values = torch.cat([flattened(p) for p in parameters])
         self.gradients = torch.zeros_like(values)
         sizes = [p.numel() for p in parameters]
         pieces = zip(parameters, values.split(sizes), self.gradients.split(sizes), strict=True)
@@ -97,7 +97,7 @@ class FlatAdamW(torch.optim.Optimizer):
             for parameter in parameters:
                 parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
                 parameter.grad = None
-            del self.gradients, self.flat_groups, self.frozen, self.rates
+            del self.values, self.gradients, self.flat_groups, self.frozen, self.rates
 
     def _rule(
         self, group: dict[str, Any], values: Tensor, gradients: Tensor

@@ -19,6 +19,8 @@ NAMES = {"train_loss": "loss", "valid_loss": "val_loss"}
 # Name, losses and remaining time fit into 80 columns; the bar takes the rest.
 BAR = "{desc} |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 FULL_BAR = BAR.replace("<{remaining}", "")
+# What is shown of a part of an epoch comes at most so often.
+SECONDS_BETWEEN_LINES, SECONDS_BETWEEN_REFRESHES = 30.0, 0.5
 # `verbose` of a fit within another one that is shown: it shows nothing, nor do fits in it.
 HIDDEN = -1
 
@@ -55,6 +57,8 @@ class Progress:
         self.started = time.perf_counter()
         self.bar: Any = None
         self.is_closed = False
+        self.rows_began: float | None = None
+        self.rows_shown = 0.0
 
     def begin(self, n_epochs: int) -> None:
         """Start a training of `n_epochs`."""
@@ -70,6 +74,7 @@ class Progress:
     def update(self, epoch: Mapping[str, Any]) -> None:
         """End an epoch; `epoch` is its history."""
         self.n_done += 1
+        self.rows_began = None
         self.losses = {
             name: self.in_units.get(key, float)(epoch[key])
             for key, name in NAMES.items()
@@ -77,11 +82,33 @@ class Progress:
         }
         if self.bar is not None:
             self._show()
+            self.bar.n = self.n_done - 1  # it may show a part of the epoch
             self.bar.update()
         elif self.verbose > 1:
             seconds = time.perf_counter() - self.started
             losses = self._format_losses(".6g")
             self._write_line(f"epoch {self.n_done}/{self.n_total}: {losses}, {seconds:.1f} s")
+
+    def update_rows(self, n_read: int, n_rows: int) -> None:
+        """Show a part of an epoch over a table on disk, now and then."""
+        now = time.perf_counter()
+        if self.rows_began is None or not n_read:
+            self.rows_began = self.rows_shown = now
+            return
+        wait = SECONDS_BETWEEN_LINES if self.bar is None else SECONDS_BETWEEN_REFRESHES
+        if self.verbose < 1 or now - self.rows_shown < wait:
+            return
+        self.rows_shown = now
+        rate = n_read / (now - self.rows_began)
+        note = f"{rate:.3g} rows/s"
+        if self.bar is not None:
+            self.bar.n = round(self.n_done + n_read / n_rows, 2)
+            self._show(note)
+            self.bar.refresh()
+        elif self.verbose > 1:
+            seconds = (n_rows - n_read) / rate
+            share = f"{100 * n_read / n_rows:.0f} % of epoch {self.n_done + 1}/{self.n_total}"
+            self._write_line(f"{share}: {note}, {seconds:.0f} s left")
 
     def end(self, stop: str) -> None:
         """End a training; `stop` is the net's ``stop_``."""

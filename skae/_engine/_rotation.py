@@ -115,15 +115,17 @@ class Rotation:
         .. [1] I. T. Jolliffe, "Principal Component Analysis", Springer, 2nd edition, 2002.
         """
         residual = total_weight = 0.0
-        for start in range(0, len(rows), REFIT_BATCH):
+        own = rows.own
+        for start in range(0, len(own), REFIT_BATCH):
             batch = slice(start, start + REFIT_BATCH)
-            x = rows.read(batch).cpu().numpy() - self.mean
+            x = own.read(batch).cpu().numpy() - self.mean
             squares = np.square(x).sum(axis=1) - np.square(x @ self.axes.T).sum(axis=1)
             weight = np.ones(len(x))
-            if rows.sample_weight is not None:
-                weight = rows.sample_weight[batch].cpu().numpy()
+            if own.sample_weight is not None:
+                weight = own.sample_weight[batch].cpu().numpy()
             residual += float(weight @ squares)
             total_weight += float(weight.sum())
+        residual, total_weight = rows.group.sums(residual, total_weight)
         residual /= total_weight * rows.n_features
         share = self.n_coordinates / rows.n_features
         return lambda loss: share * loss + residual
@@ -172,17 +174,18 @@ def refit_output(module: Autoencoder, train: SourceRows, valid: SourceRows) -> N
     decoder: Any = module.decoder
     gram: Any = 0.0
     moment: Any = 0.0
-    for features, error, weight in _features_and_errors(module, train):
+    for features, error, weight in _features_and_errors(module, train.own):
         weighted = features if weight is None else features * weight[:, None]
         gram = gram + (weighted.T @ features).double()
         moment = moment + (weighted.T @ error).double()
+    gram, moment = (train.group.add(sums.contiguous()) for sums in (gram, moment))
     penalty = torch.eye(len(gram), device=gram.device, dtype=gram.dtype) * gram.diagonal().mean()
     corrections = [torch.linalg.solve(gram + r * penalty, moment).float() for r in RIDGES]
     losses = torch.zeros(1 + len(corrections), device=gram.device)
-    for features, error, weight in _features_and_errors(module, valid):
+    for features, error, weight in _features_and_errors(module, valid.own):
         for i, e in enumerate([error, *(error - features @ c for c in corrections)]):
             losses[i] += e.square().sum() if weight is None else weight @ e.square().sum(1)
-    best = int(losses.argmin())
+    best = int(valid.group.add(losses).argmin())
     if best > 0:
         _add_to_output(decoder, corrections[best - 1])
 
@@ -190,7 +193,7 @@ def refit_output(module: Autoencoder, train: SourceRows, valid: SourceRows) -> N
 def _features_and_errors(module: Autoencoder, rows: SourceRows) -> Any:
     """Yield inputs of the decoder's last layer (hidden units, latents, 1), errors, weights."""
     decoder: Any = module.decoder
-    for start in range(0, len(rows), REFIT_BATCH):
+    for start in range(0, max(len(rows), 1), REFIT_BATCH):  # of no rows, an empty batch
         batch = slice(start, start + REFIT_BATCH)
         x = rows.read(batch)
         z = module.kept_code(x)

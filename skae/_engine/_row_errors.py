@@ -78,7 +78,7 @@ def row_losses(net: Any, rows: Rows) -> NDArray[np.float64]:
         output, _ = net.infer(x)
         cells = net.criterion_.cells(net.module_.link, output.float(), net._targets(x))
         losses.append(cells.mean(dim=-1).double().cpu().numpy())
-    return np.concatenate(losses)
+    return rows.assembled(np.concatenate([*losses, []]))
 
 
 def _mean_errors(errors: Any, may_miss: bool) -> Any:

@@ -74,6 +74,12 @@ class StepMixin:
             group["lr"] = rate * group["share"]
 
     def _eager_step(self, batch: Batch) -> Tensor:
+        loss = self._compute_gradients(batch)
+        self._update()
+        return loss
+
+    def _compute_gradients(self, batch: Batch) -> Tensor:
+        """Set the gradients of all parameters to those of a batch, and return its loss."""
         passes = self.passes_
         if passes is None or passes[0].adds:
             self.optimizer_.zero_grad()
@@ -85,11 +91,14 @@ class StepMixin:
                 batch=batch,
                 training=True,
             )
+        return loss
+
+    def _update(self) -> None:
+        """Move the parameters along their gradients."""
         if torch.is_grad_enabled():
             self.optimizer_.step()
         else:
             self.optimizer_.update()
-        return loss
 
     def _backpropagate(self, x: Tensor, weight: Tensor | None) -> Tensor:
         """Add to the gradients of all parameters and return the loss."""

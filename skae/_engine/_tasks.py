@@ -40,7 +40,8 @@ class FitTasks:
 
     def begin(self, n_subtasks: int, name: str = "fit") -> None:
         """Begin the root, which sets up callbacks; at most `n_subtasks` will follow below it."""
-        if not hasattr(self.estimator, "_init_callback_context"):
+        is_begun = self._root is not None  # several passes are one task
+        if is_begun or not hasattr(self.estimator, "_init_callback_context"):
             return
         self._root = self.estimator._init_callback_context(task_name=name, max_subtasks=n_subtasks)
         self._parent = self._root if callbacks_of(self.estimator) and n_subtasks else None

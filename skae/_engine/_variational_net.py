@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skae._engine._batches import SourceRows
+from skae._engine._group import Group
 from skae._engine._inference import INFERENCE_BYTES, MIN_INFERENCE_ROWS, Pieces
 from skae._engine._losses import (
     LOG_ROOT_TWO_PI,
@@ -99,9 +100,9 @@ class VariationalNet(AutoencoderNet):
         losses = self.criterion_.rows(self.module_.link, output.float(), code.float(), X, beta)
         return (losses if y_true is None else losses * y_true).mean()
 
-    def _mean_loss(self, batches: Any) -> float:
+    def _mean_loss(self, batches: Any, group: Group) -> float:
         self.draws_ = generator(FIXED_SEED, self.device)
-        return super()._mean_loss(batches)
+        return super()._mean_loss(batches, group)
 
     # Inference.
 

@@ -16,6 +16,7 @@ from skae._engine._mixed_noise import MixedNoise
 from skae._engine._net import AutoencoderNet
 from skae._engine._noise import NOISES, CellNoise
 from skae._engine._runtime import generator
+from skae._engine._sharded_rows import ShardedRows
 from skae._fit._defaults import MIN_ROWS_FOR_SPLIT, MIN_ROWS_PER_EPOCH
 from skae._fit._plan import Feed, Indices, Weights
 from skae._stats._gaussian import choose_shrinkage, fit_gaussian
@@ -117,6 +118,9 @@ class NoisyFeed(Feed):
 
     def single_pass(self, net: AutoencoderNet, rows: SourceRows) -> Rows:
         """Pairs of inputs and targets, with fresh noise unless there are clean rows."""
+        if isinstance(rows, ShardedRows):
+            noise = self.cell_noise(net.corruption.generator)
+            return rows.changed_by(NoisyRows(None, noise, self.input_transform).pairs)
         in_memory = rows.in_memory()
         if self.is_paired:
             return in_memory

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import gen_batches
 
+from skae._data._shards import is_sharded
+from skae._data._sources import AllBut, is_on_disk, spread_numbers
 from skae._engine._batches import Rows, SourceRows
 from skae._engine._build import is_builtin_network, mlp
 from skae._engine._net import AutoencoderNet
@@ -23,6 +25,7 @@ from skae._engine._runtime import (
     resolve_precision,
     warn_if_bfloat16_unsupported,
 )
+from skae._engine._sharded_rows import ShardedRows
 from skae._fit._defaults import MANY_ROWS, MIN_ROWS_FOR_SPLIT, MIN_WIDE_COLUMNS
 
 # Latents trained at most where their number is to be found.
@@ -30,6 +33,8 @@ MAX_LATENTS = 256
 # Share of the variance that n_components="auto" keeps.
 AUTO_SHARE = 0.95
 MAX_FOLDS = 5
+# Cells of a table on disk that are held out at most, where these are enough rows.
+CELLS_HELD_OUT, MIN_ROWS_HELD_OUT = 2**21, 10_000
 # Shares of the schedule that training is tried for: what is poor has to show soon that it is not.
 POOR_TRIAL, OPEN_TRIAL = 0.1, 0.25
 # partial_fit has no schedule to anneal, so its rate is constant and lower.
@@ -81,7 +86,8 @@ class Feed:
     ) -> SourceRows:
         """Rows of X by number (None: all), in the coordinates of a rotation if given."""
         transform = self.transform if rotation is None else rotation
-        return SourceRows(X, transform, indices, sample_weight, self.device)
+        make = ShardedRows if is_sharded(X) else SourceRows
+        return make(X, transform, indices, sample_weight, self.device)
 
     def training(self, net: AutoencoderNet, rows: SourceRows) -> Rows:
         """What a net trains on."""
@@ -188,10 +194,22 @@ class Schedule:
         """Trainings that are shown for so many parts; those that go as one count once."""
         return len(self.batches(n_rows, n_features, n_parts)) if self.stacks_folds else n_parts
 
-    def split(self, n_rows: int, rng: np.random.RandomState) -> tuple[Indices, Indices]:
-        """Numbers of the rows to train on and of those held out; None, None for all and none."""
+    def split(
+        self, X: Any, sample_weight: Weights, rng: np.random.RandomState
+    ) -> tuple[Any, Indices]:
+        """Numbers of the rows to train on and of those held out; None, None for all and none.
+
+        Of a table on disk few are held out, and evenly spread over those of positive weight.
+        """
         if not self.early_stopping:
             return None, None
+        n_rows = X.shape[0]
+        if is_on_disk(X):
+            weight = np.ones(1) if sample_weight is None else sample_weight
+            rows = AllBut(n_rows, np.flatnonzero(weight == 0))
+            n_valid = min(n_rows_held_out(self, len(rows)), n_most_held_out(X))
+            held_out = rows[spread_numbers(len(rows), n_valid, rng.randint(2**31))]
+            return AllBut(n_rows, held_out), held_out
         n_valid = n_rows_held_out(self, n_rows)
         order = rng.permutation(n_rows)
         return np.sort(order[n_valid:]), np.sort(order[:n_valid])
@@ -281,6 +299,11 @@ def n_rows_held_out(params: Any, n_rows: int) -> int:
             f"X has {n_rows} rows. Lower it, or set early_stopping=False."
         )
     return n_valid
+
+
+def n_most_held_out(X: Any) -> int:
+    """Rows of a table on disk that are held out at most: they are kept in memory."""
+    return max(MIN_ROWS_HELD_OUT, CELLS_HELD_OUT // X.width)
 
 
 # What parameters mean. `params` is anything that has them as attributes, an estimator say.

@@ -17,7 +17,15 @@ from skae._engine._progress import losses_reported_in, remaining_epochs
 from skae._engine._rotation import Rotation, refit_output
 from skae._engine._row_errors import row_losses
 from skae._engine._tasks import current_tasks, epochs_lead_to
-from skae._fit._plan import OPEN_TRIAL, POOR_TRIAL, Build, Feed, Indices, Plan, Weights
+from skae._fit._plan import (
+    OPEN_TRIAL,
+    POOR_TRIAL,
+    Build,
+    Feed,
+    Indices,
+    Plan,
+    Weights,
+)
 from skae._stats._significance import self_normalised_sum
 from skae.exceptions import TrainingInterruptedWarning, warn_user
 
@@ -133,7 +141,7 @@ class Split:
 def prepare_split(plan: Plan, X: Any, sample_weight: Weights, rng: np.random.RandomState) -> Split:
     """What is to be trained, on what, and which rows are held out."""
     net = plan.build(plan.rotation)
-    train, held_out = plan.split(X.shape[0], rng)
+    train, held_out = plan.split(X, sample_weight, rng)
     feed = plan.feed.fitted(X, train, sample_weight)
     return split_of(net, feed, X, sample_weight, train, held_out, plan.rotation)
 

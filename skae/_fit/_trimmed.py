@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skae._engine._batches import SourceRows, TensorRows
-from skae._engine._ensemble_net import MemberNet, MemberRows
+from skae._engine._ensemble_net import MemberNet, member_rows
 from skae._engine._progress import remaining_epochs
 from skae._engine._tasks import current_tasks, epochs_lead_to
 from skae._fit._run import Outcome
@@ -55,7 +54,7 @@ class TrimmedPlan:
     """
 
     net: MemberNet
-    rows: SourceRows | TensorRows
+    rows: Any
     weights: NDArray[np.float64]
     held_out: NDArray[np.intp]
     fraction: float
@@ -101,7 +100,7 @@ def fit_trimmed(plan: TrimmedPlan) -> Outcome:
     member_weights = weights_of_members(weights, plan.held_out)
     valid = None
     if plan.keeps_best_epoch and plan.held_out.size:
-        valid = MemberRows(rows, np.tile(weights, (len(member_weights), 1)) - member_weights)
+        valid = member_rows(rows, np.tile(weights, (len(member_weights), 1)) - member_weights)
     n_epochs = net.max_epochs
     n_short = ceil(n_epochs * SHARE_OF_REFIT)
     n_refits = 0 if plan.fraction == 1 else plan.n_refits
@@ -121,7 +120,7 @@ def fit_trimmed(plan: TrimmedPlan) -> Outcome:
             tasks.task("trimmed-fit", net.max_epochs, **tasks.given),
             epochs_lead_to(attributes_of),
         ):
-            net.train(MemberRows(rows, member_weights * subset), valid)
+            net.train(member_rows(rows, member_weights * subset), valid)
         if net.stop_ == "interrupted":
             break
     return Outcome.of(net, None)
@@ -133,13 +132,13 @@ def fit_trimmed_pass(plan: TrimmedPlan) -> Outcome:
     member_weights = weights_of_members(plan.weights, plan.held_out)
     subset = choose_subset(net, rows, member_weights, plan.fraction, plan.is_first_fit)
     current_tasks().begin(0, "partial-fit")
-    net.train_on(MemberRows(rows, member_weights * subset))
+    net.train_on(member_rows(rows, member_weights * subset))
     return Outcome.of(net, None)
 
 
 def choose_subset(
     net: MemberNet,
-    rows: SourceRows | TensorRows,
+    rows: Any,
     member_weights: NDArray[np.float64],
     fraction: float,
     from_baseline: bool,

@@ -7,11 +7,13 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from skae._data._arrays import as_precise_as, empty, namespace, output_dtype, write_pieces
 from skae._data._fitted_arrays import note_kind_of_rows
+from skae._data._open import opened, parts_of_stream
 from skae._data._scaling import LARGEST_READ, LARGEST_TRAINED, check_magnitudes
+from skae._data._survey import in_memory_if_small
 from skae._data._validation import (
     as_numpy_table,
     check_input,
@@ -44,7 +46,7 @@ from skae._sklearn import (
 )
 from skae._storage._states import PlainStateMixin
 from skae._version import PAGE_OF_CLASS
-from skae.estimators._checks import check_values, compare_with_scaling
+from skae.estimators._checks import check_numbers, check_values, compare_with_scaling
 from skae.estimators._public import PublicMethodsMixin
 from skae.networks._layers import ACTIVATIONS
 
@@ -122,7 +124,8 @@ class BaseAutoencoder(PublicMethodsMixin, PlainStateMixin, CallbackSupportMixin,
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training rows; memory maps and CSR matrices are read batch by batch.
+            Training rows; memory maps, CSR matrices and tables on disk (``skae.io.open_table``)
+            are read batch by batch.
         y : array-like of shape (n_samples,), default=None
             Ignored, but for ``VAEGenerator(conditional=True)``: its class or number.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -156,7 +159,8 @@ class BaseAutoencoder(PublicMethodsMixin, PlainStateMixin, CallbackSupportMixin,
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows to train on; at least two in the first call.
+            Rows to train on; at least two in the first call. Also a table on disk, or a stream
+            of Arrow's record batches.
         y : array-like of shape (n_samples,), default=None
             Ignored, but for ``VAEGenerator(conditional=True)``: its class or number.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -176,6 +180,7 @@ class BaseAutoencoder(PublicMethodsMixin, PlainStateMixin, CallbackSupportMixin,
         `given` is what callbacks are told that the fit was called with.
         """
         with rollback_on_error(self, given):
+            X = in_memory_if_small(opened(X))
             note_kind_of_rows(self, X)
             reset = not self._resumes
             rows = self._check_training_rows(X, y_or_clean, sample_weight, reset=reset)
@@ -186,12 +191,14 @@ class BaseAutoencoder(PublicMethodsMixin, PlainStateMixin, CallbackSupportMixin,
     def _partial_fit_guarded(self, X, y_or_clean, sample_weight, given):
         first = not hasattr(self, "net_")
         with rollback_on_error(self, given):
-            note_kind_of_rows(self, X)
-            seen = 0 if first else getattr(self, "n_samples_seen_", 0)  # files may lack it
-            rows = self._check_training_rows(X, y_or_clean, sample_weight, reset=first)
-            self._partial_fit(*rows, first=first)
-            compare_with_scaling(self, rows[0], is_new=first)
-            self.n_samples_seen_ += seen
+            for part in parts_of_stream(X, y_or_clean, sample_weight):
+                note_kind_of_rows(self, part)
+                seen = 0 if first else getattr(self, "n_samples_seen_", 0)  # files may lack it
+                rows = self._check_training_rows(part, y_or_clean, sample_weight, reset=first)
+                self._partial_fit(*rows, first=first)
+                compare_with_scaling(self, rows[0], is_new=first)
+                self.n_samples_seen_ += seen
+                first = False
         return self
 
     @property
@@ -395,15 +402,7 @@ class BaseAutoencoder(PublicMethodsMixin, PlainStateMixin, CallbackSupportMixin,
 
     def _check_rows(self, X, *, reset):
         """Validate X against what was seen, or note what is seen now."""
-        X = check_input(
-            partial(validate_data, self),
-            to_compute_array(X, self._keeps_tensors)[0],
-            marker=self._marker,
-            reset=reset,
-            ensure_min_samples=2 if reset else 1,
-        )
-        check_values(self, X, None if reset else self._largest_read)
-        return X
+        return check_numbers(self, X, reset=reset)
 
     @property
     def _marker(self):

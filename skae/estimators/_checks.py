@@ -1,11 +1,18 @@
 """Whether values are too large, or far from those that the training began with."""
 
-import numpy as np
+from functools import partial
 
+import numpy as np
+from sklearn.utils.validation import validate_data
+
+from skae._data._arrow import check_holds_numbers
 from skae._data._chunks import as_dense, row_chunks
 from skae._data._drift import MIN_ROWS, warn_if_far
 from skae._data._scaling import check_magnitudes
+from skae._data._sources import is_source
+from skae._data._survey import check_source
 from skae._data._tables import NO_CELLS
+from skae._data._validation import check_input, to_compute_array
 
 
 def compare_with_scaling(model, X, *, is_new):
@@ -41,3 +48,20 @@ def check_holds_cells(X):
     """Raise if all cells are missing; rows are read until one is not."""
     if all(np.isnan(as_dense(chunk)).all() for _, chunk in row_chunks(X)):
         raise ValueError(NO_CELLS)
+
+
+def check_numbers(model, X, *, reset):
+    """Rows of numbers, validated; those of a table on disk are when they are read."""
+    X, _ = to_compute_array(X, model._keeps_tensors)
+    min_rows = 2 if reset else 1
+    largest = None if reset else model._largest_read
+    if is_source(X):
+        check_holds_numbers(X)
+        validate_data(model, X.header, skip_check_array=True, reset=reset)
+        return check_source(
+            X, model._marker, partial(check_values, model, largest_scaled=largest), min_rows
+        )
+    check = partial(validate_data, model)
+    X = check_input(check, X, marker=model._marker, reset=reset, ensure_min_samples=min_rows)
+    check_values(model, X, largest)
+    return X

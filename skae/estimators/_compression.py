@@ -9,6 +9,8 @@ from sklearn.utils import check_random_state
 from skae._data._chunks import value_range
 from skae._data._fitted_arrays import FittedArray, numpy_array
 from skae._data._scaling import LARGEST_READ, column_moments
+from skae._data._shards import of_first
+from skae._data._sources import is_on_disk, studied
 from skae._engine._batches import SourceRows
 from skae._engine._build import build_autoencoder, coordinates_of_rows, pca_of_rows
 from skae._engine._latent_basis import Recipe, learn_basis, spread_rows
@@ -100,10 +102,10 @@ class CompressionMixin:
         seeds = Seeds.draw(rng)
         pca = None
         if self.init == "pca" or self.input_noise == "auto" or is_ordered(self):
-            pca = fit_pca(self, X, size, sample_weight, seeds.start)
+            pca = of_first(X, fit_pca(self, X, size, sample_weight, seeds.start))
         self.n_components_ = k = n_latents(size, pca)
         warn_if_it_may_copy(self, n_features)
-        told = self._told_before(X, pca, sample_weight, seeds.start)
+        told = of_first(X, self._told_before(X, pca, sample_weight, seeds.start))
         tied = are_weights_tied(self)
         dropout = none_if_auto(self.dropout) or 0.0
         network = resolve_network(self, self._auto, n_features, dropout, tied)
@@ -181,7 +183,9 @@ class CompressionMixin:
         coordinates, squares, weight = coordinates_of_rows(
             X, self._scaler, pca, sample_weight, seed
         )
-        return prospect_of(coordinates, weight, self.n_components_, squares, seed)
+        told = prospect_of(coordinates, weight, self.n_components_, squares, seed)
+        # A part of one pass over a table on disk would have to be one pass.
+        return "unknown" if told == "poor" and is_on_disk(X) else told
 
     def _plan(self, build, max_epochs, device, **fields):
         return Plan.of(
@@ -224,6 +228,7 @@ class CompressionMixin:
         else:
             vars(self).pop("latent_size_curve_", None)
         scaler = self._scaler
+        X, sample_weight = studied(X, sample_weight)
         rows = SourceRows(X, scaler, spread_rows(*X.shape), sample_weight, net.device)
         # A zero means that an ordered latent is left out, and that a sparse one is silent.
         recipe = Recipe(

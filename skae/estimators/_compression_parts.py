@@ -4,6 +4,8 @@ import numpy as np
 
 from skae._data._mixed import MixedScaler
 from skae._data._scaling import Scaler
+from skae._data._shards import is_sharded
+from skae._data._sources import studied
 from skae._engine._build import pca_of_rows
 from skae._fit._plan import n_directions, n_latents
 from skae.estimators._mixed_tables import holds_numbers, make_link
@@ -37,9 +39,15 @@ def fit_pca(model, X, size, sample_weight, seed):
     """PCA of scaled rows; cells of mixed tables may be missing."""
     arguments = X, model._scaler, n_directions(size), sample_weight, seed
     pca = pca_of_rows(*arguments)
-    if model._columns is not None and np.isnan(X).any():
+    if model._columns is not None and has_gaps(X):
         pca = pca_of_rows(*arguments, n_filled_by=n_latents(size, pca))
     return pca
+
+
+def has_gaps(X):
+    """Whether cells of rows of numbers and codes are missing."""
+    X, _ = studied(X, None)
+    return any(X.on_each(has_gaps)) if is_sharded(X) else bool(np.isnan(X).any())
 
 
 def bounded_link(model, activation):

@@ -18,9 +18,11 @@ from skae._data._arrays import (
 from skae._data._chunks import as_dense, dense_rows, row_chunks
 from skae._data._fitted_arrays import FittedArray
 from skae._data._judged import JudgedScaler
-from skae._data._scaling import Scaler, column_moments
+from skae._data._scaling import Scaler, column_moments, unchanged
+from skae._data._shards import is_sharded
+from skae._data._shuffling import grouped, shuffled_rows
+from skae._data._sources import is_source, studied
 from skae._data._tables import as_table
-from skae._engine._batches import SourceRows
 from skae._engine._build import build_members, pca_of_rows
 from skae._engine._ensemble_net import MemberNet
 from skae._engine._learn_mixed_views import MixedTable
@@ -28,6 +30,7 @@ from skae._engine._learn_views import PLAIN, learn_views
 from skae._engine._views import VIEWS
 from skae._fit._defaults import Detection
 from skae._fit._plan import (
+    Feed,
     NetFactory,
     Seeds,
     check_same_network,
@@ -63,6 +66,8 @@ CUT_OTHERWISE = 1e9
 # Rows and cells that the views and the threshold are learned from, at most. `partial_fit`
 # remembers the losses of so many rows, whatever their cells.
 MAX_STUDIED, MAX_STUDIED_CELLS = 10_000, 2**23
+# Of a table on disk, `partial_fit` takes at least so many rows at a time.
+MIN_ROWS_AT_ONCE = 20_000
 LARGEST_SEED = np.iinfo(np.int32).max
 
 
@@ -80,6 +85,9 @@ class DetectionMixin:
     _declared = "level"
 
     def _fit(self, X, sample_weight):
+        n_rows = X.shape[0]
+        # Members draw rows one by one from all, and few passes over the sample are many steps.
+        X, sample_weight = studied(X, sample_weight)
         counts = views_that_count(self.views)
         rng = check_random_state(self.random_state)
         weight_of_all = np.ones(X.shape[0]) if sample_weight is None else sample_weight
@@ -108,8 +116,12 @@ class DetectionMixin:
 
         plan = self._trimmed_plan(X, weight, net, held_out, starts, attributes_after)
         finish(self, fit_trimmed(plan), rng)
+        self.n_samples_seen_ = n_rows
 
     def _partial_fit(self, X, sample_weight, *, first):
+        if is_source(X):
+            self._partial_fit_on_disk(X, sample_weight, first)
+            return
         counts = views_that_count(self.views)
         rng = check_random_state(self.random_state)
         weight = np.ones(X.shape[0]) if sample_weight is None else sample_weight
@@ -134,6 +146,15 @@ class DetectionMixin:
         self._learn_threshold(counts)
         if self._flags_share:
             self._flag_share(self._rule.scores(self._seen.raw), self._seen.weights)
+
+    def _partial_fit_on_disk(self, X, sample_weight, first):
+        """Train on all rows of a table on disk once, many at a time."""
+        seed = check_random_state(self.random_state).randint(LARGEST_SEED)
+        for rows, numbers in grouped(shuffled_rows(X, unchanged, None, seed), MIN_ROWS_AT_ONCE):
+            weight = None if sample_weight is None else sample_weight[numbers]
+            self._partial_fit(rows, weight, first=first)
+            first = False
+        self.n_samples_seen_ = X.shape[0]
 
     def _build_net(self, X, sample_weight, rng, n_rows):
         """Learn scaling, sizes and baseline; return a fresh net to be trained on `n_rows`."""
@@ -181,7 +202,7 @@ class DetectionMixin:
     def _trimmed_plan(self, X, weight, net, held_out, starts, attributes_after=None):
         return TrimmedPlan(
             net=net,
-            rows=SourceRows(X, self._scaler, device=net.device).in_memory(),
+            rows=Feed(self._scaler, net.device).rows(X, None, None).in_memory(),
             weights=weight,
             held_out=held_out,
             fraction=self.core_fraction,
@@ -245,6 +266,8 @@ class DetectionMixin:
 
     def _of_raw_losses(self, rule, X):
         """One number per row, by a rule that reads raw losses."""
+        if is_sharded(X):
+            return X.of_rows(partial(self._of_raw_losses, rule))
         raw = self.net_.raw_losses_in_pieces(self._rows(X))
         out = empty(X.shape[0], X, widest_float(X))
         return write_pieces(out, ((span, rule(losses)) for span, losses in raw))
@@ -307,6 +330,8 @@ def numbers_of(model, X):
     """Rows with zero in columns of levels, which are never far from others."""
     if model._columns is None:
         return X
+    if is_sharded(X):
+        return X.of_own(partial(numbers_of, model))
     return np.where(np.asarray(model._columns.n_levels) > 0, 0.0, X)
 
 
@@ -337,9 +362,15 @@ def without_gross_outliers(X, weight, rng):
     rule = GrossRule.fit(dense_rows(X, studied), weight[studied], rng)
     if np.isinf(rule.limit):
         return weight
-    for rows, chunk in row_chunks(X):
-        weight[rows] *= ~rule(chunk.astype(np.float64))
-    return weight
+    return weight * ~is_gross(X, rule)
+
+
+def is_gross(X, rule):
+    """Mask of the gross outliers."""
+    if is_sharded(X):
+        return X.of_rows(partial(is_gross, rule=rule)) > 0
+    parts = [rule(chunk.astype(np.float64)) for _, chunk in row_chunks(X)]
+    return np.concatenate([*parts, np.empty(0, dtype=bool)])
 
 
 def seeds_of_members(seed, n_members):

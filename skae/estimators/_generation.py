@@ -23,6 +23,8 @@ from skae._data._frames import PlainColumns, has_columns
 from skae._data._mixed import kinds_of_columns
 from skae._data._normal_scores import NormalScores
 from skae._data._scaling import LARGEST_TRAINED, Scaler
+from skae._data._shards import is_sharded
+from skae._data._sources import is_source, studied
 from skae._data._tables import as_table
 from skae._data._targets import TargetedTransform, Targets
 from skae._data._validation import (
@@ -49,10 +51,12 @@ from skae._fit._plan import (
 )
 from skae._stats._mixture import fit_mixture, join_mixtures
 from skae._stats._pca import ProbabilisticPCA
+from skae.estimators._guarding import check_in_memory
 from skae.estimators._mixed_tables import learn_columns, numbers_of_columns
 from skae.estimators._refining import RefiningMixin, some_rows
 from skae.estimators._relating import RelationsMixin
 from skae.estimators._sampling import SamplingMixin
+from skae.estimators._tables_on_disk import examples_of, learned_from
 
 # Posteriors that the mixture is fitted to, and training rows kept for `evaluate`.
 MAX_ROWS_FOR_PRIOR, MAX_ROWS_KEPT, MAX_CELLS_KEPT = 10_000, 5_000, 2**21
@@ -94,15 +98,13 @@ class GenerationMixin(RelationsMixin, RefiningMixin, SamplingMixin):
     def _check_table(self, X, *, reset, is_trained=False):
         """Numbers, ticks and codes of a table; a plain array stays as it is."""
         X = as_table(X)
-        kinds = self._kinds(X) if reset else None
-        as_frame = (has_columns(X) or kinds) if reset else self._columns.is_frame
-        if not as_frame:
+        columns = self._learn_table(X) if reset else self._columns
+        if columns is None or not columns.is_frame:
             numbers = super()._check_rows(X, reset=reset)
             if reset:
-                self._columns = PlainColumns(as_numpy_table(numbers))
+                self._columns = PlainColumns(numbers)
             return numbers
-        if reset:
-            self._columns = self._learn_columns(X, kinds)
+        self._columns = columns
         declared = None if reset or is_trained else "gap"
         return numbers_of_columns(self, X, reset=reset, declared=declared, marker=self._marker)
 
@@ -114,6 +116,14 @@ class GenerationMixin(RelationsMixin, RefiningMixin, SamplingMixin):
         if features is None:
             return [False] * X.shape[1] if has_columns(X) else None
         return kinds_of_columns(X, features, reads_gaps=True)
+
+    def _learn_table(self, X):
+        """The columns of a table, or None of a plain array."""
+        if is_source(X):
+            examples = examples_of(X, self.categorical_features, is_frame=True)
+            return None if examples is None else learned_from(examples, self._learn_table)
+        kinds = self._kinds(X)
+        return self._learn_columns(X, kinds) if has_columns(X) or kinds else None
 
     def _learn_columns(self, X, kinds):
         columns = learn_columns(self, X, kinds)
@@ -133,10 +143,15 @@ class GenerationMixin(RelationsMixin, RefiningMixin, SamplingMixin):
             table = self._check_table(X, reset=False, is_trained=True)
             self._relations.check(table)
             if self._guards is not None:
+                check_in_memory(table)
                 self._guards.learn(table, self._columns.n_levels)
             X = as_numpy_table(self._reduced(table))
             check_same_network(self, self._network_fingerprint)
         if self.conditional:
+            if is_source(X):
+                raise TypeError(
+                    f"X is {X!r}: conditional=True needs rows in memory. Pass X.read_all()."
+                )
             if y is None:
                 raise ValueError("y=None: conditional=True requires y to be passed to fit.")
             if reset:
@@ -274,6 +289,7 @@ class GenerationMixin(RelationsMixin, RefiningMixin, SamplingMixin):
     def _finish(self, outcome, X, sample_weight):
         super()._finish(outcome, X, sample_weight)
         rng = np.random.RandomState(self._draw_seed)
+        X, sample_weight = studied(X, sample_weight)
         current_progress().set_note("fitting the prior")
         self._fit_prior(X, sample_weight, rng)
         n_kept = min(MAX_ROWS_KEPT, max(100, MAX_CELLS_KEPT // X.shape[1]))
@@ -291,7 +307,7 @@ class GenerationMixin(RelationsMixin, RefiningMixin, SamplingMixin):
         self._scaler = Scaler("standard" if self.likelihood == "gaussian" else None)
         self._scaler.fit(cells, sample_weight)
         if self.likelihood == "bernoulli":
-            self._is_binary = all(np.isin(chunk, (0, 1)).all() for _, chunk in row_chunks(cells))
+            self._is_binary = holds_bits(cells)
 
     def _check_pixels(self, X):
         if self.likelihood != "bernoulli":
@@ -415,6 +431,13 @@ class GenerationMixin(RelationsMixin, RefiningMixin, SamplingMixin):
                 difference[missing] = xp.nan
             errors[rows] = mean_squares(difference, may_miss=True)
         return errors
+
+
+def holds_bits(X):
+    """Whether all cells are 0 or 1."""
+    if is_sharded(X):
+        return all(X.on_each(holds_bits))
+    return all(np.isin(chunk, (0, 1)).all() for _, chunk in row_chunks(X))
 
 
 def rules_of(params, n_rows, n_features):

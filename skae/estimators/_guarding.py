@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from skae._data._encoded_rows import MappedRows
 from skae._data._guarded_values import LEAST_SHARED, GuardedValues
+from skae._data._sources import is_source
 
 
 class GuardingMixin:
@@ -15,13 +17,20 @@ class GuardingMixin:
 
     def _learn_guarded(self, numbers):
         """Count the values of a table, if `private_values` asks for it."""
-        if not self.private_values:
-            return None
+        return self._guarded_by([self._values_of(numbers)]) if self.private_values else None
+
+    def _values_of(self, numbers):
+        """The values of a table, or of a part of it, counted."""
         if self.likelihood != "auto":
             raise ValueError(
                 f"private_values=True needs likelihood='auto'; got likelihood={self.likelihood!r}."
             )
-        guarded = GuardedValues().learn(numbers, self._columns.n_levels)
+        check_in_memory(numbers)
+        return GuardedValues().learn(numbers, self._columns.n_levels)
+
+    def _guarded_by(self, parts):
+        """What may be drawn, by the values of all parts of a table."""
+        guarded = GuardedValues.merged(parts)
         guarded.check(self._names_of_table)
         return guarded
 
@@ -40,6 +49,10 @@ class GuardingMixin:
 
     def _reduced(self, numbers):
         """Rows as they are learned, the commonest level in place of those of few rows."""
+        if is_source(numbers):
+            if not self._relations.steps and self._guards is None:
+                return numbers
+            return MappedRows(numbers, self._reduced, len(self._relations.keys))
         reduced = self._relations.reduce(numbers)
         if self._guards is not None:
             coded = [pair for pair in self._plain_columns() if pair[1] in self._guards.level_counts]
@@ -76,4 +89,12 @@ class GuardingMixin:
             return "."
         return (
             f", or with private_values=True, which keeps out what {LEAST_SHARED} rows do not share."
+        )
+
+
+def check_in_memory(numbers):
+    """Raise TypeError if the values to be counted are on disk."""
+    if is_source(numbers):
+        raise TypeError(
+            f"X is {numbers!r}: private_values=True needs rows in memory. Pass X.read_all()."
         )

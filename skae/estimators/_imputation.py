@@ -5,7 +5,10 @@ from sklearn.utils import check_array
 
 from skae._data._chunks import ColumnStack, as_dense, row_chunks
 from skae._data._fitted_arrays import FittedArray, PrivateArray, numpy_array
+from skae._data._open import opened
 from skae._data._scaling import check_magnitudes
+from skae._data._sources import is_source, studied
+from skae._data._survey import in_memory_if_small
 from skae._data._tables import NO_CELLS
 from skae._data._validation import (
     as_numpy_table,
@@ -153,10 +156,13 @@ class ImputationMixin(PublicMethodsMixin, CleaningMixin):
         kept, weight = drop_zero_weight_rows(rows, sample_weight, min_rows)
         if X_clean is None:
             return kept, weight
+        if is_source(rows):
+            raise TypeError(f"X is {rows!r}: X_clean needs rows in memory. Pass X.read_all().")
         clean = self._check_clean(X_clean, rows)
         return ColumnStack(kept, drop_zero_weight_rows(clean, sample_weight, min_rows)[0]), weight
 
     def _check_clean(self, X_clean, rows):
+        X_clean = in_memory_if_small(opened(X_clean))
         names = [str(name) for name in getattr(X_clean, "columns", ())]
         if names and names != list(getattr(self, "feature_names_in_", names)):
             raise ValueError(
@@ -221,10 +227,11 @@ class ImputationMixin(PublicMethodsMixin, CleaningMixin):
         self.mean_ = scaler.mean_
         seeds = Seeds.draw(rng)
         self._draw_seed, self._n_draws = seeds.weights, 0
-        self._learn_levels(X, sample_weight)
-        pca = self._fit_start(X, sample_weight, seeds.start)
+        some = studied(X, sample_weight)
+        self._learn_levels(*some)
+        pca = self._fit_start(*some, seeds.start)
         self.n_components_ = k = int(self._n_latents_to_learn)
-        self._learn_shrinkage_and_spread(X, sample_weight, rng)
+        self._learn_shrinkage_and_spread(*some, rng)
         network = resolve_network(self, self._auto, n_features)
         settings = net_settings(self, self._auto, n_features, X.shape[0])
         make_net = NetFactory(self, network, seeds, settings, DenoisingNet)

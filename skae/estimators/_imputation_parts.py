@@ -5,6 +5,7 @@ import numpy as np
 from skae._data._chunks import row_chunks
 from skae._data._mixed import MixedScaler
 from skae._data._scaling import Scaler
+from skae._data._shards import is_sharded
 from skae._engine._noise import NOISES
 from skae._fit._feeds import clean_rows
 from skae.exceptions import warn_user
@@ -22,6 +23,9 @@ def warn_of_targets(X, y):
 
 def gaps_per_column(X):
     """Masks of the columns that miss some cells, and of those that miss all."""
+    if is_sharded(X):
+        some, all_ = zip(*X.on_each(gaps_per_column), strict=True)
+        return np.any(some, axis=0), np.all(all_, axis=0)
     some, all_ = np.zeros(X.shape[1], dtype=bool), np.ones(X.shape[1], dtype=bool)
     for _, chunk in row_chunks(X):
         missing = np.isnan(chunk)
@@ -35,11 +39,11 @@ def fitted_scaler(model, X, sample_weight):
     clean = clean_rows(X)
     if model._columns is None:
         return Scaler(model.scaling).fit(clean, sample_weight)
-    parts = [clean, X.left] if model._is_paired else [clean]
-    n_levels = model._columns.n_levels
-    scalers = [MixedScaler(n_levels, model.scaling).fit(part, sample_weight) for part in parts]
-    scalers[0].shares_ = np.mean([scaler.shares_ for scaler in scalers], axis=0)
-    return scalers[0]
+    scaler = MixedScaler(model._columns.n_levels, model.scaling).fit(clean, sample_weight)
+    if model._is_paired:
+        shares = [scaler.shares_of(part, sample_weight) for part in (clean, X.left)]
+        scaler.shares_ = np.mean(shares, axis=0)
+    return scaler
 
 
 def in_encoded_columns(model, mask):

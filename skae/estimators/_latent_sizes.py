@@ -11,13 +11,15 @@ from sklearn.utils import check_random_state
 
 from skae._engine._progress import show_progress
 from skae._engine._runtime import initial_settings, one_thread_per_worker
+from skae._fit._defaults import MANY_ROWS
 from skae._sklearn import callbacks_of, safe_indexing, validate_params
 from skae.estimators._base import BaseAutoencoder
 from skae.estimators._size_curve import check_table, explained_by_pca
+from skae.estimators._size_curve_tasks import measured_by_workers
 from skae.estimators._transformer import AutoencoderTransformer
 
 
-def latent_size_curve(transformer, X, n_components, *, cv=5):
+def latent_size_curve(transformer, X, n_components, *, cv=5, client=None):
     """Measure what each number of latents explains of held-out rows, compared with PCA.
 
     All networks, one for each number of latents and fold, are cloned from `transformer`
@@ -39,6 +41,9 @@ def latent_size_curve(transformer, X, n_components, *, cv=5):
     cv : int, cross-validation generator or iterable, default=5
         Number of folds, or another way to split. If it is a number, rows are shuffled with
         the transformer's `random_state`.
+    client : distributed.Client, default=None
+        Fits are carried out by the workers of this Dask cluster, to each of which X is sent once.
+        None means in this process.
 
     Returns
     -------
@@ -58,6 +63,12 @@ def latent_size_curve(transformer, X, n_components, *, cv=5):
     TypeError, ValueError
         If a parameter is invalid.
 
+    Warns
+    -----
+    FitFailedWarning
+        With a `client`, if fits of a number of latents fail, or end their workers. The table has
+        NaN there; if all fail, the first error is raised.
+
     Notes
     -----
     A single fit first holds rows out to learn how long training pays, as a table may be one that
@@ -69,6 +80,11 @@ def latent_size_curve(transformer, X, n_components, *, cv=5):
     Networks that can not be stacked, fits with `callbacks`, `n_iter_no_change` or
     ``ordered=True``, tables of 256 columns or of 10 000 training rows or more, and a single fold
     are left to one fit after the other.
+
+    With a `client`, each number of latents is a task, in which the networks of its folds are
+    trained side by side; of what is left to single fits, each number and fold. So a row of the
+    table is that of a call with this number alone, however many workers there are. Earlier steps of
+    a pipeline are fitted in each task. Progress is shown by the dashboard of the cluster only.
 
     Examples
     --------
@@ -93,6 +109,8 @@ def latent_size_curve(transformer, X, n_components, *, cv=5):
         )
     validate_params(transformer)
     sizes = _checked_sizes(n_components)
+    if client is not None and not hasattr(client, "scatter"):
+        raise TypeError(f"client={client!r} must be a distributed.Client or None.")
     if isinstance(cv, Integral):
         check_positive("cv", cv, at_least=2)
         seed = check_random_state(transformer.random_state).randint(2**31 - 1)
@@ -102,23 +120,57 @@ def latent_size_curve(transformer, X, n_components, *, cv=5):
     folds = list(check_cv(cv).split(X))
     if not folds:
         raise ValueError(f"cv={cv!r} holds no fold.")
+    measure = partial(_measure, transformer, earlier)
+    if client is None:
+        explained, by_pca = measure(X, folds, sizes)
+    else:
+        one = clone(transformer).set_params(n_components=sizes[0], verbose=0)
+        together = _are_fitted_together(one, earlier, X, folds)
+        measure = partial(_measure, one, earlier)
+        explained, by_pca = measured_by_workers(client, measure, X, folds, sizes, together)
+    columns = {
+        "explained": explained.mean(axis=1),
+        "explained_std": explained.std(axis=1),
+        "pca": by_pca.mean(axis=1),
+    }
+    return pd.DataFrame(columns, index=pd.Index(sizes, name="n_components"))
+
+
+def _measure(transformer, earlier, X, folds, sizes):
+    """Shares that networks and components explain, both of shape (n_sizes, n_folds)."""
     parts = [[safe_indexing(X, rows) for rows in fold] for fold in folds]
     if earlier:
+        check = partial(check_table, transformer)
         parts = [[*map(check, _transformed(earlier, *part))] for part in parts]
     clones = [clone(transformer).set_params(n_components=size) for size in sizes for _ in folds]
     fit_together(clones, len(sizes) * parts, "latent_size_curve", can_share=are_apart(folds))
     explained = [
         fitted.score(test) for fitted, (_, test) in zip(clones, len(sizes) * parts, strict=True)
     ]
-    explained = np.reshape(explained, (len(sizes), len(folds)))
     of_folds = zip(clones[: len(folds)], parts, strict=True)
-    by_pca = np.mean([explained_by_pca(model, *part, sizes) for model, part in of_folds], axis=0)
-    columns = {
-        "explained": explained.mean(axis=1),
-        "explained_std": explained.std(axis=1),
-        "pca": by_pca,
-    }
-    return pd.DataFrame(columns, index=pd.Index(sizes, name="n_components"))
+    by_pca = [explained_by_pca(model, *part, sizes) for model, part in of_folds]
+    return np.reshape(explained, (len(sizes), len(folds))), np.transpose(by_pca)
+
+
+def _are_fitted_together(transformer, earlier, X, folds):
+    """Whether the folds of one size are, as far as can be told before earlier steps are fitted."""
+    n_rows = max(len(train) for train, _ in folds)
+    if earlier:
+        return are_apart(folds) and n_rows < MANY_ROWS
+    return are_apart(folds) and _can_share(transformer, transformer._job(X, None).schedule, n_rows)
+
+
+def _can_share(estimator, schedule, n_rows):
+    """Whether fits to so many rows may learn from each other how long training pays."""
+    from skae._fit._many import can_share_judges
+
+    return (
+        can_share_judges(schedule, n_rows)
+        and type(estimator).fit is BaseAutoencoder.fit
+        # Each fit would have its own tasks, or its own losses to lose patience at.
+        and not callbacks_of(estimator)
+        and estimator.n_iter_no_change is None
+    )
 
 
 def are_apart(folds):
@@ -142,19 +194,12 @@ def fit_together(estimators, parts, name, *, can_share):
         Whether the rows that a fold leaves out may choose the epochs of others.
     """
     # Imported here to keep `import skae` fast.
-    from skae._fit._many import can_share_judges, fit_many
+    from skae._fit._many import fit_many
 
     alone, together = [], []
     for estimator, (X, left_out) in zip(estimators, parts, strict=True):
         job = estimator._job(X, left_out)
-        is_shared = (
-            can_share
-            and can_share_judges(job.schedule, X.shape[0])
-            and type(estimator).fit is BaseAutoencoder.fit
-            # Each fit would have its own tasks, or its own losses to lose patience at.
-            and not callbacks_of(estimator)
-            and estimator.n_iter_no_change is None
-        )
+        is_shared = can_share and _can_share(estimator, job.schedule, X.shape[0])
         (together if is_shared else alone).append(job)
     with (
         initial_settings(),

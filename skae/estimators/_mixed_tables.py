@@ -8,10 +8,17 @@ from sklearn.utils.validation import validate_data
 
 from skae._data._frames import Columns
 from skae._data._mixed import kinds_of_columns
+from skae._data._sources import is_source
 from skae._data._tables import as_table, plain
 from skae._data._validation import check_input, rows_with_weight, to_compute_array
 from skae._engine._losses import MixedObjective, Objective
 from skae.estimators._checks import check_values
+from skae.estimators._tables_on_disk import (
+    encoded_rows,
+    examples_of,
+    is_table_of_numbers,
+    learned_from,
+)
 from skae.networks._autoencoder import OutputLink
 from skae.networks._levels import MixedOutput
 
@@ -37,18 +44,25 @@ class TablesMixin:
         return self._columns is not None or super()._may_miss_cells
 
     def _check_training_rows(self, X, y_or_clean, sample_weight, *, reset):
-        if reset and sample_weight is not None and is_mixed_table(X, self):
+        may_drop = reset and sample_weight is not None and not is_source(X)
+        if may_drop and is_mixed_table(X, self):
             # Levels and dates of rows without weight are not learned.
             X, y_or_clean, sample_weight = rows_with_weight(X, y_or_clean, sample_weight)
-        return super()._check_training_rows(X, y_or_clean, sample_weight, reset=reset)
+        check = super()._check_training_rows
+        try:
+            return check(X, y_or_clean, sample_weight, reset=reset)
+        except ValueError as error:
+            if not reset or "contains NaN" not in str(error) or not is_table_of_numbers(X):
+                raise
+        return check(X.with_gaps, y_or_clean, sample_weight, reset=reset)
 
     def _check_rows(self, X, *, reset):
         """Numbers, ticks and codes of a mixed table; a table of numbers stays as it is."""
         if reset:
-            kinds = kinds_of_columns(as_table(X), self.categorical_features, self._reads_gaps)
+            columns = self._learn_table(X)
             vars(self).pop("_columns", None)
-            if kinds is not None:
-                self._columns = learn_columns(self, X, kinds)
+            if columns is not None:
+                self._columns = columns
         if self._columns is None:
             try:
                 return super()._check_rows(X, reset=reset)
@@ -61,6 +75,19 @@ class TablesMixin:
                 ) from error
         X, _ = to_compute_array(X, keep_tensors=False)
         return numbers_of_columns(self, X, reset=reset, declared=self._declared)
+
+    def _learn_table(self, X):
+        """The columns of a mixed table, or None."""
+        X, features = as_table(X), self.categorical_features
+
+        def learn(table):
+            kinds = kinds_of_columns(table, features, self._reads_gaps)
+            return None if kinds is None else learn_columns(self, table, kinds)
+
+        if not is_source(X):
+            return learn(X)
+        examples = examples_of(X, features, reads_gaps=self._reads_gaps)
+        return None if examples is None else learned_from(examples, learn)
 
     def _show_number(self, j, number):
         if self._columns is None or not self._columns.is_date(j):
@@ -101,6 +128,8 @@ def learn_columns(model, X, kinds):
 
 def numbers_of_columns(model, X, *, reset, declared, marker=np.nan):
     """Numbers, ticks and codes of a table, by the columns of a model; validated."""
+    if is_source(X):
+        return encoded_rows(model, X, reset=reset, declared=declared, marker=marker)
     validate_data(model, X, skip_check_array=True, reset=reset)
     numbers = check_input(
         partial(check_array, estimator=model),

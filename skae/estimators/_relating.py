@@ -4,6 +4,8 @@ import numpy as np
 
 from skae._data._chunks import is_memory_map
 from skae._data._relations import Relations
+from skae._data._relations_on_disk import relations_on_disk
+from skae._data._sources import is_source
 from skae._data._tables import as_table
 from skae._stats._fidelity import MAX_ROWS, fidelity
 
@@ -56,10 +58,11 @@ class RelationsMixin:
         return super()._show_number(j, number)
 
     def _learn_relations(self, numbers):
-        """Relations that are given, or found; none in images, sparse rows and files of rows."""
+        """Relations that are given, or found; none in images, sparse rows and files of arrays."""
         if self.relations is None:
             return None
-        is_dense = isinstance(numbers, np.ndarray) and not is_memory_map(numbers)
+        is_array = isinstance(numbers, np.ndarray) and not is_memory_map(numbers)
+        is_dense = is_array or (is_source(numbers) and self._columns.is_frame)
         if isinstance(self.relations, str):
             if self.likelihood != "auto" or not is_dense:
                 return None
@@ -68,6 +71,8 @@ class RelationsMixin:
                 f"relations={self.relations!r} needs likelihood='auto'; got "
                 f"likelihood={self.likelihood!r}."
             )
+        if is_source(numbers):
+            return relations_on_disk(self.relations, self._columns, numbers)
         relations = Relations(self._columns.n_levels)
         relations.learn(self.relations, self._columns, numbers)
         return relations if relations.steps else None

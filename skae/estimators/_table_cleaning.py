@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skae._data._chunks import row_chunks
+from skae._data._chunks import as_dense, row_chunks
 from skae._data._fitted_arrays import numpy_array
 from skae._data._polars_frames import polars_of
 from skae._sklearn import output_container, safe_indexing
@@ -39,7 +39,7 @@ def clean_table(model, X, draws=None):
     Levels are drawn one after the other, each given those before, and numbers given all levels.
     """
     scaler, feed = model._scaler, model._feed(None)
-    out = np.array(X, dtype=np.float64)
+    out = np.array(as_dense(X), dtype=np.float64)
     missing = np.isnan(out)
     if draws is not None:
         draw_levels(model, out, draws)

@@ -1,0 +1,195 @@
+"""Rows of a table on disk in random order, though they are read in blocks.
+
+Blocks come in an order that spreads any part of it evenly over the table. Those that are large
+against the pool come several times, each time with another random part of their rows. Rows that
+come in are dealt out at random to what goes out next, after that, and so on: each part of an epoch
+has as many rows from each of many blocks, and neighbours of a sorted table end up far apart.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skae._data._chunks import CHUNK_BYTES
+from skae._data._scaling import unchanged
+from skae._data._sources import AllBut, RowSource, Unit, ahead
+
+# Size of the rows that wait, the pool. Each visit to a block brings at most this share
+# of it, and a smaller one where that takes no more visits than these.
+POOL_BYTES = 64 * 2**20
+LARGEST_SHARE, WANTED_SHARE, USUAL_VISITS = 1 / 4, 1 / 16, 8
+# Visits that the rows of one are dealt out to, at most.
+MOST_LATER = 64
+# Multiples of this, less their whole parts, are spread evenly over any stretch of them.
+GOLDEN = (5**0.5 - 1) / 2
+
+Rows = NDArray[Any]
+Numbers = NDArray[np.intp]
+# Groups of rows that go out one after the other.
+Waiting = deque[list[tuple[Rows, Numbers]]]
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A part of a block.
+
+    Attributes
+    ----------
+    number : int
+        Of the block.
+    part, n_parts : int
+        Which of so many random parts.
+    """
+
+    number: int
+    part: int
+    n_parts: int
+
+
+def shuffled_rows(
+    source: RowSource,
+    transform: Callable[[Any], Any],
+    indices: AllBut | None,
+    seed: int,
+) -> Generator[tuple[Rows, Numbers]]:
+    """Yield transformed rows and their numbers, many at a time; a thread prepares the next ones.
+
+    Parameters
+    ----------
+    indices : AllBut or None
+        The rows to read; None means all.
+    seed : int
+        The same rows come in the same order.
+    """
+    some = source[:1] if source.sample is None else source.sample[:1]
+    wide = transform(some)
+    row_bytes = min(some.nbytes, wide.nbytes)
+    pool_rows = max(2, POOL_BYTES // row_bytes)
+    if wide.nbytes <= some.nbytes:
+        return ahead(_mixed(source, transform, indices, seed, pool_rows))
+    # Rows that grow wait as they are on disk.
+    mixed = _mixed(source, unchanged, indices, seed, pool_rows)
+    return ahead(_transformed(mixed, transform, max(1, CHUNK_BYTES // wide.nbytes)))
+
+
+def grouped(parts: Iterator[tuple[Rows, Numbers]], n_rows: int) -> Iterator[tuple[Rows, Numbers]]:
+    """Yield so many rows or more at a time; the last may be fewer."""
+    held: list[tuple[Rows, Numbers]] = []
+    for part in parts:
+        held.append(part)
+        if sum(len(rows) for rows, _ in held) >= n_rows:
+            yield _joined(held)
+            held = []
+    if held:
+        yield _joined(held)
+
+
+def visits_of(units: list[Unit], pool_rows: int, rng: np.random.Generator) -> list[Visit]:
+    """The order of the blocks: each part once, those of a block far from each other."""
+    visits, keys = [], []
+    phase = rng.random()
+    for number, unit in enumerate(units):
+        wanted = min(USUAL_VISITS, ceil(unit.n_rows / (WANTED_SHARE * pool_rows)))
+        n_parts = max(wanted, ceil(unit.n_rows / (LARGEST_SHARE * pool_rows)))
+        first = (phase + GOLDEN * number) % 1.0
+        visits += [Visit(number, part, n_parts) for part in range(n_parts)]
+        keys += [(part + first) / n_parts for part in range(n_parts)]
+    return [visits[i] for i in np.argsort(keys, kind="stable")]
+
+
+def _transformed(
+    parts: Iterator[tuple[Rows, Numbers]], transform: Callable[[Any], Any], n_rows: int
+) -> Iterator[tuple[Rows, Numbers]]:
+    """Yield transformed rows, so many at a time."""
+    for rows, numbers in parts:
+        for start in range(0, len(rows), n_rows):
+            piece = slice(start, start + n_rows)
+            yield transform(rows[piece]), numbers[piece]
+
+
+def _mixed(
+    source: RowSource,
+    transform: Callable[[Any], Any],
+    indices: AllBut | None,
+    seed: int,
+    pool_rows: int,
+) -> Iterator[tuple[Rows, Numbers]]:
+    rng = np.random.default_rng(seed)
+    visits = visits_of(source.units, pool_rows, rng)
+    largest = max(source.units[visit.number].n_rows / visit.n_parts for visit in visits)
+    # Rows of a visit go out with those of as many later ones; half of them are held on average.
+    n_later = int(np.clip(2 * pool_rows / largest - 1, 1, MOST_LATER))
+    waiting: Waiting = deque([] for _ in range(n_later))
+    for n_before, visit in enumerate(visits):
+        _deal(*_read(source, visit, transform, indices, seed), waiting, rng)
+        if n_before >= n_later // 2:
+            parts = waiting.popleft()
+            waiting.append([])
+            if parts:
+                yield _shuffled(parts, rng)
+    # What is left is of the last visits, and is mixed as a whole.
+    rest: Waiting = deque([] for _ in range(n_later))
+    while waiting:
+        for part in waiting.popleft():
+            _deal(*part, rest, rng)
+    while rest:
+        parts = rest.popleft()
+        if parts:
+            yield _shuffled(parts, rng)
+
+
+def _deal(rows: Rows, numbers: Numbers, waiting: Waiting, rng: np.random.Generator) -> None:
+    """Add each row to one of the groups that wait, at random."""
+    labels = rng.integers(len(waiting), size=len(rows), dtype=np.uint8)
+    ends = np.cumsum(np.bincount(labels, minlength=len(waiting)))
+    places = np.split(np.argsort(labels, kind="stable"), ends[:-1])
+    for group, chosen in zip(waiting, places, strict=True):
+        if len(chosen):
+            group.append((rows[chosen], numbers[chosen]))
+
+
+def _joined(parts: list[tuple[Rows, Numbers]]) -> tuple[Rows, Numbers]:
+    rows, numbers = (np.concatenate(values) for values in zip(*parts, strict=True))
+    return rows, numbers
+
+
+def _shuffled(parts: list[tuple[Rows, Numbers]], rng: np.random.Generator) -> tuple[Rows, Numbers]:
+    rows, numbers = _joined(parts)
+    order = rng.permutation(len(numbers))
+    return rows[order], numbers[order]
+
+
+def _read(
+    source: RowSource,
+    visit: Visit,
+    transform: Callable[[Any], Any],
+    indices: AllBut | None,
+    seed: int,
+) -> tuple[Rows, Numbers]:
+    """Rows of a part of a block, transformed piece by piece, and their numbers."""
+    unit = source.units[visit.number]
+    is_wanted = np.ones(unit.n_rows, dtype=bool)
+    if visit.n_parts > 1:
+        draws = np.random.default_rng([seed, visit.number])
+        dtype = np.uint8 if visit.n_parts <= 256 else np.uint32
+        is_wanted = draws.integers(visit.n_parts, size=unit.n_rows, dtype=dtype) == visit.part
+    if indices is not None:
+        here = slice(*np.searchsorted(indices.left_out, (unit.start, unit.stop)))
+        is_wanted[indices.left_out[here] - unit.start] = False
+    numbers = np.flatnonzero(is_wanted)
+    rows: Any = None
+    position = n_read = 0
+    for piece in source.read(unit):
+        part = transform(piece[is_wanted[position : position + len(piece)]])
+        if position == 0:
+            rows = np.empty((len(numbers), part.shape[1]), part.dtype)
+        rows[n_read : n_read + len(part)] = part
+        position, n_read = position + len(piece), n_read + len(part)
+    return rows, numbers + unit.start

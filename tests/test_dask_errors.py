@@ -1,0 +1,47 @@
+"""What is refused of Dask collections before anything is submitted."""
+
+import pandas as pd
+import pytest
+import shards
+from sklearn.pipeline import make_pipeline
+
+from skae import dask as skae_dask
+
+dd = pytest.importorskip("dask.dataframe", reason="fits collections")
+da = pytest.importorskip("dask.array", reason="fits collections")
+distributed = pytest.importorskip("distributed", reason="its workers train")
+
+
+@pytest.fixture(scope="module")
+def client():
+    with distributed.Client(processes=False, n_workers=1, dashboard_address=":0") as client:
+        yield client
+
+
+def blocks():
+    return da.from_array(shards.table(), chunks=(6000, 6))
+
+
+def test_what_is_no_estimator_or_client(client):
+    with pytest.raises(TypeError, match="estimator, of type Pipeline, must be"):
+        skae_dask.fit(make_pipeline(shards.transformer()), blocks(), client)
+    with pytest.raises(TypeError, match=r"client, of type Array, .* passed by sample_weight="):
+        skae_dask.fit(shards.transformer(), blocks(), blocks()[:, 0])
+
+
+def test_parameters_are_checked_on_the_client(client, monkeypatch):
+    monkeypatch.setattr(skae_dask, "_train", None)  # nothing is submitted
+    with pytest.raises(ValueError, match="cannot watch a training"):
+        skae_dask.fit(shards.transformer(callbacks=[print]), blocks(), client)
+
+
+def test_what_is_no_collection_of_rows_for_a_method():
+    X = pd.DataFrame(shards.table()[:500], columns=[*"abcdef"])
+    model = shards.transformer(max_epochs=1).fit(X)
+    with pytest.raises(ValueError, match=r"collection has columns .*'z'.* was fitted to \['a'"):
+        skae_dask.apply(model, "transform", dd.from_pandas(X.rename(columns={"a": "z"})))
+    for wrong in (1000, X):
+        with pytest.raises(TypeError, match=f"collection, of type {type(wrong).__name__}, must"):
+            skae_dask.apply(model, "transform", wrong)
+    with pytest.raises(ValueError, match="method='sample' takes no rows"):
+        skae_dask.apply(model, "sample", dd.from_pandas(X))
