@@ -6,6 +6,7 @@ import shutil
 import socket
 import sys
 import threading
+import time
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
@@ -102,6 +103,21 @@ class Partitions:
 
     def held(self):
         """The workers that hold each partition; raise if one cannot be computed, or differs."""
+        self._wait()
+        while self.described is None:
+            found = self.client.map(_described, self.futures, pure=False)
+            try:
+                self.described = self.client.gather(found)
+            except CancelledError:  # a partition was lost meanwhile
+                time.sleep(SECONDS)
+                self._wait()
+                continue
+            self.names = common_names(self.described, self.names)
+        holders = self.client.who_has(self.futures)
+        return [sorted(holders[part.key]) for part in self.futures]
+
+    def _wait(self):
+        """Wait for all partitions; raise if one cannot be computed."""
         from distributed import wait
 
         # Those that are lost are computed again; if one cannot be, others may wait for ever.
@@ -120,12 +136,6 @@ class Partitions:
                     f"Partition {number} was lost with its worker, and nothing tells how to "
                     "compute it again: fit the collection it was scattered from."
                 )
-        if self.described is None:
-            found = self.client.map(_described, self.futures, pure=False)
-            self.described = self.client.gather(found)
-            self.names = common_names(self.described, self.names)
-        holders = self.client.who_has(self.futures)
-        return [sorted(holders[part.key]) for part in self.futures]
 
     def places(self, holders):
         """For each worker among the holders its process, and the keys that cannot be read there.

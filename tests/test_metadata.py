@@ -55,7 +55,7 @@ def test_hooks_before_a_commit_are_those_of_make_lint(repository):
 
 def test_every_requirement_has_a_lower_bound():
     for requirement in requires("skae"):
-        assert re.match(r"skae\[|[\w.-]+>=[\d.]+(;|$)", requirement), requirement
+        assert re.match(r"skae\[|[\w.-]+(\[\w+\])?>=[\d.]+(;|$)", requirement), requirement
 
 
 def test_extras_named_in_messages_exist():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -129,7 +130,15 @@ def launched_group(sync_every: int = 1) -> Group:
         return ALONE
     if not is_running:
         distributed.init_process_group("gloo")
+        atexit.register(_leave)  # with threads of gloo still running, the process would abort
     return ProcessGroup(sync_every)
+
+
+def _leave() -> None:
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 @contextmanager
