@@ -328,7 +328,7 @@ def test_shards_may_be_tables_on_disk(name, tmp_path):
 
 
 def test_only_numbers_are_read_from_disk_by_several_processes(tmp_path):
-    pytest.importorskip("pyarrow", reason="not in constraints.txt")
+    pytest.importorskip("pyarrow", reason="skae[parquet] is not installed")
     frame = pd.DataFrame({"size": np.arange(3.0), "shop": ["north", "south", "north"]})
     frame.to_parquet(tmp_path / "rows.parquet")
     table = skae.io.open_table(tmp_path / "rows.parquet")

@@ -328,7 +328,7 @@ def arrow_columns(pa):
 
 @pytest.mark.parametrize("with_gaps", [False, True])
 def test_columns_of_arrow(with_gaps, door, tmp_path):
-    pa = pytest.importorskip("pyarrow", reason="not in constraints.txt")
+    pa = pytest.importorskip("pyarrow", reason="skae[parquet] is not installed")
     arrays = arrow_columns(pa)
     if with_gaps:
         is_gap = pa.array([5 <= i < 9 for i in range(N)])
@@ -344,7 +344,7 @@ def test_columns_of_arrow(with_gaps, door, tmp_path):
 
 
 def test_conditions_in_a_table_of_arrow():
-    pa = pytest.importorskip("pyarrow", reason="not in constraints.txt")
+    pa = pytest.importorskip("pyarrow", reason="skae[parquet] is not installed")
     X = pa.table({"cell": NAMES, "noise": NOISE})
     wanted = pa.table({"cell": ["s2", "s0"]})
     drawn = VAEGenerator(1, **QUICK).fit(X).sample(conditions=wanted, random_state=0)
@@ -410,7 +410,7 @@ def structured():
 
 
 def arrow_scanner():
-    reason = "not in constraints.txt"
+    reason = "skae[parquet] is not installed"
     dataset = pytest.importorskip("pyarrow.dataset", reason=reason)
     return dataset.dataset(pytest.importorskip("pyarrow").table({"a": NOISE})).scanner()
 

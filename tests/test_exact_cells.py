@@ -110,7 +110,7 @@ def test_objects_of_dates_are_dates():
 
 @pytest.mark.parametrize("name", ["date32", "date64", "timestamp", "zoned", "time", "decimal"])
 def test_dates_and_decimals_of_arrow(name, tmp_path):
-    pa = pytest.importorskip("pyarrow", reason="not in constraints.txt")
+    pa = pytest.importorskip("pyarrow", reason="skae[parquet] is not installed")
     arrays = {
         "date32": lambda: pa.array([None, *DAYS[1:]], pa.date32()),
         "date64": lambda: pa.array(DAYS, pa.date64()),

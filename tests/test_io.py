@@ -24,7 +24,7 @@ from skae._data._open import opened
 from skae._data._shuffling import Visit
 from skae.io import open_table, write_table
 
-pa = pytest.importorskip("pyarrow", reason="not in constraints.txt")
+pa = pytest.importorskip("pyarrow", reason="skae[parquet] is not installed")
 ds = pytest.importorskip("pyarrow.dataset")
 pq = pytest.importorskip("pyarrow.parquet")
 

@@ -21,7 +21,7 @@ from skae._data._telling_batches import telling_rows_of
 from skae.io import open_table, write_table
 from skae.relations import Combination, Sum
 
-pa = pytest.importorskip("pyarrow", reason="not in constraints.txt")
+pa = pytest.importorskip("pyarrow", reason="skae[parquet] is not installed")
 ds = pytest.importorskip("pyarrow.dataset")
 pq = pytest.importorskip("pyarrow.parquet")
 

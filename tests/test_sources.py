@@ -361,7 +361,7 @@ def test_few_rows_at_the_end_that_count(estimator, n_counted, set_limits):
 @pytest.mark.parametrize("kind", ["h5py", "zarr"])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int16"])
 def test_arrays_on_disk(kind, dtype, table, tmp_path):
-    package = pytest.importorskip(kind, reason="not in constraints.txt")
+    package = pytest.importorskip(kind, reason="skae[arrays] is not installed")
     values = (10 * table).astype(dtype)
     if kind == "h5py":
         with package.File(tmp_path / "rows.h5", "w") as file:

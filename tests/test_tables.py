@@ -25,7 +25,7 @@ def polars_frame(**columns):
 
 
 def arrow_table(**columns):
-    return pytest.importorskip("pyarrow", reason="not in constraints.txt").table(columns)
+    return pytest.importorskip("pyarrow", reason="skae[parquet] is not installed").table(columns)
 
 
 def arrow_frame(**columns):
@@ -237,7 +237,7 @@ def test_half_precision_is_widened_first(case, table):
 
 @pytest.mark.parametrize("dtype", ["date", "timestamp", "zone", "duration"])
 def test_the_generator_draws_dates_of_arrow(dtype):
-    pa = pytest.importorskip("pyarrow", reason="not in constraints.txt")
+    pa = pytest.importorskip("pyarrow", reason="skae[parquet] is not installed")
     dtypes = {
         "date": pa.date32(),
         "timestamp": pa.timestamp("us"),
