@@ -1,6 +1,7 @@
 """Run a command as a group of processes, connected by links whose speed they set.
 
-Each process gets a network namespace and a TUN device [1]_, which the superuser of Linux can make.
+Each process gets a network namespace, a host name and a TUN device [1]_, which the superuser of
+Linux can make.
 Packets are handed over after the time that they would take on a link; the kernel's own emulation,
 netem, is often missing. Environment variables tell the processes of each other, as torchrun's do.
 
@@ -29,7 +30,7 @@ import time
 from math import inf
 from pathlib import Path
 
-CLONE_NEWNET = 0x40000000
+CLONE_NEWNET, CLONE_NEWUTS = 0x40000000, 0x04000000
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 PR_SET_TIMERSLACK = 29
 DEVICE, MTU = "wire0", 9000
@@ -97,10 +98,11 @@ def free_port():
 
 def new_network(address):
     """Move this process to a new network; the file that packets of its device are read from."""
-    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET | CLONE_NEWUTS):
         raise OSError(
             ctypes.get_errno(), f"no network namespace: {os.strerror(ctypes.get_errno())}"
         )
+    socket.sethostname(address.split("/")[0])  # processes of one name would share memory
     device = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
     fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH", DEVICE.encode(), IFF_TUN | IFF_NO_PI))
     for words in (

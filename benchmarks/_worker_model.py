@@ -1,9 +1,11 @@
 """Seconds of an epoch that several workers take together, as a formula.
 
 A step costs its worker ``a + n b`` seconds for n rows, with a and b linear in the number of
-parameters. Then the gradient is summed, or weights every k steps, by the ring of gloo [1]_: each of
-W workers sends ``2 (W - 1)`` messages, ``2 (W - 1) / W`` of the tensor in all. A message waits for
-the notice that its receiver is ready, so it takes two latencies [2]_. Nothing overlaps.
+parameters. Then the gradient is summed, or weights every k steps. V workers of one machine write it
+into memory that they share, where they wait for each other ``2 log2(V)`` times. One worker of each
+of M machines sums with those of others by the ring of gloo [1]_: it sends ``2 (M - 1)`` messages,
+``2 (M - 1) / M`` of the tensor in all. A message waits for the notice that its receiver is ready,
+so it takes two latencies [2]_. Nothing overlaps.
 
 References
 ----------
@@ -18,32 +20,40 @@ from math import ceil, inf
 import numpy as np
 from scipy.optimize import nnls
 
+from skae._engine._shared_sums import PIECE_BYTES
+
 BYTES = 4  # of a parameter
 TRAINED = 0.9  # of the rows; losses of the others are taken after each epoch
 NUMBERS_OF_EPOCH = 3  # losses and their weights are summed, each by a reduction of its own
 BYTES_OF_NUMBERS = 16
+# Costs whose counts `reduction_terms` gives.
+OF_REDUCTION = ("call", "message", "byte", "emulated_byte", "wait", "shared_byte")
 
 
 @dataclass(frozen=True)
 class Link:
-    """What connects each worker to all others.
+    """What connects each machine to all others.
 
     Attributes
     ----------
     latency : float
-        Seconds from one worker to another.
+        Seconds from one machine to another.
     bandwidth : float
-        Bits per second of each worker, in both directions at once.
+        Bits per second of each machine, in both directions at once.
     is_emulated : bool
         By a program that hands packets over, which takes time of its own.
+    per_machine : float
+        Workers of a machine, which share its memory.
     """
 
     latency: float
     bandwidth: float
     is_emulated: bool = False
+    per_machine: float = 1
 
 
-LOOPBACK = Link(0.0, inf)
+LOOPBACK = Link(0.0, inf)  # for processes that share no memory, of containers for instance
+MEMORY = Link(0.0, inf, per_machine=inf)
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,8 @@ class Costs:
         beside the time on the link.
     emulated_byte : float
         Of each byte on an emulated link, in addition.
+    wait, shared_byte : float
+        Of each wait for others in shared memory, and of each byte of the tensor in it.
     """
 
     step: float
@@ -72,6 +84,8 @@ class Costs:
     message: float
     byte: float
     emulated_byte: float = 0.0
+    wait: float = 0.0
+    shared_byte: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -109,24 +123,27 @@ def n_steps(job, n_workers):
 
 
 def reduction_terms(n_bytes, n_workers, link):
-    """Seconds on the link, and what is multiplied by the costs of calls, messages and bytes."""
-    if n_workers == 1:
-        return 0.0, np.zeros(4)
-    n_messages = 2 * (n_workers - 1)
-    sent = n_messages / n_workers * n_bytes
+    """Seconds on the link, and what is multiplied by each of the costs named above."""
+    n_here = min(n_workers, link.per_machine)
+    n_machines = ceil(n_workers / n_here)
+    # In shared memory, tensors are summed piece by piece.
+    n_pieces = ceil(n_bytes / PIECE_BYTES) if n_here > 1 else 1
+    n_messages = 2 * (n_machines - 1) * n_pieces
+    sent = 2 * (n_machines - 1) / n_machines * n_bytes
     on_link = n_messages * 2 * link.latency + 8 * sent / link.bandwidth
-    return on_link, np.array([1.0, n_messages, sent, sent * link.is_emulated])
+    n_waits = (2 + (n_machines > 1)) * ceil(np.log2(n_here)) * n_pieces
+    between = [(n_machines > 1) * n_pieces, n_messages, sent, sent * link.is_emulated]
+    return on_link, np.array([*between, n_waits, n_bytes * (n_here > 1)], dtype=float)
 
 
 def reduction_seconds(n_bytes, n_workers, link, costs):
     """Seconds to sum a tensor over workers."""
     on_link, counts = reduction_terms(n_bytes, n_workers, link)
-    of_each = [costs.call, costs.message, costs.byte, costs.emulated_byte]
-    return on_link + float(counts @ of_each)
+    return on_link + float(counts @ [getattr(costs, name) for name in OF_REDUCTION])
 
 
 def broadcast_seconds(n_bytes, n_workers, link, costs):
-    """Seconds to send a tensor from one worker to all, along a binomial tree."""
+    """Seconds to send a tensor from one worker to all by gloo, along a binomial tree."""
     depth = ceil(np.log2(n_workers))
     on_link = depth * (2 * link.latency + 8 * n_bytes / link.bandwidth)
     of_byte = costs.byte + costs.emulated_byte * link.is_emulated
@@ -198,5 +215,6 @@ def _least_relative_squares(rows, seconds, scale=None):
     rows, seconds = np.asarray(rows, dtype=float), np.asarray(seconds, dtype=float)
     scale = seconds if scale is None else scale
     columns = np.abs(rows).max(axis=0)  # costs differ by many orders of magnitude
+    columns[columns == 0] = 1.0  # without emulated links, say
     found, _ = nnls(rows / columns / scale[:, None], seconds / scale)
     return [float(value) for value in found / columns]

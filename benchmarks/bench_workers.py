@@ -1,9 +1,10 @@
 """Seconds of an epoch by several workers: a formula, fitted, checked, and what it says of more.
 
 What one process computes is measured in processor seconds. Reductions are measured between two
-and three processes, over the loopback device and over links whose latency and bandwidth are set (as
-the superuser of Linux; otherwise that part is left out). The formula then predicts whole fits of
-another network with other batches over other links, which are measured as well.
+and three processes, through the memory of one machine, over the loopback device, and over links
+whose latency and bandwidth are set (as the superuser of Linux; otherwise that part is left out).
+The formula then predicts whole fits of another network with other batches over other links, which
+are measured as well.
 
     python benchmarks/bench_workers.py [--only compute reduce check batches]
 """
@@ -13,7 +14,9 @@ import json
 import os
 import sys
 import time
+from contextlib import closing
 from dataclasses import asdict, replace
+from functools import partial
 from math import ceil
 
 import numpy as np
@@ -32,6 +35,7 @@ from _links import from_group, reason_without_links, set_link
 from _worker_model import (
     BYTES,
     LOOPBACK,
+    MEMORY,
     TRAINED,
     Job,
     Link,
@@ -51,6 +55,7 @@ from torch import distributed
 from skae import AutoencoderTransformer
 from skae._engine._group import ProcessGroup
 from skae._engine._net import AutoencoderNet
+from skae._engine._shared_sums import shared_sums
 from skae.estimators._sharded_fit import Shard, fit_shards
 
 N_FACTORS, N_LATENTS = 8, 16
@@ -71,16 +76,25 @@ UNSEEN_LINKS = (Link(0.0005, 5e8, is_emulated=True), Link(0.003, 2e8, is_emulate
 UNSEEN_BATCH, UNSEEN_STEPS = 768, 12
 SYNC_EVERY = (1, 5)
 NO_LIMIT = 1e15  # bits/s of loopback; JSON has no infinity
+MEMORY_LINK = "memory"
 ROWS_OF_OTHERS, ROWS_OF_FIRST, COLUMNS_OF_OTHERS = (500_000, 2_500_000), 1000, 4
 ROWS_SEEN, EPOCHS_SEEN, N_TEST, SEEN_BATCHES = 40_000, 6, 10_000, (64, 128, 256, 1024, 4096, 16384)
 
 # What is predicted.
 LATENCY = 0.00005  # seconds from one machine of a data centre to another
+CORES = 16  # of a machine
 MANY_ROWS, WORKERS, GBITS, ROWS_IN_ALL = 10**9, (8, 64, 512), (1, 10, 100), 4096
 MANY_NETWORKS = tuple(f"{hidden}, {columns} columns" for columns, hidden in (MEDIUM, LARGE))
 SETTINGS = {"512 rows": (512, 1), "512 rows, k = 16": (512, 16), "8192 rows": (8192, 1)}
 # dmlc/xgboost, issue 10853: three machines of 64 cores and one that coordinates, 50 rounds.
-YARDSTICK = {"rows": 50_000_000, "columns": 19, "cores": 256, "seconds": 45, "bits": 20e9}
+YARDSTICK = {
+    "rows": 50_000_000,
+    "columns": 19,
+    "cores": 256,
+    "cores_of_machine": 64,
+    "seconds": 45,
+    "bits": 20e9,
+}
 
 
 # In the processes of a group.
@@ -128,11 +142,11 @@ def seconds_of_fit(estimator, shard, sync_every=1):
             trained["n_parameters"] = sum(p.numel() for p in net.module_.parameters())
 
     notify, AutoencoderNet.notify = AutoencoderNet.notify, noting
-    group = ProcessGroup(sync_every)
-    note()
-    # The public function leaves a process that is alone to the fits in memory.
-    fit_shards(estimator, lambda: Shard(shard, None, {group.rank: len(shard)}), group)
-    note()
+    with closing(ProcessGroup(sync_every)) as group:
+        note()
+        # The public function leaves a process that is alone to the fits in memory.
+        fit_shards(estimator, lambda: Shard(shard, None, {group.rank: len(shard)}), group)
+        note()
     clock, processor = np.diff(times, axis=0).T.tolist()
     return trained | {
         "clock": clock[1:-1],
@@ -159,19 +173,40 @@ def reduce(links, sizes):
     for link in links:
         use_link(*link)
         for size, group in groups.items():
-            for n_bytes in N_BYTES if distributed.get_rank() < size else ():
-                seconds = median_seconds(torch.zeros(n_bytes // BYTES), group)
-                rows.append({"link": link, "size": size, "n_bytes": n_bytes, "seconds": seconds})
+            if distributed.get_rank() < size:
+                send = partial(distributed.all_reduce, group=group)
+                rows += seconds_by_bytes(send, group, {"link": link, "size": size})
             distributed.barrier()
+    for size, group in groups.items() if [0.0, NO_LIMIT] in links else ():
+        if distributed.get_rank() < size:
+            sums, _ = shared_sums(distributed.get_rank(), partial(gathered, group=group))
+            rows += seconds_by_bytes(sums.add, group, {"link": MEMORY_LINK, "size": size})
+            sums.close()
+        distributed.barrier()
     print(json.dumps(rows))
 
 
-def median_seconds(values, group):
+def gathered(value, group):
+    values = [None] * group.size()
+    distributed.all_gather_object(values, value, group)
+    return values
+
+
+def seconds_by_bytes(add, group, row):
+    """A row of results for each size of a tensor that is summed."""
+    tensors = [torch.zeros(n_bytes // BYTES) for n_bytes in N_BYTES]
+    return [
+        row | {"n_bytes": BYTES * len(values), "seconds": median_seconds(add, values, group)}
+        for values in tensors
+    ]
+
+
+def median_seconds(add, values, group):
     seconds = []
     for _ in range(N_REDUCTIONS + 1):
         distributed.barrier(group)
         start = time.perf_counter()
-        distributed.all_reduce(values, group=group)
+        add(values)
         seconds.append(time.perf_counter() - start)
     # The last of the processes to be done holds up the next step.
     slowest = torch.tensor(seconds[1:], dtype=torch.float64)
@@ -252,6 +287,8 @@ def measure_reduce(args):
 
 
 def link_of(row):
+    if row["link"] == MEMORY_LINK:
+        return MEMORY
     latency, bandwidth = row["link"]
     return LOOPBACK if bandwidth == NO_LIMIT else Link(latency, bandwidth, is_emulated=True)
 
@@ -267,12 +304,9 @@ def costs_of(compute, reduced):
 
 
 def link_columns(size, link):
-    if link == LOOPBACK:
-        return {"processes": size, "link": "loopback"}
-    return {
-        "processes": size,
-        "link": f"{1000 * link.latency:g} ms, {link.bandwidth / 1e6:g} Mbit/s",
-    }
+    name = {MEMORY: "memory", LOOPBACK: "loopback"}.get(link)
+    name = name or f"{1000 * link.latency:g} ms, {link.bandwidth / 1e6:g} Mbit/s"
+    return {"processes": size, "link": name}
 
 
 def measure_check(args):
@@ -295,6 +329,7 @@ def measure_check(args):
 
 def compared(fit, found, size, costs):
     job, link = job_of(fit, found), link_of(fit)
+    link = MEMORY if link == LOOPBACK else link  # of one machine
     seconds = float(np.median(found["clock"][1:]))
     predicted = epoch_seconds(job, size, link, costs, len(os.sched_getaffinity(0)))
     row = link_columns(size, link) | {"k": job.sync_every, "predicted, s": predicted}
@@ -336,6 +371,8 @@ COST_NAMES = {
     "message": ("a message of it, µs", 1e6),
     "byte": ("a byte sent, ns", 1e9),
     "emulated_byte": ("a byte on an emulated link, besides, ns", 1e9),
+    "wait": ("a wait in shared memory, µs", 1e6),
+    "shared_byte": ("a byte summed in it, ns", 1e9),
 }
 
 
@@ -397,15 +434,14 @@ def format_batches(rows):
 
 
 def format_predictions(computed, costs):
-    links = {f"{gbits} Gbit/s": Link(LATENCY, gbits * 1e9) for gbits in GBITS}
     rows = []
     for name, row in {row["network"]: row for row in computed}.items():
         if name not in MANY_NETWORKS:
             continue
         job = Job(MANY_ROWS, row["n_columns"], row["n_parameters"], batch_of_worker=0)
         for n_workers in (1, *WORKERS):
-            for link_name, link in links_of(n_workers, links).items():
-                row = {"network": name, "workers": n_workers, "link": link_name}
+            for link_name, link in links_of(n_workers).items():
+                row = {"network": name, "workers": n_workers, "machines": link_name}
                 for setting, (batch, k) in SETTINGS.items():
                     settled = replace(job, batch_of_worker=batch, sync_every=k)
                     hours = epoch_seconds(settled, n_workers, link, costs) / 3600
@@ -419,11 +455,17 @@ def format_predictions(computed, costs):
     return ["## What it says of 10⁹ rows", markdown_table(rows)]
 
 
-def links_of(n_workers, links):
+def links_of(n_workers):
+    """Machines that workers may be on, by name."""
     if n_workers == 1:
-        return {"": LOOPBACK}
+        return {"": MEMORY}
     # Machines of more cores are rare.
-    return ({"one machine": LOOPBACK} if n_workers < WORKERS[-1] else {}) | links
+    links = {"one": MEMORY} if n_workers < WORKERS[-1] else {}
+    for per_machine in (CORES, 1):
+        for gbits in GBITS if n_workers > per_machine else ():
+            link = Link(LATENCY, gbits * 1e9, per_machine=per_machine)
+            links[f"{n_workers // per_machine}, {gbits} Gbit/s"] = link
+    return links
 
 
 def rows_for(share, job, n_workers, link, costs):
@@ -436,7 +478,7 @@ def rows_for(share, job, n_workers, link, costs):
 
 def yardstick(costs):
     """Epochs of the table that XGBoost was timed on, by as many cores."""
-    link = Link(LATENCY, YARDSTICK["bits"])
+    link = Link(LATENCY, YARDSTICK["bits"], per_machine=YARDSTICK["cores_of_machine"])
     rows = []
     for hidden in ((64, 32), (128, 64), (512, 256)):
         size = n_parameters(YARDSTICK["columns"], hidden, 8)
@@ -456,10 +498,10 @@ process. {TRAINED:.0%} of the rows are for steps, the others for validation. Wid
 in principal coordinates, fewer than their columns.
 
 - *What is fitted*: to processor seconds of an epoch of one process on {ROWS_OF_FIT} rows, and to
-  the clock of `all_reduce` between processes, the median of {N_REDUCTIONS} calls, until the last of
-  them is done; three processes share two cores. Least squares of relative errors, no cost below
-  zero. *A row of others*: what a row on another process costs one that trains on next to none; all
-  know the numbers of all rows. It is measured, and not part of the formula.
+  the clock of sums in shared memory and of gloo's `all_reduce`, the median of {N_REDUCTIONS} calls,
+  until the last process is done; three processes share two cores. Least squares of relative errors,
+  no cost below zero. *A row of others*: what a row on another process costs one that trains on next
+  to none. It is measured, and not part of the formula.
 - *Emulated links*: a network namespace for each process, and a program that hands packets over.
   Two or three processes and this program share the cores.
 - *Checked*: seconds of an epoch by the clock, the median of {N_EPOCHS - 1}. *k* is `sync_every`. If
@@ -467,11 +509,11 @@ in principal coordinates, fewer than their columns.
   what the formula gives to reductions.
 - *What large batches cost*: one process, {ROWS_SEEN} rows, {EPOCHS_SEEN} epochs whatever the
   batch, errors are 1 - `score` on {N_TEST} other rows, means over two seeds.
-- *What it says*: one thread a worker, {LATENCY * 1e6:.0f} µs from one machine to another. *One
-  machine*: the loopback device, and memory that is fast enough for all. *Rows* are those of each
-  worker in a step. *h*: hours of an epoch. *Efficiency*: hours of one worker with as many rows in a
-  step, over those of all, added up. *Rows for 0.8*: of a worker in each step, for this efficiency
-  with `sync_every=1`. *Step of {ROWS_IN_ALL}*: milliseconds of a step with so many rows in all.
+- *What it says*: one thread a worker, {LATENCY * 1e6:.0f} µs from one machine to another, each with
+  memory that is fast enough for its workers. *Rows* are those of each worker in a step. *h*: hours
+  of an epoch. *Efficiency*: hours of one worker with as many rows in a step, over those of all,
+  added up. *Rows for 0.8*: of a worker in each step, for this efficiency with `sync_every=1`. *Step
+  of {ROWS_IN_ALL}*: milliseconds of a step with so many rows in all.
 - *XGBoost on Dask*: reported in issue 10853 of dmlc/xgboost, for about 50 million rows and 19
   columns: 50 rounds in about {YARDSTICK["seconds"]} s on {YARDSTICK["cores"]} cores, without the
   network; {YARDSTICK["bits"] / 1e9:.0f} Gbit/s is assumed. Trees predict one column from the

@@ -23,9 +23,9 @@ def fit(estimator, shard, sample_weight=None, sync_every=1):
         Not changed; that of the first process counts. `batch_size` and `max_epochs` mean all
         processes together.
     shard : {array-like, sparse matrix} of shape (n_own, n_features), table on disk or None
-        The rows of this process, any number of them; memory maps are read batch by batch, tables on
-        disk in blocks, but with columns of levels or dates they must fit into memory. None means no
-        rows.
+        The rows of this process, any number of them, of the same columns as those of the others.
+        Memory maps are read batch by batch, and tables on disk in blocks, whatever their columns
+        hold. None means no rows.
     sample_weight : array-like of shape (n_own,), default=None
         Their weights; given on all processes that have rows or on none.
     sync_every : int, default=1
@@ -43,7 +43,8 @@ def fit(estimator, shard, sample_weight=None, sync_every=1):
     TypeError
         If the estimator is not one of skae.
     ValueError
-        If rows or parameters of any process are not what they must be; all processes raise it.
+        If rows or parameters of any process are not what they must be, or if rows differ in their
+        columns or in what these hold; all processes raise it.
 
     Notes
     -----
@@ -51,6 +52,10 @@ def fit(estimator, shard, sample_weight=None, sync_every=1):
     quantiles and the like are those of a fit by one process. Moments, gradients and losses are
     summed. Which rows are in a batch depends on `random_state` and on the shards: each batch takes
     its share of every shard. Noise is drawn by each process for its own rows.
+
+    Levels, dates and gaps are those of all rows: each process looks for rows of its own that tell
+    of them, in one pass over a table on disk, and the processes learn the columns from all of
+    these. Columns of levels may have 4096 of them on disk.
 
     Below 10 000 rows in all, the first process fits the estimator to all of them.
 
@@ -77,12 +82,12 @@ def fit(estimator, shard, sample_weight=None, sync_every=1):
     >>> skae.distributed.fit(estimator, X).transform(X).shape
     (1797, 8)
     """
-    group = launched_group(checked_sync_every(sync_every))
-    if group.size == 1:
-        return clone(estimator).fit(shard, sample_weight=sample_weight)
+    with launched_group(checked_sync_every(sync_every)) as group:
+        if group.size == 1:
+            return clone(estimator).fit(shard, sample_weight=sample_weight)
 
-    def read():
-        n_rows = 0 if shard is None else num_samples(as_table(shard))
-        return Shard(shard, sample_weight, {group.rank: n_rows})
+        def read():
+            n_rows = 0 if shard is None else num_samples(as_table(shard))
+            return Shard(shard, sample_weight, {group.rank: n_rows})
 
-    return fit_shards(estimator, read, group)
+        return fit_shards(estimator, read, group)
