@@ -34,6 +34,12 @@ class EncodedRows(RowSource):
     def _read(self, unit: Unit) -> Iterator[Any]:
         yield from self.frames.read_frames(unit, self.rows_per_piece)
 
+    def _read_wanted(
+        self, unit: Unit, is_wanted: NDArray[np.bool_] | None
+    ) -> Iterator[tuple[int, Any]]:
+        for n_rows, frame in super()._read_wanted(unit, is_wanted):
+            yield n_rows, frame.reset_index(drop=True)
+
 
 class MappedRows(RowSource):
     """Rows of a table on disk, each piece of which goes through a function.
@@ -78,6 +84,7 @@ def columns_of(X: Any, indices: NDArray[np.intp]) -> Any:
     chosen = MappedRows(X, partial(_take_columns, indices=indices), len(indices))
     if X.sample is not None:
         chosen.sample, chosen.sample_numbers = X.sample[:, indices], X.sample_numbers
+    if X.moments is not None:
         known = {name: values[indices] for name, values in vars(X.moments).items()}
         chosen.moments = replace(X.moments, **known)
     return chosen

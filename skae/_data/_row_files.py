@@ -128,5 +128,5 @@ class FilesOfRows(RowSource):
         units = np.searchsorted([unit.stop for unit in self.units], numbers, side="right")
         for place, (number, i) in enumerate(zip(numbers.tolist(), units.tolist(), strict=True)):
             unit = self.units[i]
-            out[place] = self.checked(self._rows_of(unit, number, number + 1), unit, number)
+            out[place] = self.checked(self._rows_of(unit, number, number + 1), unit, number, 1)
         return out

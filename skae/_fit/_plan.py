@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from sklearn.utils import gen_batches
 
 from skae._data._shards import is_sharded
-from skae._data._sources import AllBut, is_on_disk, spread_numbers
+from skae._data._sources import AllBut, is_on_disk
+from skae._data._survey import numbers_to_hold_out
 from skae._engine._batches import Rows, SourceRows
 from skae._engine._build import is_builtin_network, mlp
 from skae._engine._net import AutoencoderNet
@@ -199,16 +200,16 @@ class Schedule:
     ) -> tuple[Any, Indices]:
         """Numbers of the rows to train on and of those held out; None, None for all and none.
 
-        Of a table on disk few are held out, and evenly spread over those of positive weight.
+        Of a table on disk few are held out, evenly spread over those of positive weight, and out
+        of its sample if that has enough of them: they are in memory already.
         """
         if not self.early_stopping:
             return None, None
         n_rows = X.shape[0]
         if is_on_disk(X):
-            weight = np.ones(1) if sample_weight is None else sample_weight
-            rows = AllBut(n_rows, np.flatnonzero(weight == 0))
-            n_valid = min(n_rows_held_out(self, len(rows)), n_most_held_out(X))
-            held_out = rows[spread_numbers(len(rows), n_valid, rng.randint(2**31))]
+            n_counted = n_rows if sample_weight is None else int(np.count_nonzero(sample_weight))
+            n_valid = min(n_rows_held_out(self, n_counted), n_most_held_out(X))
+            held_out = numbers_to_hold_out(X, sample_weight, n_valid, rng.randint(2**31))
             return AllBut(n_rows, held_out), held_out
         n_valid = n_rows_held_out(self, n_rows)
         order = rng.permutation(n_rows)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skae._data._shards import is_sharded
 from skae._engine._batches import Rows, SourceRows
 from skae._engine._joint_training import TASK, train_together
 from skae._engine._net import AutoencoderNet
@@ -26,6 +27,7 @@ from skae._fit._plan import (
     Plan,
     Weights,
 )
+from skae._fit._sample import places_in_sample, rows_of_sample
 from skae._stats._significance import self_normalised_sum
 from skae.exceptions import TrainingInterruptedWarning, warn_user
 
@@ -159,7 +161,23 @@ def split_of(
     valid_rows = None
     if held_out is not None:
         valid_rows = feed.rows(X, held_out, sample_weight, rotation)
+        places = None if is_sharded(X) else places_in_sample(X, held_out)
+        if places is not None:
+            valid_rows = rows_of_sample(feed, X, places, sample_weight, rotation)
     return Split(net, feed, rows, valid_rows, held_out)
+
+
+def on_sample(plan: Plan, split: Split, X: Any, sample_weight: Weights) -> Split:
+    """A split of the sample of a table on disk, for what need not read all rows once more."""
+    places = None if split.held_out is None else places_in_sample(X, split.held_out)
+    if places is None:
+        return split
+    others = np.delete(np.arange(len(X.sample)), places)
+    rows, valid_rows = (
+        rows_of_sample(split.feed, X, chosen, sample_weight, plan.rotation)
+        for chosen in (others, places)
+    )
+    return replace(split, rows=rows, valid_rows=valid_rows)
 
 
 def prepare_fold(
@@ -180,6 +198,8 @@ def prepare_fold(
 def finish_split(plan: Plan, split: Split, X: Any, sample_weight: Weights) -> Outcome:
     """What follows the training on a split: back to columns, the last layer, the measure."""
     outcome = Outcome.of(split.net, split.feed)
+    if plan.rotation is not None or plan.refits_output:
+        split = on_sample(plan, split, X, sample_weight)
     if plan.rotation is not None:
         leave_rotation(plan.rotation, plan.link, split, outcome)
     if plan.refits_output and split.valid_rows is not None:

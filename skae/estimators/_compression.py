@@ -138,7 +138,7 @@ class CompressionMixin:
             return make_net(module, objective, input_noise=input_noise, **corruption)
 
         fields = self._rotation(X.shape, pca)
-        fields["prospect"] = told if goes_by(self, told, *X.shape) else "unknown"
+        fields["prospect"] = told if goes_by(self, told, X) else "unknown"
         fields["course"] = self._course_of_few_rows(X, sample_weight, build, seeds.start)
         return self._plan(build, settings["max_epochs"], make_net.device, **fields)
 
@@ -358,7 +358,7 @@ def is_trained_by_default(params):
     return is_auto and not has_dropout and params.latent_noise <= LATENT_NOISE
 
 
-def goes_by(params, prospect, n_rows, n_features):
+def goes_by(params, prospect, X):
     """Whether a fit goes by the prospect; if not, it shows losses on held-out rows or runs on."""
     if not lets_rows_decide(params):
         return False
@@ -369,9 +369,10 @@ def goes_by(params, prospect, n_rows, n_features):
     if is_ordered(params) or not is_trained_by_default(params):
         return False
     # Those of wide rows choose the refit of the last layer, after training in principal
-    # coordinates; and of many rows, those held out are not missed.
-    is_sure = prospect == "nonlinear" or (prospect == "open" and n_rows < MANY_ROWS)
-    return n_features < MIN_WIDE_COLUMNS and is_sure
+    # coordinates; and of many rows, those held out are not missed. Of a table on disk they are
+    # in memory, and so are rows for the refit.
+    is_sure = prospect == "nonlinear" or (prospect == "open" and X.shape[0] < MANY_ROWS)
+    return X.shape[1] < MIN_WIDE_COLUMNS and is_sure and not is_on_disk(X)
 
 
 def rules_of(params):
