@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from skae._data._arrow import is_reader, open_dataset, table_of_dataset
-from skae._data._open import as_source, opened
+from skae._data._arrow import is_reader, table_of_dataset
+from skae._data._open import as_source
+from skae._data._parquet_files import are_paths, open_dataset
 from skae._data._sources import RowSource
-from skae._data._table_parts import PartsOfTable
+from skae._data._table_parts import PartsOfTable, check_method
+from skae._data._tables import as_table
+from skae._engine._progress import rows_bar
 
 __all__ = ["open_table", "write_table"]
 
@@ -24,6 +27,20 @@ def _require_pyarrow() -> None:
         ) from error
 
 
+def _checked_names(columns: Any) -> list[str] | None:
+    """Names of columns as a list."""
+    if columns is None:
+        return None
+    is_list = hasattr(columns, "__iter__") and not isinstance(columns, str | bytes)
+    names = list(columns) if is_list else [None]
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f"columns={columns!r} must be a list of names, or None.")
+    repeated = [name for name in names if names.count(name) > 1]
+    if repeated:
+        raise ValueError(f"columns={columns!r} has {repeated[0]!r} more than once.")
+    return names
+
+
 def open_table(source: Any, columns: Sequence[str] | None = None) -> RowSource:
     """Open a table on disk, to be fitted to and read in pieces.
 
@@ -32,10 +49,10 @@ def open_table(source: Any, columns: Sequence[str] | None = None) -> RowSource:
 
     Parameters
     ----------
-    source : str, path-like, pyarrow.dataset.Dataset, h5py.Dataset, zarr.Array or RowSource
+    source : path, list of paths, pyarrow.dataset.Dataset, h5py.Dataset, zarr.Array or RowSource
         A Parquet file, a folder of them (``*.parquet`` or ``*.pq``, in subfolders too, in the
-        order of their names; ``class=a`` in a path is a column), or a two-dimensional array. A
-        table that is open comes back as it is.
+        order of their names; ``class=a`` in a path is a column), a list of such files, in its
+        order, or a two-dimensional array. A table that is open comes back as it is.
     columns : sequence of str, default=None
         Names of the columns to read, in this order. None means all but those that pandas wrote an
         index to. Arrays have no names.
@@ -53,12 +70,13 @@ def open_table(source: Any, columns: Sequence[str] | None = None) -> RowSource:
     FileNotFoundError
         If there is no such file or folder.
     TypeError
-        If a column holds neither numbers nor strings, categories, dates or times, or `source` is
-        nothing of these.
+        If a column holds neither numbers nor strings, categories, dates or times, `source` is
+        nothing of these, such as a group of arrays, or `columns` is no list of names.
     ValueError
-        If a folder has no Parquet files, the schemas of its files differ, or a column is unknown or
-        occurs more than once. A column of which a file holds no cell may be of another type there;
-        numbers of different types are cast if the schema of a ``pyarrow.dataset`` says so.
+        If a folder has no Parquet files, a list none or a folder, an HDF5 file is closed, the
+        schemas of files differ, or a column is unknown or occurs more than once. A column of which
+        a file holds no cell may be of another type there; numbers of different types are cast if
+        the schema of a ``pyarrow.dataset`` says so.
     OSError
         If a file is not of Parquet, or damaged.
 
@@ -78,17 +96,18 @@ def open_table(source: Any, columns: Sequence[str] | None = None) -> RowSource:
     >>> table.shape, table.names, Z.shape
     ((100, 2), ['a', 'b'], (100, 1))
     """
+    columns = _checked_names(columns)
     folder = None
-    if isinstance(source, str | os.PathLike):
+    if are_paths(source):
         _require_pyarrow()
-        folder = Path(source)
+        folder = None if isinstance(source, list | tuple) else Path(source)
         table = table_of_dataset(open_dataset(source), columns)
     else:
         table = as_source(source, columns)
     if table is None:
         raise TypeError(
-            f"source, of type {type(source).__name__}, must be a path, a data set of Arrow or an "
-            "array of h5py or zarr. Tables in memory are fitted as they are."
+            f"source, of type {type(source).__name__}, must be a path, a list of paths, a data "
+            "set of Arrow or an array of h5py or zarr. Tables in memory are fitted as they are."
         )
     if columns is not None and table is source:
         raise ValueError(f"columns={columns!r}: {table!r} is open; choose them when it is opened.")
@@ -100,13 +119,18 @@ def open_table(source: Any, columns: Sequence[str] | None = None) -> RowSource:
 
 
 def write_table(
-    model: Any, method: str, source: Any, target: Any, columns: Sequence[str] | None = None
+    model: Any,
+    method: str,
+    source: Any,
+    target: Any,
+    columns: Sequence[str] | None = None,
+    verbose: int = 0,
 ) -> Path:
     """Write what a method gives for each row of a table, as Parquet, in the order of the rows.
 
-    Only a part of the rows is in memory. Finished parts are kept in the folder ``TARGET.partial``;
-    if the call ends before its time, the same call goes on behind them. Nothing is under the
-    target's name until all is there.
+    Only a part of the rows is in memory. Nothing is under the target's name until all is there.
+    Finished parts are kept in the folder ``TARGET.partial``: if the call ends before its time, the
+    same call goes on behind them, unless the source was changed in the meantime.
 
     Parameters
     ----------
@@ -115,15 +139,21 @@ def write_table(
     method : str
         Name of a method that takes rows and gives one number, or one row, for each: "transform",
         "reconstruct", "predict" or "score_samples", say.
-    source : str, path-like, table on disk, pyarrow.RecordBatchReader or frame or array in memory
-        As for ``open_table``. Of a stream that is read again, parts that are finished are skipped.
+    source : path, list of paths, table on disk, pyarrow.RecordBatchReader or table in memory
+        As for ``open_table``. Of a stream, or a table on disk of which no file is known, nothing
+        tells whether it is the same again: such a call starts anew. So does one whose model cannot
+        be pickled.
     target : str or path-like
         A folder that is made, with a file for each part; or a single file, if it ends in
         ``.parquet`` or ``.pq``. It may not lie in the folder that is read.
     columns : sequence of str, default=None
-        Names of the columns to write; None means those of ``get_feature_names_out`` for
-        "transform", of the frame where the method gives one, of the source where there are as
-        many, and else the name of the method, numbered if there are several.
+        Names of the columns to write. None means those of ``get_feature_names_out`` for
+        "transform", and for "encode" where that gives the same; those of the frame where the method
+        gives one; those of the columns of rows where there are as many; the name of the method
+        where it gives one number for each row; and else this name with numbers behind it.
+    verbose : int, default=0
+        If above 0, a bar shows the rows that are done, rows per second and the time left. It moves
+        on after 32 768 rows, or fewer if they are wide.
 
     Returns
     -------
@@ -133,12 +163,16 @@ def write_table(
     ------
     FileExistsError
         If there is something under the target's name, or another folder under ``TARGET.partial``.
+    NotFittedError
+        If the model is not fitted.
     OSError
         If a file cannot be read or written.
+    TypeError
+        If `source` is no table, `target` no path, or `columns` no list of names.
     ValueError
-        If the source has no rows, the method does not give one row for each, there are more or
-        fewer `columns`, or the target lies in the folder of the source or has the ending of another
-        format, such as ``.csv``.
+        If the model has no such method, or it is private, trains or draws; the source has no rows,
+        the method does not give one row for each, there are more or fewer `columns`, or the target
+        lies in the folder of the source or has the ending of another format, such as ``.csv``.
 
     Examples
     --------
@@ -159,8 +193,13 @@ def write_table(
     ((200, 1), ['score_samples'])
     """
     _require_pyarrow()
-    if isinstance(source, str | os.PathLike):
+    check_method(model, method)
+    if are_paths(source):
         source = open_table(source)
     elif not is_reader(source):
-        source = opened(source)
-    return PartsOfTable(model, method, source, Path(target), columns).write()
+        source = as_table(source, "source")
+    if not isinstance(target, str | os.PathLike):
+        raise TypeError(f"target={target!r} must be a path.")
+    parts = PartsOfTable(model, method, source, Path(target), _checked_names(columns))
+    with rows_bar(method, parts.n_rows, verbose) as bar:
+        return parts.write(bar.update)

@@ -1,15 +1,14 @@
-"""Parquet and other tables of Arrow in, Parquet out."""
+"""Parquet and other tables of Arrow, and sparse rows, read where they lie."""
 
 import os
 import re
-import resource
 import shutil
-import sys
 from decimal import Decimal
 
 import numpy as np
 import pandas as pd
 import pytest
+from files_of_rows import ROW_METHODS, ds, each_of, fresh, pa, pq, write_files
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_array, random_array
 
@@ -22,11 +21,23 @@ from skae import (
 from skae._data import _shuffling
 from skae._data._open import opened
 from skae._data._shuffling import Visit
-from skae.io import open_table, write_table
+from skae.io import open_table
 
-pa = pytest.importorskip("pyarrow", reason="skae[parquet] is not installed")
-ds = pytest.importorskip("pyarrow.dataset")
-pq = pytest.importorskip("pyarrow.parquet")
+ESTIMATORS = [
+    AutoencoderTransformer(2, max_epochs=3, random_state=0),
+    AutoencoderOutlierDetector(max_epochs=2, random_state=0),
+    DenoisingAutoencoder(2, max_epochs=2, random_state=0),
+    VAEGenerator(
+        2,
+        max_epochs=2,
+        prior="standard",
+        refine=False,
+        n_importance_samples=5,
+        relations=None,
+        random_state=0,
+    ),
+]
+by_name = each_of(ESTIMATORS)
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +52,7 @@ def frame():
 @pytest.fixture(scope="module")
 def folder(frame, tmp_path_factory):
     """The rows in three files, of several row groups each."""
-    path = tmp_path_factory.mktemp("table")
-    for i, part in enumerate(np.array_split(np.arange(len(frame)), 3)):
-        pq.write_table(
-            pa.Table.from_pandas(frame.iloc[part], preserve_index=False),
-            path / f"part-{i}.parquet",
-            row_group_size=700,
-        )
-    return path
+    return write_files(frame, tmp_path_factory.mktemp("table"), 3, row_group_size=700)
 
 
 @pytest.fixture
@@ -87,6 +91,18 @@ def test_numbers_of_any_type_and_gaps(tmp_path):
     assert open_table(tmp_path, ["half"]).dtype == np.float32
 
 
+@pytest.mark.usefixtures("on_disk")
+@pytest.mark.parametrize("estimator", [ESTIMATORS[1], ESTIMATORS[2]], ids=["detector", "denoiser"])
+def test_a_column_without_any_cell(estimator, frame, tmp_path):
+    """Files give it no type; it is read as numbers that are all missing."""
+    rows = frame.assign(f=None)
+    rows.to_parquet(tmp_path / "rows.parquet")
+    table = open_table(tmp_path)
+    assert str(table.schema.field("f").type) == "null"
+    for model in (fresh(estimator).fit(frame), fresh(estimator).fit(table)):
+        assert_allclose(model.encode(table), model.encode(rows), rtol=1e-4, atol=1e-5)
+
+
 def test_columns_that_the_path_names(tmp_path):
     table = pa.table({"x": [1.0, 2.0, 3.0], "year": [2001, 2002, 2002]})
     ds.write_dataset(table, tmp_path, format="parquet", partitioning=["year"])
@@ -94,48 +110,28 @@ def test_columns_that_the_path_names(tmp_path):
     assert_array_equal(source.read_all(), [[1, 2001], [2, 2002], [3, 2002]])
 
 
-ESTIMATORS = [
-    AutoencoderTransformer(2, max_epochs=3, random_state=0),
-    AutoencoderOutlierDetector(max_epochs=2, random_state=0),
-    DenoisingAutoencoder(2, max_epochs=2, random_state=0),
-    VAEGenerator(
-        2,
-        max_epochs=2,
-        prior="standard",
-        refine=False,
-        n_importance_samples=5,
-        relations=None,
-        random_state=0,
-    ),
-]
-METHODS = [
-    *("transform", "encode", "reconstruct", "reconstruction_error", "score_samples"),
-    *("predict", "decision_function", "pvalues", "explain", "correct"),
-]
-
-
-@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda model: type(model).__name__)
+@by_name
 def test_small_tables_give_the_bits_of_arrays(estimator, folder, frame):
     table = open_table(folder / "part-0.parquet")
     rows = np.ascontiguousarray(frame.iloc[:2000])
     ours = estimator.fit(table)
-    theirs = type(estimator)(**estimator.get_params()).fit(rows)
+    theirs = fresh(estimator).fit(rows)
     assert ours.feature_names_in_.tolist() == list("abcdef")
     assert_array_equal(ours.reconstruct(table), theirs.reconstruct(rows))
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda model: type(model).__name__)
+@by_name
 @pytest.mark.usefixtures("on_disk")
 def test_fits_on_disk(estimator, folder, frame):
     table = open_table(folder)
     model = estimator.fit(table)
     assert model.n_samples_seen_ == len(frame)
-    again = type(model)(**model.get_params()).fit(ds.dataset(folder))
+    again = fresh(model).fit(ds.dataset(folder))
     assert_array_equal(again.reconstruct(table), model.reconstruct(table))
-    in_memory = type(model)(**model.get_params()).fit(frame)
+    in_memory = fresh(model).fit(frame)
     errors = [m.reconstruction_error(frame).mean() for m in (model, in_memory)]
     assert errors[0] < 1.2 * errors[1]
-    for method in METHODS:
+    for method in ROW_METHODS:
         if hasattr(model, method):
             by_file = np.asarray(getattr(model, method)(table))
             by_array = np.asarray(getattr(model, method)(frame))
@@ -144,11 +140,11 @@ def test_fits_on_disk(estimator, folder, frame):
         assert_allclose(model.score(table), model.score(frame), rtol=0.05)
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda model: type(model).__name__)
+@by_name
 @pytest.mark.usefixtures("on_disk")
 def test_training_on(estimator, folder, frame):
     table = open_table(folder)
-    model = type(estimator)(**estimator.get_params()).partial_fit(table)
+    model = fresh(estimator).partial_fit(table)
     before = model.reconstruction_error(frame).mean()
     for _ in range(3):
         model.partial_fit(table)
@@ -157,9 +153,9 @@ def test_training_on(estimator, folder, frame):
     model.set_params(warm_start=True).fit(table)
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda model: type(model).__name__)
+@by_name
 def test_a_stream_is_trained_on_once(estimator, folder, frame):
-    model = type(estimator)(**estimator.get_params())
+    model = fresh(estimator)
     reader = ds.dataset(folder).scanner(batch_size=500).to_reader()
     model.partial_fit(reader)
     assert model.n_samples_seen_ == len(frame)
@@ -324,15 +320,6 @@ def test_what_is_opened(folder, frame):
         open_table(frame)
 
 
-def test_missing_package(model, frame, folder, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ImportError, match=r'pip install "skae\[parquet\]"'):
-        open_table(folder)
-    with pytest.raises(ImportError, match=r'pip install "skae\[parquet\]"'):
-        write_table(model, "transform", frame, tmp_path / "out")
-    assert not os.listdir(tmp_path)
-
-
 def test_columns_of_a_data_set_that_holds_more_than_a_table():
     dataset = ds.dataset(pa.table({"a": [1.0, 2.0], "words": [["x"], ["y", "z"]]}))
     with pytest.raises(TypeError, match=r"'words' has type list.*columns=\[\.\.\.\]"):
@@ -363,15 +350,17 @@ def test_wrong_cells_are_named_by_file(value, frame, tmp_path):
         pq.write_table(pa.Table.from_pandas(part, preserve_index=False), tmp_path / f"{i}.parquet")
     model = AutoencoderTransformer(2, max_epochs=1, random_state=0)
     if value == np.inf:
-        with pytest.raises(ValueError, match=r"(?s)Input X contains.*1\.parquet, rows 3"):
+        with pytest.raises(
+            ValueError, match=r"(?s)Input X contains.*1\.parquet, row 3500 of the table"
+        ):
             model.fit(open_table(tmp_path))
     model.fit(open_table(tmp_path / "0.parquet"))
-    with pytest.raises(ValueError, match=r"(?s)1\.parquet, rows 3000 to|1\.parquet, rows 0 to"):
+    with pytest.raises(ValueError, match=r"(?s)1\.parquet, row 500 of the table"):
         model.transform(open_table(tmp_path / "1.parquet"))
 
 
 @pytest.mark.usefixtures("on_disk")
-@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda model: type(model).__name__)
+@by_name
 @pytest.mark.parametrize("method", ["fit", "partial_fit", "transform", "predict"])
 def test_a_file_that_is_cut_off_in_the_middle(estimator, method, folder, frame, tmp_path):
     if not hasattr(estimator, method):
@@ -379,7 +368,7 @@ def test_a_file_that_is_cut_off_in_the_middle(estimator, method, folder, frame, 
     copied = tmp_path / "table"
     shutil.copytree(folder, copied)
     table = open_table(copied)
-    model = type(estimator)(**estimator.get_params()).fit(frame.iloc[:1500])
+    model = fresh(estimator).fit(frame.iloc[:1500])
     before = model.reconstruct(frame.iloc[:50])
     attributes = set(vars(model))
     os.truncate(copied / "part-1.parquet", 10_000)
@@ -396,145 +385,6 @@ def test_rows_that_need_memory(folder, frame):
         VAEGenerator(conditional=True).fit(table, np.arange(len(frame)) % 2)
     with pytest.raises(TypeError, match="X_clean needs rows in memory"):
         DenoisingAutoencoder().fit(table, X_clean=frame)
-
-
-# Tables out.
-
-
-@pytest.fixture(name="model", scope="module")
-def fitted_model(frame):
-    return AutoencoderTransformer(2, max_epochs=1, random_state=0).fit(frame)
-
-
-@pytest.fixture
-def small_parts(monkeypatch):
-    monkeypatch.setattr("skae._data._table_parts.PART_BYTES", 8 * 6 * 500)
-
-
-@pytest.mark.usefixtures("small_parts")
-@pytest.mark.parametrize("name", ["out", "out.parquet"])
-@pytest.mark.parametrize("kind", ["path", "table", "frame", "array", "reader"])
-def test_results_are_written_in_order(name, kind, model, folder, frame, tmp_path):
-    sources = {
-        "path": lambda: folder,
-        "table": lambda: open_table(folder),
-        "frame": lambda: frame,
-        "array": lambda: frame.to_numpy(),
-        "reader": lambda: ds.dataset(folder).scanner(batch_size=333).to_reader(),
-    }
-    if kind == "array":
-        model = AutoencoderTransformer(2, max_epochs=1, random_state=0).fit(frame.to_numpy())
-    target = write_table(model, "transform", sources[kind](), tmp_path / name)
-    assert os.listdir(tmp_path) == [name]
-    assert target.is_file() == (name != "out")
-    written = pd.read_parquet(target)
-    assert list(written) == model.get_feature_names_out().tolist()
-    assert_allclose(
-        written, model.transform(frame if kind != "array" else frame.to_numpy()), atol=1e-5
-    )
-    assert open_table(target).shape == (len(frame), 2)
-
-
-@pytest.mark.usefixtures("small_parts")
-def test_names_of_written_columns(model, folder, frame, tmp_path):
-    rows = write_table(model, "reconstruct", folder, tmp_path / "rows")
-    assert list(pd.read_parquet(rows)) == list(frame)
-    errors = write_table(model, "reconstruction_error", folder, tmp_path / "errors")
-    assert list(pd.read_parquet(errors)) == ["reconstruction_error"]
-    named = write_table(model, "encode", folder, tmp_path / "codes", columns=["u", "v"])
-    assert list(pd.read_parquet(named)) == ["u", "v"]
-    with pytest.raises(ValueError, match="columns has 1 names, but encode gives 2"):
-        write_table(model, "encode", folder, tmp_path / "other", columns=["u"])
-    with pytest.raises(FileExistsError, match="codes"):
-        write_table(model, "encode", folder, tmp_path / "codes")
-
-
-class Failing:
-    """A model that fails after some calls."""
-
-    n_left = 10**6
-    n_calls = 0
-
-    def predict(self, X):
-        if not Failing.n_left:
-            raise RuntimeError("failed")
-        Failing.n_left -= 1
-        Failing.n_calls += 1
-        return np.asarray(X)[:, 0]
-
-
-@pytest.mark.usefixtures("small_parts")
-@pytest.mark.parametrize("name", ["out", "out.parquet"])
-def test_writing_goes_on_where_it_ended(name, folder, frame, tmp_path, monkeypatch):
-    target = tmp_path / name
-    monkeypatch.setattr(Failing, "n_left", 5)
-    monkeypatch.setattr(Failing, "n_calls", 0)
-    with pytest.raises(RuntimeError, match="failed"):
-        write_table(Failing(), "predict", folder, target)
-    assert not target.exists()
-    Failing.n_left = 100
-    write_table(Failing(), "predict", folder, target)
-    assert Failing.n_calls == 12
-    assert_array_equal(pd.read_parquet(target)["predict"], frame["a"])
-    assert os.listdir(tmp_path) == [name]
-
-
-@pytest.mark.usefixtures("small_parts")
-def test_parts_of_another_call_are_not_kept(model, folder, tmp_path, monkeypatch):
-    target = tmp_path / "out"
-    monkeypatch.setattr(Failing, "n_left", 5)
-    with pytest.raises(RuntimeError, match="failed"):
-        write_table(Failing(), "predict", folder, target)
-    write_table(model, "reconstruction_error", folder, target)
-    assert list(pd.read_parquet(target)) == ["reconstruction_error"]
-
-
-@pytest.mark.usefixtures("small_parts")
-@pytest.mark.parametrize("name", ["out", "out.parquet"])
-def test_a_full_disk(name, model, folder, frame, tmp_path):
-    """The limit of a file's size stands for the end of the disk."""
-    target = tmp_path / name
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
-    try:
-        with pytest.raises(OSError, match=r"part-000000\.parquet' cannot be written"):
-            write_table(model, "reconstruct", folder, target)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert not target.exists()
-    assert os.listdir(tmp_path / f"{name}.partial") == ["_call"]
-    write_table(model, "reconstruct", folder, target)
-    assert len(pd.read_parquet(target)) == len(frame)
-
-
-@pytest.mark.usefixtures("small_parts")
-def test_writing_goes_on_after_an_end_at_any_point(model, folder, frame, tmp_path):
-    partial, target = tmp_path / "out.partial", tmp_path / "out"
-    partial.mkdir()
-    (partial / "photo.png").touch()
-    with pytest.raises(FileExistsError, match=r"out\.partial' exists"):
-        write_table(model, "encode", folder, target)
-    (partial / "photo.png").unlink()
-    for cut_off in (None, "", "abc"):  # the folder is made, or what says whose it is
-        if cut_off is not None:
-            partial.mkdir()
-            (partial / "_call").write_text(cut_off)
-            (partial / "part-000000.parquet").touch()
-        write_table(model, "encode", folder, target)
-        assert len(pd.read_parquet(target)) == len(frame)
-        assert os.listdir(tmp_path) == ["out"]
-        shutil.rmtree(target)
-
-
-def test_what_cannot_be_written(model, tmp_path):
-    pq.write_table(
-        pa.table({name: pa.array([], pa.float32()) for name in "abcdef"}), tmp_path / "a.parquet"
-    )
-    with pytest.raises(ValueError, match="has no rows"):
-        write_table(model, "transform", tmp_path / "a.parquet", tmp_path / "out")
-    with pytest.raises(ValueError, match="Found array with 0 sample"):
-        model.fit(open_table(tmp_path / "a.parquet"))
-    assert os.listdir(tmp_path) == ["a.parquet"]
 
 
 # Sparse rows on disk.
@@ -555,13 +405,13 @@ def no_copy(*args, **kwargs):
     raise AssertionError("values on disk were copied")
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda model: type(model).__name__)
+@by_name
 def test_sparse_rows_are_read_from_disk(estimator, sparse_on_disk, set_limits, monkeypatch):
     """Batch by batch, and with the results of those in memory; values are not copied."""
     set_limits(chunk_bytes=16_000, inference_bytes=8000, shuffle_bytes=1000)
     set_limits(cells_for_quantiles=20_000)
     likelihood = {"likelihood": "gaussian"} if hasattr(estimator, "likelihood") else {}
-    model = type(estimator)(**estimator.get_params() | likelihood)
+    model = fresh(estimator, **likelihood)
     checked, _ = model._check_training_rows(sparse_on_disk, None, None, reset=True)
     for name in ("data", "indices", "indptr"):
         assert np.shares_memory(getattr(checked, name), getattr(sparse_on_disk, name))
@@ -571,10 +421,10 @@ def test_sparse_rows_are_read_from_disk(estimator, sparse_on_disk, set_limits, m
         for name in ("copy", "astype", "tocsc", "todense"):
             patch.setattr(csr_array, name, no_copy)
         patch.setattr(csr_array, "toarray", lambda X: sizes.append(X.shape[0]) or to_array(X))
-        ours = type(model)(**model.get_params()).fit(sparse_on_disk)
+        ours = fresh(model).fit(sparse_on_disk)
         assert sum(size < 600 for size in sizes) >= 20  # batches, beside samples for statistics
         sizes.clear()
         given = ours.reconstruct(sparse_on_disk)
         assert max(sizes) < 1300
-    in_memory = type(model)(**model.get_params()).fit(rows)
+    in_memory = fresh(model).fit(rows)
     assert_array_equal(given, in_memory.reconstruct(rows))

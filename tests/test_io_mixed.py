@@ -6,6 +6,7 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 import pytest
+from files_of_rows import ROW_METHODS, ds, each_of, fresh, pa, pq, write_files
 from numpy.testing import assert_allclose, assert_array_equal
 from pandas.testing import assert_frame_equal
 
@@ -20,10 +21,6 @@ from skae._data._frames import Columns
 from skae._data._telling_batches import telling_rows_of
 from skae.io import open_table, write_table
 from skae.relations import Combination, Sum
-
-pa = pytest.importorskip("pyarrow", reason="skae[parquet] is not installed")
-ds = pytest.importorskip("pyarrow.dataset")
-pq = pytest.importorskip("pyarrow.parquet")
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +54,7 @@ def frame():
 @pytest.fixture(scope="module")
 def folder(frame, tmp_path_factory):
     """The rows in two files, of several row groups each."""
-    path = tmp_path_factory.mktemp("mixed")
-    for i, part in enumerate(np.array_split(np.arange(len(frame)), 2)):
-        frame.iloc[part].to_parquet(path / f"{i}.parquet", row_group_size=400)
-    return path
+    return write_files(frame, tmp_path_factory.mktemp("mixed"), 2, row_group_size=400)
 
 
 @pytest.fixture
@@ -75,15 +69,7 @@ ESTIMATORS = [
     DenoisingAutoencoder(2, max_epochs=15, random_state=0),
     VAEGenerator(3, max_epochs=4, refine=False, n_importance_samples=5, random_state=0),
 ]
-METHODS = [
-    *("transform", "encode", "reconstruct", "reconstruction_error", "score_samples"),
-    *("predict", "pvalues", "explain", "correct"),
-]
-by_name = pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda model: type(model).__name__)
-
-
-def fresh(estimator, **params):
-    return type(estimator)(**estimator.get_params() | params)
+by_name = each_of(ESTIMATORS)
 
 
 def assert_same(left, right, **tolerance):
@@ -111,7 +97,7 @@ def test_a_table_of_many_types_is_a_frame(folder, frame):
 @by_name
 def test_small_tables_give_the_bits_of_frames(estimator, folder, frame):
     ours, theirs = fresh(estimator).fit(open_table(folder)), fresh(estimator).fit(frame)
-    for method in METHODS:
+    for method in ROW_METHODS:
         if hasattr(ours, method):
             assert_same(getattr(ours, method)(frame), getattr(theirs, method)(frame))
 
@@ -136,7 +122,7 @@ def test_large_tables(estimator, folder, frame):
     assert 0.7 * theirs < ours < 1.3 * theirs
     columns, known = model._columns, in_memory._columns
     assert columns.columns == known.columns
-    for method in METHODS:
+    for method in ROW_METHODS:
         if hasattr(model, method):
             close = {"rtol": 1e-4, "atol": 1e-4}
             assert_same(getattr(model, method)(table), getattr(model, method)(frame), **close)
@@ -369,8 +355,8 @@ def test_integers_that_are_named_as_levels(frame, tmp_path):
 # Results on disk.
 
 
-def test_results_keep_their_dtypes(folder, frame, tmp_path, monkeypatch):
-    monkeypatch.setattr("skae._data._table_parts.PART_BYTES", 8 * 6 * 700)
+def test_results_keep_their_dtypes(folder, frame, tmp_path, set_limits):
+    set_limits(piece_rows=700, part_bytes=1)
     rows = frame.assign(date=[stamp.date() for stamp in frame["day"]])
     rows.loc[:800, "date"] = None  # a part without a single date
     rows.to_parquet(tmp_path / "rows.parquet")
@@ -389,8 +375,8 @@ def test_results_keep_their_dtypes(folder, frame, tmp_path, monkeypatch):
 
 
 @by_name
-def test_results_of_a_folder_and_a_stream(estimator, folder, frame, tmp_path, monkeypatch):
-    monkeypatch.setattr("skae._data._table_parts.PART_BYTES", 8 * 6 * 700)
+def test_results_of_a_folder_and_a_stream(estimator, folder, frame, tmp_path, set_limits):
+    set_limits(piece_rows=700, part_bytes=1)
     model = fresh(estimator, max_epochs=1).fit(frame)
     method = "transform" if hasattr(model, "transform") else "score_samples"
     written = pd.read_parquet(write_table(model, method, folder, tmp_path / "a"))
@@ -410,7 +396,7 @@ def test_levels_that_fit_did_not_meet(folder, frame, tmp_path):
     rows.to_parquet(tmp_path / "rows.parquet", row_group_size=500)
     table = open_table(tmp_path)
     model = AutoencoderTransformer(2, max_epochs=1, random_state=0).fit(open_table(folder))
-    with pytest.raises(ValueError, match=r"'shop' of X holds 'moon'.*rows\.parquet, rows 1000 to"):
+    with pytest.raises(ValueError, match=r"'shop' of X holds 'moon'.*rows\.parquet, row 1200 of"):
         model.transform(table)
     rows["shop"], rows["grade"] = frame["shop"], frame["grade"].where(frame.index > 0, "middle")
     rows.to_parquet(tmp_path / "rows.parquet")

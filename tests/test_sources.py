@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+from collections import Counter
 from itertools import pairwise
 
 import numpy as np
@@ -15,30 +16,31 @@ from skae._data._chunks import as_dense, row_chunks
 from skae._data._open import opened
 from skae._data._row_files import FilesOfRows, write_rows
 from skae._data._scaling import Scaler, check_magnitudes, column_moments
-from skae._data._shuffling import shuffled_rows, visits_of
+from skae._data._shuffling import USUAL_VISITS, Pool, shuffled_rows, visits_of
 from skae._data._sources import AllBut, RowSource, Unit, ahead, spread_numbers, studied
-from skae._data._survey import check_source, surveyed, to_learn_from
+from skae._data._survey import check_source, numbers_to_hold_out, surveyed, to_learn_from
 from skae._engine._batches import Batches, SourceRows
 from skae._engine._runtime import generator
+from skae.io import open_table
 
 
 class Blocks(RowSource):
     """An array in blocks; it counts how often each is read."""
 
-    def __init__(self, X, sizes, names=None):
+    def __init__(self, X, sizes, names=None, at_once=3):
         stops = np.cumsum(sizes).tolist()
         starts = [0, *stops[:-1]]
         units = [
             Unit(a, b, f"block {i}") for i, (a, b) in enumerate(zip(starts, stops, strict=True))
         ]
         super().__init__(units, X.shape[1], X.dtype, names)
-        self.X = X
+        self.X, self.at_once = X, at_once
         self.n_read = dict.fromkeys(starts, 0)
 
     def _read(self, unit):
         self.n_read[unit.start] += 1
-        for start in range(unit.start, unit.stop, 3):
-            yield self.X[start : min(start + 3, unit.stop)]
+        for start in range(unit.start, unit.stop, self.at_once):
+            yield self.X[start : min(start + self.at_once, unit.stop)]
 
 
 @pytest.fixture(name="X")
@@ -122,7 +124,7 @@ def test_a_source_that_failed_is_read_again(X):
 
 
 def test_a_source_is_no_array_by_accident(source):
-    with pytest.raises(TypeError, match="read_all"):
+    with pytest.raises(TypeError, match=r"read_all\(\) .*table\[::100\] a sample"):
         np.asarray(source)
     assert_array_equal(as_dense(source), source.X)
     copied = pickle.loads(pickle.dumps(source))
@@ -237,7 +239,7 @@ def test_wrong_cells_are_named_by_block(X, cell, marker, message):
     X[X == 7] = 8.0
     X[40, 1] = cell
     checked = check_source(Blocks(X, [30, 40]), marker, check_values)
-    with pytest.raises(ValueError, match=rf"(?s){message}.*\(block 1, rows 39 to 41\)"):
+    with pytest.raises(ValueError, match=rf"(?s){message}.*\(block 1, row 40 of the table\)"):
         surveyed(checked)
 
 
@@ -248,7 +250,7 @@ def test_wrong_cells_in_files_are_named_by_partition(numbers, tmp_path):
     files = [write_rows(part, str(tmp_path / str(i))) for i, part in enumerate((X[:100], X[100:]))]
     rows = FilesOfRows(files, ["partition 0", "partition 1"], None)
     checked = check_source(rows, np.nan, lambda rows: None)
-    with pytest.raises(ValueError, match=r"infinity.*\(partition 1, rows 1.. to 1..\)"):
+    with pytest.raises(ValueError, match=r"infinity.*\(partition 1, row 150 of the table\)"):
         checked[numbers]
 
 
@@ -297,6 +299,32 @@ def test_each_row_once_in_another_order(source, X, left_out, pool_rows, set_limi
     assert order(1) != first
 
 
+def test_a_pool_gives_back_the_rows_that_wait_in_it():
+    """However many there are, and in whatever order they come and go."""
+    rng = np.random.default_rng(0)
+    pool = Pool(5)
+    held = {}
+    for n_before in range(300):
+        rows = rng.normal(size=(rng.integers(0, 12), 3))
+        numbers = 1000 * n_before + np.arange(len(rows))
+        held |= dict(zip(pool.put(rows, numbers), zip(numbers, rows, strict=True), strict=True))
+        slots = rng.permutation(list(held))[: rng.integers(0, 12)].astype(np.int32)
+        got, numbers = pool.take(slots)
+        expected = [held.pop(slot) for slot in slots]
+        assert numbers.tolist() == [number for number, _ in expected]
+        assert_array_equal(got.reshape(-1, 3), np.reshape([row for _, row in expected], (-1, 3)))
+
+
+def test_some_rows_of_a_block(source, X):
+    source.check = lambda rows: rows + 1
+    unit = source.units[1]
+    is_wanted = np.random.default_rng(0).random(25) < 0.3
+    is_wanted[:6] = False  # nothing of the first pieces
+    rows = list(source.read(unit, is_wanted))
+    assert all(map(len, rows))
+    assert_array_equal(np.concatenate(rows), X[10:35][is_wanted] + 1)
+
+
 def test_blocks_are_spread_over_any_part_of_an_epoch():
     """Of a sorted table, any stretch of visits has as many from each quarter as it can."""
     units = [Unit(1000 * i, 1000 * (i + 1), "") for i in range(100)]
@@ -311,8 +339,12 @@ def test_blocks_are_spread_over_any_part_of_an_epoch():
     assert sorted((v.number, v.part) for v in large) == [
         *((0, i) for i in range(40)),
         (1, 0),
-        (1, 1),
     ]
+    # Each visit decodes a block: a block comes once where its rows mix with enough others.
+    n_visits = [
+        len(visits_of([Unit(0, n, "")], 1300, check_random_state(0))) for n in (200, 201, 1300)
+    ]
+    assert n_visits == [1, 2, 7]
 
 
 def test_batches_of_a_source(source, X):
@@ -340,6 +372,56 @@ def test_rows_of_weight_zero_are_left_out(source, X, indices):
         numbers = np.concatenate(seen)[:, 0] / 2
         assert_array_equal(np.sort(numbers), np.sort(kept * times))
         assert_array_equal(np.concatenate(weights), weight[numbers.astype(int)])
+
+
+def bent_rows(n_rows):
+    """Rows on a bent surface, in order."""
+    z = np.random.default_rng(0).normal(size=(n_rows, 2))
+    z = z[np.argsort(z[:, 0])]
+    columns = [z[:, 0], z[:, 1], z[:, 0] * z[:, 1], z[:, 0] ** 2 - z[:, 1] ** 2]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def test_a_fit_reads_rows_to_survey_and_to_train_and_never_else(set_limits):
+    """What is held out, and what the last layer is refitted on, are in the sample."""
+    set_limits(bytes_on_disk=1, shuffle_bytes=1)
+    table = Blocks(bent_rows(12_000), [1000] * 12, at_once=1000)
+    model = AutoencoderTransformer(2, max_epochs=3, random_state=0).fit(table)
+    assert len(model.validation_loss_curve_) == 4
+    n_read = [*table.n_read.values()]
+    # The first rows are read once more, and the next ahead, to see whether training has diverged.
+    assert max(n_read[:2]) <= 1 + 3 + 1
+    assert set(n_read[2:]) == {1 + 3}
+
+
+def test_last_layer_is_refitted_after_training_on_a_table_on_disk(set_limits, monkeypatch):
+    """By default, of rows that training is sure to pay for, too."""
+    set_limits(bytes_on_disk=1)
+    X = bent_rows(12_000)
+    table = Blocks(X, [1000] * 12, at_once=1000)
+    model = AutoencoderTransformer(2, random_state=0)
+    error = model.fit(table).reconstruction_error(X).mean()
+    monkeypatch.setattr("skae._fit._run.refit_output", lambda *args: None)
+    assert error < model.fit(table).reconstruction_error(X).mean()
+
+
+@pytest.mark.parametrize("counted", [None, slice(0, 30_000), slice(10, 20), slice(10, 2000)])
+def test_rows_held_out_are_in_the_sample_if_it_has_enough(counted):
+    X = np.zeros((50_000, 1), dtype=np.float32)
+    source = surveyed(Blocks(X, [5000] * 10, at_once=5000), 10_000)
+    weight = None
+    if counted is not None:
+        weight = np.zeros(len(X))
+        weight[counted] = 1.0
+    n_counted = len(X) if weight is None else int(weight.sum())
+    numbers = numbers_to_hold_out(source, weight, n_counted // 10, 0)
+    assert weight is None or weight[numbers].all()
+    is_in_sample = np.isin(numbers, source.sample_numbers).all()
+    assert is_in_sample == (counted is None or counted.stop == 30_000)
+    assert len(numbers) == {50_000: 2500, 30_000: 1500}.get(n_counted, n_counted // 10)
+    # Evenly spread: the gaps between them are about the same.
+    gaps = np.diff(numbers)
+    assert gaps.max(initial=1) <= 4 * n_counted / len(numbers)
 
 
 @pytest.mark.parametrize("n_counted", [30, 2000])
@@ -378,6 +460,72 @@ def test_arrays_on_disk(kind, dtype, table, tmp_path):
     expected = model.fit_transform(values)
     assert_array_equal(model.fit(array).transform(values), expected)
     assert_array_equal(model.transform(array), expected)
+
+
+@pytest.mark.parametrize("columns", [4, 2])
+def test_chunks_are_decompressed_once(columns, tmp_path, set_limits):
+    """Though rows are handed on in smaller pieces; an epoch reads a large unit several times."""
+    zarr = pytest.importorskip("zarr", reason="skae[arrays] is not installed")
+    n_read = Counter()
+
+    class Store(zarr.storage.LocalStore):
+        async def get(self, key, *args, **kwargs):
+            n_read[key] += "c/" in key
+            return await super().get(key, *args, **kwargs)
+
+    X = np.random.default_rng(0).normal(size=(1000, 4))
+    array = zarr.create_array(Store(tmp_path), shape=X.shape, dtype="f8", chunks=(200, columns))
+    array[:] = X
+    set_limits(chunk_bytes=8 * 4 * 16, unit_bytes=100, pool_bytes=8 * 4 * 300)
+    source = opened(array)
+    n_read.clear()
+    assert_array_equal(np.concatenate([rows for _, rows in source.chunks()]), X)
+    assert sorted(n_read.values())[-5 * 4 // columns :] == [1] * (5 * 4 // columns)
+    n_read.clear()
+    for _ in shuffled_rows(surveyed(source), lambda rows: rows, None, 0):
+        pass
+    assert max(n_read.values()) <= 1 + USUAL_VISITS
+
+
+def test_tall_chunks_are_read_in_bounded_memory(tmp_path, set_limits):
+    h5py = pytest.importorskip("h5py", reason="skae[arrays] is not installed")
+    X = np.random.default_rng(0).normal(size=(1000, 4))
+    set_limits(most_unit_bytes=8 * 4 * 30)
+    with h5py.File(tmp_path / "rows.h5", "w") as file:
+        tall = opened(file.create_dataset("tall", data=X, chunks=(500, 1)))
+        wide = opened(file.create_dataset("wide", data=X, chunks=(500, 4)))
+        assert max(unit.n_rows for unit in tall.units) == 500 // 4  # a chunk is of so many bytes
+        assert max(unit.n_rows for unit in wide.units) == 500
+        assert_array_equal(tall.read_all(), X)
+        assert_array_equal(wide[[999, 3]], X[[999, 3]])
+
+
+def test_what_is_no_array_on_disk(tmp_path, table):
+    h5py = pytest.importorskip("h5py", reason="skae[arrays] is not installed")
+    zarr = pytest.importorskip("zarr", reason="skae[arrays] is not installed")
+    model = AutoencoderTransformer(1, max_epochs=1)
+    file = h5py.File(tmp_path / "rows.h5", "w")
+    rows, empty = (
+        file.create_dataset("X", data=table),
+        file.create_dataset("e", shape=(9, 0), dtype="f4"),
+    )
+    for group, name in [
+        (file, "File of h5py"),
+        (file.create_group("g"), "Group of h5py"),
+        (zarr.open_group(tmp_path / "z"), "Group of zarr"),
+    ]:
+        for takes in (model.fit, model.partial_fit, open_table):
+            with pytest.raises(TypeError, match=f"X is a {name}: pass one of the arrays in it"):
+                takes(group)
+    with pytest.raises(ValueError, match=r"rows\.h5/e has no columns"):
+        model.fit(empty)
+    source = open_table(rows)
+    file.close()
+    with pytest.raises(ValueError, match="Dataset of an HDF5 file that is closed"):
+        model.fit(rows)
+    with pytest.raises(OSError, match=r"rows\.h5/X cannot be read"):
+        model.fit(source)
+    assert not hasattr(model, "net_")
 
 
 def test_moments_take_no_memory_by_the_row():

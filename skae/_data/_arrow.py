@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -17,8 +16,8 @@ from skae._data._sources import RowSource, Unit, ahead
 
 # Rows that are decoded at once: few enough for the columns to be put side by side in the cache.
 ROWS_AT_ONCE = 16_384
-# Of each column chunk, so much is read from the file at once.
-READ_BYTES = 2**18
+# Of each column chunk, so much is read from the file at once; less where there are many.
+READ_BYTES, READ_BYTES_OF_ALL, LEAST_READ_BYTES = 2**18, 2**23, 2**14
 ADVICE = "Leave it out by columns=[...] of skae.io.open_table, or encode it before."
 
 
@@ -53,6 +52,7 @@ class ArrowSource(RowSource):
             units += _units(fragment, start)
             # Of a file that holds no cell of a column, the footer does not say that they miss.
             self.has_gaps |= any(map(pa.types.is_null, fragment.physical_schema.types))
+            self.has_gaps |= None in _partition_values(fragment).values()
         files = set(map(_label, fragments))
         label = files.pop() if len(files) == 1 else f"data set of {len(fragments)} files"
         super().__init__(units, len(self.schema), _dtype(self.schema), self.schema.names, label)
@@ -77,6 +77,17 @@ class ArrowSource(RowSource):
         """Whether some cells are known to be missing, or the footers of Parquet files say so."""
         return self.has_gaps or any(_tells_of_nulls(unit, self.schema.names) for unit in self.units)
 
+    @property
+    def version(self) -> Any:
+        files: dict[str, Any] = {}
+        for fragment, _ in (unit.place for unit in self.units):
+            if not hasattr(fragment, "filesystem"):
+                return None  # rows in memory
+            if fragment.path not in files:
+                files[fragment.path] = fragment.filesystem.get_file_info(fragment.path)
+        times = [(path, info.size, info.mtime_ns) for path, info in files.items()]
+        return None if any(time is None for _, _, time in times) else times
+
     def batches(self, unit: Unit, n_rows: int) -> Iterator[Any]:
         """Yield record batches of a unit, each with the schema of all."""
         import pyarrow as pa
@@ -100,6 +111,12 @@ class ArrowSource(RowSource):
         """All rows as a frame of pandas."""
         return self.frame_of(list(self.all_batches()))
 
+    def ends(self) -> Any:
+        """A frame of pandas of the first row and the last."""
+        first = next(self.batches(self.units[0], 1))
+        *_, last = self.batches(self.units[-1], self.rows_per_piece)
+        return self.frame_of([first, last.slice(len(last) - 1)])
+
     def frame_of(self, batches: list[Any]) -> Any:
         """The rows of some record batches as a frame of pandas."""
         import pyarrow as pa
@@ -107,8 +124,22 @@ class ArrowSource(RowSource):
         return pa.Table.from_batches(batches, self.schema).to_pandas()
 
     def _read(self, unit: Unit) -> Iterator[Any]:
+        yield from map(self._piece, self.batches(unit, self.rows_per_piece))
+
+    def _read_wanted(self, unit: Unit, is_wanted: Any) -> Iterator[tuple[int, Any]]:
+        import pyarrow as pa
+
+        start = 0
         for batch in self.batches(unit, self.rows_per_piece):
-            yield as_matrix(batch, self.schema.names, self.dtype)
+            chosen = batch
+            if is_wanted is not None:  # before columns are put side by side: that takes as long
+                here = is_wanted[start : start + len(batch)]
+                chosen = batch.slice(0, len(here)).filter(pa.array(here))
+            yield len(batch), self._piece(chosen)
+            start += len(batch)
+
+    def _piece(self, batch: Any) -> Any:
+        return as_matrix(batch, self.schema.names, self.dtype)
 
 
 class ArrowFrames(ArrowSource):
@@ -123,8 +154,8 @@ class ArrowFrames(ArrowSource):
         """All rows, in memory."""
         return self.read_frame()
 
-    def _read(self, unit: Unit) -> Iterator[Any]:
-        yield from map(Piece, self.batches(unit, self.rows_per_piece))
+    def _piece(self, batch: Any) -> Any:
+        return Piece(batch)
 
     def _take(self, numbers: NDArray[np.intp]) -> Any:
         order = np.argsort(numbers, kind="stable")
@@ -158,7 +189,7 @@ def table_of_dataset(
     """The rows of a data set of Arrow: arrays, if all columns hold numbers."""
     dataset = _with_known_types(dataset)
     fields = fields_of(dataset.schema, columns)
-    holds_numbers = all(_is_number(field.type) for field in fields)
+    holds_numbers = all(map(_may_be_number, fields.types))
     return (ArrowSource if holds_numbers else ArrowFrames)(dataset, columns, may_cast)
 
 
@@ -179,47 +210,6 @@ def _with_known_types(dataset: Any) -> Any:
         if pa.types.is_null(field.type) and kinds:
             schema = schema.set(j, field.with_type(kinds[0]))
     return dataset.replace_schema(schema)
-
-
-def open_dataset(path: Any) -> Any:
-    """The data set of a Parquet file, or of all those in a folder."""
-    import pyarrow as pa
-    import pyarrow.dataset as ds
-
-    path = Path(path)
-    if not path.exists():
-        advice = ""
-        if any(mark in str(path) for mark in "*?["):
-            advice = " Patterns are not resolved: pass the folder."
-        raise FileNotFoundError(f"There is no file or folder {str(path)!r}.{advice}")
-    files = [path]
-    if path.is_dir():
-        files = sorted(f for f in path.rglob("*") if f.suffix in (".parquet", ".pq"))
-        files = [f for f in files if not f.name.startswith((".", "_"))]
-        if not files:
-            raise ValueError(f"The folder {str(path)!r} has no Parquet files (*.parquet, *.pq).")
-    try:
-        # As pandas reads columns that folders are named for.
-        by_folder = ds.HivePartitioning.discover(infer_dictionary=True)
-        base = {"partition_base_dir": str(path)} if path.is_dir() else {}
-        names = [str(f) for f in files]
-        return ds.dataset(names, format="parquet", partitioning=by_folder if base else None, **base)
-    except (OSError, pa.ArrowInvalid) as error:
-        if "duplicate field names" in str(error):
-            raise ValueError(_repeated_name(files)) from error
-        raise OSError(f"{str(path)!r} is no table of Parquet: {error}") from error
-
-
-def _repeated_name(files: list[Path]) -> str:
-    """Which file has several columns of one name."""
-    import pyarrow.parquet as pq
-
-    for file in files:
-        names = pq.read_schema(file).names
-        for name in names:
-            if names.count(name) > 1:
-                return f"{file} has a column {name!r} more than once; names must differ."
-    return "A file has several columns of one name; names must differ."
 
 
 def is_reader(X: Any) -> bool:
@@ -254,7 +244,8 @@ def as_matrix(batch: Any, names: Sequence[str], dtype: Any) -> NDArray[Any]:
 def _numbers(column: Any) -> NDArray[Any]:
     import pyarrow as pa
 
-    if pa.types.is_boolean(column.type) or pa.types.is_decimal(column.type):
+    needs_cast = (pa.types.is_boolean, pa.types.is_decimal, pa.types.is_null)
+    if any(is_kind(column.type) for is_kind in needs_cast):
         column = column.cast(pa.float64())
     return column.to_numpy(zero_copy_only=False)  # of integers with gaps, floats
 
@@ -268,7 +259,7 @@ def fields_of(schema: Any, columns: Sequence[str] | None) -> Any:
     unknown = [name for name in names if name not in schema.names]
     if unknown:
         raise ValueError(f"columns has {unknown[0]!r}, but the table has {schema.names}.")
-    repeated = [name for name in names if names.count(name) > 1 or schema.names.count(name) > 1]
+    repeated = [name for name in names if schema.names.count(name) > 1]
     if repeated or not names:
         what = f"{repeated[0]!r} more than once" if repeated else "no column"
         raise ValueError(f"The table has {what}; a table has columns of different names.")
@@ -301,7 +292,7 @@ def _names_without_index(schema: Any, known: Any) -> list[str]:
 def check_holds_numbers(source: Any) -> None:
     """Raise TypeError that names a column of a table on disk that holds no numbers."""
     for field in getattr(source, "schema", ()):
-        if not _is_number(field.type):
+        if not _may_be_number(field.type):
             raise TypeError(
                 f"Column {field.name!r} of {source.label} has type {field.type}, but must hold "
                 f"numbers. {ADVICE}"
@@ -321,6 +312,13 @@ def _is_number(kind: Any) -> bool:
     return any(is_kind(kind) for is_kind in (of.is_integer, of.is_floating, of.is_boolean)) or (
         of.is_decimal(kind)
     )
+
+
+def _may_be_number(kind: Any) -> bool:
+    """Whether cells are numbers, or all missing."""
+    import pyarrow.types as of
+
+    return _is_number(kind) or of.is_null(kind)
 
 
 def _is_mixed(kind: Any) -> bool:
@@ -426,19 +424,28 @@ def _batches(unit: Unit, schema: Any, size: int) -> Iterator[Any]:
         return
     given = _partition_values(fragment)
     names = [name for name in schema.names if name not in given]
+    buffer_bytes = min(READ_BYTES, max(LEAST_READ_BYTES, READ_BYTES_OF_ALL // len(schema)))
     # Not mapped: what is cut off from a file that is mapped ends the process.
     with fragment.filesystem.open_input_file(fragment.path) as file:
         opened = pq.ParquetFile(
-            file, metadata=fragment.metadata, buffer_size=READ_BYTES, pre_buffer=False
+            file, metadata=fragment.metadata, buffer_size=buffer_bytes, pre_buffer=False
         )
         for batch in opened.iter_batches(size, [group], names, use_threads=False):
             for name in schema.names:
                 if name in given:
-                    cells = pa.repeat(pa.scalar(given[name]), len(batch))
-                    kind = schema.field(name).type
-                    cells = cells.dictionary_encode() if pa.types.is_dictionary(kind) else cells
-                    batch = batch.append_column(name, cells.cast(kind))
+                    cells = _repeated(given[name], len(batch), schema.field(name).type)
+                    batch = batch.append_column(name, cells)
             yield _with_schema(batch, schema)
+
+
+def _repeated(value: Any, n_rows: int, kind: Any) -> Any:
+    """A column of one value."""
+    import pyarrow as pa
+
+    if value is None:
+        return pa.nulls(n_rows, kind)
+    cells = pa.repeat(pa.scalar(value), n_rows)
+    return (cells.dictionary_encode() if pa.types.is_dictionary(kind) else cells).cast(kind)
 
 
 def _with_schema(batch: Any, schema: Any) -> Any:

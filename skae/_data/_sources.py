@@ -145,6 +145,11 @@ class RowSource(ABC):
 
         return pd.DataFrame(np.empty((0, self.n_features), self.dtype), columns=self.names)
 
+    @property
+    def version(self) -> Any:
+        """Another one once the rows on disk were changed; None if that is not known."""
+        return None
+
     def __len__(self) -> int:
         return self.n_rows
 
@@ -152,7 +157,10 @@ class RowSource(ABC):
         return f"<table on disk {self.label!r}: {self.n_rows} x {self.n_features}>"
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
-        raise TypeError(f"{self!r} is on disk: read_all() reads all of it into memory.")
+        raise TypeError(
+            f"{self!r} is on disk: table.read_all() reads all of it into memory, and table[::100] "
+            "a sample of every hundredth row."
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_cursors"}
@@ -177,25 +185,58 @@ class RowSource(ABC):
         for piece in self._read(unit):
             yield pd.DataFrame(piece, columns=self.names)
 
-    def read(self, unit: Unit) -> Iterator[NDArray[Any]]:
-        """Yield the rows of a unit in pieces, each of which is checked."""
+    def read(
+        self, unit: Unit, is_wanted: NDArray[np.bool_] | None = None
+    ) -> Iterator[NDArray[Any]]:
+        """Yield the rows of a unit, or those wanted, in pieces, each of which is checked."""
         start = unit.start
-        for piece in self._read(unit):
-            yield self.checked(piece, unit, start)
-            start += len(piece)
+        for n_rows, piece in self._read_wanted(unit, is_wanted):
+            if len(piece):
+                yield self.checked(piece, unit, start, n_rows)
+            start += n_rows
         if start != unit.stop:
             raise OSError(
                 f"{unit.label} has {start - unit.start} rows where it had {unit.n_rows}: "
                 "it was changed while it was read."
             )
 
-    def checked(self, rows: Any, unit: Unit, start: int) -> NDArray[Any]:
-        """Rows of a unit, the first of which is `start`, as the check leaves them."""
+    def _read_wanted(
+        self, unit: Unit, is_wanted: NDArray[np.bool_] | None
+    ) -> Iterator[tuple[int, Any]]:
+        """Yield how many rows were read, and those of them that are wanted; None means all."""
+        position = 0
+        for piece in self._read(unit):
+            chosen = piece
+            if is_wanted is not None:
+                here = is_wanted[position : position + len(piece)]
+                chosen = piece[: len(here)][here]
+            yield len(piece), chosen
+            position += len(piece)
+
+    def checked(self, rows: Any, unit: Unit, start: int, n_rows: int) -> NDArray[Any]:
+        """Some of `n_rows` rows of a unit from `start` on, as the check leaves them."""
         try:
             return rows if self.check is None else self.check(rows)
         except (TypeError, ValueError) as error:
-            text = f"{error} ({unit.label}, rows {start} to {start + len(rows) - 1})"
+            place = f"rows {start} to {start + n_rows - 1}"
+            if len(rows) == n_rows:
+                place = f"row {start + self._first_wrong(rows)}"
+            text = f"{error} ({unit.label}, {place} of the table)"
             raise type(error)(text) from error
+
+    def _first_wrong(self, rows: Any) -> int:
+        """The number of the first row that the check does not let pass."""
+        assert self.check is not None
+        cut = rows.iloc if hasattr(rows, "iloc") else rows
+        passed, failed = 0, len(rows)  # the check is known to pass the first so many rows
+        while failed - passed > 1:
+            middle = (passed + failed) // 2
+            try:
+                self.check(cut[:middle])
+                passed = middle
+            except (TypeError, ValueError):
+                failed = middle
+        return passed
 
     def pieces(self, start: int = 0) -> Iterator[tuple[int, NDArray[Any]]]:
         """Yield the numbers of first rows, and rows, from the piece on that holds row `start`."""

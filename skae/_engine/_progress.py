@@ -246,3 +246,10 @@ def bar_class() -> Any:
         warnings.simplefilter("ignore")  # tqdm warns if it falls back to text
         from tqdm.auto import tqdm
     return tqdm
+
+
+def rows_bar(name: str, n_rows: int | None, verbose: int) -> Any:
+    """A bar of rows that are done; with ``verbose=0``, it shows nothing."""
+    is_shown = verbose > 0 and sys.stdout is not None
+    options = {"desc": name, "unit": " rows", "unit_scale": True, "file": sys.stdout}
+    return bar_class()(total=n_rows, disable=not is_shown, **options)
