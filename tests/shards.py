@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from scipy.sparse import csr_matrix
 from sklearn.pipeline import make_pipeline
 
 import skae.distributed
+import skae.io
 import skae.relations
 from skae import (
     AutoencoderOutlierDetector,
@@ -19,7 +21,8 @@ from skae import (
     DenoisingAutoencoder,
     VAEGenerator,
 )
-from skae._engine._group import ALONE
+from skae._engine import _shared_sums
+from skae._engine._group import ALONE, ProcessGroup
 from skae._sklearn import safe_indexing
 from skae.estimators._sharded_fit import Shard, fit_shards
 
@@ -49,12 +52,12 @@ def weights(X):
 
 def small_generator(**params):
     few = {"max_epochs": 3, "batch_size": 500, "n_mixture_components": 1, "random_state": 0}
-    return VAEGenerator(2, **few, **params)
+    return VAEGenerator(2, **{**few, **params})
 
 
 def detector(**params):
     few = {"n_estimators": 2, "max_epochs": 2, "batch_size": 500, "random_state": 0}
-    return AutoencoderOutlierDetector(n_components=2, **few, **params)
+    return AutoencoderOutlierDetector(n_components=2, **{**few, **params})
 
 
 def with_gaps(X):
@@ -156,11 +159,67 @@ SMALL = {
 }
 
 
+def sorted_table():
+    """Rows sorted by level, so that each shard has others; the last ones have a date of their own.
+
+    Two thirds of the numbers of column a are missing in the last rows only.
+    """
+    X = mixed_table(N_ROWS).sort_values("level", kind="stable", ignore_index=True)
+    X["grade"] = pd.Categorical(X["level"], ["rare", "high", "low"], ordered=True)
+    X["is_odd"] = X["c"] > 300
+    X["count"] = (X["d"] * 10).round().astype(int)
+    X.loc[9000::7, "is_odd"] = ~X["is_odd"]
+    X.loc[8000::5, "level"] = None
+    return X
+
+
+# Fits to tables on disk, with all rows in a batch: their order does not matter.
+ONE_BATCH = {"max_epochs": 3, "batch_size": 20_000, "random_state": 0}
+ON_DISK = {
+    "transformer": lambda: transformer(early_stopping=False, **ONE_BATCH),
+    "validated": lambda: transformer(**ONE_BATCH),
+    "denoiser": lambda: DenoisingAutoencoder(2, **ONE_BATCH),
+    "generator": lambda: small_generator(refine=False, relations=None, **ONE_BATCH),
+    "detector": lambda: detector(batch_size=20_000),
+}
+
+
+def fitted_from_disk(estimator, frame, rank, size, path):
+    """The fit by all processes, each of which reads a file."""
+    rows = numbers_of_parts(len(frame), size)[rank]
+    frame.iloc[rows].to_parquet(path, row_group_size=1000)
+    shard = Shard(skae.io.open_table(path), None, {rank: len(rows)}, 0)
+    return fit_shards(estimator, lambda: shard, ProcessGroup())
+
+
 def with_nan(X, rank):
     X = X.copy()
     if rank == 1:
         X[-1, 2] = np.inf
     return X
+
+
+class SomeError(Exception):
+    """Of a kind that can be pickled, but not read back."""
+
+    def __init__(self, first, second):
+        super().__init__(f"{first} and {second}")
+
+
+class Unreadable:
+    """A table of 6 columns whose rows cannot be read."""
+
+    def __init__(self, n_rows):
+        self.shape = n_rows, 6
+
+    def __array__(self, *args, **kwargs):
+        raise SomeError("this", "that")
+
+
+def with_texts(X, rank):
+    """A frame whose column b holds texts in one process."""
+    X = pd.DataFrame(X, columns=[*"abcdef"])
+    return X.assign(b=X["b"].astype(str)) if rank else X
 
 
 # From own rows, whose number is 0 or above 1000, and the rank to what makes a fit fail.
@@ -173,6 +232,13 @@ WRONG = {
     "targets": lambda X, rank: (VAEGenerator(conditional=True), X, None),
     "relations": lambda X, rank: (VAEGenerator(relations=[skae.relations.Gap("a", "b")]), X, None),
     "no weight": lambda X, rank: (transformer(), X, np.zeros(len(X))),
+    "texts": lambda X, rank: (transformer(), with_texts(X, rank)),
+    "texts in few rows": lambda X, rank: (transformer(), with_texts(X[:50], rank)),
+    "array of texts": lambda X, rank: (transformer(), X.astype(str) if rank else X),
+    "columns of few rows": lambda X, rank: (transformer(), with_texts(X[:50], 0).iloc[:, rank:]),
+    "containers": lambda X, rank: (transformer(), X if rank else pd.DataFrame(X)),
+    "dimensions": lambda X, rank: (transformer(), X.reshape(-1, 3, 2) if rank else X),
+    "unreadable": lambda X, rank: (transformer(), Unreadable(len(X)) if rank else X),
     "pipeline": lambda X, rank: (make_pipeline(transformer()), X),
     "levels": lambda X, rank: (
         VAEGenerator(likelihood="gaussian"),
@@ -216,14 +282,19 @@ def error_of(case, rank, size):
         return type(error).__name__, str(error), getattr(error, "__notes__", [])
 
 
-def outcomes(rank, size):
+def outcomes(rank, size, folder):
     """Fitted models and errors by name."""
     fits = EQUAL | AS_GOOD | {f"small {name}": case for name, case in SMALL.items()}
-    if size == 3:  # once is enough
+    if size == 3:  # once is enough, and as if on two machines
+        _shared_sums.name_of_machine = lambda: "first" if rank < 2 else "second"
         fits = {name: fits[name] for name in ("all rows", "weights", "frame", "small generator")}
     models = {name: fitted_by_all(case, rank, size) for name, case in fits.items()}
     if size == 3:
+        models["sum of pieces"] = ProcessGroup().add(torch.full((3, 100_000), float(rank)))
         return models, {}
+    for name, make in ON_DISK.items() if find_spec("pyarrow") else ():
+        path = folder / f"{name}-{rank}.parquet"
+        models[f"{name} on disk"] = fitted_from_disk(make(), sorted_table(), rank, size, path)
     models["sync"] = fitted_by_all(AS_GOOD["default"], rank, size, sync_every=4)
     return models, {name: error_of(case, rank, size) for name, case in WRONG.items()}
 
@@ -233,5 +304,5 @@ if __name__ == "__main__":
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{store}", rank=rank, world_size=size
     )
-    Path(path).write_bytes(pickle.dumps(outcomes(rank, size)))
+    Path(path).write_bytes(pickle.dumps(outcomes(rank, size, Path(path).parent)))
     torch.distributed.destroy_process_group()

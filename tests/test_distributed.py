@@ -5,9 +5,9 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 import shards
 import torch
@@ -19,10 +19,10 @@ import skae.distributed
 import skae.io
 from skae._data._scaling import Moments, column_moments
 from skae._data._shards import ShardedTable
-from skae._engine._group import ALONE
+from skae._engine._group import ALONE, Group
+from skae._engine._grouped_steps import GroupedSteps
 from skae._engine._runtime import generator
 from skae._engine._sharded_rows import ShardedRows, Share
-from skae.estimators._sharded_fit import Shard, fit_shards
 
 SECONDS = 120
 
@@ -109,6 +109,13 @@ def test_three_processes_one_of_which_has_no_rows(by_three, name):
     assert_close(models[0], shards.fitted_by_one(shards.EQUAL[name], 3))
 
 
+def test_tensors_of_several_pieces_are_summed_over_machines(by_three):
+    """One process has its machine to itself, and two share theirs."""
+    for models, _ in by_three:
+        assert models["sum of pieces"].shape == (3, 100_000)
+        assert (models["sum of pieces"] == 3).all()
+
+
 @pytest.mark.parametrize("name", shards.AS_GOOD)
 def test_from_pca_and_with_noise_fits_are_as_good(by_two, name):
     models = [models[name] for models, _ in by_two]
@@ -134,6 +141,13 @@ ERRORS = {
     "infinite": ("ValueError", "contains infinity", "Process 1 of 2"),
     "columns": ("ValueError", "process 1 have columns 5", ""),
     "weights": ("ValueError", "given on 1 of 2", ""),
+    "texts": ("ValueError", "'b' holds texts in process 1, but numbers in process 0", ""),
+    "texts in few rows": ("ValueError", "'b' holds texts in process 1, but numbers in", ""),
+    "array of texts": ("ValueError", "Column 0 holds texts in process 1, but numbers in", ""),
+    "columns of few rows": ("ValueError", "process 1 have columns ['b',", ""),
+    "containers": ("ValueError", "process 1 are an array, but those of process 0 are a frame", ""),
+    "dimensions": ("ValueError", "X has shape (3150, 3, 2), not rows and columns", "Process 1"),
+    "unreadable": ("RuntimeError", "SomeError: this and that", "Process 1 of 2"),
     "negative": ("ValueError", "Negative values", "Process 1 of 2"),
     "variational": ("ValueError", "variational=True", ""),
     "targets": ("ValueError", "conditional=True", ""),
@@ -186,6 +200,25 @@ def test_averaging_weights_now_and_then(by_two):
     assert not np.array_equal(*(arrays_of(ms[0])[0] for ms in (by_gradients, by_weights)))
 
 
+def test_each_process_draws_other_noise_also_after_a_resumption():
+    def drawn(rank, n_epochs_done):
+        draws = generator(0)
+        net = SimpleNamespace(
+            corruption=SimpleNamespace(generator=draws),
+            optimizer_=SimpleNamespace(values=torch.zeros(1)),
+            **{"n_epochs_done": n_epochs_done, "device": "cpu"},
+        )
+        group = Group()
+        group.rank, group.size = rank, 3
+        GroupedSteps(net, group)
+        return torch.rand(2, generator=draws).tolist()
+
+    noise = [drawn(rank, n) for rank in (1, 2) for n in (0, 1, 2)]
+    assert len({*map(tuple, noise)}) == 6
+    assert drawn(2, 1) in noise
+    assert drawn(0, 0) == torch.rand(2, generator=generator(0)).tolist()
+
+
 def test_a_process_alone_fits_as_ever():
     estimator = shards.transformer(init="pca")
     X = shards.table(500)
@@ -232,14 +265,58 @@ def test_batches_take_their_share_of_each_part(sizes):
         assert batch.share == pytest.approx(len(expected) / len(x))
 
 
-def test_tables_on_disk_that_are_not_read_hold_numbers(tmp_path):
+def test_rows_that_are_repeated():
+    """As few rows are in an epoch: each is in it so many times, in batches of any owner."""
+    sizes, times, own = [10, 0, 25, 5], 30, [0, 3]
+    X = np.arange(40, dtype=np.float32)[:, None]
+    is_own = np.repeat(np.isin(range(4), own), sizes)
+    everything = ShardedTable(X, range(4), sizes, np.float32, ALONE)
+    ours = ShardedTable(X[is_own], own, sizes, np.float32, ALONE)
+    weight, numbers = np.arange(1.0, 41.0), np.arange(3, 40)
+    rows, some = (
+        ShardedRows(table, FunctionTransformer(), numbers, weight).repeated(times)
+        for table in (everything, ours)
+    )
+    assert len(rows) == len(some) == 37 * times
+    assert_array_equal(rows.part_sizes, some.part_sizes)
+    batches, own_batches = (list(Share(r).cut(100, generator(0))) for r in (rows, some))
+    seen, weights = (torch.cat(values).flatten().numpy() for values in zip(*batches, strict=True))
+    assert_array_equal(np.sort(seen), np.repeat(X[3:, 0], times))
+    assert_array_equal(weights, seen + 1)
+    for (x, _), (mine, its_weight) in zip(batches, own_batches, strict=True):
+        assert_array_equal(mine[:, 0].sort().values, x[is_own[x[:, 0].long()], 0].sort().values)
+        assert_array_equal(its_weight, mine[:, 0] + 1)
+
+
+@pytest.mark.parametrize("name", shards.ON_DISK)
+def test_mixed_tables_on_disk(by_two, name, tmp_path, set_limits):
+    """Each process reads a file of its own; one process reads one file, or a frame."""
     pytest.importorskip("pyarrow", reason="reads files")
-    X = shards.mixed_table()
-    X.to_parquet(tmp_path / "rows.parquet")
-    table = skae.io.open_table(tmp_path)
-    with pytest.raises(TypeError, match=r"Column 'level' of .* must hold numbers"):
-        Shard(table, None, {0: len(X)}, bytes_in_memory=0)
-    assert list(Shard(table, None, {0: len(X)}).table["level"]) == list(X["level"])
+    models = [models[f"{name} on disk"] for models, _ in by_two]
+    assert_same_bits(models)
+    frame = shards.sorted_table()
+    frame.to_parquet(tmp_path / "rows.parquet", row_group_size=1000)
+    in_memory = shards.ON_DISK[name]().fit(frame)
+    set_limits(bytes_on_disk=1, rows_on_disk=1000)
+    on_disk = shards.ON_DISK[name]().fit(skae.io.open_table(tmp_path))
+    for alone in (on_disk, in_memory):
+        assert models[0]._columns.columns == alone._columns.columns
+        for ours, theirs in zip(scaled_by(models[0]), scaled_by(alone), strict=True):
+            assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+        if name in ("transformer", "detector") or (name == "validated" and alone is on_disk):
+            assert_close(models[0], alone)
+        else:  # with other noise, or with other rows held out
+            assert_allclose(models[0].loss_curve_, alone.loss_curve_, rtol=0.1)
+    assert models[0].n_samples_seen_ == len(frame)
+    assert_array_equal(models[0].feature_names_in_, [*frame])
+
+
+def scaled_by(model):
+    """What the scaler of a mixed table has learned."""
+    scaler = model._scaler
+    if isinstance(model, skae.VAEGenerator):
+        return [*(column.values for column in scaler.columns_.values()), *scaler.level_shares_]
+    return [scaler.numbers_.center_, scaler.numbers_.scale_, scaler.shares_]
 
 
 def test_moments_of_parts_are_those_of_all_rows():
@@ -306,32 +383,3 @@ def test_models_are_saved_as_ever(by_two, name, tmp_path):
     judge = "score" if name == "denoiser" else "score_samples"
     judge = "reconstruction_error" if name == "mixed" else judge
     assert_array_equal(getattr(loaded, judge)(X), getattr(model, judge)(X))
-
-
-@pytest.mark.parametrize("name", ["default", "denoiser", "generator", "detector"])
-def test_shards_may_be_tables_on_disk(name, tmp_path):
-    """Of several parts, without a group; processes do the same with their own."""
-    pytest.importorskip("pyarrow", reason="reads files")
-    estimator, X, _ = (shards.EQUAL | shards.AS_GOOD)[name]()
-    frame = pd.DataFrame(X, columns=[*"abcdef"])
-    frame.to_parquet(tmp_path / "rows.parquet", row_group_size=1000)
-    source, sizes = skae.io.open_table(tmp_path / "rows.parquet"), {0: 6000, 1: 4500}
-    ours = fit_shards(estimator, lambda: Shard(source, None, sizes, 0), ALONE)
-    theirs = fit_shards(estimator, lambda: Shard(frame, None, sizes), ALONE)
-    assert ours.feature_names_in_.tolist() == [*"abcdef"]
-    assert ours.n_samples_seen_ == len(X)
-    assert_allclose(ours.loss_curve_[-1], theirs.loss_curve_[-1], rtol=0.1)
-    weight = np.ones(len(X))
-    weight[:100] = 0.5
-    again = fit_shards(estimator, lambda: Shard(source, weight, sizes, 0), ALONE)
-    assert_allclose(again.loss_curve_[-1], theirs.loss_curve_[-1], rtol=0.1)
-
-
-def test_only_numbers_are_read_from_disk_by_several_processes(tmp_path):
-    pytest.importorskip("pyarrow", reason="skae[parquet] is not installed")
-    frame = pd.DataFrame({"size": np.arange(3.0), "shop": ["north", "south", "north"]})
-    frame.to_parquet(tmp_path / "rows.parquet")
-    table = skae.io.open_table(tmp_path / "rows.parquet")
-    with pytest.raises(TypeError, match=r"Column 'shop'.*must hold numbers"):
-        Shard(table, None, {0: 3}, bytes_in_memory=1)
-    assert Shard(table, None, {0: 3}).table["shop"].tolist() == frame["shop"].tolist()

@@ -73,6 +73,18 @@ def test_dates_are_ticks_of_two_days():
     assert columns.encode_value(0, "2020-01-11") == 5
 
 
+def test_dates_may_be_further_apart_than_integers_hold():
+    """Of nanoseconds, differences of dates more than 292 years apart are no signed integers."""
+    days = ["1700-01-01", "2200-01-01", "1900-06-01", None]
+    frame = pd.DataFrame({"day": np.array(days, dtype="M8[ns]")})
+    columns = Columns(frame)
+    numbers = columns.to_numbers(frame)
+    np.testing.assert_array_equal(numbers[:, 0], [0, 182_621, 73_199, np.nan])
+    pd.testing.assert_frame_equal(columns.restore(numbers), frame)
+    earlier = pd.DataFrame({"day": np.array(["1699-12-31"], dtype="M8[ns]")})
+    np.testing.assert_array_equal(columns.to_numbers(earlier), [[-1]])
+
+
 def test_polars_there_and_back():
     pl = pytest.importorskip("polars")
     frame = pl.DataFrame(

@@ -18,6 +18,7 @@ from skae._data._exact_cells import (
     MAX_INTEGER,
     Exact,
     decimals_of,
+    distances,
     exact,
     grid,
     kind_of,
@@ -85,7 +86,7 @@ class Column:
             present = series.cat.remove_unused_categories().cat.categories
             if is_level is False and pd.api.types.is_numeric_dtype(present.dtype):
                 return cls(series.name, present.dtype)
-            _warn_of_names(series, len(present), is_drawn)
+            warn_of_names(series.name, len(present), len(series), is_drawn)
             return describe(levels=list(present))
         if is_level:
             return cls._of_levels(series, is_drawn)
@@ -106,7 +107,8 @@ class Column:
         if is_time:
             stamps = _stamps(known, _clock(series.dtype))
             origin = int(stamps.min())
-            return describe(origin=origin, tick=max(1, int(np.gcd.reduce(stamps - origin))))
+            tick = max(1, int(np.gcd.reduce(distances(stamps, origin))))
+            return describe(origin=origin, tick=tick)
         if (held := kind_of(known, kind)) is not None:
             return cls._of_exact(series, known, *held)
         if kind == "" or kind in NUMBERS:
@@ -125,7 +127,7 @@ class Column:
         levels = np.asarray(levels[~pd.isna(levels)], dtype=object).tolist()
         if not levels and not pd.api.types.is_numeric_dtype(series.dtype):
             return cls(series.name, series.dtype, origin=0, tick=1, exact="nothing")
-        _warn_of_names(series, len(levels), is_drawn)
+        warn_of_names(series.name, len(levels), len(series), is_drawn)
         with contextlib.suppress(TypeError):  # of several types
             levels = sorted(levels)
         return cls(series.name, series.dtype, levels)
@@ -258,7 +260,8 @@ class Column:
                 f"Column {self.name!r} of X must hold dates as in fit: {error}"
             ) from error
         numbers = np.full(len(series), np.nan)
-        numbers[~missing] = _stamps(series[~missing], clock) - (self.origin or 0)
+        stamps, origin = _stamps(series[~missing], clock), self.origin or 0
+        numbers[~missing] = distances(stamps, origin) * np.where(stamps < origin, -1.0, 1.0)
         numbers /= self.tick or 1
         return numbers
 
@@ -424,10 +427,11 @@ def _kind(series: Any) -> str:
     return str(pd.api.types.infer_dtype(series.dropna())) if kind.startswith("mixed") else kind
 
 
-def _warn_of_names(series: Any, n_levels: int, is_drawn: bool) -> None:
-    if len(series) >= MIN_ROWS_TO_WARN and n_levels > MAX_LEVEL_SHARE * len(series):
+def warn_of_names(name: Any, n_levels: int, n_rows: int, is_drawn: bool) -> None:
+    """Warn if the levels of a column are so many that they seem to name rows."""
+    if n_rows >= MIN_ROWS_TO_WARN and n_levels > MAX_LEVEL_SHARE * n_rows:
         warn_user(
-            f"Column {series.name!r} of X holds {n_levels} levels in {len(series)} rows"
+            f"Column {name!r} of X holds {n_levels} levels in {n_rows} rows"
             f"{', and drawn rows will repeat them' if is_drawn else ''}. If it names rows, leave "
             "it out."
         )

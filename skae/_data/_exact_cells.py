@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import numpy as np
+from numpy.typing import NDArray
 
 # Beyond this, float64 does not represent every integer.
 MAX_INTEGER = 2**53
@@ -169,6 +170,12 @@ def grid(integers: Iterable[int], name: Any) -> tuple[int, int]:
             "distinguish; make them strings."
         )
     return origin, tick
+
+
+def distances(values: NDArray[Any], origin: Any) -> NDArray[np.uint64]:
+    """Distances from an integer, which may be larger than the largest of signed ones."""
+    wide, base = values.astype(np.uint64), np.asarray(origin).astype(np.uint64)
+    return np.where(values >= origin, wide - base, base - wide)
 
 
 def _whole(value: Any) -> int:

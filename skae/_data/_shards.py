@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skae._data._chunks import as_dense
+from skae._data._encoded_rows import columns_of
 from skae._data._sources import AllBut
 
 
@@ -31,6 +33,8 @@ class ShardedTable:
     group : object with ``add_array`` and ``gather``
     is_on_disk : bool, default=False
         Whether rows of any process are read from disk.
+    width : int, default=None
+        Cells of a row once its codes are indicators; None means `n_features`.
 
     Attributes
     ----------
@@ -49,6 +53,7 @@ class ShardedTable:
         dtype: Any,
         group: Any,
         is_on_disk: bool = False,
+        width: int | None = None,
     ):
         self.own = own
         self.numbers = np.asarray(numbers, dtype=np.intp)
@@ -57,16 +62,12 @@ class ShardedTable:
         self.group = group
         self.is_on_disk = is_on_disk
         self.shape = int(self.sizes.sum()), own.shape[1]
+        self.width = own.shape[1] if width is None else width
         self.starts = np.cumsum(self.sizes) - self.sizes
         own_sizes = self.sizes[self.numbers]
         # Where each part begins among the own rows; -1 for parts of other processes.
         self.own_starts = np.full(len(self.sizes), -1)
         self.own_starts[self.numbers] = np.cumsum(own_sizes) - own_sizes
-
-    @property
-    def width(self) -> int:
-        """As of tables on disk."""
-        return self.shape[1]
 
     def __getitem__(self, selection: Any) -> Any:
         """Rows by number, for all processes; each must ask for the same.
@@ -74,7 +75,11 @@ class ShardedTable:
         With ``[:, columns]``, a table of these columns, whose rows stay where they are.
         """
         if isinstance(selection, tuple):
-            return self.of_own(lambda own: own[selection])
+            _, columns = selection
+            chosen = self.of_own(lambda own: columns_of(own, columns))
+            if self.sample is not None:
+                chosen.sample, chosen.sample_numbers = self.sample[:, columns], self.sample_numbers
+            return chosen
         if isinstance(selection, slice):
             selection = np.arange(*selection.indices(self.shape[0]))
         places, rows, _ = self.places(selection)
@@ -100,6 +105,7 @@ class ShardedTable:
         Returns
         -------
         places, rows : ndarray of int of shape (n_here,)
+            Part by part.
         sizes : ndarray of int of shape (n_parts,)
             How many of the selected rows each part holds, wherever it lies.
         """
@@ -108,6 +114,7 @@ class ShardedTable:
         # Of parts that begin at the same row, all but the last are empty.
         parts = np.searchsorted(self.starts, selection, side="right") - 1
         places = np.flatnonzero(self.own_starts[parts] >= 0)
+        places = places[np.argsort(parts[places], kind="stable")]
         parts_here = parts[places]
         rows = self.own_starts[parts_here] + selection[places] - self.starts[parts_here]
         return places, rows, np.bincount(parts, minlength=len(self.sizes))
@@ -153,14 +160,22 @@ def agreed(function: Callable[[], Any], group: Any) -> list[Any]:
     try:
         outcome: Any = (function(), None)
     except Exception as error:
-        error.__traceback__ = None  # it cannot be sent
-        error.__context__ = error.__cause__ = None
-        outcome = (None, error)
+        outcome = (None, _to_send(error))
     outcomes = group.gather(outcome)
     for rank, (_, failure) in enumerate(outcomes):
         if failure is not None:
             raise noted(failure, rank, group)
     return [result for result, _ in outcomes]
+
+
+def _to_send(error: Exception) -> Exception:
+    """An error without its traceback, or its text where it cannot be sent itself."""
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def noted(error: Exception, rank: int, group: Any) -> Exception:

@@ -14,6 +14,7 @@ from scipy.sparse import issparse
 
 from skae._data._arrays import is_tensor
 from skae._data._open import as_source
+from skae._data._parquet_files import is_parquet_path
 from skae._data._sources import is_source
 
 # What turns an object of a class, by its package, into a table that is in memory.
@@ -31,6 +32,9 @@ CALLS = {
 }
 # Marks frames of pandas that were tables of Arrow.
 FROM_ARROW = "skae.is_arrow"
+NO_TABLE = (
+    "must be a table: rows of numbers, or a frame. Parquet files are opened by skae.io.open_table."
+)
 NO_CELLS = "All cells of X are missing: there is nothing to learn from."
 DATES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
 # Results of `pandas.api.types.infer_dtype` for cells that are dates begin so.
@@ -66,6 +70,7 @@ def as_table(X: Any, name: str = "X") -> Any:
     if _package(X) == "pyarrow" and hasattr(X, "column_names"):
         return _of_arrow(X, name)
     if isinstance(X, list | tuple):
+        _check_no_paths(X, name)
         return _of_rows(X, name)
     if isinstance(X, Iterator | Set):
         raise TypeError(
@@ -78,11 +83,14 @@ def as_table(X: Any, name: str = "X") -> Any:
         )
     is_array_like = any(hasattr(X, name) for name in ("shape", "__len__", "__array__"))
     if X is None or isinstance(X, str | bytes | Number) or not is_array_like:
-        raise TypeError(
-            f"{name}={X!r} must be a table: rows of numbers, or a frame. Parquet files are opened "
-            "by skae.io.open_table."
-        )
+        raise TypeError(f"{name}={X!r} {NO_TABLE}")
     return X
+
+
+def _check_no_paths(X: Any, name: str) -> None:
+    """Raise if a list holds paths of files, and no rows."""
+    if X and all(map(is_parquet_path, X)):
+        raise TypeError(f"{name}={reprlib.repr(X)} {NO_TABLE}")
 
 
 def without_mask(X: Any, marker: float | None, name: str = "X") -> Any:

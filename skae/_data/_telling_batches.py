@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skae._data._exact_cells import MAX_INTEGER
+from skae._data._exact_cells import MAX_INTEGER, distances
+from skae._data._sources import RowSource
 
 # Levels that a column of a table on disk may have: each is a column of its own to the network.
 MOST_LEVELS = 4096
@@ -39,6 +40,40 @@ def telling_rows_of(source: Any, are_levels: NDArray[np.bool_]) -> Any:
             n_needed = len(kept)
     kept = _needed(columns, kept)
     return source.frame_of([kept[number] for number in sorted(kept)])
+
+
+def numbers_of_telling_rows(source: RowSource, are_levels: NDArray[np.bool_]) -> list[int]:
+    """Rows of a table of numbers that hold all levels, and of each column a gap.
+
+    It takes one pass. Raise ValueError if a column holds more levels than are allowed on disk.
+    """
+    names = range(source.n_features) if source.names is None else source.names
+    levels: dict[int, set[float]] = {int(j): set() for j in np.flatnonzero(are_levels)}
+    lacks_gap = np.ones(source.n_features, dtype=bool)
+    found = {0, source.n_rows - 1}
+    for rows, piece in source.with_check(None).chunks():
+        is_missing = np.isnan(piece)
+        has_first = lacks_gap & is_missing.any(axis=0)
+        found.update((rows.start + is_missing[:, has_first].argmax(axis=0)).tolist())
+        lacks_gap &= ~has_first
+        for j, known in levels.items():
+            places = np.flatnonzero(~is_missing[:, j])
+            values, first = np.unique(piece[places, j], return_index=True)
+            pairs = zip(values.tolist(), (rows.start + places[first]).tolist(), strict=True)
+            found.update(number for value, number in pairs if value not in known)
+            known.update(values.tolist())
+            check_few_levels(names[j], len(known))
+    return sorted(found)
+
+
+def check_few_levels(name: Any, n_levels: int) -> None:
+    """Raise ValueError if a column of a table on disk has more levels than are allowed there."""
+    if n_levels > MOST_LEVELS:
+        raise ValueError(
+            f"Column {name!r} of X holds more than {MOST_LEVELS} levels, too many for a table on "
+            "disk. If it names rows, leave it out by columns=[...] of skae.io.open_table; else "
+            "pool rare levels before."
+        )
 
 
 def _needed(columns: list[_Column], rows: dict[int, Any]) -> dict[int, Any]:
@@ -92,12 +127,7 @@ class _Column:
         pairs = zip(levels, numbers[first].tolist(), strict=True)
         new = {level: number for level, number in pairs if level not in self.levels}
         self.levels |= new
-        if len(self.levels) > MOST_LEVELS:
-            raise ValueError(
-                f"Column {self.name!r} of X holds more than {MOST_LEVELS} levels, too many for a "
-                "table on disk. If it names rows, leave it out by columns=[...] of "
-                "skae.io.open_table; else pool rare levels before."
-            )
+        check_few_levels(self.name, len(self.levels))
         return list(new.values())
 
     def _see_numbers(self, values: NDArray[Any], numbers: NDArray[np.intp]) -> list[int]:
@@ -114,8 +144,8 @@ class _Column:
             self.high = values[at_high], int(numbers[at_high])
             new.append(self.high[1])
         if values.dtype.kind in "iu" and self.step != 1:
-            distances = _distances(values, self.origin)
-            steps = np.gcd.accumulate(np.concatenate([[self.step], distances]))
+            steps = np.concatenate([[self.step], distances(values, self.origin)])
+            steps = np.gcd.accumulate(steps)
             finer = numbers[steps[1:] != steps[:-1]].tolist()
             self.step = steps[-1]
             self.of_step += finer
@@ -127,12 +157,6 @@ def _is_text(kind: Any) -> bool:
     import pyarrow.types as of
 
     return any(is_kind(kind) for is_kind in (of.is_string, of.is_large_string, of.is_string_view))
-
-
-def _distances(values: NDArray[Any], origin: Any) -> NDArray[np.uint64]:
-    """Distances from a value, which may be larger than the largest of signed integers."""
-    wide, base = values.astype(np.uint64), np.asarray(origin).astype(np.uint64)
-    return np.where(values >= origin, wide - base, base - wide)
 
 
 def _numbers(cells: Any, name: str) -> NDArray[Any]:

@@ -10,6 +10,7 @@ from scipy.sparse import issparse
 
 from skae._data._arrays import is_tensor
 from skae._data._chunks import is_memory_map
+from skae._data._exact_cells import distances
 from skae._sklearn import num_samples, safe_indexing
 
 
@@ -49,11 +50,12 @@ def _of_column(cells: Any) -> set[int]:
     values = series.iloc[known].to_numpy()
     places |= {int(known[values.argmin()]), int(known[values.argmax()])}
     if kind in "iumM" and values.dtype.kind in "iumM":
-        places |= set(known[_where_grid_is_finer(values)].tolist())
+        ticks = values.view(np.int64) if kind in "mM" else values
+        places |= set(known[_where_grid_is_finer(ticks)].tolist())
     return places
 
 
 def _where_grid_is_finer(values: NDArray[Any]) -> NDArray[np.intp]:
-    """Places of values of which the differences from the least have the divisor of all."""
-    steps = (values - values.min()).astype(np.int64)
-    return np.flatnonzero(np.diff(np.gcd.accumulate(steps), prepend=-1))
+    """Places of integers of which the differences from the least have the divisor of all."""
+    steps = np.gcd.accumulate(distances(values, values.min()))
+    return np.flatnonzero(np.concatenate([[True], steps[1:] != steps[:-1]]))

@@ -135,14 +135,14 @@ def _of_dtype(marker: float, dtype: Any) -> Any:
     return value if dtype.kind == "f" or value == marker else None
 
 
-def as_numpy_table(X: Any) -> Any:
+def as_numpy_table(X: Any, sample_weight: Any = None) -> Any:
     """Rows to learn from, for code that needs NumPy.
 
     Those of a tensor become NumPy arrays chunk by chunk; a table on disk is read if it is small,
     and surveyed otherwise.
     """
     if is_source(X):
-        return to_learn_from(X)
+        return to_learn_from(X, checked_weight(sample_weight, X.n_rows))
     return TensorTable(X) if is_tensor(X) else X
 
 
@@ -179,7 +179,10 @@ def rows_with_weight(X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]
 def drop_zero_weight_rows(
     X: Any, sample_weight: Any, min_rows: int = 2
 ) -> tuple[Any, NDArray[Any] | None]:
-    """Drop rows of weight zero; weights come back with mean one, or None if all equal."""
+    """Drop rows of weight zero; weights come back with mean one, or None if all equal.
+
+    Those of a table on disk stay, and do not count in the mean.
+    """
     weight = checked_weight(sample_weight, X.shape[0])
     if weight is None:
         return X, None
@@ -195,4 +198,4 @@ def drop_zero_weight_rows(
             )
     if (weight == weight[0]).all():
         return X, None
-    return X, weight / weight.mean()
+    return X, weight / weight[weight > 0].mean()

@@ -38,8 +38,9 @@ class GroupedSteps:
         self.nothing = torch.zeros((), device=net.device)
         self.share = 0.0  # of the rows of the steps since the last synchronisation
         draws = net.corruption.generator
-        if group.rank:  # noise on other rows is other noise
-            draws.manual_seed(draws.initial_seed() + SEEDS_APART * group.rank)
+        if group.rank:  # noise on other rows is other noise, as is that after a resumption
+            place = group.rank + group.size * net.n_epochs_done
+            draws.manual_seed(draws.initial_seed() + SEEDS_APART * place)
         self.synchronise()
 
     def __call__(self, batch: Any) -> Tensor:

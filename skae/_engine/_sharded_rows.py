@@ -41,15 +41,24 @@ class ShardedRows(SourceRows):
     ):
         super().__init__(source, scaler, indices, sample_weight, device)
         self.group = source.group
-        if self.indices is None and source.is_on_disk:
-            self.indices = AllBut(source.shape[0], np.empty(0, dtype=np.intp))
-        indices = self.indices
+
+    @property
+    def indices(self) -> Any:
+        """Numbers of these rows in the whole table; None means all."""
+        return self._indices
+
+    @indices.setter
+    def indices(self, indices: Any) -> None:
+        table = self.table
+        if indices is None and table.is_on_disk:
+            indices = AllBut(table.shape[0], np.empty(0, dtype=np.intp))
+        self._indices = indices
         self.own_rows: Any
         self.part_sizes: NDArray[np.intp]
         if isinstance(indices, AllBut):
-            self.own_rows, self.part_sizes = source.own_but(indices)
+            self.own_rows, self.part_sizes = table.own_but(indices)
         else:
-            self._places, self.own_rows, self.part_sizes = source.places(indices)
+            self._places, self.own_rows, self.part_sizes = table.places(indices)
 
     @property
     def places(self) -> NDArray[np.intp]:

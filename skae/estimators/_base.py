@@ -208,7 +208,7 @@ class BaseAutoencoder(PublicMethodsMixin, PlainStateMixin, CallbackSupportMixin,
 
     def _check_training_rows(self, X, y_or_clean, sample_weight, *, reset):
         """Validated rows, with their targets or clean versions if they have some, and weights."""
-        X = as_numpy_table(self._check_rows(X, reset=reset))
+        X = as_numpy_table(self._check_rows(X, reset=reset), sample_weight)
         return drop_zero_weight_rows(X, sample_weight, min_rows=2 if reset else 1)
 
     def _fit(self, X, sample_weight):

@@ -120,10 +120,13 @@ class GenerationMixin(RelationsMixin, RefiningMixin, SamplingMixin):
     def _learn_table(self, X):
         """The columns of a table, or None of a plain array."""
         if is_source(X):
-            examples = examples_of(X, self.categorical_features, is_frame=True)
+            examples = self._examples(X)
             return None if examples is None else learned_from(examples, self._learn_table)
         kinds = self._kinds(X)
         return self._learn_columns(X, kinds) if has_columns(X) or kinds else None
+
+    def _examples(self, X):
+        return examples_of(X, self.categorical_features, is_frame=True)
 
     def _learn_columns(self, X, kinds):
         columns = learn_columns(self, X, kinds)
@@ -138,14 +141,14 @@ class GenerationMixin(RelationsMixin, RefiningMixin, SamplingMixin):
     def _check_training_rows(self, X, y, sample_weight, *, reset):
         if reset:  # levels, dates and classes of rows without weight are not learned
             X, y, sample_weight = rows_with_weight(X, y, sample_weight)
-            X = as_numpy_table(self._check_rows(X, reset=True))
+            X = as_numpy_table(self._check_rows(X, reset=True), sample_weight)
         else:
             table = self._check_table(X, reset=False, is_trained=True)
             self._relations.check(table)
             if self._guards is not None:
                 check_in_memory(table)
                 self._guards.learn(table, self._columns.n_levels)
-            X = as_numpy_table(self._reduced(table))
+            X = as_numpy_table(self._reduced(table), sample_weight)
             check_same_network(self, self._network_fingerprint)
         if self.conditional:
             if is_source(X):

@@ -151,7 +151,7 @@ class ImputationMixin(PublicMethodsMixin, CleaningMixin):
                 "X_clean must be given whenever training goes on or never; "
                 f"{'it was' if self._is_paired else 'none was'} given at first."
             )
-        rows = as_numpy_table(self._check_rows(X, reset=reset))
+        rows = as_numpy_table(self._check_rows(X, reset=reset), sample_weight)
         min_rows = 2 if reset else 1
         kept, weight = drop_zero_weight_rows(rows, sample_weight, min_rows)
         if X_clean is None:

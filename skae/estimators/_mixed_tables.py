@@ -9,6 +9,7 @@ from sklearn.utils.validation import validate_data
 from skae._data._frames import Columns
 from skae._data._mixed import kinds_of_columns
 from skae._data._sources import is_source
+from skae._data._survey import MissingCellsError
 from skae._data._tables import as_table, plain
 from skae._data._validation import check_input, rows_with_weight, to_compute_array
 from skae._engine._losses import MixedObjective, Objective
@@ -51,8 +52,8 @@ class TablesMixin:
         check = super()._check_training_rows
         try:
             return check(X, y_or_clean, sample_weight, reset=reset)
-        except ValueError as error:
-            if not reset or "contains NaN" not in str(error) or not is_table_of_numbers(X):
+        except MissingCellsError:
+            if not reset or not is_table_of_numbers(X):
                 raise
         return check(X.with_gaps, y_or_clean, sample_weight, reset=reset)
 
@@ -86,8 +87,12 @@ class TablesMixin:
 
         if not is_source(X):
             return learn(X)
-        examples = examples_of(X, features, reads_gaps=self._reads_gaps)
+        examples = self._examples(X)
         return None if examples is None else learned_from(examples, learn)
+
+    def _examples(self, X):
+        """Rows that the columns of a table on disk are learned from; None if all hold numbers."""
+        return examples_of(X, self.categorical_features, reads_gaps=self._reads_gaps)
 
     def _show_number(self, j, number):
         if self._columns is None or not self._columns.is_date(j):

@@ -5,6 +5,7 @@ import numpy as np
 from skae._data._chunks import as_dense, row_chunks
 from skae._data._fitted_arrays import numpy_array
 from skae._data._polars_frames import polars_of
+from skae._data._shards import is_sharded
 from skae._sklearn import output_container, safe_indexing
 from skae._stats._scoring import share_explained
 from skae.estimators._limits import limits_of_columns
@@ -97,11 +98,18 @@ def within_limits(model, out, missing):
 
 def whole_columns(model, X):
     """Mask of the columns of numbers and ticks whose cells are all whole."""
+    is_whole = _are_whole(X)
+    is_whole[model._scaler.of_codes] = False
+    return is_whole & ~model._empty
+
+
+def _are_whole(X):
+    if is_sharded(X):
+        return np.all(X.on_each(_are_whole), axis=0)
     is_whole = np.ones(X.shape[1], dtype=bool)
     for _, chunk in row_chunks(X):
         is_whole &= (np.isnan(chunk) | (chunk == np.rint(chunk))).all(axis=0)
-    is_whole[model._scaler.of_codes] = False
-    return is_whole & ~model._empty
+    return is_whole
 
 
 def flag_columns(model):
