@@ -1,35 +1,29 @@
 """Partitions of Dask collections: held by workers, large ones in files, and alike in columns."""
 
-import ctypes
 import os
 import shutil
 import socket
-import sys
-import threading
 import time
 from concurrent.futures import CancelledError
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 from uuid import uuid4
 
 import numpy as np
 
+from skae._dask_workers import Patience, release_freed_memory
+from skae._data._joining import check_same_kinds, difference, joined, kinds_of_cells
 from skae._data._row_files import FilesOfRows, RowFile, dtype_of_rows, write_rows
 from skae._data._survey import MIN_BYTES_ON_DISK
 from skae._data._tables import numbers_of_table
 from skae._sklearn import num_samples
-from skae.estimators._sharded_fit import Shard, joined
+from skae.estimators._sharded_fit import Shard
 
 # Between looks at partitions that are computed.
 SECONDS = 0.5
-# Partitions that are computed are held in memory if all of them together are not larger than this.
-SMALL_BYTES = MIN_BYTES_ON_DISK
 # Of the memory of a worker: rows in files that are no larger are read into it.
 SHARE_OF_MEMORY = 1 / 4
-KINDS = {
-    "numbers": {"integer", "floating", "mixed-integer-float", "decimal", "boolean"},
-    "texts": {"string", "bytes"},
-}
 
 # Files of fits that are over, in the processes of workers.
 _over = set()
@@ -85,27 +79,41 @@ class Partitions:
         self.token = f"skae-{uuid4().hex}"
         is_frame = hasattr(collection, "columns") and collection.ndim == 2  # series have columns
         self.names = [*collection.columns] if is_frame else None
-        self.parts = _parts_of(collection, name)
-        self.is_lazy = not all(isinstance(part, Future) for part in self.parts)
-        self.most_bytes = SMALL_BYTES / len(self.parts) if in_files else np.inf
+        self.rows = _rows_of(collection, name)
+        self.is_lazy = not isinstance(self.rows, list) or not all(
+            isinstance(part, Future) for part in self.rows
+        )
+        self.in_files = in_files
+        self.n_computed = 0
         self.described = None
-        self.futures = [*self.parts]
-        if self.is_lazy:
-            self.futures = client.compute([*map(self._kept, range(len(self.parts)))])
+        self.futures = client.compute(self._kept()) if self.is_lazy else [*self.rows]
 
     def __len__(self):
         return len(self.futures)
 
-    def _kept(self, number):
-        from dask import delayed
+    def _kept(self):
+        """Delayed partitions, or files of their rows; of other keys each time."""
+        self.n_computed += 1
+        n_parts = len(self.rows) if isinstance(self.rows, list) else self.rows.npartitions
+        most_bytes = MIN_BYTES_ON_DISK / n_parts if self.in_files else np.inf
+        keep = partial(_kept, most_bytes=most_bytes, token=self.token, nth=self.n_computed)
+        if isinstance(self.rows, list):
+            from dask import delayed
 
-        return delayed(_kept, pure=False)(self.parts[number], self.most_bytes, self.token)
+            return [delayed(keep, pure=False)(part) for part in self.rows]
+        # One task computes and writes a partition: of two, many would wait for the second.
+        if hasattr(self.rows, "map_partitions"):
+            kept = self.rows.map_partitions(keep, meta=self.rows._meta, enforce_metadata=False)
+        else:
+            kept = self.rows.map_blocks(keep, dtype=self.rows.dtype, meta=self.rows._meta)
+        return np.ravel(kept.to_delayed()).tolist()
 
     def held(self):
         """The workers that hold each partition; raise if one cannot be computed, or differs."""
         self._wait()
         while self.described is None:
             found = self.client.map(_described, self.futures, pure=False)
+            self._wait(found)
             try:
                 self.described = self.client.gather(found)
             except CancelledError:  # a partition was lost meanwhile
@@ -116,16 +124,19 @@ class Partitions:
         holders = self.client.who_has(self.futures)
         return [sorted(holders[part.key]) for part in self.futures]
 
-    def _wait(self):
-        """Wait for all partitions; raise if one cannot be computed."""
+    def _wait(self, others=()):
+        """Wait for all partitions, and others; raise if a partition cannot be computed."""
         from distributed import wait
 
+        patience = Patience(self.client)
+        futures = [*self.futures, *others]
         # Those that are lost are computed again; if one cannot be, others may wait for ever.
-        while any(part.status in ("pending", "lost") for part in self.futures):
+        while any(part.status in ("pending", "lost") for part in futures):
             with suppress(TimeoutError, CancelledError):
-                wait(self.futures, SECONDS)
+                wait(futures, SECONDS)
             if any(part.status in ("error", "cancelled") for part in self.futures):
                 break
+            patience.look()
         for number, part in enumerate(self.futures):
             if part.status == "error":
                 error = part.exception()
@@ -150,7 +161,7 @@ class Partitions:
 
     def compute_again(self, number):
         """Of a partition whose file has gone with its worker."""
-        (self.futures[number],) = self.client.compute([self._kept(number)])
+        (self.futures[number],) = self.client.compute([self._kept()[number]])
 
     def remove_files(self):
         """Files are removed from all workers; those being written are when they are complete."""
@@ -160,18 +171,24 @@ class Partitions:
                 self.client.run(_remove, self.token)
 
 
-def _parts_of(collection, name):
-    """Futures or delayed objects of the partitions, or blocks of rows, of a collection."""
+def _rows_of(collection, name):
+    """A collection of whole rows, or a list of futures or delayed objects."""
     if getattr(collection, "ndim", 2) > 2:
         raise ValueError(f"{name} has {collection.ndim} dimensions, not rows and columns.")
     if hasattr(collection, "numblocks") and collection.ndim == 2 and collection.numblocks[1] > 1:
         collection = collection.rechunk({1: -1})
     if hasattr(collection, "to_delayed") and hasattr(collection, "ndim"):  # a bag has none
-        collection = np.ravel(collection.to_delayed()).tolist()
+        return collection
     if not isinstance(collection, list | tuple) or not collection:
+        advice = (
+            "Its partitions are those of the rows: dask.array.from_array(values, chunks=...)."
+            if name == "sample_weight"
+            else "Dask opens files, by dask.dataframe.read_parquet for instance. Tables in memory "
+            "are fitted by the estimator itself."
+        )
         raise TypeError(
             f"{name}, of type {type(collection).__name__}, must be a Dask array or frame, or a "
-            "list of futures. Tables in memory are fitted by the estimator itself."
+            f"list of futures. {advice}"
         )
     return [*collection]
 
@@ -181,7 +198,6 @@ def common_names(described, expected):
 
     Raise ValueError unless they hold the same columns, in any order, of the same kinds.
     """
-    kinds, first = {}, {}
     for number, part in enumerate(described):
         if expected is None:
             expected = part.columns
@@ -195,18 +211,9 @@ def common_names(described, expected):
                 f"Partition {number} has {names} columns, but others have {expected}."
                 if isinstance(names, int)
                 else f"Partition {number} has columns {names}, but the collection has {expected}."
+                f"{difference(names, expected)}"
             )
-        names = range(names) if isinstance(names, int) else names
-        for column, kind in zip(names, part.kinds, strict=True):
-            known = kinds.setdefault(column, kind)
-            if kind is not None and known is None:
-                kinds[column], first[column] = kind, number
-            elif kind not in (None, known):
-                raise ValueError(
-                    f"Column {column!r} holds {kind} in partition {number}, but {known} in "
-                    f"partition {first[column]}."
-                )
-            first.setdefault(column, number)
+    check_same_kinds([(part.columns, part.kinds) for part in described], "partition")
     return expected if isinstance(expected, list) else None
 
 
@@ -233,8 +240,8 @@ def shard_of(numbers, parts, weights, columns, token, share_of_memory):
 # What workers do.
 
 
-def _kept(part, most_bytes, token):
-    """A partition, or a file of its rows if they are many and hold numbers."""
+def _kept(part, most_bytes, token, nth):
+    """A partition, or a file of its rows if they are many and hold numbers; for the nth time."""
     release_freed_memory()
     dtype = dtype_of_rows(part) if getattr(part, "ndim", 1) == 2 else None
     if dtype is None or part.size * dtype.itemsize <= most_bytes:
@@ -244,34 +251,6 @@ def _kept(part, most_bytes, token):
     if token in _over:
         os.unlink(path)
     return file
-
-
-def release_freed_memory():
-    """Give back what partitions before have used: it counts as memory of this worker."""
-    if "pyarrow" in sys.modules:
-        import pyarrow as pa
-
-        pa.default_memory_pool().release_unused()
-    with suppress(OSError, AttributeError):  # of other C libraries
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
-@contextmanager
-def memory_given_back():
-    """Give back freed memory each second of the block: among rows that wait, it is in pieces."""
-    is_over = threading.Event()
-
-    def give_back():
-        while not is_over.wait(1.0):
-            release_freed_memory()
-
-    thread = threading.Thread(target=give_back, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join()
 
 
 def _path(token):
@@ -296,25 +275,12 @@ def _described(part):
         columns = part.shape[1] if part.names is None else part.names
         return Description(part.shape[0], columns, ["numbers"] * part.shape[1], True)
     if hasattr(part, "iloc") and part.ndim == 2:
-        kinds = [_kind(part.iloc[:, j]) for j in range(part.shape[1])]
-        return Description(len(part), [*part.columns], kinds, False)
+        return Description(len(part), [*part.columns], kinds_of_cells(part), False)
     n_columns = part.shape[1] if getattr(part, "ndim", 2) == 2 else 1
     columns = [*part.columns] if hasattr(part, "columns") else n_columns
-    return Description(num_samples(part), columns, [None] * n_columns, False)
-
-
-def _kind(cells):
-    """What a column holds; None where no cell is known, or cells differ."""
-    import pandas as pd
-
-    if not cells.notna().any():
-        return None
-    if isinstance(cells.dtype, pd.CategoricalDtype):
-        cells = cells.cat.categories
-    found = pd.api.types.infer_dtype(cells, skipna=True)
-    if found.startswith(("date", "time", "period")):
-        return "dates"
-    return next((kind for kind, names in KINDS.items() if found in names), None)
+    is_array = isinstance(part, np.ndarray) and part.ndim == 2
+    kinds = kinds_of_cells(part) if is_array else [None] * n_columns
+    return Description(num_samples(part), columns, kinds, False)
 
 
 def _place(keys, dask_worker):

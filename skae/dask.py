@@ -7,31 +7,42 @@ import pickle
 import socket
 import time
 import traceback
-from contextlib import ExitStack, contextmanager, suppress
+import warnings
+from contextlib import ExitStack, suppress
 from functools import partial
 from uuid import uuid4
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
 
 from skae._dask_parts import (
     SHARE_OF_MEMORY,
     Partitions,
-    memory_given_back,
-    release_freed_memory,
     shard_of,
 )
+from skae._dask_workers import (
+    Meeting,
+    Patience,
+    check_workers,
+    current_client,
+    meet,
+    memory_given_back,
+    processes_of_workers,
+    release_freed_memory,
+    scheduler_watched,
+)
+from skae._data._joining import difference
+from skae._data._table_parts import check_method, names_of_results
 from skae._engine._checkpoints import Checkpoints
 from skae._engine._group import Group, checked_sync_every, new_group
-from skae._version import __version__
 from skae.estimators._sharded_fit import (
     MIN_ROWS,
     check_is_estimator,
     check_trains_on_shards,
     fit_shards,
 )
+from skae.exceptions import warn_user
 
 __all__ = ["apply", "fit"]
 
@@ -71,8 +82,9 @@ def fit(estimator, collection, client=None, *, sample_weight=None, sync_every=1)
         If there is no client, if partitions differ in columns or in what these hold, or if rows or
         parameters are not what they must be.
     RuntimeError
-        If partitions are lost that cannot be computed again, the scheduler goes away, or a worker
-        has no skae, or another version of it.
+        If partitions are lost that cannot be computed again, the client is closed, the scheduler
+        goes away, or a worker has no skae, or another version of it; if Dask has paused a worker
+        that is needed, as its memory is full, and it has run nothing for 60 seconds.
 
     Notes
     -----
@@ -100,11 +112,11 @@ def fit(estimator, collection, client=None, *, sample_weight=None, sync_every=1)
     sync_every = checked_sync_every(sync_every)
     if getattr(collection, "ndim", 2) != 2:
         raise ValueError(f"collection has {collection.ndim} dimensions, not rows and columns.")
-    client = _current(client)
+    client = current_client(client)
     model = clone(estimator)
     if model.random_state is None:  # the same in each attempt
         model.random_state = check_random_state(None).randint(2**31 - 1)
-    with _scheduler_watched(client):
+    with scheduler_watched(client):
         check_workers(client)
         parts = Partitions(client, collection)
         try:
@@ -143,14 +155,15 @@ def apply(estimator, method, collection, **kwargs):
     results : dask.array.Array, dask.dataframe.DataFrame or dask.dataframe.Series
         Of frames frames, with their index, for methods that give several columns, and series for
         others; of arrays arrays. Shapes, dtypes and names are known before anything is computed.
+        Columns are named as by ``skae.io.write_table``, and series by the method.
 
     Raises
     ------
     TypeError
         If the estimator is none of skae, or the collection no Dask array or frame.
     ValueError
-        If the estimator is not fitted, the collection has other columns, or the method does not
-        give one result for each row.
+        If the estimator is not fitted, the collection has other columns, or the method is private,
+        trains, draws or does not give one result for each row.
 
     Examples
     --------
@@ -161,7 +174,7 @@ def apply(estimator, method, collection, **kwargs):
     from dask import delayed
 
     check_is_estimator(estimator)
-    check_is_fitted(estimator)
+    check_method(estimator, method, **kwargs)
     _check_applies(estimator, method, collection)
     run = partial(_apply_to_part, method=method, kwargs=kwargs)
     model = delayed(estimator)
@@ -186,10 +199,6 @@ def _check_applies(model, method, collection):
         raise TypeError(
             f"collection, of type {type(collection).__name__}, must be a Dask array or frame."
         )
-    if method == "sample":
-        raise ValueError("method='sample' takes no rows; call it on the estimator itself.")
-    if not callable(getattr(model, method, None)):
-        raise ValueError(f"method={method!r} is none of {type(model).__name__}.")
     takes_latents = method in ("decode", "inverse_transform")
     known = model.net_.n_latents if takes_latents else model.n_features_in_
     n_columns = collection.shape[1] if len(collection.shape) == 2 else None
@@ -198,7 +207,7 @@ def _check_applies(model, method, collection):
         if {*names} != {*collection.columns}:
             raise ValueError(
                 f"collection has columns {[*collection.columns]}, but the estimator was fitted to "
-                f"{[*names]}."
+                f"{[*names]}.{difference([*collection.columns], [*names])}"
             )
     elif n_columns != known:
         raise ValueError(
@@ -234,17 +243,8 @@ def _apply_to_part(rows, model, method, kwargs, like=None):
 
     if results.ndim == 1:
         return pd.Series(results, index=rows.index, name=method)
-    names = _names_of_results(model, method, results.shape[1], rows)
+    names = names_of_results(model, method, results.shape[1], rows.columns)
     return pd.DataFrame(results, index=rows.index, columns=names)
-
-
-def _names_of_results(model, method, n_columns, rows):
-    if method in ("transform", "encode") and hasattr(model, "get_feature_names_out"):
-        names = model.get_feature_names_out()
-        if len(names) == n_columns:
-            return names
-    names = getattr(model, "feature_names_in_", rows.columns)
-    return names if len(names) == n_columns else [f"{method}{i}" for i in range(n_columns)]
 
 
 def _require_dask():
@@ -275,59 +275,6 @@ def _check_same_sizes(weights, parts):
             )
 
 
-def _current(client):
-    from distributed import Client, default_client
-
-    if client is not None and not isinstance(client, Client):
-        raise TypeError(
-            f"client, of type {type(client).__name__}, must be a distributed.Client; weights are "
-            "passed by sample_weight=..."
-        )
-    try:
-        return default_client(client)
-    except ValueError as error:
-        raise ValueError(
-            "There is no Dask client: start one, such as distributed.Client(), or fit the "
-            "estimator to collection.compute()."
-        ) from error
-
-
-@contextmanager
-def _scheduler_watched(client):
-    """Say so if what was raised in the block is that the scheduler went away."""
-    address = client.scheduler.address
-    try:
-        yield
-    except Exception as error:
-        if client.status == "running":
-            raise
-        raise RuntimeError(
-            f"The Dask scheduler at {address} went away during the fit; the estimator is as it was."
-        ) from error
-
-
-def check_workers(client):
-    """Raise RuntimeError unless all workers have this version of skae."""
-
-    def version_of_skae():  # sent as it is, as no function of a module would be
-        from skae._version import __version__
-
-        return __version__
-
-    found = client.run(version_of_skae, on_error="return")
-    for worker, version in found.items():
-        if isinstance(version, ImportError):
-            raise RuntimeError(
-                f"Worker {worker} has no skae ({version}): install skae {__version__} on all "
-                "workers."
-            )
-        if isinstance(version, str) and version != __version__:
-            raise RuntimeError(
-                f"Worker {worker} has skae {version}, but this process has {__version__}: install "
-                "the same version on all."
-            )
-
-
 # What the client does: it tries, and tries again where workers have gone.
 
 
@@ -336,6 +283,8 @@ def _fit(client, model, parts, weights, settings):
 
     noted = Variable(f"skae-{uuid4()}", client=client)
     noted.set(b"")
+    goes_on = Variable(f"{noted.name}-goes-on", client=client)
+    goes_on.set(True)
     try:
         n_in_vain = 0
         while n_in_vain < MAX_IN_VAIN:
@@ -349,6 +298,7 @@ def _fit(client, model, parts, weights, settings):
             "partitions and for the network."
         )
     finally:
+        goes_on.delete()
         noted.delete()
 
 
@@ -358,19 +308,26 @@ def _attempt(client, model, parts, weights, settings, noted):
     from distributed.comm import CommClosedError, get_address_host
 
     try:
-        processes = _processes(parts, weights)
+        known, processes = _found_processes(client, parts, weights)
         if processes is None:
             return None
         if weights is None and sum(part.n_rows for part in parts.described) >= MIN_ROWS:
             check_trains_on_shards(model)
         settings["of_shard"]["columns"] = parts.names
-        workers = [worker for worker, _ in processes]
-        # Each process waits for the others: two fits must not hold one worker each.
-        with MultiLock(workers, client=client):
-            address = None
+        workers = {worker: known.get(worker) for worker, _ in processes.values()}
+        # Each process waits for the others: two fits must not hold one process each.
+        with MultiLock([*processes], client=client), ExitStack() as stack:
+            settings = {**settings, "size": len(workers)}
+            meeting = None
             if len(workers) > 1:
-                port = client.run(_free_port, workers=workers[:1])[workers[0]]
-                address = f"tcp://{get_address_host(workers[0])}:{port}"
+                first = next(iter(workers))
+                port = client.run(_free_port, workers=[first])[first]
+                meeting = Meeting(client, len(workers))
+                stack.callback(meeting.end)
+                settings |= {
+                    "address": (get_address_host(first), port),
+                    "meeting": meeting.name,
+                }
             tasks = [
                 client.submit(
                     _train,
@@ -378,22 +335,35 @@ def _attempt(client, model, parts, weights, settings, noted):
                     numbers,
                     [parts.futures[number] for number in numbers],
                     None if weights is None else [weights.futures[number] for number in numbers],
-                    {**settings, "address": address, "rank": rank, "size": len(workers)},
+                    {**settings, "rank": rank},
                     noted.name,
                     noted.get(),
                     workers=[worker],
                     pure=False,
                 )
-                for rank, (worker, numbers) in enumerate(processes)
+                for rank, (worker, numbers) in enumerate(processes.values())
             ]
-            return _outcome(client, workers, tasks)
+            return _outcome(client, workers, tasks, meeting)
     except CommClosedError:  # of a worker that nobody has missed so far
         time.sleep(SECONDS)
         return None
 
 
+def _found_processes(client, parts, weights):
+    """What is known of the workers, and the processes once none of their partitions is lost."""
+    for _ in range(N_LOOKS):  # one lost worker can be met with several times
+        known = processes_of_workers(client)
+        processes = _processes(parts, weights)
+        if processes is not None:
+            break
+    return known, processes
+
+
 def _processes(parts, weights):
-    """A worker of each process that holds partitions, and their numbers; None if one is lost."""
+    """By the name of each process that holds partitions, a worker of it, and their numbers.
+
+    None if a partition is lost.
+    """
     held = parts.held()
     if weights is not None:
         weights.held()
@@ -413,22 +383,39 @@ def _processes(parts, weights):
                 parts.compute_again(number)
     if not is_complete:
         return None
-    return [(worker_at[place], numbers) for place, numbers in numbers_at.items()]
+    return {
+        "skae {} {}".format(*place): (worker_at[place], numbers)
+        for place, numbers in numbers_at.items()
+    }
 
 
-def _outcome(client, workers, tasks):
+def _outcome(client, workers, tasks, meeting):
     """What the first process has fitted; None if a worker went away. Raise what they raise."""
     from distributed import wait
 
-    while any(task.status == "pending" for task in tasks):
+    patience = Patience(client)
+    while pending := [task for task in tasks if task.status == "pending"]:
+        is_meeting = meeting is not None and not meeting.has_begun
+        if is_meeting and len(pending) < len(tasks):  # the others wait for one that has failed
+            break
         with suppress(TimeoutError):
-            wait([task for task in tasks if task.status == "pending"], SECONDS, "FIRST_COMPLETED")
+            wait(pending, SECONDS / 5 if is_meeting else SECONDS, "FIRST_COMPLETED")
         if _has_lost(client, workers):
             client.cancel(tasks, force=True)
             return None
-    failed = [task for task in tasks if task.status != "finished"]
+        if is_meeting:
+            meeting.look()
+        try:
+            patience.look(workers)
+        except RuntimeError:
+            client.cancel(tasks, force=True)
+            raise
+    failed = [task for task in tasks if task.status not in ("finished", "pending")]
     if not failed:
-        return tasks[0].result()
+        fitted, told = tasks[0].result()
+        for category, text in told:
+            warn_user(text, category)
+        return fitted
     errors = [task.exception() for task in failed]
     if len(failed) < len(tasks) or len({repr(error) for error in errors}) > 1:
         # The others of a process that has ended say that their connections are closed.
@@ -440,7 +427,9 @@ def _outcome(client, workers, tasks):
 
 
 def _has_lost(client, workers):
-    return not set(workers) <= set(client.nthreads())
+    """Whether one of some workers has gone, or was started again at the same address."""
+    known = processes_of_workers(client)
+    return any(known.get(worker) != process for worker, process in workers.items())
 
 
 # What workers do.
@@ -453,23 +442,50 @@ def _free_port():
 
 
 def _train(model, numbers, parts, weights, settings, noted, states):
-    """Fit with the other processes; the first returns the model."""
-    from distributed import Variable
-
-    rank, size, address = (settings[name] for name in ("rank", "size", "address"))
+    """Fit with the other processes; the first returns the model, and of what it warned."""
+    rank, size = settings["rank"], settings["size"]
     release_freed_memory()
-    keep = None if rank else Variable(noted).set
+    keep = None if rank else partial(_note, noted)
     with ExitStack() as stack:
         stack.enter_context(memory_given_back())
         group = Group()
         if size > 1:
-            group = stack.enter_context(new_group(address, rank, size, settings["sync_every"]))
+            meet(settings["meeting"])
+            meeting = new_group(settings["address"], rank, size, settings["sync_every"])
+            group = stack.enter_context(meeting)
         group.checkpoints = Checkpoints(pickle.loads(states) if states else (), keep)
         read = partial(shard_of, numbers, parts, weights, **settings["of_shard"])
         try:
-            fitted = fit_shards(model, read, group)
+            with warnings.catch_warnings(record=rank == 0) as told:
+                fitted = fit_shards(model, read, group)
         except Exception as error:
-            # The worker keeps the error, whose frames would keep the rows for the next attempt.
-            traceback.clear_frames(error.__traceback__)
+            _forget_rows(error, parts, weights)
             raise
-    return None if rank else fitted
+    if rank:
+        return None
+    return fitted, list(dict.fromkeys((each.category, str(each.message)) for each in told))
+
+
+def _note(name, states):
+    """Note a training for later attempts; raise RuntimeError if nobody waits for it any more."""
+    from distributed import Variable
+
+    try:  # Dask does not end what runs, so that later fits would wait for it
+        Variable(f"{name}-goes-on").get(timeout=0.1)
+    except TimeoutError as error:  # it was deleted
+        raise RuntimeError("The fit was given up.") from error
+    Variable(name).set(states)
+
+
+def _forget_rows(error, *held):
+    """The worker keeps an error, which would keep the rows of its frames for the next attempt."""
+    for values in held:  # frames that have not ended hold these lists
+        if values is not None:
+            values.clear()
+    waiting, seen = [error], set()
+    while waiting:
+        error = waiting.pop()
+        if error is not None and id(error) not in seen:
+            seen.add(id(error))
+            traceback.clear_frames(error.__traceback__)
+            waiting += [error.__cause__, error.__context__]

@@ -158,6 +158,39 @@ def test_passes_of_several_shapes():
             torch.testing.assert_close(step.backward(torch.ones_like(expected)), by_input)
 
 
+def memory_of(step):
+    """Bytes of all buffers that a pass holds."""
+    found = {}
+    for tape in step.tapes.values():
+        tensors = [tape.x, tape.y, tape.by_x, tape.by_y]
+        for call in [*tape.forward, *tape.backward]:
+            closure = [cell.cell_contents for cell in getattr(call, "__closure__", None) or ()]
+            held = [*getattr(call, "args", ()), *getattr(call, "keywords", {}).values(), *closure]
+            tensors += [value for value in held if isinstance(value, torch.Tensor)]
+        for tensor in tensors:
+            storage = tensor.untyped_storage()
+            found[storage.data_ptr()] = storage.nbytes()
+    return sum(found.values())
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_passes_of_many_shapes_share_their_memory(dropout):
+    """Batches of several processes have many sizes; the largest may come at any time."""
+    sizes = [1000, *range(960, 1040), 1000]
+    module = mlp(dropout=dropout).train()
+    set_generators(module, generator(0))
+    for parameter in module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    step, alone = (Pass(module, needs_input=True, adds=False) for _ in range(2))
+    with torch.no_grad():
+        for n_rows in sizes:
+            step.forward(torch.ones(n_rows, 5))
+            step.backward(torch.ones(n_rows, 3))
+        alone.forward(torch.ones(max(sizes), 5))
+    assert memory_of(step) < 3 * memory_of(alone)
+    assert memory_of(alone) > 2**16
+
+
 def test_dropout_is_the_same_draw():
     module = double(lambda: mlp(dropout=0.5))
     recorded = copy.deepcopy(module)

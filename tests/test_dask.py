@@ -21,8 +21,10 @@ from skae import (
     AutoencoderTransformer,
     DenoisingAutoencoder,
     _dask_parts,
+    _dask_workers,
 )
 from skae import dask as skae_dask
+from skae import io as skae_io
 from skae._engine._group import ALONE
 from skae.estimators._sharded_fit import Shard, fit_shards
 
@@ -104,6 +106,15 @@ def test_arrays_of_unknown_size_and_futures(client):
     assert_same_fit(skae_dask.fit(estimator, parts), expected)
 
 
+def test_what_workers_warn_of_reaches_the_caller(client):
+    names = [f"row {i}" for i in range(300)]
+    X = pd.DataFrame({"size": np.arange(300.0), "name": names})
+    estimator = AutoencoderTransformer(2, max_epochs=1, random_state=0)
+    with pytest.warns(UserWarning, match="'name' of X holds 300 levels in 300 rows") as told:
+        skae_dask.fit(estimator, dd.from_pandas(X, npartitions=2), client)
+    assert [warning.filename for warning in told] == [__file__]
+
+
 def test_workers_that_share_a_process_fit_together():
     X = shards.table()
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
@@ -143,7 +154,7 @@ def test_large_partitions_are_held_in_files(client, monkeypatch, share_of_memory
         return attempt(*arguments)
 
     monkeypatch.setattr(skae_dask, "_outcome", noting)
-    monkeypatch.setattr(_dask_parts, "SMALL_BYTES", 0)
+    monkeypatch.setattr(_dask_parts, "MIN_BYTES_ON_DISK", 0)
     monkeypatch.setattr(skae_dask, "SHARE_OF_MEMORY", share_of_memory)
     estimator = shards.transformer()
     if not share_of_memory:
@@ -160,12 +171,12 @@ def test_large_partitions_are_held_in_files(client, monkeypatch, share_of_memory
 
 
 def test_files_that_went_with_their_worker_are_written_again(client, monkeypatch):
-    monkeypatch.setattr(_dask_parts, "SMALL_BYTES", 0)
+    monkeypatch.setattr(_dask_parts, "MIN_BYTES_ON_DISK", 0)
     A = da.from_array(shards.table(), chunks=(1500, 6))
     parts = _dask_parts.Partitions(client, A)
     complete = skae_dask._processes(parts, None)
-    assert sorted(number for _, numbers in complete for number in numbers) == [*range(7)]
-    worker, lost = complete[0]
+    assert sorted(number for _, numbers in complete.values() for number in numbers) == [*range(7)]
+    worker, lost = next(iter(complete.values()))
     keys = [parts.futures[number].key for number in lost]
 
     def remove(token, dask_worker):
@@ -176,13 +187,13 @@ def test_files_that_went_with_their_worker_are_written_again(client, monkeypatch
     assert skae_dask._processes(parts, None) is None
     assert not {part.key for part in parts.futures} & {*keys}
     again = skae_dask._processes(parts, None)
-    assert sorted(number for _, numbers in again for number in numbers) == [*range(7)]
+    assert sorted(number for _, numbers in again.values() for number in numbers) == [*range(7)]
     parts.remove_files()
     assert not files_of_workers(client)
 
 
 def test_files_are_removed_after_an_error(client, monkeypatch):
-    monkeypatch.setattr(_dask_parts, "SMALL_BYTES", 0)
+    monkeypatch.setattr(_dask_parts, "MIN_BYTES_ON_DISK", 0)
     A = da.from_array(np.where(np.arange(60_000).reshape(-1, 6) < 50_000, 1.0, np.inf), (2500, 6))
     with pytest.raises(ValueError, match="infinity") as caught:
         skae_dask.fit(shards.transformer(), A, client)
@@ -223,6 +234,29 @@ def test_what_is_announced_is_computed(estimator, method, dtype):
     assert_allclose(got, getattr(estimator, method)(X.to_numpy()), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("n_columns", [1, 2])
+@pytest.mark.parametrize("estimator", [AutoencoderTransformer, DenoisingAutoencoder])
+def test_columns_have_one_name_wherever_they_are_computed(tmp_path, n_columns, estimator):
+    """Of latents and of rows, as many of both; the names of rows are never given to latents."""
+    X = pd.DataFrame(shards.table(60), columns=NAMES)[NAMES[:n_columns]]
+    model = estimator(n_columns, max_epochs=1, random_state=0).fit(X)
+    Z = pd.DataFrame(model.encode(X)).add_prefix("z")
+    for method, table in [
+        *[(name, X) for name in ("transform", "encode", "reconstruct", "reconstruction_error")],
+        ("decode", Z),
+    ]:
+        lazy = skae_dask.apply(model, method, dd.from_pandas(table, npartitions=2))
+        written = pd.read_parquet(skae_io.write_table(model, method, table, tmp_path / method))
+        got = lazy.compute(scheduler="synchronous")
+        names = [lazy.name] if lazy.ndim == 1 else lazy.columns.tolist()
+        assert names == ([got.name] if got.ndim == 1 else got.columns.tolist())
+        assert names == written.columns.tolist()
+        if method == "encode":
+            assert not {*names} & {*X.columns, "x0", "x1"}
+        if method == "reconstruct":
+            assert names == X.columns.tolist()
+
+
 def test_mixed_frames_keep_their_dtypes():
     X = shards.mixed_table()
     model = AutoencoderTransformer(2, max_epochs=1, random_state=0).fit(X)
@@ -249,7 +283,7 @@ def test_errors_name_the_partition(client):
     X = pd.DataFrame(shards.table(), columns=NAMES)
     parts = [X[:6000], X[6000:].rename(columns={"a": "z"})]
     frame = dd.from_map(lambda number: parts[number], [0, 1], meta=X[:0], enforce_metadata=False)
-    with pytest.raises(ValueError, match=r"Partition 1 has columns .*'z'"):
+    with pytest.raises(ValueError, match=r"Partition 1 has columns .*not expected: \['z'\]"):
         skae_dask.fit(shards.transformer(), frame, client)
     parts = [X[:6000], X[6000:].assign(b="text")]
     frame = dd.from_map(lambda number: parts[number], [0, 1], meta=X[:0], enforce_metadata=False)
@@ -307,6 +341,7 @@ def test_what_cannot_be_fitted(client):
         (da.ones(300, chunks=100), ValueError, "collection has 1 dimensions"),
         (dd.from_pandas(pd.Series([1.0, 2.0]), npartitions=1), ValueError, "has 1 dimensions"),
         (dask_bag.from_sequence([1, 2]), TypeError, "of type Bag, must be a Dask array or frame"),
+        ("rows/", TypeError, "of type str, must be .* Dask opens files, by dask.dataframe.read_"),
     ]:
         with pytest.raises(error, match=message):
             skae_dask.fit(shards.transformer(), collection, client)
@@ -323,7 +358,9 @@ def test_what_cannot_be_applied(table):
         (pipeline, "transform", lazy, TypeError, "of type Pipeline, must be an estimator of skae"),
         (fitted, "transform", frame.to_dict(), TypeError, "of type dict, must be a Dask array"),
         (fitted, "transform", frame, TypeError, "of type DataFrame, must be a Dask array"),
-        (fitted, "transforms", lazy, ValueError, "method='transforms' is none of Auto"),
+        (fitted, "transforms", lazy, ValueError, "'transforms': .* has no such method"),
+        (fitted, "fit", lazy, ValueError, "method='fit' must be one that takes rows"),
+        (fitted, "fit_transform", lazy, ValueError, "'fit_transform' must be one that takes rows"),
         (fitted, "score", lazy, ValueError, "'score' does not give a row or number for each row"),
         (fitted, "transform", lazy[["c0"]], ValueError, r"columns \['c0'\], but .* fitted to"),
         (fitted, "transform", da.ones((4, 1)), ValueError, r"\(4, 1\), but transform takes"),
@@ -341,6 +378,35 @@ def test_a_client_is_needed(client, monkeypatch):
 
 def _raise(error):
     raise error
+
+
+def test_processes_do_not_wait_for_one_whose_worker_is_paused(client, monkeypatch):
+    """It is told, and the others have left: the next fit finds all of them free."""
+
+    def set_status(name):
+        def change(dask_worker):
+            from distributed.core import Status
+
+            dask_worker.status = Status[name]
+
+        client.run(change, workers=[*client.nthreads()][-1:])
+
+    processes = skae_dask._processes
+
+    def paused_meanwhile(parts, weights):
+        found = processes(parts, weights)
+        set_status("paused")
+        return found
+
+    A = da.from_array(shards.table(), chunks=(1500, 6))
+    estimator = shards.transformer(max_epochs=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(skae_dask, "_processes", paused_meanwhile)
+        patch.setattr(_dask_workers, "PAUSED_SECONDS", 1)
+        with pytest.raises(RuntimeError, match="been paused by Dask for more than 1 seconds"):
+            skae_dask.fit(estimator, A, client)
+    set_status("running")
+    assert skae_dask.fit(estimator, A, client).n_samples_seen_ == len(A)
 
 
 def test_lost_rows_that_were_scattered_are_an_error(client):

@@ -5,6 +5,7 @@ import pytest
 import shards
 from sklearn.pipeline import make_pipeline
 
+from skae import VAEGenerator
 from skae import dask as skae_dask
 
 dd = pytest.importorskip("dask.dataframe", reason="fits collections")
@@ -27,6 +28,9 @@ def test_what_is_no_estimator_or_client(client):
         skae_dask.fit(make_pipeline(shards.transformer()), blocks(), client)
     with pytest.raises(TypeError, match=r"client, of type Array, .* passed by sample_weight="):
         skae_dask.fit(shards.transformer(), blocks(), blocks()[:, 0])
+    weights = shards.weights(shards.table())
+    with pytest.raises(TypeError, match=r"sample_weight, of type ndarray, .*from_array"):
+        skae_dask.fit(shards.transformer(), blocks(), client, sample_weight=weights)
 
 
 def test_parameters_are_checked_on_the_client(client, monkeypatch):
@@ -35,13 +39,23 @@ def test_parameters_are_checked_on_the_client(client, monkeypatch):
         skae_dask.fit(shards.transformer(callbacks=[print]), blocks(), client)
 
 
+def test_arrays_that_hold_texts_in_a_partition(client):
+    X = shards.table(100)
+    parts = client.scatter([X, X.astype(str)])
+    with pytest.raises(ValueError, match="Column 0 holds texts in partition 1, but numbers in pa"):
+        skae_dask.fit(shards.transformer(), parts, client)
+
+
 def test_what_is_no_collection_of_rows_for_a_method():
     X = pd.DataFrame(shards.table()[:500], columns=[*"abcdef"])
     model = shards.transformer(max_epochs=1).fit(X)
-    with pytest.raises(ValueError, match=r"collection has columns .*'z'.* was fitted to \['a'"):
+    with pytest.raises(
+        ValueError, match=r"has columns .*'z'.* was fitted to \['a'.*missing: \['a'\]"
+    ):
         skae_dask.apply(model, "transform", dd.from_pandas(X.rename(columns={"a": "z"})))
     for wrong in (1000, X):
         with pytest.raises(TypeError, match=f"collection, of type {type(wrong).__name__}, must"):
             skae_dask.apply(model, "transform", wrong)
-    with pytest.raises(ValueError, match="method='sample' takes no rows"):
-        skae_dask.apply(model, "sample", dd.from_pandas(X))
+    generator = VAEGenerator(2, max_epochs=1, random_state=0).fit(X)
+    with pytest.raises(ValueError, match="method='sample' must be one that takes rows"):
+        skae_dask.apply(generator, "sample", dd.from_pandas(X), n_samples=3)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import prod
 from typing import Any
 
 import torch
@@ -67,7 +68,8 @@ def has_manual_grad(module: nn.Module) -> bool:
 class Pass:
     """Forward and backward pass of a module that ``has_manual_grad``, under ``torch.no_grad``.
 
-    Outputs are overwritten by the next pass of rows of the same shape.
+    Outputs are overwritten by the next pass. Rows of each shape have a tape, and all tapes share
+    their buffers: where several processes train, batches have many sizes.
 
     Parameters
     ----------
@@ -83,12 +85,14 @@ class Pass:
         self.needs_input = needs_input
         self.adds = adds
         self.tapes: dict[torch.Size, Tape] = {}
+        self.buffers = Buffers()
 
     def forward(self, x: Tensor) -> Tensor:
         """Output of the module."""
         tape = self.tapes.get(x.shape)
         if tape is None:
-            tape = self.tapes[x.shape] = Tape(self.module, x, self.needs_input, self.adds)
+            tape = Tape(self.module, x, self.needs_input, self.adds, self.buffers)
+            self.tapes[x.shape] = tape
         self.tape = tape
         tape.x.copy_(x)
         for call in tape.forward:
@@ -104,27 +108,59 @@ class Pass:
         return tape.by_x
 
 
+class Buffers:
+    """What the tapes of a pass share, as they run one at a time: its size is that of the largest.
+
+    Of a larger shape, those before keep what they have: there is room to spare, so that few do.
+    """
+
+    def __init__(self) -> None:
+        self.flat: list[Tensor] = []
+        self.constant: Tensor | None = None
+
+    def empty(self, place: int, shape: Any, like: Tensor) -> Tensor:
+        """The buffer that a tape asks for at a place among all that it asks for."""
+        n_cells = prod(shape)
+        if place == len(self.flat):
+            self.flat.append(like.new_empty(n_cells))
+        elif n_cells > len(self.flat[place]):
+            self.flat[place] = like.new_empty(n_cells + n_cells // 8)
+        return self.flat[place][:n_cells].view(shape)
+
+    def ones(self, shape: Any, like: Tensor) -> Tensor:
+        """A constant, which nothing writes to."""
+        n_cells = prod(shape)
+        if self.constant is None or n_cells > len(self.constant):
+            self.constant = like.new_ones(n_cells + n_cells // 8)
+        return self.constant[:n_cells].view(shape)
+
+
 class Tape:
     """The calls of a forward and a backward pass of rows of the shape of `x`."""
 
-    def __init__(self, module: nn.Module, x: Tensor, needs_input: bool, adds: bool):
+    def __init__(
+        self, module: nn.Module, x: Tensor, needs_input: bool, adds: bool, buffers: Buffers
+    ):
         self.forward: list[Callable[[], Any]] = []
         self.backward: list[Callable[[], Any]] = []
         self.like = x
+        self.buffers, self.n_used = buffers, 0
         # Parameters whose gradients are added to: all, or those that a call has written.
         self.written: set[int] = {id(p) for p in module.parameters()} if adds else set()
         self.x = self.empty(x.shape)
         self.y, record_backward = record(self, module, self.x, needs_input)
         self.by_y = self.empty(self.y.shape)
         self.by_x = record_backward(self.by_y)
-        del self.like, self.written
+        del self.like, self.written, self.buffers
 
     def empty(self, shape: Any) -> Tensor:
         """A buffer."""
-        return torch.empty(shape, dtype=self.like.dtype, device=self.like.device)
+        self.n_used += 1
+        return self.buffers.empty(self.n_used - 1, shape, self.like)
 
     def ones(self, *shape: int) -> Tensor:
-        return torch.ones(shape, dtype=self.like.dtype, device=self.like.device)
+        """A constant."""
+        return self.buffers.ones(shape, self.like)
 
     def product(self, a: Tensor, b: Tensor) -> Tensor:
         """Record the product of the backward pass ``a @ b``, and return its buffer."""
@@ -200,7 +236,7 @@ def _identity(tape: Tape, module: Any, x: Tensor, needs_input: bool) -> tuple[Te
 
 
 def _dropout(tape: Tape, module: Dropout, x: Tensor, needs_input: bool) -> tuple[Tensor, Backward]:
-    y, mask = tape.empty(x.shape), tape.ones(*x.shape)
+    y, mask = tape.empty(x.shape), tape.empty(x.shape)
 
     def draw() -> None:
         drawn = module.draw_mask(x)
