@@ -19,10 +19,10 @@ ALLOWED_IMPORTS = {
     "_onnx_hooks": "",
     "relations": "",
     "_data": "relations",
-    "io": "_data",
     "networks": "",
     "_stats": "_data",
     "_engine": "_data _stats networks",
+    "io": "_data _engine",
     "_fit": "_data _stats _engine",
     "_display": "_engine networks",
     "_storage": "_data _stats networks _engine relations",
@@ -32,8 +32,9 @@ ALLOWED_IMPORTS = {
     "plotting": "",
     "persistence": "_engine estimators _storage",
     "distributed": "_data _engine estimators",
-    "_dask_parts": "_data estimators",
-    "dask": "_engine _dask_parts estimators",
+    "_dask_workers": "",
+    "_dask_parts": "_dask_workers _data estimators",
+    "dask": "_data _engine _dask_parts _dask_workers estimators",
     "__init__": "estimators interchange comparison persistence",
 }
 IMPORTED_BY_ALL = {"_sklearn", "exceptions", "_version"}
