@@ -123,6 +123,16 @@ def test_without_space_there_is_no_folder(monkeypatch):
     assert not os.path.exists(made[0])
 
 
+def test_where_nothing_may_be_written_nothing_is_shared(monkeypatch):
+    """An error of the first process alone would leave the others waiting."""
+
+    def refused(**options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(_shared_sums.tempfile, "mkdtemp", refused)
+    assert on_all(shared_sums, 2) == [(None, None)] * 2
+
+
 def test_folders_are_removed_once_all_have_opened_them(monkeypatch):
     folders = []
 

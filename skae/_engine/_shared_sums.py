@@ -193,15 +193,18 @@ def folder_of_sums(size: int) -> str | None:
     if not hasattr(os, "mkfifo") or not hasattr(os, "sched_yield"):
         return None
     # Files elsewhere would be written to disk every now and then.
-    folder = tempfile.mkdtemp(prefix="skae-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+    place = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    folder = None
     try:
+        folder = tempfile.mkdtemp(prefix="skae-", dir=place)
         with open(os.path.join(folder, "memory"), "wb") as file:
             _reserve(file.fileno(), (size + 1) * PIECE_BYTES)
         for source in range(size):
             for target in range(size):
                 os.mkfifo(_pipe(folder, source, target))
-    except OSError:  # no space is left, or no pipes are allowed
-        shutil.rmtree(folder, ignore_errors=True)
+    except OSError:  # no space is left, nothing may be written there, or no pipes are allowed
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
         return None
     return folder
 
