@@ -159,9 +159,12 @@ class Partitions:
                 keys.setdefault(worker, []).extend([part.key] if found.is_file else [])
         return self.client.run(_place, keys, workers=[*keys])
 
-    def compute_again(self, number):
-        """Of a partition whose file has gone with its worker."""
-        (self.futures[number],) = self.client.compute([self._kept()[number]])
+    def compute_again(self, numbers):
+        """Of partitions whose files have gone with their workers."""
+        kept = self._kept()
+        computed = self.client.compute([kept[number] for number in numbers])
+        for number, future in zip(numbers, computed, strict=True):
+            self.futures[number] = future
 
     def remove_files(self):
         """Files are removed from all workers; those being written are when they are complete."""

@@ -368,7 +368,7 @@ def _processes(parts, weights):
     if weights is not None:
         weights.held()
     places = parts.places(held)
-    numbers_at, worker_at, is_complete = {}, {}, True
+    numbers_at, worker_at, is_complete, without_file = {}, {}, True, []
     for number, (part, workers) in enumerate(zip(parts.futures, held, strict=True)):
         at = [
             worker for worker in workers if worker in places and part.key not in places[worker][1]
@@ -380,7 +380,9 @@ def _processes(parts, weights):
         else:
             is_complete = False
             if workers and parts.is_lazy:
-                parts.compute_again(number)
+                without_file.append(number)
+    if without_file:
+        parts.compute_again(without_file)
     if not is_complete:
         return None
     return {
